@@ -1,0 +1,78 @@
+"""`ragvec`: choose the command, import it alone, and turn errors into one line and an exit code."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+import typer
+
+from ragvec import __version__
+from ragvec.errors import EXIT_FAILED, EXIT_INTERRUPTED, RagvecError
+
+COMMANDS = {
+    "convert": "Turn a decoder-only model into a bidirectional text encoder, verified.",
+    "train": "Fine-tune an encoder: mntp, simcse, supervised, from a JSON config.",
+    "encode": "Encode a corpus into Parquet shards.",
+    "index": "Build or update an index from a corpus or from shards.",
+    "search": "Search an index.",
+    "eval": "Evaluate an encoder on a retrieval or similarity data set.",
+    "info": "Describe an encoder, shards or an index.",
+}
+
+
+def build_app(chosen: str | None) -> typer.Typer:
+    """The application with every command listed and only the chosen one's file imported."""
+    app = typer.Typer(
+        name="ragvec",
+        help="Vector search and RAG on LLM2Vec embeddings.",
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        add_completion=False,
+    )
+    app.callback()(_top_level)
+    for name, summary in COMMANDS.items():
+        function = import_module(f"ragvec.cli.{name}").run if name == chosen else _not_chosen
+        app.command(name, help=summary)(function)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The console script's entry: runs the command and exits with its code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    sys.exit(_run(lambda: build_app(chosen)(args=words, prog_name="ragvec", standalone_mode=True)))
+
+
+def _run(call: Callable[[], object]) -> int:
+    try:
+        call()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else EXIT_FAILED
+    except RagvecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` closed the pipe: nothing more to say
+        return EXIT_FAILED
+    return 0
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ragvec {__version__}")
+        raise typer.Exit
+
+
+def _top_level(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+) -> None:
+    pass
+
+
+def _not_chosen() -> None:
+    """Stands for a command whose file is not imported because another was called."""

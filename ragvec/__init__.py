@@ -1,0 +1,23 @@
+"""Vector search and RAG on LLM2Vec embeddings.
+
+The public names load on first use, so that `import ragvec` costs nothing.
+"""
+
+from importlib import import_module
+
+from ragvec.errors import RagvecError
+from ragvec.records import Document, Hit, Passage
+
+__version__ = "0.1.0"
+_LAZY = {"Encoder": "ragvec.encoder", "Index": "ragvec.index", "Retriever": "ragvec.retrieve"}
+__all__ = ["Document", "Encoder", "Hit", "Index", "Passage", "RagvecError", "Retriever", "__version__"]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'ragvec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

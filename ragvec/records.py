@@ -1,0 +1,52 @@
+"""The records that pass between layers: a document in, passages in between, hits out."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One source item of a corpus, as its reader found it.
+
+    metadata holds every further field of the source; its values are JSON values.
+    """
+
+    doc_id: str
+    text: str
+    title: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What is encoded and found: a document, or a piece of one."""
+
+    passage_id: str
+    doc_id: str
+    text: str
+    title: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def encoded_text(self) -> str:
+        """The string the encoder sees: title and text joined by a space, as BEIR and MTEB do."""
+        return f"{self.title} {self.text}".strip() if self.title else self.text
+
+    @property
+    def content_hash(self) -> str:
+        """32 hex digits that change whenever the encoded string does."""
+        return hashlib.blake2b(self.encoded_text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result of a retrieval: a passage and its score, higher is better."""
+
+    rank: int
+    score: float
+    doc_id: str
+    passage_id: str
+    title: str
+    text: str
+    metadata: dict[str, Any] = field(default_factory=dict)
