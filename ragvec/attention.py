@@ -1,0 +1,165 @@
+"""Padding-free batches: texts lie end to end in one row, and attention runs inside each text alone.
+
+`packed_inputs` makes the row, `use_packed_attention` teaches a transformers model to read it. On CUDA in half precision the
+work is one call of torch's variable-length flash attention; elsewhere one SDPA call per run of texts of equal length.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+from torch.nn.functional import dropout as apply_dropout
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from ragvec.errors import RagvecError
+
+PACKED = "ragvec_packed"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each text lies in a packed row: lengths in tokens, offsets (n + 1,) int32 on the model's device."""
+
+    lengths: tuple[int, ...]
+    offsets: Tensor
+
+    def runs(self) -> Iterator[tuple[int, int, int]]:
+        """Neighbouring texts of equal length, as (first token, texts, tokens per text)."""
+        start = 0
+        for length, texts in groupby(self.lengths):
+            count = sum(1 for _ in texts)
+            yield start, count, length
+            start += count * length
+
+
+def packed_inputs(ids: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> dict:
+    """Lay texts end to end for a model prepared by use_packed_attention: `model(**packed_inputs(ids))`.
+
+    ids      token ids of n texts, none empty
+    returns  input_ids and position_ids (1, tokens), positions starting anew in each text; layout; use_cache=False
+    """
+    lengths = tuple(len(text) for text in ids)
+    assert lengths and min(lengths) > 0, "a packed batch holds at least one text, and each at least one token"
+    flat = torch.tensor([token for text in ids for token in text], device=device)
+    sizes = torch.tensor(lengths)
+    ends = sizes.cumsum(0)
+    positions = torch.arange(int(ends[-1])) - (ends - sizes).repeat_interleave(sizes)
+    offsets = torch.cat([torch.zeros(1, dtype=ends.dtype), ends]).to(torch.int32)
+    layout = Layout(lengths, offsets.to(device))
+    return {"input_ids": flat[None], "position_ids": positions[None].to(device), "layout": layout, "use_cache": False}
+
+
+def use_packed_attention(model) -> None:
+    """Make a transformers model compute attention per text of a packed row, in place.
+
+    Whether a token sees its right-hand neighbours follows the module's is_causal flag (ragvec.bidirectional).
+    Raises RagvecError if the architecture does not go through transformers' attention interface.
+    """
+    AttentionInterface.register(PACKED, packed_attention)
+    model.set_attn_implementation(PACKED)
+    if model.config._attn_implementation != PACKED:
+        raise RagvecError(f"{model.config.model_type} does not use transformers' attention interface: batches must be padded")
+
+
+def packed_attention(
+    module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    layout: Layout | None = None,
+    **_,
+) -> tuple[Tensor, None]:
+    """Attention within each text of one packed row; the function registered with transformers' AttentionInterface.
+
+    query    (1, heads, tokens, dim); key, value (1, key-value heads, tokens, dim)
+    s_aux    attention sinks, a logit per head (GPT-OSS); softcap: Gemma 2's tanh cap on the logits
+    returns  (1, tokens, heads, dim) and None for the attention weights
+    """
+    if layout is None:
+        raise RagvecError(f"{type(module).__name__} was not given the layout of packed_inputs(…): batches must be padded")
+    causal = bool(getattr(module, "is_causal", True))
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if softcap is None and s_aux is None and dropout == 0.0 and _has_varlen_kernel(query):
+        return _varlen(query, key, value, layout, scaling, _window(causal, sliding_window)), None
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:  # SDPA's own enable_gqa leaves the CPU's flash kernel
+        key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
+    pieces = []
+    for start, texts, length in layout.runs():
+        run = [_as_batch(states, start, texts, length) for states in (query, key, value)]
+        if softcap is not None or s_aux is not None:
+            allowed = _allowed(length, causal, sliding_window, query.device)
+            out = _explicit(*run, allowed, scaling=scaling, dropout=dropout, softcap=softcap, sinks=s_aux)
+        elif _reaches_all(length, causal, sliding_window):
+            out = scaled_dot_product_attention(*run, dropout_p=dropout, is_causal=causal, scale=scaling)
+        else:
+            allowed = _allowed(length, causal, sliding_window, query.device)
+            out = scaled_dot_product_attention(*run, attn_mask=allowed, dropout_p=dropout, scale=scaling)
+        pieces.append(out.transpose(1, 2).reshape(texts * length, *out.shape[1::2]))
+    return torch.cat(pieces)[None], None
+
+
+def _as_batch(states: Tensor, start: int, texts: int, length: int) -> Tensor:
+    """Cut a run out of (1, heads, tokens, dim) as a view (texts, heads, length, dim)."""
+    run = states[0, :, start : start + texts * length]
+    return run.unflatten(1, (texts, length)).transpose(0, 1)
+
+
+def _reaches_all(length: int, causal: bool, window: int | None) -> bool:
+    return window is None or length <= (window if causal else window + 1)
+
+
+def _allowed(length: int, causal: bool, window: int | None, device: torch.device) -> Tensor:
+    """Which key (column) a query (row) may attend to, (length, length) bool.
+
+    As in transformers: a causal token sees `window` tokens including itself, a bidirectional one `window` to either side.
+    """
+    where = torch.arange(length, device=device)
+    ahead = where[None, :] - where[:, None]
+    reach = length if window is None else window
+    return (ahead <= 0) & (ahead > -reach) if causal else ahead.abs() <= reach
+
+
+def _explicit(query, key, value, allowed, *, scaling, dropout, softcap, sinks) -> Tensor:
+    """Attention written out, for what SDPA has no argument for: capped logits and sinks."""
+    logits = (query @ key.transpose(-1, -2)).float() * scaling
+    if softcap is not None:
+        logits = torch.tanh(logits / softcap) * softcap
+    logits = logits.masked_fill(~allowed, float("-inf"))
+    if sinks is not None:
+        sink = sinks.float().reshape(1, -1, 1, 1).expand(*logits.shape[:3], 1)
+        weights = torch.cat([logits, sink], dim=-1).softmax(-1)[..., :-1]
+    else:
+        weights = logits.softmax(-1)
+    return apply_dropout(weights.to(query.dtype), dropout, dropout > 0) @ value
+
+
+def _has_varlen_kernel(query: Tensor) -> bool:
+    return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
+
+
+def _window(causal: bool, sliding_window: int | None) -> tuple[int, int]:
+    """The (left, right) window of torch's variable-length attention; -1 = unlimited."""
+    if causal:
+        return (-1 if sliding_window is None else sliding_window - 1, 0)
+    return (-1, -1) if sliding_window is None else (sliding_window, sliding_window)
+
+
+def _varlen(query, key, value, layout: Layout, scaling: float, window: tuple[int, int]) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    rows = [states[0].transpose(0, 1) for states in (query, key, value)]
+    longest = max(layout.lengths)
+    grouped = rows[0].shape[1] != rows[1].shape[1]
+    return varlen_attn(
+        *rows, layout.offsets, layout.offsets, longest, longest, scale=scaling, window_size=window, enable_gqa=grouped
+    )[None]

@@ -1,0 +1,47 @@
+"""From token states to one vector per text."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ragvec.errors import RagvecError
+
+POOLINGS = ("mean", "weighted_mean", "eos_token", "last_token", "bos_token")
+
+
+def pool(hidden: Tensor, lengths: Sequence[int], pool_starts: Sequence[int], pooling: str) -> Tensor:
+    """Reduce the hidden states of texts lying end to end to one vector each.
+
+    hidden       (tokens, dim), any float dtype; tokens = sum of lengths
+    lengths      tokens of each of n texts
+    pool_starts  the first position within each text that counts: what comes before (beginning-of-sequence token,
+                 instruction) is not pooled; a start at the text's end means nothing is left and all of it counts
+    pooling      mean; weighted_mean (weights 1, 2, … over what counts, normalised); last_token and eos_token (the last
+                 position; the prompt ends in eos in that mode); bos_token (the first position)
+    returns      (n, dim) float32
+    Raises RagvecError for an unknown pooling.
+    Source: LLM2Vec (BehnamGhader et al., 2024), section 2 and the reference's `get_pooling`.
+    """
+    if pooling not in POOLINGS:
+        raise RagvecError(f"unknown pooling {pooling!r}: choose one of {', '.join(POOLINGS)}")
+    sizes = torch.tensor(lengths)
+    ends = sizes.cumsum(0)
+    if pooling in ("eos_token", "last_token"):
+        return hidden[(ends - 1).to(hidden.device)].float()
+    if pooling == "bos_token":
+        return hidden[(ends - sizes).to(hidden.device)].float()
+    weights = _weights(sizes, torch.tensor(pool_starts), pooling).to(hidden.device)
+    weighted = hidden.float() * weights[:, None]
+    return torch.segment_reduce(weighted, "sum", lengths=sizes.to(hidden.device), axis=0)
+
+
+def _weights(sizes: Tensor, starts: Tensor, pooling: str) -> Tensor:
+    """Each token's weight (tokens,) float32; they sum to 1 within a text."""
+    starts = torch.where(starts < sizes, starts, 0)
+    first = (sizes.cumsum(0) - sizes + starts).repeat_interleave(sizes)
+    rank = (torch.arange(int(sizes.sum())) - first + 1).clamp(min=0).float()
+    counted = (sizes - starts).float()
+    if pooling == "mean":
+        return (rank > 0) / counted.repeat_interleave(sizes)
+    return rank / (counted * (counted + 1) / 2).repeat_interleave(sizes)
