@@ -1,0 +1,289 @@
+"""The encoder: text in, vectors out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ragvec.attention import use_packed_attention
+from ragvec.batching import plan_batches
+from ragvec.bidirectional import make_bidirectional, make_causal
+from ragvec.encoder.fingerprint import fingerprint
+from ragvec.encoder.forward import hidden_states
+from ragvec.encoder.probe import Probe, probe
+from ragvec.encoder.settings import EncoderSettings
+from ragvec.encoder.sources import Source, locate
+from ragvec.encoder.weights import choose_device, choose_dtype, load_model, load_tokenizer
+from ragvec.errors import RagvecError
+from ragvec.pooling import POOLINGS, pool
+from ragvec.prompt import PromptBuilder, Prompts
+from ragvec.templates import Template, find_template
+
+_BLOCK = 8192  # texts tokenized and sorted together: enough for full batches, little enough to stay in memory
+_BATCH_TOKENS = {"cpu": 4096}  # beyond this a CPU's caches overflow
+_BATCH_TOKENS_ACCELERATOR = 32768
+
+
+class Encoded(NamedTuple):
+    """Vectors (n, d) float32, token counts (n,) int64 as encoded, and which texts were shortened (n,) bool."""
+
+    vectors: np.ndarray
+    token_counts: np.ndarray
+    truncated: np.ndarray
+
+
+class TokenVectors(NamedTuple):
+    """A text's tokens: vectors (t, d) float32, their character offsets in the text (t, 2), and the token strings."""
+
+    vectors: np.ndarray
+    offsets: np.ndarray
+    tokens: list[str]
+
+
+class Encoder:
+    """A decoder-only language model made a text encoder. Make one with `Encoder.load`."""
+
+    def __init__(self, model, tokenizer, settings: EncoderSettings, *, source: str, fingerprint: str, batch_tokens: int) -> None:
+        """Everything ready to run; `Encoder.load` is the way in."""
+        self.model = model
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.source = source
+        self.fingerprint = fingerprint
+        self.batch_tokens = batch_tokens
+        self.device: torch.device = model.device
+        self.dtype = str(model.dtype).removeprefix("torch.")
+        self.dimension: int = model.config.get_text_config().hidden_size
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        adapters: Sequence[str | Path] = (),
+        merge: bool = True,
+        pooling: str | None = None,
+        attention: str | None = None,
+        skip_instruction: bool | None = None,
+        max_length: int | None = None,
+        doc_max_length: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> "Encoder":
+        """Load an encoder from a folder or the hub.
+
+        source    a ragvec encoder, the reference's layout (an adapter's base and earlier adapters are found by themselves),
+                  a decoder checkpoint, or a sentence-transformers folder; None = the encoder that ships with ragvec
+        device    cpu, cuda, cuda:1, mps; dtype: float32, bfloat16, float16, or auto = as stored. None = the best here
+        adapters  further LoRA adapters to stack, in order; merge: fold them into the weights, else the last stays apart
+        batch_tokens  most tokens in one batch
+        The others override what the checkpoint says (EncoderSettings).
+        Raises RagvecError where something is missing or can't be used. Never runs remote code, never unpickles.
+        """
+        if source is None:
+            from ragvec.data import data_path
+
+            source = data_path("encoder")
+        found = locate(str(source), revision=revision, adapters=tuple(str(adapter) for adapter in adapters))
+        chosen_device = choose_device(device)
+        model = load_model(
+            found.base,
+            found.adapters,
+            dtype="auto" if dtype == "auto" else choose_dtype(dtype, chosen_device),
+            merge=merge,
+        )
+        tokenizer = load_tokenizer(found.tokenizer)
+        settings = found.settings.override(
+            pooling=pooling,
+            attention=attention,
+            skip_instruction=skip_instruction,
+            max_length=max_length,
+            doc_max_length=doc_max_length,
+        )
+        settings = _complete(settings, model, tokenizer, found)
+        model.to(chosen_device).eval()
+        return cls(
+            model,
+            tokenizer,
+            _prepare_attention(model, settings),
+            source=str(source),
+            fingerprint=fingerprint((found.base, *found.adapters), found.tokenizer, settings),
+            batch_tokens=batch_tokens or _BATCH_TOKENS.get(chosen_device.type, _BATCH_TOKENS_ACCELERATOR),
+        )
+
+    @cached_property
+    def prompts(self) -> PromptBuilder:
+        """Builds this encoder's token ids."""
+        settings = self.settings
+        template = settings.template or Template()
+        return PromptBuilder(
+            self.tokenizer,
+            prefix=template.prefix,
+            suffix=template.suffix + (template.eos if settings.pooling == "eos_token" else ""),
+            separator=settings.separator,
+            max_length=settings.max_length,
+            doc_max_length=settings.doc_max_length,
+            skip_instruction=settings.skip_instruction,
+        )
+
+    def encode_queries(
+        self, texts: Sequence[str], *, instruction: str | None = None, normalize: bool = True, truncate_dim: int | None = None
+    ) -> np.ndarray:
+        """Vectors of queries, (n, d) float32, of length 1 unless normalize is false.
+
+        instruction   what the query is for, read before each text; None = the encoder's own, "" = none
+        truncate_dim  keep the first so many dimensions (Matryoshka), normalised anew
+        """
+        if instruction is None:
+            instruction = self.settings.query_instruction
+        encoded = self.encode_counted(texts, instruction=instruction, normalize=normalize, truncate_dim=truncate_dim)
+        return encoded.vectors
+
+    def encode_documents(
+        self, texts: Sequence[str], *, instruction: str = "", normalize: bool = True, truncate_dim: int | None = None
+    ) -> np.ndarray:
+        """Vectors of documents, (n, d) float32, of length 1 unless normalize is false; documents carry no instruction."""
+        return self.encode_counted(texts, instruction=instruction, normalize=normalize, truncate_dim=truncate_dim).vectors
+
+    @torch.inference_mode()
+    def encode_counted(
+        self, texts: Sequence[str], *, instruction: str, normalize: bool = True, truncate_dim: int | None = None
+    ) -> Encoded:
+        """Vectors, token counts and which texts were shortened; a vector depends on its own text alone.
+
+        Raises TypeError for a lone string, RagvecError for an instruction that leaves no room for text.
+        """
+        _check_texts(texts)
+        width = self._width(truncate_dim)
+        vectors = np.empty((len(texts), width), dtype=np.float32)
+        counts = np.empty(len(texts), dtype=np.int64)
+        truncated = np.empty(len(texts), dtype=bool)
+        for start in range(0, len(texts), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            prompts = self.prompts.build(texts[block], instruction)
+            self._encode_block(prompts, vectors[block], normalize)
+            counts[block] = [len(ids) for ids in prompts.ids]
+            truncated[block] = prompts.truncated
+        return Encoded(vectors, counts, truncated)
+
+    @torch.inference_mode()
+    def encode_tokens(self, texts: Sequence[str], *, instruction: str = "", normalize: bool = True) -> list[TokenVectors]:
+        """A vector for every token of each text; instruction, template and special tokens are left out.
+
+        Offsets count characters of the text as passed; what was cut off for length has no tokens.
+        """
+        _check_texts(texts)
+        prompts = self.prompts.build(texts, instruction)
+        lead = self.prompts.lead(instruction)
+        found: list[TokenVectors | None] = [None] * len(prompts.ids)
+        for rows in plan_batches([len(ids) for ids in prompts.ids], self.batch_tokens):
+            states = self._hidden([prompts.ids[row] for row in rows])
+            for row, hidden in zip(rows, states.split([len(prompts.ids[row]) for row in rows]), strict=True):
+                spans = np.array(self.prompts.offsets(lead, prompts.texts[row])[: len(hidden)]).reshape(-1, 2)
+                inside = np.flatnonzero(spans[:, 1] > spans[:, 0])
+                vectors = _finish(hidden[torch.from_numpy(inside).to(hidden.device)].float(), normalize)
+                names = self.tokenizer.convert_ids_to_tokens([prompts.ids[row][place] for place in inside])
+                found[row] = TokenVectors(vectors, spans[inside], names)
+        return found
+
+    def save(self, folder: str | Path) -> None:
+        """Write a checkpoint that `Encoder.load` reads back to equal vectors; adapters must have been merged.
+
+        Written beside the target and renamed: the folder is whole or absent. Raises RagvecError if it exists and holds files.
+        """
+        from ragvec.encoder.convert import save_checkpoint
+
+        save_checkpoint(self.model, self.tokenizer, self.settings, Path(folder))
+
+    def describe(self) -> dict:
+        """What this encoder is, for people and logs; JSON values only."""
+        settings = self.settings
+        return {
+            "source": self.source,
+            "architecture": self.model.config.model_type,
+            "parameters": sum(weight.numel() for weight in self.model.parameters()),
+            "dimension": self.dimension,
+            "fingerprint": self.fingerprint,
+            "device": str(self.device),
+            "dtype": self.dtype,
+            "attention": settings.attention,
+            "pooling": settings.pooling,
+            "max_length": settings.max_length,
+            "doc_max_length": settings.doc_max_length,
+            "query_instruction": settings.query_instruction,
+            "packed_batches": bool(settings.packed),
+            "base_model": settings.base_model,
+            "adapters": list(settings.adapters),
+        }
+
+    def _encode_block(self, prompts: Prompts, out: np.ndarray, normalize: bool) -> None:
+        for rows in plan_batches([len(ids) for ids in prompts.ids], self.batch_tokens):
+            ids = [prompts.ids[row] for row in rows]
+            starts = [prompts.pool_starts[row] for row in rows]
+            pooled = pool(self._hidden(ids), [len(text) for text in ids], starts, self.settings.pooling)
+            out[rows] = _finish(pooled[:, : out.shape[1]], normalize)
+
+    def _hidden(self, ids: list[list[int]]) -> torch.Tensor:
+        return hidden_states(self.model, ids, self.device, packed=bool(self.settings.packed))
+
+    def _width(self, truncate_dim: int | None) -> int:
+        if truncate_dim is not None and not 1 <= truncate_dim <= self.dimension:
+            raise RagvecError(f"truncate_dim {truncate_dim} is outside 1 … {self.dimension}, the encoder's dimension")
+        return truncate_dim or self.dimension
+
+
+def _complete(settings: EncoderSettings, model, tokenizer, found: Source) -> EncoderSettings:
+    """Fill in what only the loaded model can tell: the template, and how long a text its positions allow."""
+    if settings.pooling not in POOLINGS:
+        raise RagvecError(f"unknown pooling {settings.pooling!r}: choose one of {', '.join(POOLINGS)}")
+    config = model.config.get_text_config()
+    if settings.template is None:
+        plain = settings.attention == "unchanged"  # sentence-transformers folders carry no template
+        settings = replace(
+            settings, template=Template() if plain else find_template(settings.base_model, config.model_type, tokenizer)
+        )
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and settings.max_length > positions:
+        settings = replace(settings, max_length=positions, doc_max_length=min(settings.doc_max_length, positions))
+    return settings
+
+
+def _prepare_attention(model, settings: EncoderSettings) -> EncoderSettings:
+    """Set the direction of attention, then packed batches if the checkpoint or a probe says they work."""
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if settings.attention == "bidirectional":
+        make_bidirectional(bare)
+    elif settings.attention == "causal":
+        make_causal(bare)
+    if settings.packed is None:
+        return replace(settings, packed=probe_model(bare).packs)
+    if settings.packed:
+        use_packed_attention(bare)
+    return settings
+
+
+def probe_model(model) -> Probe:
+    """Probe a model where it is; warns if its batches must be padded."""
+    import logging
+
+    result = probe(model, model.config.get_text_config().vocab_size, model.device)
+    if not result.packs:
+        logging.getLogger("ragvec").warning("texts are padded, not packed, with this model: %s", result.packing_refusal)
+    return result
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise TypeError("texts must be a sequence of strings: pass [text] instead of text")
+
+
+def _finish(vectors: torch.Tensor, normalize: bool) -> np.ndarray:
+    if normalize:
+        vectors = torch.nn.functional.normalize(vectors, dim=-1)
+    return vectors.cpu().numpy()

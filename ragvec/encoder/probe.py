@@ -1,0 +1,61 @@
+"""Does a model really attend in both directions, and do padding and packing leave its vectors alone?"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ragvec.attention import use_packed_attention
+from ragvec.encoder.forward import hidden_states
+from ragvec.errors import RagvecError
+
+# Largest deviation allowed between packed and padded states, as a share of the largest state.
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
+_LENGTHS = (3, 7, 3, 11, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a model did on a few made-up texts; shares are of the largest hidden state.
+
+    moved          how far the first position moved when the last of three tokens changed
+    padding_error  how far padding moved a state; packing_error: how far packed batches are from padded ones,
+                   None where the architecture can't be packed, with the reason
+    """
+
+    moved: float
+    padding_error: float
+    packing_error: float | None
+    packing_refusal: str = ""
+    tolerance: float = 0.0
+
+    @property
+    def bidirectional(self) -> bool:
+        return self.moved > 1e-4
+
+    @property
+    def packs(self) -> bool:
+        return self.packing_error is not None and self.packing_error <= self.tolerance
+
+
+@torch.inference_mode()
+def probe(model, vocabulary: int, device: torch.device) -> Probe:
+    """Run a model on texts of made-up tokens; leaves it prepared for packed batches if they work, else for padded ones."""
+    texts = [[(7 * row + 3 * place + 5) % vocabulary for place in range(length)] for row, length in enumerate(_LENGTHS)]
+    stock = model.config._attn_implementation
+    alone = torch.cat([hidden_states(model, [text], device, packed=False) for text in texts]).float()
+    scale = alone.abs().max().clamp(min=1e-12)
+    other = [*texts[0][:-1], (texts[0][-1] + 1) % vocabulary]
+    changed = hidden_states(model, [other], device, packed=False).float()
+    padded = hidden_states(model, texts, device, packed=False).float()
+    tolerance = _TOLERANCE[next(model.parameters()).dtype]
+    moved = ((changed[0] - alone[0]).abs().max() / scale).item()
+    padding_error = ((padded - alone).abs().max() / scale).item()
+    try:
+        use_packed_attention(model)
+        packing_error = ((hidden_states(model, texts, device, packed=True).float() - alone).abs().max() / scale).item()
+        refusal = "" if packing_error <= tolerance else f"packed batches deviate by {packing_error:.1e}"
+    except (RagvecError, RuntimeError, TypeError, ValueError) as error:
+        packing_error, refusal = None, str(error)
+    if refusal:
+        model.set_attn_implementation(stock)
+    return Probe(moved, padding_error, packing_error, refusal, tolerance)

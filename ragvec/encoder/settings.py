@@ -1,0 +1,80 @@
+"""What an encoder is beside its weights: pooling, lengths, instruction, template; stored in the checkpoint's ragvec.json."""
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from ragvec import __version__
+from ragvec.errors import RagvecError
+from ragvec.files import write_text
+from ragvec.templates import Template
+
+SETTINGS_FILE = "ragvec.json"
+FORMAT = 1
+ATTENTIONS = ("bidirectional", "causal", "unchanged")
+QUERY_INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query:"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSettings:
+    """How text becomes a vector; the defaults are the reference's.
+
+    attention          bidirectional, causal, or unchanged (whatever the architecture does, for models made elsewhere)
+    max_length         tokens of a whole prompt; doc_max_length: of the text alone
+    skip_instruction   the instruction is read but not pooled
+    query_instruction  what encode_queries puts before a query when no other is given
+    separator          between instruction and text
+    template           what surrounds a prompt; None = not looked up yet
+    adapters           the adapters stacked on base_model, first merged first: folders or hub ids
+    packed             whether padding-free batches gave the model's own vectors; None = not tried yet
+    """
+
+    pooling: str = "mean"
+    attention: str = "bidirectional"
+    max_length: int = 512
+    doc_max_length: int = 400
+    skip_instruction: bool = True
+    query_instruction: str = QUERY_INSTRUCTION
+    separator: str = " "
+    template: Template | None = None
+    base_model: str = ""
+    base_revision: str | None = None
+    adapters: tuple[str, ...] = ()
+    packed: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.attention not in ATTENTIONS:
+            raise RagvecError(f"unknown attention {self.attention!r}: choose one of {', '.join(ATTENTIONS)}")
+        if self.max_length < 1 or self.doc_max_length < 1:
+            raise RagvecError(f"max_length {self.max_length} and doc_max_length {self.doc_max_length} must be at least 1 token")
+
+    def override(self, **changes) -> "EncoderSettings":
+        """A copy with every given value that is not None; a max_length alone also frees the text up to it."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        if "max_length" in given and "doc_max_length" not in given:
+            given["doc_max_length"] = given["max_length"]
+        return replace(self, **given)
+
+
+def write_settings(folder: Path, settings: EncoderSettings) -> None:
+    """Write ragvec.json into a checkpoint folder."""
+    record = {"format": FORMAT, "ragvec": __version__, **asdict(settings)}
+    write_text(folder / SETTINGS_FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_settings(folder: Path) -> EncoderSettings:
+    """Read a checkpoint folder's ragvec.json. Raises RagvecError for a damaged file or a newer format."""
+    path = folder / SETTINGS_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        written = record.pop("format")
+        if written > FORMAT:
+            raise RagvecError(f"{path} has format {written}, this ragvec {__version__} reads up to {FORMAT}: upgrade ragvec")
+        known = {item.name for item in fields(EncoderSettings)}
+        values = {name: value for name, value in record.items() if name in known}
+        if values.get("template") is not None:
+            values["template"] = Template(**values["template"])
+        values["adapters"] = tuple(values.get("adapters", ()))
+        return EncoderSettings(**values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RagvecError(f"{path} is not a readable encoder description ({error}): restore it or convert the model again") from error

@@ -1,0 +1,142 @@
+"""Loading a transformers model, its adapters and its tokenizer; where it runs and in which precision."""
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from ragvec.errors import RagvecError
+
+_LONG_LOAD = 1 << 30  # bytes of weights from which loading shows a progress bar
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(device: str | None) -> torch.device:
+    """The device asked for, or CUDA, or Apple's GPU, or the CPU, whichever is there first."""
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RagvecError(f"device {device!r} can't be used here ({reason}): choose cpu, or leave --device out") from error
+    return chosen
+
+
+def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
+    """The precision asked for, or the fastest that keeps the vectors.
+
+    On a CPU without bfloat16 instructions bfloat16 runs at an eighth of float32's speed, so the instructions decide.
+    """
+    if dtype is not None:
+        if dtype not in DTYPES:
+            raise RagvecError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+        if dtype == "float16" and device.type == "cpu":
+            raise RagvecError("float16 has no fast kernels on a CPU: choose float32 or bfloat16, or leave --dtype out")
+        return DTYPES[dtype]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu" and cpu_has_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in hardware (AVX512-BF16 or AMX)."""
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
+def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str, merge: bool):
+    """The transformers model without a language-model head, adapters stacked upon it.
+
+    dtype    "auto" = as stored
+    merge    fold every adapter into the weights; otherwise the last one stays apart (as a peft model)
+    Raises RagvecError for pickled weights, an architecture transformers doesn't know, or damaged files.
+    """
+    from transformers import AutoModel
+
+    _refuse_pickle(base)
+    safe = {"trust_remote_code": False, "use_safetensors": True, "local_files_only": True}
+    try:
+        with _quiet(show_progress=_size(base) > _LONG_LOAD):
+            model, report = AutoModel.from_pretrained(base, dtype=dtype, output_loading_info=True, **safe)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise RagvecError(f"{base} does not load as a transformers model: {_first_line(error)}") from error
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # BERT's head, unused here
+    if missing or report["mismatched_keys"]:
+        what = f"{len(missing)} weights are missing, {missing[0]} among them" if missing else "weights have the wrong shape"
+        raise RagvecError(f"{base} is not a whole {model.config.model_type} model: {what}; download it again")
+    for number, adapter in enumerate(adapters, 1):
+        model = _add_adapter(model, adapter, merge=merge or number < len(adapters))
+    return model
+
+
+def load_tokenizer(folder: Path):
+    """The transformers tokenizer of a folder. Raises RagvecError if there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise RagvecError(f"{folder} holds no tokenizer that loads: {_first_line(error)}") from error
+
+
+def _add_adapter(model, folder: Path, *, merge: bool):
+    from peft import PeftModel
+
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise RagvecError(f"{folder} holds no adapter_model.safetensors (pickled .bin adapters are not loaded): save it as safetensors")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise RagvecError(f"the adapter {folder} does not fit its base model: {_first_line(error)}") from error
+    missing = [warning for warning in caught if "missing adapter keys" in str(warning.message)]
+    if missing:
+        raise RagvecError(f"the adapter {folder} does not fit its base model: {_first_line(missing[0].message)[:200]}")
+    return model.merge_and_unload() if merge else model
+
+
+def _refuse_pickle(folder: Path) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    found = f"only pickled weights ({pickles[0]}), which can run code when loaded" if pickles else "no weights"
+    raise RagvecError(
+        f"{folder} holds {found}: ragvec reads safetensors alone; on the hub look for a revision with them "
+        "(--revision refs/pr/…), or save the model with save_pretrained on a machine you trust"
+    )
+
+
+@contextmanager
+def _quiet(*, show_progress: bool) -> Iterator[None]:
+    """Keep transformers from reporting weights we leave out on purpose (the language-model head)."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if not (show_progress and sys.stderr.isatty()):
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _first_line(error) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
