@@ -68,6 +68,9 @@ class PromptBuilder:
         """
         if isinstance(texts, str):
             raise TypeError("texts must be a sequence of strings: pass [text] instead of text")
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeError(f"texts must be strings, not {type(text).__name__}")
         if not len(texts):
             return Prompts([], [], [], [])
         lead = self.lead(instruction)
@@ -135,9 +138,6 @@ class PromptBuilder:
         try:
             encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         except (TypeError, UnicodeEncodeError):
-            for text in texts:
-                if not isinstance(text, str):
-                    raise TypeError(f"texts must be strings, not {type(text).__name__}") from None
             # lone surrogates are no text: they become question marks
             clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
             encodings = self._backend.encode_batch_fast(clean, add_special_tokens=False)

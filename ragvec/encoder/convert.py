@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ragvec.encoder.probe import Probe
 from ragvec.encoder.settings import EncoderSettings, write_settings
+from ragvec.encoder.weights import quiet
 from ragvec.errors import RagvecError
 from ragvec.files import TEMPORARY_SUFFIX, fsync_file, fsync_folder
 
@@ -33,7 +34,9 @@ def convert(
 
     folder = Path(output)
     check_free(folder, overwrite=overwrite)
-    encoder = Encoder.load(base, revision=revision, device="cpu", dtype="auto", attention="bidirectional", pooling=pooling, max_length=max_length)
+    encoder = Encoder.load(
+        base, revision=revision, device="cpu", dtype="auto", attention="bidirectional", pooling=pooling, max_length=max_length
+    )
     result = probe_model(encoder.model)
     if not result.bidirectional:
         kind = encoder.model.config.model_type
@@ -63,7 +66,8 @@ def save_checkpoint(model, tokenizer, settings: EncoderSettings, folder: Path, *
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
         temporary.mkdir(parents=True)
-        model.save_pretrained(temporary)
+        with quiet(show_progress=False):
+            model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         write_settings(temporary, settings)
         for path in temporary.iterdir():

@@ -47,7 +47,9 @@ class TokenVectors(NamedTuple):
 class Encoder:
     """A decoder-only language model made a text encoder. Make one with `Encoder.load`."""
 
-    def __init__(self, model, tokenizer, settings: EncoderSettings, *, source: str, fingerprint: str, batch_tokens: int) -> None:
+    def __init__(
+        self, model, tokenizer, settings: EncoderSettings, *, source: str, fingerprint: str, batch_tokens: int
+    ) -> None:
         """Everything ready to run; `Encoder.load` is the way in."""
         self.model = model
         self.tokenizer = tokenizer
@@ -57,7 +59,8 @@ class Encoder:
         self.batch_tokens = batch_tokens
         self.device: torch.device = model.device
         self.dtype = str(model.dtype).removeprefix("torch.")
-        self.dimension: int = model.config.get_text_config().hidden_size
+        config = model.config.get_text_config()
+        self.dimension: int = getattr(config, "word_embed_proj_dim", None) or config.hidden_size  # OPT projects its output
 
     @classmethod
     def load(

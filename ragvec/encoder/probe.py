@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ragvec.attention import use_packed_attention
+from ragvec.attention import PACKED, use_packed_attention
 from ragvec.encoder.forward import hidden_states
 from ragvec.errors import RagvecError
 
@@ -41,7 +41,7 @@ class Probe:
 def probe(model, vocabulary: int, device: torch.device) -> Probe:
     """Run a model on texts of made-up tokens; leaves it prepared for packed batches if they work, else for padded ones."""
     texts = [[(7 * row + 3 * place + 5) % vocabulary for place in range(length)] for row, length in enumerate(_LENGTHS)]
-    stock = model.config._attn_implementation
+    stock = _use_stock_attention(model)
     alone = torch.cat([hidden_states(model, [text], device, packed=False) for text in texts]).float()
     scale = alone.abs().max().clamp(min=1e-12)
     other = [*texts[0][:-1], (texts[0][-1] + 1) % vocabulary]
@@ -59,3 +59,13 @@ def probe(model, vocabulary: int, device: torch.device) -> Probe:
     if refusal:
         model.set_attn_implementation(stock)
     return Probe(moved, padding_error, packing_error, refusal, tolerance)
+
+
+def _use_stock_attention(model) -> str:
+    """Give a packed model its own attention back; returns that one's name."""
+    if model.config._attn_implementation == PACKED:
+        try:
+            model.set_attn_implementation("sdpa")
+        except ValueError:  # an architecture without SDPA support
+            model.set_attn_implementation("eager")
+    return model.config._attn_implementation

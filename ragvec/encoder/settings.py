@@ -77,4 +77,6 @@ def read_settings(folder: Path) -> EncoderSettings:
         values["adapters"] = tuple(values.get("adapters", ()))
         return EncoderSettings(**values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RagvecError(f"{path} is not a readable encoder description ({error}): restore it or convert the model again") from error
+        raise RagvecError(
+            f"{path} is not a readable encoder description ({error}): restore it or convert the model again"
+        ) from error

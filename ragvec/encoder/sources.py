@@ -108,7 +108,10 @@ def _stack(found: Source, adapter: Path, name: str) -> Source:
     settings = replace(found.settings, adapters=(*found.settings.adapters, name))
     has_tokenizer = any((adapter / file).is_file() for file in ("tokenizer.json", "tokenizer.model"))
     return Source(
-        found.base, (*found.adapters, adapter), adapter if has_tokenizer else found.tokenizer, _reference_settings(adapter, settings)
+        found.base,
+        (*found.adapters, adapter),
+        adapter if has_tokenizer else found.tokenizer,
+        _reference_settings(adapter, settings),
     )
 
 
@@ -140,7 +143,9 @@ def _locate_sentence_transformer(folder: Path, name: str) -> Source:
             record = _read_json(folder / module["path"] / "config.json")
             pooling, skip_instruction = _sentence_transformer_pooling(record, folder), not record.get("include_prompt", True)
         elif kind != "Normalize":
-            raise RagvecError(f"{folder} uses the sentence-transformers module {kind}: only Transformer, Pooling and Normalize load here")
+            raise RagvecError(
+                f"{folder} uses the sentence-transformers module {kind}: only Transformer, Pooling and Normalize load here"
+            )
     settings = EncoderSettings(
         pooling=pooling,
         attention="unchanged",
@@ -158,7 +163,9 @@ def _sentence_transformer_pooling(record: dict, folder: Path) -> str:
     flags = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "lasttoken", "weightedmean_tokens": "weightedmean"}
     modes |= {name for flag, name in flags.items() if record.get(f"pooling_mode_{flag}")}
     if len(modes) != 1:
-        raise RagvecError(f"{folder} pools by {sorted(modes) or 'an unknown mode'}: exactly one of {', '.join(ours)} loads here")
+        raise RagvecError(
+            f"{folder} pools by {sorted(modes) or 'an unknown mode'}: exactly one of {', '.join(ours)} loads here"
+        )
     return ours[modes.pop()]
 
 

@@ -64,7 +64,7 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
     _refuse_pickle(base)
     safe = {"trust_remote_code": False, "use_safetensors": True, "local_files_only": True}
     try:
-        with _quiet(show_progress=_size(base) > _LONG_LOAD):
+        with quiet(show_progress=_size(base) > _LONG_LOAD):
             model, report = AutoModel.from_pretrained(base, dtype=dtype, output_loading_info=True, **safe)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise RagvecError(f"{base} does not load as a transformers model: {_first_line(error)}") from error
@@ -72,6 +72,7 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
     if missing or report["mismatched_keys"]:
         what = f"{len(missing)} weights are missing, {missing[0]} among them" if missing else "weights have the wrong shape"
         raise RagvecError(f"{base} is not a whole {model.config.model_type} model: {what}; download it again")
+    model = getattr(model, "language_model", model)  # of a model that also sees or hears, the part that reads
     for number, adapter in enumerate(adapters, 1):
         model = _add_adapter(model, adapter, merge=merge or number < len(adapters))
     return model
@@ -91,7 +92,9 @@ def _add_adapter(model, folder: Path, *, merge: bool):
     from peft import PeftModel
 
     if not (folder / "adapter_model.safetensors").is_file():
-        raise RagvecError(f"{folder} holds no adapter_model.safetensors (pickled .bin adapters are not loaded): save it as safetensors")
+        raise RagvecError(
+            f"{folder} holds no adapter_model.safetensors (pickled .bin adapters are not loaded): save it as safetensors"
+        )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -116,8 +119,8 @@ def _refuse_pickle(folder: Path) -> None:
 
 
 @contextmanager
-def _quiet(*, show_progress: bool) -> Iterator[None]:
-    """Keep transformers from reporting weights we leave out on purpose (the language-model head)."""
+def quiet(*, show_progress: bool) -> Iterator[None]:
+    """Keep transformers from drawing bars and from reporting weights left out on purpose (the language-model head)."""
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
