@@ -1,0 +1,38 @@
+"""`ragvec index`: a corpus or shards in, an index out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    source: Annotated[str, typer.Argument(help='Corpus (file, folder, or "-" for stdin), or a folder of encoded shards.')],
+    output: Annotated[Path, typer.Option("--output", "-o", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
+    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Folder or hub id; default: the bundled one.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    index_key: Annotated[
+        str | None, typer.Option(help='How a new index is searched: "exact" (default) or a FAISS factory string.')
+    ] = None,
+) -> None:
+    from ragvec.index.build import build
+
+    lasting = {name: value for name, value in {"revision": revision, "max_length": max_length}.items() if value is not None}
+    report = build(
+        source,
+        output,
+        encoder=encoder,
+        encoder_options=lasting,
+        device_options={"device": device, "dtype": dtype},
+        faiss_key=index_key,
+        show_progress=True,
+    )
+    print(
+        f"{report.path}: {report.added:,} documents added, {report.replaced:,} replaced, {report.unchanged:,} unchanged; "
+        f"{report.passages:,} passages, {report.dimension}-d, in {report.seconds:.1f} s"
+    )
+    if report.truncated:
+        print(f"{report.truncated:,} of {report.encoded:,} encoded passages were longer than the encoder reads and were cut")

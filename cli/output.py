@@ -1,0 +1,182 @@
+"""How hits are printed: a table for people, NDJSON for programs, TREC runs for evaluation tools."""
+
+import json
+import re
+import shutil
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+from ragvec.errors import RagvecError
+from ragvec.records import Hit
+
+BOLD, PLAIN = "\033[1m", "\033[0m"
+ID_WIDTH = 24
+SNIPPET_LINES = 2
+SNIPPET_SEARCHED = 50_000  # characters of a text in which the snippet is looked for
+RUN_NAME = "ragvec"
+
+
+class Format(str, Enum):
+    """The forms that hits can be printed in."""
+
+    table = "table"
+    json = "json"
+    trec = "trec"
+
+
+def default_format() -> Format:
+    """A table on a terminal, NDJSON on a pipe."""
+    return Format.table if sys.stdout.isatty() else Format.json
+
+
+def print_hits(results: Iterable[tuple[str, str, list[Hit]]], form: Format, *, single: bool) -> None:
+    """Print the hits of each (query_id, query); `single`: there is one query, so that its id would tell nothing."""
+    for query_id, query, hits in results:
+        if form is Format.json:
+            lines = [_json_line(hit, None if single else query_id) for hit in hits]
+        elif form is Format.trec:
+            lines = [_trec_line(hit, query_id) for hit in hits]
+        else:
+            lines = _table(query, hits, show_query=not single)
+        write_lines(lines)
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Print lines as UTF-8, whatever the locale: ids and text must come out as they went in."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+    sys.stdout.buffer.flush()
+
+
+def hit_record(hit: Hit) -> dict:
+    """A hit as the JSON object that DESIGN.md and the docs show."""
+    return {
+        "rank": hit.rank,
+        "score": round(hit.score, 6),
+        "doc_id": hit.doc_id,
+        "passage_id": hit.passage_id,
+        "title": hit.title,
+        "text": hit.text,
+        "metadata": hit.metadata,
+    }
+
+
+def snippet(text: str, query: str, length: int) -> str:
+    """The stretch of `length` characters of a text in which most of the query's words occur, at word borders."""
+    text = _clean(text[:SNIPPET_SEARCHED])
+    if len(text) <= length:
+        return text
+    found = [(match.start(), match.group().casefold()) for match in query_pattern(query).finditer(text)]
+    lead = length // 6
+    starts = {max(0, min(place - lead, len(text) - length)) for place, _ in found} | {0}
+    start = max(sorted(starts), key=lambda start: len({word for place, word in found if start <= place < start + length}))
+    if start:
+        space = text.find(" ", start, start + lead)
+        start = space + 1 if space >= 0 else start
+    return ("…" if start else "") + text[start : start + length]
+
+
+def query_pattern(query: str) -> re.Pattern:
+    """A pattern of the query's words in a text: word beginnings where words have spaces, pairs of characters in CJK."""
+    from ragvec.index.lexical import query_words
+
+    parts = []
+    for word in sorted(query_words(query), key=len, reverse=True):
+        if word.isascii():
+            stem = re.sub(r"(?<=\w{4})(?:ing|ed|es|s|ly)$", "", word)
+            parts.append(rf"\b{re.escape(stem)}\w*")
+        else:
+            parts.append(re.escape(word))
+    return re.compile("|".join(parts) or r"(?!)", re.IGNORECASE)
+
+
+def text_width(text: str) -> int:
+    """How many columns a text takes on a terminal: Chinese, Japanese and Korean characters take two, accents none."""
+    return sum(map(_char_width, text))
+
+
+def fit(text: str, width: int) -> str:
+    """The text in at most `width` columns, with … where it was cut."""
+    if text_width(text) <= width:
+        return text
+    return text[: _prefix_length(text, width - 1)].rstrip() + "…"
+
+
+def wrap(text: str, width: int, lines: int) -> list[str]:
+    """The text in at most `lines` lines of `width` columns, broken at spaces if it has any; the last is cut with …."""
+    wrapped = []
+    while text and len(wrapped) < lines - 1:
+        end = _prefix_length(text, width)
+        if end < len(text) and (space := text.rfind(" ", 0, end + 1)) > 0:
+            end = space
+        wrapped.append(text[:end].rstrip())
+        text = text[end:].lstrip()
+    return [*wrapped, fit(text, width)] if text else wrapped
+
+
+def _table(query: str, hits: Sequence[Hit], *, show_query: bool) -> list[str]:
+    heading = [f"{_clean(query)}"] if show_query else []
+    if not hits:
+        return [*heading, "nothing found", ""] if show_query else ["nothing found"]
+    columns = shutil.get_terminal_size((100, 24)).columns
+    id_width = min(ID_WIDTH, max(2, *(text_width(_clean(hit.doc_id)) for hit in hits)))
+    indent = 2 + 2 + 7 + 2 + id_width + 2
+    room = max(20, columns - indent)
+    lines = [*heading, f"{'#':>2}  {'score':>7}  {_pad('id', id_width)}  title and text"]
+    for hit in hits:
+        body = _body(hit, query, room)
+        lines.append(f"{hit.rank:>2}  {hit.score:7.4f}  {_pad(fit(_clean(hit.doc_id), id_width), id_width)}  {body[0]}")
+        lines.extend(f"{'':{indent}}{line}" for line in body[1:])
+    return [*lines, ""] if show_query else lines
+
+
+def _body(hit: Hit, query: str, room: int) -> list[str]:
+    styled = sys.stdout.isatty()
+    title = [fit(_clean(hit.title), room)] if hit.title.strip() else []
+    text = wrap(snippet(hit.text, query, SNIPPET_LINES * room), room, SNIPPET_LINES)
+    if styled:
+        pattern = query_pattern(query)
+        title = [f"{BOLD}{line}{PLAIN}" for line in title]
+        text = [pattern.sub(lambda match: f"{BOLD}{match.group()}{PLAIN}", line) for line in text]
+    return title + text or [""]
+
+
+def _json_line(hit: Hit, query_id: str | None) -> str:
+    record = hit_record(hit) if query_id is None else {"query_id": query_id, **hit_record(hit)}
+    return json.dumps(record, ensure_ascii=False)
+
+
+def _trec_line(hit: Hit, query_id: str) -> str:
+    for name in (query_id, hit.doc_id):
+        if not name or re.search(r"\s", name):
+            raise RagvecError(f"the id {name!r} holds white space, which a TREC run can't carry: use --format json")
+    return f"{query_id} Q0 {hit.doc_id} {hit.rank} {hit.score:.6f} {RUN_NAME}"
+
+
+def _clean(text: str) -> str:
+    """One line without control characters, which would move a terminal's cursor or worse."""
+    return " ".join("".join(" " if unicodedata.category(char) in ("Cc", "Cs") else char for char in text).split())
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - text_width(text))
+
+
+def _prefix_length(text: str, width: int) -> int:
+    """How many characters fit into `width` columns; at least one."""
+    used = 0
+    for place, char in enumerate(text):
+        used += _char_width(char)
+        if used > width:
+            return max(1, place)
+    return len(text)
+
+
+def _char_width(char: str) -> int:
+    if char.isascii():
+        return 1
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

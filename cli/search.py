@@ -1,0 +1,92 @@
+"""`ragvec search`: a query in, hits out."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ragvec.cli.output import Format, default_format, print_hits
+from ragvec.errors import RagvecError
+
+BATCH_QUERIES = 512
+_ID_FIELDS = ("_id", "id", "query_id", "qid")
+_TEXT_FIELDS = ("text", "query")
+
+
+class Mode(str, Enum):
+    """How passages are found."""
+
+    hybrid = "hybrid"
+    dense = "dense"
+    lexical = "lexical"
+
+
+def run(
+    query: Annotated[str | None, typer.Argument(help='What to look for; "-" reads queries from stdin, one a line.')] = None,
+    index: Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
+    k: Annotated[int, typer.Option("-k", help="Hits per query.")] = 10,
+    mode: Annotated[Mode, typer.Option(help="By vectors, by words, or by both.")] = Mode.hybrid,
+    queries: Annotated[
+        Path | None, typer.Option(help="Read queries from a file: JSONL (_id, text), TSV (id, text), or one a line.")
+    ] = None,
+    instruction: Annotated[str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.')] = None,
+    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    format: Annotated[Format | None, typer.Option(help="Default: a table on a terminal, NDJSON on a pipe.")] = None,
+) -> None:
+    from ragvec.retrieve import check_request, open_retriever
+
+    single = queries is None and query != "-"
+    asked = [("1", query or "")] if single else list(_read_queries(query, queries))
+    check_request([text for _, text in asked], k, mode.value)
+    retriever = open_retriever(index, mode=mode.value, encoder=encoder, device=device, dtype=dtype)
+    for start in range(0, len(asked), BATCH_QUERIES):
+        batch = asked[start : start + BATCH_QUERIES]
+        found = retriever.retrieve_many([text for _, text in batch], k, mode=mode.value, instruction=instruction)
+        results = [(query_id, text, hits) for (query_id, text), hits in zip(batch, found, strict=True)]
+        print_hits(results, format or default_format(), single=single)
+
+
+def _read_queries(query: str | None, path: Path | None) -> Iterator[tuple[str, str]]:
+    if path is None or path == Path("-"):
+        yield from parse_queries(sys.stdin, "stdin")
+        return
+    if query is not None:
+        raise RagvecError(f"both a query and --queries {path} are given: choose one")
+    try:
+        with open(path, encoding="utf-8-sig") as lines:
+            yield from parse_queries(lines, str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RagvecError(f"can't read queries from {path}: {error}") from error
+
+
+def parse_queries(lines: Iterable[str], name: str) -> Iterator[tuple[str, str]]:
+    """(query_id, text) of each line that is not blank: a JSON object, an id and a text with a tab between, or a text.
+
+    Raises RagvecError, with the line's number, for an object without a text.
+    """
+    for number, line in enumerate(lines, 1):
+        line = line.strip()
+        if line.startswith("{"):
+            yield _from_json(line, number, name)
+        elif "\t" in line:
+            query_id, text = line.split("\t", 1)
+            yield query_id.strip(), text.strip()
+        elif line:
+            yield str(number), line
+
+
+def _from_json(line: str, number: int, name: str) -> tuple[str, str]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise RagvecError(f"{name}, line {number}: not JSON ({error})") from error
+    text = next((record[field] for field in _TEXT_FIELDS if isinstance(record.get(field), str)), None)
+    if text is None:
+        raise RagvecError(f"{name}, line {number}: no {' or '.join(_TEXT_FIELDS)} among the fields {', '.join(record)}")
+    return str(next((record[field] for field in _ID_FIELDS if field in record), number)), text

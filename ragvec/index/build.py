@@ -1,0 +1,201 @@
+"""From a corpus or shards to an index, or to a newer version of one: `ragvec index`."""
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ragvec.bulk import encode_corpus
+from ragvec.corpus import read_documents, to_passages
+from ragvec.errors import RagvecError
+from ragvec.index.changes import Changes
+from ragvec.index.index import ENCODING_NAME, Index
+from ragvec.index.lock import LOCK_NAME, writer_lock
+from ragvec.index.origin import check_fingerprint, lasting_source, load_encoder, settings_of
+from ragvec.index.segment import EXACT_KEY, SEGMENTS_NAME
+from ragvec.index.store import DATABASE_NAME, IndexSettings
+from ragvec.progress import progress_bar
+from ragvec.records import Passage
+from ragvec.shards import MANIFEST, Shards
+
+BLOCK_ROWS = 4096
+
+Blocks = Iterator[tuple[list[Passage], np.ndarray]]
+
+
+class BuildReport(NamedTuple):
+    """What a build did: documents added, replaced and left as they were; passages encoded, and of them shortened."""
+
+    path: Path
+    added: int
+    replaced: int
+    unchanged: int
+    encoded: int
+    truncated: int
+    passages: int
+    dimension: int
+    seconds: float
+
+
+def build(
+    source: str | Path,
+    path: Path,
+    *,
+    encoder: str | None = None,
+    encoder_options: dict[str, Any] | None = None,
+    device_options: dict[str, Any] | None = None,
+    faiss_key: str | None = None,
+    show_progress: bool = False,
+) -> BuildReport:
+    """Bring the documents of a corpus, or the passages of shards, into an index; make the index if there is none.
+
+    encoder          folder or hub id; None = the one the index was built with, or the bundled one for a new index
+    encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
+    device_options   arguments of `Encoder.load` that don't (device, dtype)
+    faiss_key        for a new index: "exact" or a FAISS factory string; None = exact
+    Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
+    """
+    started = time.monotonic()
+    with _undone_on_failure(path):
+        if is_shards(source):
+            index, report = _from_shards(Path(source), path, faiss_key, show_progress)
+        else:
+            options = {**(encoder_options or {}), **(device_options or {})}
+            passages = iter(to_passages(read_documents(source)))
+            first = next(passages, None)  # a bad corpus shows before seconds are spent on loading an encoder
+            if first is None:
+                raise RagvecError(f"{source} holds no documents")
+            index = _open_or_create(path, encoder, options, encoder_options or {}, faiss_key)
+            report = index_passages(index, chain([first], passages), show_progress=show_progress)
+        with index:
+            return report._replace(passages=len(index), seconds=time.monotonic() - started)
+
+
+def is_shards(source: str | Path) -> bool:
+    """Whether this is a folder of encoded shards rather than a corpus."""
+    return (Path(source) / MANIFEST).is_file()
+
+
+def index_passages(index: Index, passages: Iterable[Passage], *, show_progress: bool = False) -> BuildReport:
+    """Encode what is not in the index as it is, through shards that survive an interruption, and commit it as one segment."""
+    with index.writing() as writer:
+        changes = Changes(writer.connection)
+        fresh = changes.fresh(passages)
+        first = next(fresh, None)
+        folder = index.path / ENCODING_NAME
+        encoded = truncated = 0
+        if first is None:
+            writer.commit([], changes)
+        else:
+            settings = index.settings
+            report = encode_corpus(
+                chain([first], fresh),
+                index.encoder,
+                folder,
+                instruction=settings.document_instruction,
+                show_progress=show_progress,
+            )
+            encoded, truncated = report.rows, report.truncated
+            writer.commit(_counted(Shards.open(folder).blocks(BLOCK_ROWS), encoded, show_progress), changes)
+        shutil.rmtree(folder, ignore_errors=True)
+    return _report(index, changes, encoded, truncated)
+
+
+def _from_shards(folder: Path, path: Path, faiss_key: str | None, show_progress: bool) -> tuple[Index, BuildReport]:
+    shards = Shards.open(folder)
+    manifest = shards.manifest
+    if (path / DATABASE_NAME).exists():
+        index = Index.open(path)
+        check_fingerprint(
+            index.settings, manifest.fingerprint, manifest.dimension, f"{folder}, made by {manifest.maker.source}"
+        )
+        _check_key(index, faiss_key)
+    else:
+        index = Index.create_with(path, _settings_of_shards(manifest, faiss_key))
+    with index.writing() as writer:
+        changes = Changes(writer.connection)
+        blocks = _counted(shards.blocks(BLOCK_ROWS), manifest.rows, show_progress)
+        writer.commit(_fresh_rows(blocks, changes), changes)
+    return index, _report(index, changes, 0, 0)
+
+
+def _settings_of_shards(manifest, faiss_key: str | None) -> IndexSettings:
+    return IndexSettings(
+        encoder_source=lasting_source(manifest.maker.source),
+        fingerprint=manifest.fingerprint,
+        dimension=manifest.dimension,
+        document_instruction=manifest.instruction,
+        normalized=manifest.normalized,
+        faiss_key=faiss_key or EXACT_KEY,
+    )
+
+
+def _open_or_create(path: Path, source: str | None, options: dict, lasting_options: dict, faiss_key: str | None) -> Index:
+    from ragvec.encoder import Encoder
+
+    if (path / DATABASE_NAME).exists():
+        with Index.open(path) as index:
+            _check_key(index, faiss_key)
+            settings = index.settings
+        return Index.open(path, encoder=load_encoder(settings, source, **options))
+    encoder = Encoder.load(source, **options)
+    settings = settings_of(encoder, options=lasting_options, faiss_key=faiss_key or EXACT_KEY)
+    return Index.create_with(path, settings, encoder=encoder)
+
+
+def _check_key(index: Index, faiss_key: str | None) -> None:
+    if faiss_key not in (None, index.settings.faiss_key):
+        raise RagvecError(
+            f"the index in {index.path} has the key {index.settings.faiss_key}, not {faiss_key}: "
+            "leave --index-key out, or build a new index"
+        )
+
+
+def _fresh_rows(blocks: Blocks, changes: Changes) -> Blocks:
+    for passages, vectors in blocks:
+        rows = [row for row, passage in enumerate(passages) if changes.is_fresh(passage)]
+        yield [passages[row] for row in rows], vectors[rows]
+    changes.finish()
+
+
+def _counted(blocks: Blocks, rows: int, show: bool) -> Blocks:
+    with progress_bar("indexing", total=rows, unit="passages", show=show) as bar:
+        for passages, vectors in blocks:
+            yield passages, vectors
+            bar.update(len(passages))
+
+
+def _report(index: Index, changes: Changes, encoded: int, truncated: int) -> BuildReport:
+    return BuildReport(index.path, *changes.report(), encoded, truncated, 0, index.settings.dimension, 0.0)
+
+
+@contextmanager
+def _undone_on_failure(path: Path) -> Iterator[None]:
+    """Leave nothing behind where there was no index, unless it is encoded passages that the next try takes up."""
+    was_there = (path / DATABASE_NAME).exists()
+    try:
+        yield
+    except BaseException:
+        if not was_there:
+            _remove_if_unused(path)
+        raise
+
+
+def _remove_if_unused(path: Path) -> None:
+    if any((path / ENCODING_NAME).glob("*.parquet")):
+        return
+    with suppress(RagvecError):  # it never came to be, or another process is filling it by now
+        with Index.open(path) as index, writer_lock(path):
+            if len(index):
+                return
+            for name in (ENCODING_NAME, SEGMENTS_NAME):
+                shutil.rmtree(path / name, ignore_errors=True)
+            for name in (DATABASE_NAME, LOCK_NAME):
+                (path / name).unlink()
+        with suppress(OSError):  # it holds something else
+            path.rmdir()

@@ -1,0 +1,225 @@
+"""The index: a folder that holds passages and their vectors, and finds them again."""
+
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ragvec.errors import RagvecError
+from ragvec.index import store
+from ragvec.index.changes import ChangeReport, Changes
+from ragvec.index.lock import LOCK_NAME, writer_lock
+from ragvec.index.origin import check_encoder, load_encoder, settings_of
+from ragvec.index.segment import SEGMENTS_NAME
+from ragvec.index.store import DATABASE_NAME, IndexSettings
+from ragvec.index.view import Connections, SearchResult, Snapshot, View, read_snapshot
+from ragvec.index.writer import Writer, writing
+from ragvec.records import Document, Passage
+
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+
+ENCODING_NAME = "encoding"  # the shards of an unfinished build
+_OWN_NAMES = {ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, f"{DATABASE_NAME}.new"}
+_TRIES = 5
+
+
+class Index:
+    """An index folder, open for reading by any number of threads; each change locks it for as long as the change takes."""
+
+    def __init__(self, path: Path, encoder: "Encoder | None" = None) -> None:
+        """`Index.open` and `Index.create` are the ways in."""
+        self.path = path
+        self._connections = Connections(path)
+        self._close = weakref.finalize(self, self._connections.close)
+        self._snapshot: Snapshot | None = None
+        self._opening = threading.Lock()
+        self._encoder = encoder
+        with store.readable_errors(path):
+            connection = self._connections.take()
+            self._connections.give_back(connection)
+            self.settings: IndexSettings = store.read_settings(connection)
+        if encoder is not None:
+            check_encoder(self.settings, encoder)
+
+    @classmethod
+    def open(cls, path: str | Path, *, encoder: "Encoder | None" = None) -> "Index":
+        """Open an index.
+
+        encoder  for `add`; None = the one the index was built with, loaded when first needed
+        Raises RagvecError if there is none, it is damaged, or it was built with another encoder.
+        """
+        path = Path(path)
+        if not (path / DATABASE_NAME).is_file():
+            raise RagvecError(_no_index(path))
+        return cls(path, encoder)
+
+    @classmethod
+    def create(cls, path: str | Path, *, encoder: "Encoder", faiss_key: str = "exact") -> "Index":
+        """Make an empty index for an encoder's vectors.
+
+        faiss_key  how it is searched: "exact", or a FAISS factory string such as "IVF256,SQ8"
+        Raises RagvecError if the folder holds anything.
+        """
+        return cls.create_with(path, settings_of(encoder, faiss_key=faiss_key), encoder=encoder)
+
+    @classmethod
+    def create_with(cls, path: str | Path, settings: IndexSettings, *, encoder: "Encoder | None" = None) -> "Index":
+        """The same where the encoder itself is not at hand, only what an index must know of it."""
+        path = Path(path)
+        if settings.faiss_key != "exact":
+            from ragvec.index.approximate import check_key
+
+            check_key(settings.faiss_key, settings.dimension)
+        _make_folder(path)
+        with store.readable_errors(path), writer_lock(path):
+            if (path / DATABASE_NAME).exists():
+                raise RagvecError(f"there is an index in {path} already: open it, or choose another folder")
+            store.create_store(path, settings)
+        return cls(path, encoder)
+
+    def add(self, documents: Iterable[Document]) -> ChangeReport:
+        """Add documents in one commit; one whose doc_id is present is replaced, and unchanged text is not encoded again."""
+        from ragvec.corpus import to_passages
+
+        if isinstance(documents, (str, Document)):
+            raise TypeError("documents must be a sequence of Document: pass [document] instead of document")
+        return self.add_passages(to_passages(documents))
+
+    def add_passages(self, passages: Iterable[Passage]) -> ChangeReport:
+        """The same for passages; those of a document come one after another, and all of them in one call."""
+        with self.writing() as writer:
+            changes = Changes(writer.connection)
+            fresh = list(changes.fresh(passages))
+            vectors = self._vectors(fresh)
+            writer.commit([(fresh, vectors)] if fresh else [], changes)
+        return changes.report()
+
+    def delete(self, doc_ids: Iterable[str]) -> int:
+        """Remove documents in one commit; returns how many of them were there."""
+        if isinstance(doc_ids, str):
+            raise TypeError("doc_ids must be a sequence of strings: pass [doc_id] instead of doc_id")
+        with self.writing() as writer:
+            return writer.delete(list(doc_ids))
+
+    def compact(self) -> None:
+        """Merge all segments into one and give the space of deleted passages back."""
+        with self.writing() as writer:
+            writer.compact()
+
+    def search(self, vectors: np.ndarray, k: int, *, allowed: np.ndarray | None = None) -> SearchResult:
+        """The k passages nearest to each query vector; see `View.search`. For text, use a Retriever."""
+        with self.reading() as view:
+            return view.search(vectors, k, allowed=allowed)
+
+    def passages(self, ids: Sequence[int]) -> list[Passage]:
+        """The passages that `search` found, in the order of the ids."""
+        with self.reading() as view:
+            return view.passages(ids)
+
+    @contextmanager
+    def reading(self) -> Iterator[View]:
+        """The last commit, held still: what happens inside sees no later one."""
+        with store.readable_errors(self.path):
+            connection = self._connections.take()
+            try:
+                yield View(connection, self._begin(connection), self.settings.dimension)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                self._connections.give_back(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[Writer]:
+        """The writer, alone. Raises RagvecError, naming the holder, if another one lives."""
+        with writing(self.path) as writer:
+            yield writer
+
+    @property
+    def encoder(self) -> "Encoder":
+        """The encoder the index was built with."""
+        if self._encoder is None:
+            self._encoder = load_encoder(self.settings)
+        return self._encoder
+
+    def describe(self) -> dict[str, Any]:
+        """What this index is, for people and logs; JSON values only."""
+        with self.reading() as view:
+            segments = [segment.record for segment in view.snapshot.segments]
+            passages, documents = len(view), store.count(view.connection, "DISTINCT doc_id")
+        return {
+            "path": str(self.path),
+            "documents": documents,
+            "passages": passages,
+            "deleted_rows": sum(record.rows for record in segments) - passages,
+            "dimension": self.settings.dimension,
+            "encoder": self.settings.encoder_source,
+            "fingerprint": self.settings.fingerprint,
+            "query_instruction": self.settings.query_instruction,
+            "document_instruction": self.settings.document_instruction,
+            "normalized": self.settings.normalized,
+            "faiss_key": self.settings.faiss_key,
+            "segments": [
+                {"number": r.number, "rows": r.rows, "faiss_key": r.faiss_key, "recall@10": r.recall, "created": r.created}
+                for r in segments
+            ],
+            "bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+        }
+
+    def close(self) -> None:
+        """Close the index's connections."""
+        self._close()
+
+    def __len__(self) -> int:
+        """The number of passages."""
+        with self.reading() as view:
+            return len(view)
+
+    def __enter__(self) -> "Index":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _vectors(self, passages: Sequence[Passage]) -> np.ndarray:
+        if not passages:
+            return np.empty((0, self.settings.dimension), dtype=np.float32)
+        texts = [passage.encoded_text for passage in passages]
+        instruction, normalize = self.settings.document_instruction, self.settings.normalized
+        return self.encoder.encode_documents(texts, instruction=instruction, normalize=normalize)
+
+    def _begin(self, connection) -> Snapshot:
+        for _ in range(_TRIES):
+            connection.execute("BEGIN")
+            try:
+                with self._opening:
+                    self._snapshot = read_snapshot(connection, self.path, self.settings.dimension, self._snapshot)
+                    return self._snapshot
+            except FileNotFoundError as error:  # merged away after this transaction began: a newer commit is there to read
+                connection.execute("ROLLBACK")
+                missing = error.filename
+        raise RagvecError(
+            f"index {self.path} is damaged, {missing} is missing: restore it, or remove the folder and build it again"
+        )
+
+
+def _no_index(path: Path) -> str:
+    command = "`ragvec index CORPUS`" if str(path) == "ragvec-index" else f"`ragvec index CORPUS -o {path}`"
+    if (path / ENCODING_NAME).is_dir():
+        return f"no index in {path} yet, its build was interrupted: finish it with {command}"
+    return f"no index in {path}: make one with {command}"
+
+
+def _make_folder(path: Path) -> None:
+    if path.is_dir():
+        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _OWN_NAMES | {DATABASE_NAME})
+        if foreign and not (path / DATABASE_NAME).exists():
+            raise RagvecError(f"{path} holds other files ({foreign[0]} …) and no index: choose another folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RagvecError(f"can't make the folder {path}: {error.strerror}") from error

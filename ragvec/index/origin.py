@@ -1,0 +1,65 @@
+"""Which encoder an index belongs to: recorded when it is made, checked before every use."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ragvec.errors import RagvecError
+from ragvec.index.store import IndexSettings
+
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+
+BUNDLED = "bundled"
+
+
+def settings_of(encoder: "Encoder", *, options: dict[str, Any] | None = None, faiss_key: str = "exact") -> IndexSettings:
+    """The settings of a new index for this encoder; options are what else `Encoder.load` was given besides the source."""
+    return IndexSettings(
+        encoder_source=lasting_source(encoder.source),
+        fingerprint=encoder.fingerprint,
+        dimension=encoder.dimension,
+        encoder_options=options or {},
+        query_instruction=encoder.settings.query_instruction,
+        faiss_key=faiss_key,
+    )
+
+
+def lasting_source(source: str) -> str:
+    """An encoder's source as another process, started elsewhere, will find it."""
+    from ragvec.data import data_path
+
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return source  # a hub id
+    return BUNDLED if folder.resolve() == data_path("encoder").resolve() else str(folder.resolve())
+
+
+def load_encoder(settings: IndexSettings, source: str | None = None, **overrides: Any) -> "Encoder":
+    """The encoder an index was built with, from where it was then or from another source.
+
+    overrides  arguments of `Encoder.load` such as the device
+
+    Raises RagvecError if it is no longer there, or no longer the same.
+    """
+    from ragvec.encoder import Encoder
+
+    recorded = None if settings.encoder_source == BUNDLED else settings.encoder_source
+    encoder = Encoder.load(source or recorded, **{**settings.encoder_options, **overrides})
+    check_encoder(settings, encoder)
+    return encoder
+
+
+def check_encoder(settings: IndexSettings, encoder: "Encoder") -> None:
+    """Raises RagvecError if this is not the encoder that the index was built with."""
+    check_fingerprint(settings, encoder.fingerprint, encoder.dimension, encoder.source)
+
+
+def check_fingerprint(settings: IndexSettings, fingerprint: str, dimension: int, source: str) -> None:
+    """The same for whatever carries an encoder's fingerprint, such as shards."""
+    if fingerprint == settings.fingerprint:
+        return
+    raise RagvecError(
+        f"the index was built with encoder {settings.encoder_source} ({settings.dimension}-d, {settings.fingerprint[:12]}), "
+        f"this is {source} ({dimension}-d, {fingerprint[:12]}): use the index's encoder, "
+        f"or build a new index with `ragvec index … -o NEW_INDEX --encoder {source}`"
+    )

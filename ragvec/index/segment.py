@@ -1,0 +1,164 @@
+"""Segments: immutable folders that hold vectors, the ids of their passages and, if asked for, a FAISS index over them.
+
+segments/0001/vectors.f16    (rows, dimension) float16, raw, row by row
+segments/0001/ids.i64        (rows,) int64, raw, ascending: the id in index.sqlite of each row's passage
+segments/0001/index.faiss    only where a FAISS key other than "exact" was asked for
+"""
+
+import hashlib
+import shutil
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ragvec.errors import RagvecError
+from ragvec.files import fsync_file, fsync_folder, sha256_file
+from ragvec.index.exact import Candidates, search_exact
+from ragvec.index.store import SegmentRecord
+
+SEGMENTS_NAME = "segments"
+VECTORS_NAME = "vectors.f16"
+IDS_NAME = "ids.i64"
+FAISS_NAME = "index.faiss"
+EXACT_KEY = "exact"
+
+
+def segment_folder(index_folder: Path, number: int) -> Path:
+    """Where segment `number` lies."""
+    return index_folder / SEGMENTS_NAME / f"{number:04d}"
+
+
+class SegmentWriter:
+    """Writes a new segment's files; `finish` puts them on disk and returns the row that makes it part of the index."""
+
+    def __init__(self, index_folder: Path, number: int, dimension: int) -> None:
+        self.folder = segment_folder(index_folder, number)
+        self.number = number
+        self.dimension = dimension
+        self.rows = 0
+        if self.folder.exists():
+            shutil.rmtree(self.folder)  # left by a writer that died before its commit
+        self.folder.mkdir(parents=True)
+        self._digests = {VECTORS_NAME: hashlib.sha256(), IDS_NAME: hashlib.sha256()}
+        self._files = {name: open(self.folder / name, "wb") for name in self._digests}  # noqa: SIM115 - closed by finish or discard
+
+    def append(self, vectors: np.ndarray, ids: np.ndarray) -> None:
+        """Add rows.
+
+        vectors  (n, dimension) float; stored as float16
+        ids      (n,) int64, ascending, above all earlier ones
+        Raises RagvecError for another dimension and for values that are not finite as float16.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
+            raise RagvecError(f"the index holds {self.dimension}-d vectors, these have shape {vectors.shape}")
+        with np.errstate(over="ignore"):
+            halves = np.ascontiguousarray(vectors, dtype=np.float16)
+        if not np.isfinite(halves).all():
+            row = int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0])
+            raise RagvecError(f"vector {self.rows + row} holds NaN, infinity or a value beyond float16: encode it again")
+        self._write(VECTORS_NAME, halves)
+        self._write(IDS_NAME, np.ascontiguousarray(ids, dtype=np.int64))
+        self.rows += len(halves)
+
+    def finish(self, faiss_key: str) -> SegmentRecord:
+        """Build the FAISS index if one is asked for, put every file on disk, and describe the segment."""
+        self._close()
+        parameters, recall = "", None
+        names = [VECTORS_NAME, IDS_NAME]
+        if faiss_key != EXACT_KEY:
+            from ragvec.index.approximate import build_faiss, enough_rows
+
+            if enough_rows(faiss_key, self.rows):
+                vectors = map_vectors(self.folder, self.rows, self.dimension)
+                parameters, recall = build_faiss(faiss_key, vectors, self.folder / FAISS_NAME)
+                self._digests[FAISS_NAME] = None
+                names.append(FAISS_NAME)
+            else:
+                faiss_key = EXACT_KEY  # a few rows are found faster, and all of them, without an index
+        files = {name: self._describe(name) for name in names}
+        for folder in (self.folder, self.folder.parent, self.folder.parent.parent):
+            fsync_folder(folder)
+        return SegmentRecord(self.number, self.rows, faiss_key, parameters, recall, files, _now())
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        self._close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write(self, name: str, values: np.ndarray) -> None:
+        data = memoryview(values).cast("B") if values.size else b""
+        self._files[name].write(data)
+        self._digests[name].update(data)
+
+    def _describe(self, name: str) -> dict:
+        path = self.folder / name
+        fsync_file(path)
+        digest = self._digests[name]
+        return {"bytes": path.stat().st_size, "sha256": digest.hexdigest() if digest else sha256_file(path)}
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+class Segment:
+    """An open segment: its files mapped into memory, read only when a search touches them."""
+
+    def __init__(self, index_folder: Path, record: SegmentRecord, dimension: int) -> None:
+        self.record = record
+        self.folder = segment_folder(index_folder, record.number)
+        for name, file in record.files.items():
+            size = (self.folder / name).stat().st_size
+            if size != file["bytes"]:
+                raise RagvecError(f"{self.folder / name} is damaged: {size} bytes, not {file['bytes']}; build the index again")
+        self.vectors = map_vectors(self.folder, record.rows, dimension)
+        self.ids = np.memmap(self.folder / IDS_NAME, dtype=np.int64, mode="r", shape=(record.rows,))
+
+    @cached_property
+    def faiss_index(self):
+        """The FAISS index, read on first use."""
+        from ragvec.index.approximate import read_faiss
+
+        return read_faiss(self.folder / FAISS_NAME, self.record.search_parameters)
+
+    def rows_of(self, ids: np.ndarray) -> np.ndarray:
+        """The rows of those ids that are in this segment; (m,) int64."""
+        places = np.searchsorted(self.ids, ids)
+        places[places == len(self.ids)] = 0
+        return places[self.ids[places] == ids]
+
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> Candidates:
+        """The best rows for each query.
+
+        queries  (n, dimension) float32
+        allowed  (rows,) bool: the rows that may be found; None = all
+        returns  scores (n, m) float32 and rows (n, m) int64, row -1 for none; at least min(k, rows that may be found) rows
+        """
+        if self.record.faiss_key == EXACT_KEY:
+            return search_exact(self.vectors, queries, k, allowed)
+        from ragvec.index.approximate import search_faiss
+
+        found = search_faiss(self.faiss_index, queries, k, allowed)
+        wanted = min(k, self.record.rows if allowed is None else int(np.count_nonzero(allowed)))
+        if ((found.rows >= 0).sum(axis=1) < wanted).any():
+            return search_exact(self.vectors, queries, k, allowed)  # the cells that FAISS looked into held too few
+        return found
+
+
+class Hits(NamedTuple):
+    """Results over all segments: scores (n, m) float32 and passage ids (n, m) int64, best first."""
+
+    scores: np.ndarray
+    ids: np.ndarray
+
+
+def map_vectors(folder: Path, rows: int, dimension: int) -> np.ndarray:
+    """A segment's vectors, (rows, dimension) float16, mapped and not read."""
+    return np.memmap(folder / VECTORS_NAME, dtype=np.float16, mode="r", shape=(rows, dimension))
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,292 @@
+"""index.sqlite, the one truth of an index: settings, segments, passages, deleted rows, and the words for lexical search.
+
+A writer works in write-ahead mode, so that readers keep reading the last commit while it works. It leaves a plain single file
+behind if nobody has the index open then: one that opens on a shared or read-only disk too, and by a user who may not write.
+"""
+
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from ragvec.errors import RagvecError
+from ragvec.files import fsync_file, fsync_folder
+from ragvec.index.lexical import TOKENIZER, indexed_terms
+from ragvec.records import Passage
+
+DATABASE_NAME = "index.sqlite"
+FORMAT = 1
+WAIT_S = 30.0  # for a lock that another connection holds for a moment
+PATIENCE_S = 60.0  # of a writer, for readers who began before it: write-ahead mode begins between two reads
+
+SCHEMA = f"""
+CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE segments (
+    number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, faiss_key TEXT NOT NULL, search_parameters TEXT NOT NULL, recall REAL,
+    files TEXT NOT NULL, created TEXT NOT NULL
+);
+CREATE TABLE passages (
+    id INTEGER PRIMARY KEY, passage_id TEXT NOT NULL UNIQUE, doc_id TEXT NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL,
+    metadata TEXT NOT NULL, content_hash BLOB NOT NULL
+);
+CREATE INDEX passages_doc_id ON passages (doc_id);
+CREATE TABLE tombstones (id INTEGER PRIMARY KEY);
+CREATE VIRTUAL TABLE lexical USING fts5 (terms, content='', tokenize="{TOKENIZER}");
+"""
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """What an index was made with. Vectors of another encoder, or of documents encoded otherwise, don't belong in it.
+
+    encoder_source   what `Encoder.load` is given to make the encoder again; "bundled" = the one that ships with ragvec
+    encoder_options  further arguments of `Encoder.load` (revision, max_length …)
+    faiss_key        what new segments are searched with: "exact", or a FAISS factory string
+    """
+
+    encoder_source: str
+    fingerprint: str
+    dimension: int
+    encoder_options: dict[str, Any] = field(default_factory=dict)
+    query_instruction: str = ""
+    document_instruction: str = ""
+    normalized: bool = True
+    faiss_key: str = "exact"
+
+
+class SegmentRecord(NamedTuple):
+    """One row of the table of segments; files maps a file's name to its bytes and sha256."""
+
+    number: int
+    rows: int
+    faiss_key: str
+    search_parameters: str
+    recall: float | None
+    files: dict[str, dict]
+    created: str
+
+
+class StoredPassage(NamedTuple):
+    """What a passage in the index is compared by when its document comes again."""
+
+    id: int
+    content_hash: bytes
+    title: str
+    metadata: str
+
+
+@contextmanager
+def readable_errors(folder: Path) -> Iterator[None]:
+    """Turn SQLite's errors into one line that says which index, and what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise RagvecError(f"index {folder} can't be used now: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise RagvecError(f"index {folder} is damaged ({error}): restore it, or remove it and build it again") from error
+
+
+def create_store(folder: Path, settings: IndexSettings) -> None:
+    """Write an empty index.sqlite that appears only when it is complete."""
+    temporary = folder / f"{DATABASE_NAME}.new"
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    connection = sqlite3.connect(temporary, isolation_level=None)
+    try:
+        connection.executescript(SCHEMA)
+        values = {"format": FORMAT, "generation": 0, "next_id": 1, "next_segment": 1, **asdict(settings)}
+        rows = [(key, json.dumps(value)) for key, value in values.items()]
+        connection.executemany("INSERT INTO settings VALUES (?, ?)", rows)
+    finally:
+        connection.close()
+    fsync_file(temporary)
+    temporary.replace(folder / DATABASE_NAME)
+    fsync_folder(folder)
+
+
+def connect_to_read(folder: Path) -> sqlite3.Connection:
+    """A connection that can't change the index, also where the folder can't be written."""
+    path = folder / DATABASE_NAME
+    # mode=rw, not ro: after a crash the first reader must be allowed to roll back or recover. SQLite itself falls back to
+    # reading where the file may not be written.
+    connection = _connect(path, "mode=rw")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        log = path.with_name(f"{DATABASE_NAME}-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        connection = _connect(path, "mode=ro&immutable=1")  # left in write-ahead mode, now in a folder that can't be written
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+@contextmanager
+def connection_to_write(folder: Path) -> Iterator[sqlite3.Connection]:
+    """A connection in write-ahead mode; the file returns to a plain one at the end if no reader has it open."""
+    connection = _connect(folder / DATABASE_NAME, "mode=rw")
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        if not _switch_journal(connection, "WAL", patience_s=PATIENCE_S):
+            raise RagvecError(
+                f"index {folder} is being read without a pause for {PATIENCE_S:.0f} s: try again when that has ended"
+            )
+        yield connection
+        _switch_journal(connection, "DELETE", patience_s=0.0)  # else the next writer does
+    finally:
+        connection.close()
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?{options}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_S, check_same_thread=False)
+
+
+def _switch_journal(connection: sqlite3.Connection, mode: str, patience_s: float) -> bool:
+    """Whether the journal could be switched: no reader may be in the way."""
+    connection.execute("PRAGMA busy_timeout = 50")
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            connection.execute(f"PRAGMA journal_mode = {mode}")
+            connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
+            return True
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            if time.monotonic() >= deadline:
+                return False
+
+
+def read_value(connection: sqlite3.Connection, key: str):
+    """One value of the settings table."""
+    row = connection.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError(f"no setting {key}")
+    return json.loads(row[0])
+
+
+def write_value(connection: sqlite3.Connection, key: str, value) -> None:
+    """Change one value of the settings table."""
+    connection.execute("UPDATE settings SET value = ? WHERE key = ?", (json.dumps(value), key))
+
+
+def read_settings(connection: sqlite3.Connection) -> IndexSettings:
+    """The index's settings. Raises RagvecError if a newer ragvec wrote them."""
+    if (version := read_value(connection, "format")) != FORMAT:
+        raise RagvecError(f"the index has format {version}, this ragvec reads {FORMAT}: upgrade ragvec or build it again")
+    return IndexSettings(**{key: read_value(connection, key) for key in IndexSettings.__dataclass_fields__})
+
+
+def read_segments(connection: sqlite3.Connection) -> list[SegmentRecord]:
+    """Every committed segment, oldest first; the ids in them ascend from the first to the last."""
+    query = "SELECT number, rows, faiss_key, search_parameters, recall, files, created FROM segments ORDER BY number"
+    return [SegmentRecord(*row[:5], json.loads(row[5]), row[6]) for row in connection.execute(query)]
+
+
+def insert_segment(connection: sqlite3.Connection, record: SegmentRecord) -> None:
+    """Make a segment, whose files are on disk, part of the index."""
+    values = record._replace(files=json.dumps(record.files))
+    connection.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+
+def drop_segments(connection: sqlite3.Connection) -> None:
+    """Forget all segments and deleted rows; the passages stay."""
+    connection.execute("DELETE FROM segments")
+    connection.execute("DELETE FROM tombstones")
+
+
+def read_tombstones(connection: sqlite3.Connection) -> np.ndarray:
+    """The ids whose vectors are still in a segment though the passage is deleted; (n,) int64, ascending."""
+    return id_array(connection.execute("SELECT id FROM tombstones ORDER BY id"))
+
+
+def count(connection: sqlite3.Connection, what: str = "*") -> int:
+    """How many passages there are, or how many different values of a column of theirs."""
+    return connection.execute(f"SELECT count({what}) FROM passages").fetchone()[0]
+
+
+def insert_passages(connection: sqlite3.Connection, ids: Sequence[int], passages: Sequence[Passage]) -> None:
+    """Add passages under the ids that their vectors have in the segment. Raises RagvecError for text that is no Unicode."""
+    rows = [
+        (number, p.passage_id, p.doc_id, p.title, p.text, metadata_json(p), bytes.fromhex(p.content_hash))
+        for number, p in zip(ids, passages, strict=True)
+    ]
+    words = ((number, indexed_terms(p.encoded_text)) for number, p in zip(ids, passages, strict=True))
+    try:
+        connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT INTO lexical (rowid, terms) VALUES (?, ?)", words)
+    except sqlite3.IntegrityError as error:
+        seen = Counter(p.passage_id for p in passages)
+        twice = next((p.passage_id for p in passages if seen[p.passage_id] > 1 or _is_stored(connection, p, ids[0])), "?")
+        raise RagvecError(f"passage id {twice!r} comes twice: ids must be unique in a corpus") from error
+    except UnicodeEncodeError as error:
+        raise RagvecError(f"a passage is no valid Unicode ({error.reason} at {error.start}): clean the text") from error
+
+
+def _is_stored(connection: sqlite3.Connection, passage: Passage, before: int) -> bool:
+    query = "SELECT 1 FROM passages WHERE passage_id = ? AND id < ?"
+    return connection.execute(query, (passage.passage_id, before)).fetchone() is not None
+
+
+def delete_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
+    """Remove passages by id; their vectors become tombstones until the index is compacted."""
+    for number in ids:
+        title, text = connection.execute("SELECT title, text FROM passages WHERE id = ?", (number,)).fetchone()
+        terms = indexed_terms(Passage("", "", text, title).encoded_text)
+        # an FTS5 table without content forgets a row only when shown the very words it was given
+        connection.execute("INSERT INTO lexical (lexical, rowid, terms) VALUES ('delete', ?, ?)", (number, terms))
+    rows = [(number,) for number in ids]
+    connection.executemany("DELETE FROM passages WHERE id = ?", rows)
+    connection.executemany("INSERT INTO tombstones VALUES (?)", rows)
+
+
+def update_passages(connection: sqlite3.Connection, changes: Sequence[tuple[int, Passage]]) -> None:
+    """Take over title, text and metadata of passages whose encoded text, taken together, did not change."""
+    rows = [(p.title, p.text, metadata_json(p), number) for number, p in changes]
+    connection.executemany("UPDATE passages SET title = ?, text = ?, metadata = ? WHERE id = ?", rows)
+
+
+def metadata_json(passage: Passage) -> str:
+    """Metadata as it is stored: JSON whose keys keep the source's order. Raises RagvecError for values that JSON lacks."""
+    try:
+        return orjson.dumps(passage.metadata).decode()
+    except TypeError as error:
+        raise RagvecError(f"metadata of document {passage.doc_id!r} is not JSON: {error}") from error
+
+
+def passages_of(connection: sqlite3.Connection, doc_id: str) -> dict[str, StoredPassage]:
+    """A document's passages in the index, by passage_id."""
+    query = "SELECT passage_id, id, content_hash, title, metadata FROM passages WHERE doc_id = ?"
+    return {row[0]: StoredPassage(*row[1:]) for row in connection.execute(query, (doc_id,))}
+
+
+def read_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Passage]:
+    """Passages by id; an id that is not in the index is not in the answer."""
+    query = "SELECT id, passage_id, doc_id, text, title, metadata FROM passages WHERE id IN (SELECT value FROM json_each(?))"
+    rows = connection.execute(query, (json.dumps([int(number) for number in ids]),))
+    return {row[0]: Passage(*row[1:5], orjson.loads(row[5])) for row in rows}
+
+
+def search_lexical(connection: sqlite3.Connection, expression: str, k: int, allowed: np.ndarray | None) -> list:
+    """The k best (id, BM25 score) of an FTS5 expression, a list of pairs, best first; `allowed` restricts them to those ids."""
+    limit, values = "", [expression]
+    if allowed is not None:
+        limit = "AND rowid IN (SELECT value FROM json_each(?))"
+        values.append(json.dumps(allowed.tolist()))
+    query = f"SELECT rowid, -rank FROM lexical WHERE lexical MATCH ? {limit} ORDER BY rank, rowid LIMIT ?"
+    return connection.execute(query, (*values, k)).fetchall()
+
+
+def id_array(rows) -> np.ndarray:
+    """One-column rows of SQLite as (n,) int64."""
+    return np.fromiter((row[0] for row in rows), dtype=np.int64)

@@ -1,0 +1,163 @@
+"""Reading: one commit of an index, seen whole, however many writers come and go meanwhile."""
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ragvec.errors import RagvecError
+from ragvec.index import store
+from ragvec.index.exact import Candidates, keep_best
+from ragvec.index.lexical import match_expression
+from ragvec.index.segment import Segment
+from ragvec.records import Passage
+
+
+class SearchResult(NamedTuple):
+    """The passages found for each query: scores (n, m) float32 and ids (n, m) int64, best first; id -1 fills up short rows."""
+
+    scores: np.ndarray
+    ids: np.ndarray
+
+
+class Snapshot(NamedTuple):
+    """The segments of one commit, and for each which rows live: (rows,) bool, or None where all do."""
+
+    generation: int
+    segments: list[Segment]
+    live: list[np.ndarray | None]
+
+
+class View:
+    """An index as one commit left it. Made by `Index.reading()` and good for as long as that lasts."""
+
+    def __init__(self, connection: sqlite3.Connection, snapshot: Snapshot, dimension: int) -> None:
+        self.connection = connection
+        self.snapshot = snapshot
+        self.dimension = dimension
+
+    def search(self, vectors: np.ndarray, k: int, *, allowed: np.ndarray | None = None) -> SearchResult:
+        """The k passages whose vectors have the highest inner product with each query vector.
+
+        vectors  (n, dimension) float
+        allowed  (m,) int64: only these passage ids may be found; None = all
+        returns  scores from the exact vectors (float16 values, float32 products), best first; equal scores by id
+        Raises RagvecError for k < 1, another dimension, or values that are not finite.
+        """
+        queries = self._checked(vectors, k)
+        scores, ids = [np.empty((len(queries), 0), np.float32)], [np.empty((len(queries), 0), np.int64)]
+        for segment, live in zip(self.snapshot.segments, self.snapshot.live, strict=True):
+            mask = _mask(segment, live, allowed)
+            if mask is not None and not mask.any():
+                continue
+            found = segment.search(queries, k, mask)
+            scores.append(_score_again(segment.vectors, queries, found))
+            ids.append(np.where(found.rows >= 0, segment.ids[found.rows], -1))
+        best = keep_best(Candidates(np.hstack(scores), np.hstack(ids)), k)
+        filled = int((best.rows >= 0).sum(axis=1).max(initial=0))
+        return SearchResult(best.scores[:, :filled], best.rows[:, :filled])
+
+    def search_lexical(self, query: str, k: int, *, allowed: np.ndarray | None = None) -> list[tuple[int, float]]:
+        """The k best (passage id, BM25 score) for a query's words, best first; none if it holds no words."""
+        _check_k(k)
+        expression = match_expression(query)
+        return store.search_lexical(self.connection, expression, k, allowed) if expression else []
+
+    def passages(self, ids: list[int]) -> list[Passage]:
+        """The passages of these ids, in their order."""
+        found = store.read_passages(self.connection, ids)
+        return [found[number] for number in ids]
+
+    def __len__(self) -> int:
+        return store.count(self.connection)
+
+    def _checked(self, vectors: np.ndarray, k: int) -> np.ndarray:
+        _check_k(k)
+        queries = np.ascontiguousarray(vectors, dtype=np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.dimension:
+            raise RagvecError(f"the index holds {self.dimension}-d vectors, the queries have shape {queries.shape}")
+        if not np.isfinite(queries).all():
+            raise RagvecError("a query vector holds NaN or infinity")
+        return queries
+
+
+class Connections:
+    """Idle connections of one index, so that any thread may read; never carried over a fork."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._idle: list[sqlite3.Connection] = []
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def take(self) -> sqlite3.Connection:
+        """A connection that nobody else uses until it is given back."""
+        with self._lock:
+            if self._pid != os.getpid():
+                self._idle, self._pid = [], os.getpid()
+            if self._idle:
+                return self._idle.pop()
+        return store.connect_to_read(self._folder)
+
+    def give_back(self, connection: sqlite3.Connection) -> None:
+        """Keep a connection for the next reader."""
+        with self._lock:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
+
+
+def read_snapshot(connection: sqlite3.Connection, folder: Path, dimension: int, last: Snapshot | None) -> Snapshot:
+    """The newest commit's segments; those that `last` has open are taken over.
+
+    Raises FileNotFoundError if a segment was merged away between the two reads: begin again.
+    """
+    generation = store.read_value(connection, "generation")
+    if last is not None and last.generation == generation:
+        return last
+    opened = {segment.record.number: segment for segment in last.segments} if last else {}
+    return Snapshot(generation, *_open_segments(connection, folder, dimension, opened))
+
+
+def _open_segments(connection, folder: Path, dimension: int, opened: dict) -> tuple[list[Segment], list[np.ndarray | None]]:
+    dead = store.read_tombstones(connection)
+    segments, live = [], []
+    for record in store.read_segments(connection):
+        segment = opened.get(record.number) or Segment(folder, record, dimension)
+        rows = segment.rows_of(dead)
+        mask = None
+        if len(rows):
+            mask = np.ones(record.rows, dtype=bool)
+            mask[rows] = False
+        segments.append(segment)
+        live.append(mask)
+    return segments, live
+
+
+def _mask(segment: Segment, live: np.ndarray | None, allowed: np.ndarray | None) -> np.ndarray | None:
+    if allowed is None:
+        return live
+    mask = np.zeros(segment.record.rows, dtype=bool)
+    mask[segment.rows_of(allowed)] = True
+    return mask if live is None else mask & live
+
+
+def _score_again(vectors: np.ndarray, queries: np.ndarray, found: Candidates) -> np.ndarray:
+    """Inner products from the exact vectors, the same to the bit whichever search and batch found the row."""
+    scores = np.full(found.rows.shape, -np.inf, dtype=np.float32)
+    for query, rows, row_scores in zip(queries, found.rows, scores, strict=True):
+        good = rows >= 0
+        row_scores[good] = np.einsum("nd,d->n", vectors[rows[good]].astype(np.float32), query)
+    return scores
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise RagvecError(f"k is {k}: ask for at least 1 result")

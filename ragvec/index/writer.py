@@ -1,0 +1,133 @@
+"""Writing: every change is files on disk first, then one SQLite transaction; a kill at any point leaves the last commit."""
+
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ragvec.errors import RagvecError
+from ragvec.index import store
+from ragvec.index.changes import Changes
+from ragvec.index.lock import writer_lock
+from ragvec.index.segment import SEGMENTS_NAME, Segment, SegmentWriter, segment_folder
+from ragvec.records import Passage
+
+COPY_ROWS = 8192
+
+
+class Writer:
+    """The one process that may change an index. Made by `writing`, which holds the lock meanwhile."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self.connection = connection
+        self.settings = store.read_settings(connection)
+
+    def commit(self, blocks: Iterable[tuple[Sequence[Passage], np.ndarray]], changes: Changes) -> None:
+        """Add passages with their vectors as one new segment, and carry out the changes that made them necessary.
+
+        blocks  passages and their vectors (n, dimension), block by block
+        """
+        with self._transaction(), self._new_segment() as segment:
+            for passages, vectors in blocks:
+                store.delete_passages(self.connection, changes.take_stale())  # first: new passages take over their ids' names
+                ids = self._take_ids(len(passages))
+                segment.append(vectors, ids)
+                store.insert_passages(self.connection, ids.tolist(), passages)
+            store.delete_passages(self.connection, changes.take_stale())
+            store.update_passages(self.connection, changes.take_updates())
+            if segment.rows:
+                store.insert_segment(self.connection, segment.finish(self.settings.faiss_key))
+
+    def delete(self, doc_ids: Sequence[str]) -> int:
+        """Remove documents; returns how many of them were there."""
+        deleted = 0
+        with self._transaction():
+            for doc_id in dict.fromkeys(doc_ids):
+                ids = [old.id for old in store.passages_of(self.connection, doc_id).values()]
+                store.delete_passages(self.connection, ids)
+                deleted += bool(ids)
+        return deleted
+
+    def compact(self) -> None:
+        """Merge all segments into one without the deleted rows, and give their space on disk back."""
+        dead = store.read_tombstones(self.connection)
+        old = [Segment(self.folder, record, self.settings.dimension) for record in store.read_segments(self.connection)]
+        if len(old) <= 1 and not len(dead):
+            return
+        with self._transaction(), self._new_segment() as merged:
+            for vectors, ids in _live_blocks(old, dead):
+                merged.append(vectors, ids)
+            store.drop_segments(self.connection)
+            if merged.rows:
+                store.insert_segment(self.connection, merged.finish(self.settings.faiss_key))
+            self.connection.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")
+        self.connection.execute("VACUUM")
+        sweep(self.folder, self.connection)
+
+    def _take_ids(self, rows: int) -> np.ndarray:
+        first = store.read_value(self.connection, "next_id")  # never an id twice: a reader's cache may still hold the old one
+        store.write_value(self.connection, "next_id", first + rows)
+        return np.arange(first, first + rows, dtype=np.int64)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.connection.execute("BEGIN IMMEDIATE")
+        before = self.connection.total_changes
+        try:
+            yield
+            if self.connection.total_changes > before:
+                store.write_value(self.connection, "generation", store.read_value(self.connection, "generation") + 1)
+            self.connection.execute("COMMIT")
+        except OSError as error:
+            self.connection.execute("ROLLBACK")
+            raise RagvecError(f"index {self.folder} could not be written, and is as it was: {error}") from error
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _new_segment(self) -> Iterator[SegmentWriter]:
+        number = store.read_value(self.connection, "next_segment")
+        segment = SegmentWriter(self.folder, number, self.settings.dimension)
+        try:
+            yield segment
+        except BaseException:
+            segment.discard()
+            raise
+        if segment.rows:
+            store.write_value(self.connection, "next_segment", number + 1)
+        else:
+            segment.discard()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Writer]:
+    """The writer of an index, under its lock, with what dead writers left behind swept away.
+
+    Raises RagvecError, naming the holder, if another writer lives.
+    """
+    with store.readable_errors(folder), writer_lock(folder), store.connection_to_write(folder) as connection:
+        sweep(folder, connection)
+        yield Writer(folder, connection)
+
+
+def sweep(folder: Path, connection: sqlite3.Connection) -> None:
+    """Remove segment folders that no commit knows. Readers that have them open keep their maps."""
+    known = {segment_folder(folder, record.number).name for record in store.read_segments(connection)}
+    segments = folder / SEGMENTS_NAME
+    for path in segments.iterdir() if segments.is_dir() else ():
+        if path.name not in known:
+            shutil.rmtree(path)
+
+
+def _live_blocks(segments: list[Segment], dead: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for segment in segments:
+        for start in range(0, segment.record.rows, COPY_ROWS):
+            ids = segment.ids[start : start + COPY_ROWS]
+            live = ~np.isin(ids, dead, assume_unique=True)
+            yield segment.vectors[start : start + COPY_ROWS][live], ids[live]

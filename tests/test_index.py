@@ -1,0 +1,503 @@
+"""The index folder: what is found, what a commit is, and what is left when a process dies."""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ragvec.errors import RagvecError
+from ragvec.index import Index, IndexSettings
+from ragvec.index.changes import Changes
+from ragvec.index.exact import search_exact
+from ragvec.records import Document, Passage
+from tests.conftest import REPOSITORY
+
+DIMENSION = 24
+SETTINGS = IndexSettings("an-encoder", "f" * 32, DIMENSION)
+
+
+class CountingEncoder:
+    """Deterministic vectors made from a text's own hash, and a list of every text that was encoded."""
+
+    def __init__(self) -> None:
+        self.fingerprint, self.dimension, self.source = SETTINGS.fingerprint, DIMENSION, SETTINGS.encoder_source
+        self.settings = SimpleNamespace(query_instruction="find:")
+        self.encoded: list[str] = []
+
+    def encode_documents(self, texts, *, instruction="", normalize=True):
+        self.encoded.extend(texts)
+        return np.vstack([unit_vectors(1, seed=Passage("", "", text).content_hash) for text in texts])
+
+
+def unit_vectors(rows: int, seed=0, dimension: int = DIMENSION) -> np.ndarray:
+    """(rows, dimension) float32 of length 1."""
+    vectors = np.random.default_rng(int(str(seed)[:8], 16)).standard_normal((rows, dimension), dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def passages_named(names) -> list[Passage]:
+    return [Passage(str(name), str(name), f"text of {name}", metadata={"name": str(name)}) for name in names]
+
+
+def put(index: Index, passages: list[Passage], vectors: np.ndarray) -> None:
+    """Add passages with ready vectors in one commit."""
+    with index.writing() as writer:
+        changes = Changes(writer.connection)
+        rows = [row for row, passage in enumerate(passages) if changes.is_fresh(passage)]
+        changes.finish()
+        writer.commit([([passages[row] for row in rows], vectors[rows])] if rows else [], changes)
+
+
+def found(index: Index, queries: np.ndarray, k: int, allowed=None) -> list[list[tuple[str, float]]]:
+    """(doc_id, score) of every result, best first."""
+    result = index.search(queries, k, allowed=allowed)
+    return [
+        list(zip([p.doc_id for p in index.passages(ids.tolist())], scores.tolist(), strict=True))
+        for ids, scores in zip(result.ids, result.scores, strict=True)
+    ]
+
+
+def expected(names, vectors: np.ndarray, queries: np.ndarray, k: int) -> list[list[tuple[str, float]]]:
+    """The same by numpy alone, on the vectors as they are stored."""
+    scores = queries @ vectors.astype(np.float16).astype(np.float32).T
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return [[(str(names[row]), float(line[row])) for row in rows] for rows, line in zip(order, scores, strict=True)]
+
+
+def same(left, right) -> bool:
+    """Equal ids in equal order, scores within float32's rounding."""
+    return all(
+        [name for name, _ in a] == [name for name, _ in b] and np.allclose([s for _, s in a], [s for _, s in b], atol=1e-5)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+@pytest.fixture
+def index(tmp_path: Path):
+    with Index.create_with(tmp_path / "index", SETTINGS) as made:
+        yield made
+
+
+def test_search_over_segments_equals_numpy(index: Index) -> None:
+    vectors, queries = unit_vectors(900), unit_vectors(7, seed=1)
+    for start in range(0, 900, 300):
+        put(index, passages_named(range(start, start + 300)), vectors[start : start + 300])
+    assert same(found(index, queries, 12), expected(range(900), vectors, queries, 12))
+    assert len(index) == 900
+    assert [segment["rows"] for segment in index.describe()["segments"]] == [300, 300, 300]
+
+
+@pytest.mark.parametrize("queries", [1, 40])
+@pytest.mark.parametrize("filtered", [False, True])
+def test_both_exact_searches_equal_numpy(queries: int, filtered: bool) -> None:
+    vectors = unit_vectors(20_000, dimension=256).astype(np.float16)  # enough values for FAISS over the mapped file
+    wanted = unit_vectors(queries, seed=1, dimension=256)
+    allowed = np.arange(20_000) % 3 > 0 if filtered else None
+    result = search_exact(vectors, wanted, 10, allowed)
+    scores = wanted @ vectors.astype(np.float32).T
+    if filtered:
+        scores[:, ~allowed] = -np.inf
+    assert np.array_equal(result.rows, np.argsort(-scores, axis=1, kind="stable")[:, :10])
+    assert np.allclose(result.scores, -np.sort(-scores, axis=1)[:, :10], atol=1e-5)
+
+
+def test_vectors_of_a_large_segment_are_not_copied(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.f16"
+    unit_vectors(40_000, dimension=256).astype(np.float16).tofile(path)
+    vectors = np.memmap(path, np.float16, "r", shape=(40_000, 256))
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("resident anonymous memory is read from /proc")
+    search_exact(vectors, unit_vectors(1, dimension=256), 10, None)
+    before = _anonymous_kib(status)
+    search_exact(vectors, unit_vectors(1, dimension=256), 10, None)
+    assert _anonymous_kib(status) - before < 4_000  # the vectors are 20,000 KiB
+
+
+def _anonymous_kib(status: Path) -> int:
+    return int(next(line for line in status.read_text().splitlines() if line.startswith("RssAnon")).split()[1])
+
+
+def test_delete_add_and_compact_equal_a_fresh_build(tmp_path: Path) -> None:
+    dice = random.Random(5)
+    vectors, queries = unit_vectors(400), unit_vectors(5, seed=1)
+    alive: dict[str, int] = {}
+    with Index.create_with(tmp_path / "lived", SETTINGS) as lived:
+        for _ in range(6):
+            rows = dice.sample(range(400), 40)
+            put(lived, passages_named(rows), vectors[rows])
+            alive.update({str(row): row for row in rows})
+            gone = dice.sample(sorted(alive), 15)
+            assert lived.delete(gone) == 15
+            for name in gone:
+                del alive[name]
+        rows = sorted(alive.values())
+        with Index.create_with(tmp_path / "fresh", SETTINGS) as fresh:
+            put(fresh, passages_named(rows), vectors[rows])
+            for k in (1, 10, 1000):
+                assert same(found(lived, queries, k), found(fresh, queries, k))
+            lived.compact()
+            assert same(found(lived, queries, 1000), found(fresh, queries, 1000))
+            assert [p["rows"] for p in lived.describe()["segments"]] == [len(rows)]
+            assert lived.describe()["deleted_rows"] == 0
+            for word in ("text", str(rows[3]), gone[0]):
+                assert _words(lived, word) == _words(fresh, word)
+
+
+def _words(index: Index, query: str) -> set[tuple[str, float]]:
+    with index.reading() as view:
+        ranking = view.search_lexical(query, 1000)
+        names = [p.doc_id for p in view.passages([number for number, _ in ranking])]
+    return {(name, round(score, 6)) for name, (_, score) in zip(names, ranking, strict=True)}
+
+
+def test_filter_is_applied_inside_the_search(index: Index) -> None:
+    vectors = unit_vectors(500)
+    put(index, passages_named(range(300)), vectors[:300])
+    put(index, passages_named(range(300, 500)), vectors[300:])
+    index.delete(["499"])
+    allowed = np.arange(480, 501)  # ids count from 1: documents 479 … 499, of which 499 is deleted
+    result = found(index, unit_vectors(3, seed=1), 20, allowed)
+    assert same(result, expected(range(479, 499), vectors[479:499], unit_vectors(3, seed=1), 20))
+    assert found(index, unit_vectors(1), 5, np.array([10_000])) == [[]]
+
+
+def test_replacing_a_document_encodes_only_what_changed(tmp_path: Path) -> None:
+    encoder = CountingEncoder()
+    with Index.create(tmp_path / "index", encoder=encoder) as index:
+        assert index.add([Document("a", "one"), Document("b", "two")]) == (2, 0, 0)
+        assert index.add([Document("a", "one"), Document("b", "zwei"), Document("c", "three")]) == (1, 1, 1)
+        assert encoder.encoded == ["one", "two", "zwei", "three"]
+        index.add([Document("a", "one", metadata={"year": 1999})])
+        assert len(encoder.encoded) == 4
+        assert {p.doc_id: (p.text, p.metadata) for p in index.passages([1, 3, 4])} == {
+            "a": ("one", {"year": 1999}),
+            "b": ("zwei", {}),
+            "c": ("three", {}),
+        }
+        assert [[name for name, _ in hits] for hits in found(index, encoder.encode_documents(["two"]), 9)] != [[]]
+        assert len(index) == 3
+        assert _words(index, "two") == set()
+
+
+def test_duplicate_ids_lone_strings_and_other_encoders_are_refused(tmp_path: Path) -> None:
+    encoder = CountingEncoder()
+    with Index.create(tmp_path / "index", encoder=encoder) as index:
+        with pytest.raises(RagvecError, match="'a' comes twice"):
+            index.add([Document("a", "one"), Document("b", "x"), Document("a", "two")])
+        assert len(index) == 0
+        assert not list((tmp_path / "index" / "segments").iterdir())
+        with pytest.raises(TypeError, match="sequence of Document"):
+            index.add(Document("a", "one"))
+        with pytest.raises(TypeError, match=r"pass \[doc_id\]"):
+            index.delete("a")
+    encoder.fingerprint = "0" * 32
+    with pytest.raises(RagvecError, match="built with encoder an-encoder .*ffffffffffff.*000000000000.*--encoder"):
+        Index.open(tmp_path / "index", encoder=encoder)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
+def test_vectors_that_are_not_finite_are_refused(index: Index, bad: float) -> None:
+    vectors = unit_vectors(3)
+    vectors[1, 2] = bad
+    with pytest.raises(RagvecError, match="vector 1 holds NaN, infinity"):
+        put(index, passages_named(range(3)), vectors)
+    assert len(index) == 0
+
+
+def test_bad_queries_are_refused(index: Index) -> None:
+    put(index, passages_named(range(3)), unit_vectors(3))
+    with pytest.raises(RagvecError, match="holds 24-d vectors, the queries have shape \\(1, 25\\)"):
+        index.search(np.zeros((1, 25)), 1)
+    with pytest.raises(RagvecError, match="NaN"):
+        index.search(np.full((1, DIMENSION), np.nan), 1)
+    with pytest.raises(RagvecError, match="k is 0"):
+        index.search(np.zeros((1, DIMENSION)), 0)
+    assert index.search(np.zeros((2, DIMENSION)), 99).ids.shape == (2, 3)
+    assert index.search(np.zeros((0, DIMENSION)), 99).ids.shape == (0, 0)
+
+
+def test_empty_index_finds_nothing(index: Index) -> None:
+    assert index.search(unit_vectors(2), 5).ids.shape == (2, 0)
+    assert _words(index, "text") == set()
+    index.compact()
+    assert len(index) == 0
+
+
+def test_deleting_everything_and_compacting_leaves_an_empty_index(index: Index) -> None:
+    put(index, passages_named(range(5)), unit_vectors(5))
+    assert index.delete([str(row) for row in range(5)] + ["nobody"]) == 5
+    index.compact()
+    assert (len(index), index.describe()["segments"]) == (0, [])
+    assert not list((index.path / "segments").iterdir())
+    put(index, passages_named(range(5)), unit_vectors(5))
+    assert same(found(index, unit_vectors(1), 1), expected(range(5), unit_vectors(5), unit_vectors(1), 1))
+
+
+def test_a_view_holds_its_commit_still(index: Index) -> None:
+    vectors = unit_vectors(200)
+    put(index, passages_named(range(100)), vectors[:100])
+    put(index, passages_named(range(100, 120)), vectors[100:120])
+    with Index.open(index.path) as reader, index.writing() as writer, reader.reading() as view:
+        before = view.search(vectors[:3], 5)
+        writer.commit([(passages_named(range(120, 200)), vectors[120:])], Changes(writer.connection))
+        writer.delete(["0"])
+        writer.compact()
+        assert len(view) == 120
+        assert np.array_equal(view.search(vectors[:3], 5).ids, before.ids)
+        assert [p.doc_id for p in view.passages(before.ids[0].tolist())][0] == "0"
+    assert len(index) == 199
+
+
+def test_a_writer_waits_for_a_view_and_says_so_at_last(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(index, passages_named(range(9)), unit_vectors(9))
+    index.close()
+    with index.reading():
+        monkeypatch.setattr("ragvec.index.store.PATIENCE_S", 0.2)
+        with pytest.raises(RagvecError, match="is being read .* for 0 s"):
+            index.delete(["1"])
+        monkeypatch.undo()
+        writer = threading.Thread(target=index.delete, args=(["1"],))
+        writer.start()
+        time.sleep(0.2)
+    writer.join()
+    assert len(index) == 8
+
+
+def test_an_open_reader_sees_the_next_commit(index: Index) -> None:
+    with Index.open(index.path) as reader:
+        assert len(reader) == 0
+        put(index, passages_named(range(10)), unit_vectors(10))
+        assert found(reader, unit_vectors(1), 1)[0][0][0] == "0"
+        index.delete(["0"])
+        index.compact()
+        assert found(reader, unit_vectors(1), 1)[0][0][0] != "0"
+
+
+def test_readers_in_threads_see_whole_commits(index: Index) -> None:
+    vectors = unit_vectors(40)
+    stop, wrong = threading.Event(), []
+
+    def read() -> None:
+        while not stop.is_set():
+            with index.reading() as view:
+                if len(view) % 10 or view.search(vectors[:1], 100).ids.shape[1] != len(view):
+                    wrong.append(len(view))
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for thread in readers:
+        thread.start()
+    for turn in range(8):
+        put(index, passages_named(range(10 * (turn % 4), 10 * (turn % 4) + 10)), vectors[:10])
+        if turn % 3 == 2:
+            index.compact()
+    stop.set()
+    for thread in readers:
+        thread.join()
+    assert not wrong
+
+
+def test_a_second_writer_is_told_who_holds_the_lock(index: Index) -> None:
+    with index.writing(), Index.open(index.path) as second:
+        with pytest.raises(RagvecError, match=f"being written by process {os.getpid()} on "):
+            second.delete(["a"])
+        assert len(second) == 0  # readers read on
+    assert Index.open(index.path).delete(["a"]) == 0
+
+
+def test_no_index_a_damaged_one_and_a_newer_one_are_told_apart(index: Index, tmp_path: Path) -> None:
+    with pytest.raises(RagvecError, match="no index in .*elsewhere: make one with `ragvec index CORPUS -o"):
+        Index.open(tmp_path / "elsewhere")
+    put(index, passages_named(range(9)), unit_vectors(9))
+    vectors = index.path / "segments" / "0001" / "vectors.f16"
+    whole = vectors.read_bytes()
+    vectors.write_bytes(whole[:-2])
+    with Index.open(index.path) as damaged, pytest.raises(RagvecError, match="vectors.f16 is damaged: 430 bytes, not 432"):
+        damaged.search(unit_vectors(1), 1)
+    vectors.unlink()
+    with Index.open(index.path) as damaged, pytest.raises(RagvecError, match="damaged, .*vectors.f16 is missing"):
+        damaged.search(unit_vectors(1), 1)
+    with sqlite3.connect(index.path / "index.sqlite") as connection:
+        connection.execute("UPDATE settings SET value = '99' WHERE key = 'format'")
+    connection.close()
+    with pytest.raises(RagvecError, match="format 99, this ragvec reads 1: upgrade ragvec"):
+        Index.open(index.path)
+    (index.path / "index.sqlite").write_bytes(b"not a database, but long enough to be one" * 100)
+    with pytest.raises(RagvecError, match="is damaged .file is not a database"):
+        Index.open(index.path)
+
+
+def test_a_folder_with_other_files_is_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RagvecError, match="holds other files .thesis.tex"):
+        Index.create_with(tmp_path, SETTINGS)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_at_rest_an_index_is_plain_files(index: Index) -> None:
+    put(index, passages_named(range(9)), unit_vectors(9))
+    index.close()
+    put(index, passages_named(range(9, 12)), unit_vectors(3))
+    assert sorted(str(path.relative_to(index.path)) for path in index.path.rglob("*") if path.is_file()) == [
+        "index.sqlite",
+        "segments/0001/ids.i64",
+        "segments/0001/vectors.f16",
+        "segments/0002/ids.i64",
+        "segments/0002/vectors.f16",
+        "writer.lock",
+    ]
+
+
+def test_a_user_who_may_not_write_can_search(index: Index) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root, to become a user without rights")
+    put(index, passages_named(range(9)), unit_vectors(9))
+    index.close()
+    for folder in (index.path, *index.path.parents):
+        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
+            folder.chmod(0o755)
+    code = f"""
+        import os
+        from ragvec.index import Index
+        from ragvec.errors import RagvecError
+        len(Index.open({str(index.path)!r}))  # loads modules that the other user may not read
+        os.setuid(65534)
+        index = Index.open({str(index.path)!r})
+        print(len(index))
+        try:
+            index.delete(["1"])
+        except RagvecError as error:
+            print(error)
+    """
+    lines = run_python(code).stdout.splitlines()
+    assert lines == ["9", f"can't write to index {index.path}: Permission denied"]
+
+
+def test_what_a_dead_writer_left_is_swept(index: Index) -> None:
+    put(index, passages_named(range(9)), unit_vectors(9))
+    orphan = index.path / "segments" / "0002"
+    orphan.mkdir()
+    (orphan / "vectors.f16").write_bytes(b"half")
+    put(index, passages_named(range(9, 12)), unit_vectors(3, seed=1))
+    assert same(found(index, unit_vectors(1, seed=1), 1), expected([9], unit_vectors(1, seed=1), unit_vectors(1, seed=1), 1))
+    assert sorted(path.name for path in (index.path / "segments").iterdir()) == ["0001", "0002"]
+
+
+CHURN = """
+    import itertools, sys
+    from ragvec.index import Index
+    from tests.test_index import passages_named, put, unit_vectors
+    index = Index.open(sys.argv[1])
+    for turn in itertools.count(int(sys.argv[2])):
+        put(index, passages_named(range(10 * turn, 10 * turn + 10)), unit_vectors(10, seed=turn))
+        print(turn, flush=True)
+        if turn % 4 == 3:
+            index.compact()
+"""
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(60, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_the_index_holds_exactly_its_commits(index: Index, kills: int) -> None:
+    dice = random.Random(3)
+    turn = 0
+    for _ in range(kills):
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(CHURN), str(index.path), str(turn)],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        process.stdout.readline()
+        time.sleep(dice.uniform(0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        process.stdout.read()
+        process.stdout.close()
+        process.wait()
+        with Index.open(index.path) as reader:
+            rows = len(reader)
+            assert rows % 10 == 0 and rows >= 10 * (turn + 1)
+            turn = rows // 10
+            vectors = np.vstack([unit_vectors(10, seed=number) for number in range(turn)])
+            queries = unit_vectors(2, seed=99)
+            assert same(found(reader, queries, 10), expected(range(rows), vectors, queries, 10))
+            assert _words(reader, str(rows - 1))
+    index.compact()
+    assert len(list((index.path / "segments").iterdir())) == 1
+    check = sqlite3.connect(index.path / "index.sqlite")
+    assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    check.execute("INSERT INTO lexical (lexical) VALUES ('integrity-check')")
+    check.close()
+
+
+def run_python(code: str) -> subprocess.CompletedProcess:
+    """Run a script in a process of its own, from the repository."""
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+
+
+FAISS_KEYS = [
+    ("IVF16,Flat", 0.95),
+    ("SQ8", 0.95),
+    ("HNSW16", 0.95),
+    ("PCA16,IVF8,SQ8", 0.9),
+    ("IVF8,RaBitQ", 0.8),
+    ("PQ12x4fs", 0.8),
+]
+
+
+@pytest.mark.parametrize(("key", "recall"), FAISS_KEYS)
+def test_faiss_keys_find_what_exact_search_finds(tmp_path: Path, key: str, recall: float) -> None:
+    dice = np.random.default_rng(0)
+    centres = unit_vectors(16)
+    vectors = centres[dice.integers(0, 16, 2000)] + 0.1 * dice.standard_normal((2000, DIMENSION), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    with Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key=key)) as index:
+        put(index, passages_named(range(2000)), vectors)
+        put(index, passages_named(range(2000, 2003)), unit_vectors(3))
+        large, small = index.describe()["segments"]
+        assert (large["faiss_key"], small["faiss_key"]) == (key, "exact")
+        assert large["recall@10"] >= recall
+        index.delete([str(row) for row in range(1000)])
+        names, live = list(range(1000, 2003)), np.vstack([vectors[1000:], unit_vectors(3)])
+        wanted = expected(names, live, vectors[1500:1520], 10)
+        hits = found(index, vectors[1500:1520], 10)
+        overlap = [len({n for n, _ in a} & {n for n, _ in b}) / 10 for a, b in zip(hits, wanted, strict=True)]
+        assert np.mean(overlap) >= recall
+        assert all(abs(score - 1) < 1e-3 for ((_, score), *_) in hits)  # the exact score of a vector with itself
+        few = found(index, vectors[1500:1502], 10, np.arange(1996, 2000))  # documents 1995 … 1998
+        assert same(few, expected(range(1995, 1999), vectors[1995:1999], vectors[1500:1502], 10))
+
+
+def test_a_wrong_faiss_key_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(RagvecError, match="--index-key 'Nonsense7' makes no FAISS index"):
+        Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key="Nonsense7"))
+    assert not (tmp_path / "index").exists()
+
+
+def test_describe_is_json(index: Index) -> None:
+    put(index, passages_named(range(3)), unit_vectors(3))
+    described = json.loads(json.dumps(index.describe()))
+    assert (described["documents"], described["passages"], described["dimension"]) == (3, 3, DIMENSION)
+    assert described["encoder"] == "an-encoder"
+
+
+def test_reading_loads_neither_torch_nor_faiss(index: Index) -> None:
+    put(index, passages_named(range(30)), unit_vectors(30))
+    code = f"""
+        import sys
+        from tests.test_index import Index, unit_vectors
+        Index.open({str(index.path)!r}).search(unit_vectors(1), 3)
+        print(sorted({{"torch", "transformers", "faiss", "pyarrow"}} & set(sys.modules)))
+    """
+    assert run_python(code).stdout == "[]\n"
