@@ -26,7 +26,8 @@ def run(
         output,
         encoder=encoder,
         encoder_options=lasting,
-        device_options={"device": device, "dtype": dtype},
+        device=device,
+        dtype=dtype,
         faiss_key=index_key,
         show_progress=True,
     )

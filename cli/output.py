@@ -72,10 +72,12 @@ def snippet(text: str, query: str, length: int) -> str:
     lead = length // 6
     starts = {max(0, min(place - lead, len(text) - length)) for place, _ in found} | {0}
     start = max(sorted(starts), key=lambda start: len({word for place, word in found if start <= place < start + length}))
-    if start:
-        space = text.find(" ", start, start + lead)
-        start = space + 1 if space >= 0 else start
-    return ("…" if start else "") + text[start : start + length]
+    end = start + length
+    if start and (space := text.find(" ", start, start + lead)) >= 0:
+        start = space + 1
+    if end < len(text) and (space := text.rfind(" ", end - lead, end)) >= 0:
+        end = space
+    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
 
 
 def query_pattern(query: str) -> re.Pattern:

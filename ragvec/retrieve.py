@@ -87,6 +87,8 @@ def check_request(queries: Sequence[str], k: int, mode: str) -> None:
         raise RagvecError(f"k is {k}: ask for at least 1 result")
     if any(not query.strip() for query in queries):
         raise RagvecError("a query is empty: say what to look for")
+    if any("\ud800" <= character <= "\udfff" for query in queries for character in query):
+        raise RagvecError("a query is not valid UTF-8: check the terminal's or the file's encoding")
 
 
 def open_retriever(path: str | Path, *, mode: str = "hybrid", encoder: str | None = None, **options: Any) -> Retriever:

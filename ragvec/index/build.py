@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ragvec.bulk import encode_corpus
-from ragvec.corpus import read_documents, to_passages
+from ragvec.corpus import count_documents, read_documents, to_passages
 from ragvec.errors import RagvecError
 from ragvec.index.changes import Changes
 from ragvec.index.index import ENCODING_NAME, Index
@@ -48,7 +48,8 @@ def build(
     *,
     encoder: str | None = None,
     encoder_options: dict[str, Any] | None = None,
-    device_options: dict[str, Any] | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
     faiss_key: str | None = None,
     show_progress: bool = False,
 ) -> BuildReport:
@@ -56,7 +57,6 @@ def build(
 
     encoder          folder or hub id; None = the one the index was built with, or the bundled one for a new index
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
-    device_options   arguments of `Encoder.load` that don't (device, dtype)
     faiss_key        for a new index: "exact" or a FAISS factory string; None = exact
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
     """
@@ -65,13 +65,13 @@ def build(
         if is_shards(source):
             index, report = _from_shards(Path(source), path, faiss_key, show_progress)
         else:
-            options = {**(encoder_options or {}), **(device_options or {})}
             passages = iter(to_passages(read_documents(source)))
             first = next(passages, None)  # a bad corpus shows before seconds are spent on loading an encoder
             if first is None:
                 raise RagvecError(f"{source} holds no documents")
-            index = _open_or_create(path, encoder, options, encoder_options or {}, faiss_key)
-            report = index_passages(index, chain([first], passages), show_progress=show_progress)
+            index = _open_or_create(path, encoder, encoder_options or {}, device, dtype, faiss_key)
+            total = count_documents(source) if show_progress and not len(index) else None
+            report = index_passages(index, chain([first], passages), total=total, show_progress=show_progress)
         with index:
             return report._replace(passages=len(index), seconds=time.monotonic() - started)
 
@@ -81,8 +81,13 @@ def is_shards(source: str | Path) -> bool:
     return (Path(source) / MANIFEST).is_file()
 
 
-def index_passages(index: Index, passages: Iterable[Passage], *, show_progress: bool = False) -> BuildReport:
-    """Encode what is not in the index as it is, through shards that survive an interruption, and commit it as one segment."""
+def index_passages(
+    index: Index, passages: Iterable[Passage], *, total: int | None = None, show_progress: bool = False
+) -> BuildReport:
+    """Encode what is not in the index as it is, through shards that survive an interruption, and commit it as one segment.
+
+    total  about how many passages there are, for the progress bar
+    """
     with index.writing() as writer:
         changes = Changes(writer.connection)
         fresh = changes.fresh(passages)
@@ -98,6 +103,8 @@ def index_passages(index: Index, passages: Iterable[Passage], *, show_progress: 
                 index.encoder,
                 folder,
                 instruction=settings.document_instruction,
+                normalize=settings.normalized,
+                total=total,
                 show_progress=show_progress,
             )
             encoded, truncated = report.rows, report.truncated
@@ -135,16 +142,21 @@ def _settings_of_shards(manifest, faiss_key: str | None) -> IndexSettings:
     )
 
 
-def _open_or_create(path: Path, source: str | None, options: dict, lasting_options: dict, faiss_key: str | None) -> Index:
+def _open_or_create(
+    path: Path, source: str | None, options: dict[str, Any], device: str | None, dtype: str | None, faiss_key: str | None
+) -> Index:
+    """The index to fill. One that exists loads its encoder only once there is something to encode, unless one is named."""
+    if (path / DATABASE_NAME).exists():
+        index = Index.open(path, device=device, dtype=dtype)
+        _check_key(index, faiss_key)
+        if not source and not options:
+            return index
+        with index:
+            return Index.open(path, encoder=load_encoder(index.settings, source, **options, device=device, dtype=dtype))
     from ragvec.encoder import Encoder
 
-    if (path / DATABASE_NAME).exists():
-        with Index.open(path) as index:
-            _check_key(index, faiss_key)
-            settings = index.settings
-        return Index.open(path, encoder=load_encoder(settings, source, **options))
-    encoder = Encoder.load(source, **options)
-    settings = settings_of(encoder, options=lasting_options, faiss_key=faiss_key or EXACT_KEY)
+    encoder = Encoder.load(source, **options, device=device, dtype=dtype)
+    settings = settings_of(encoder, options=options, faiss_key=faiss_key or EXACT_KEY)
     return Index.create_with(path, settings, encoder=encoder)
 
 

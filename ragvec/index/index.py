@@ -31,7 +31,7 @@ _TRIES = 5
 class Index:
     """An index folder, open for reading by any number of threads; each change locks it for as long as the change takes."""
 
-    def __init__(self, path: Path, encoder: "Encoder | None" = None) -> None:
+    def __init__(self, path: Path, encoder: "Encoder | None" = None, encoder_options: dict[str, Any] | None = None) -> None:
         """`Index.open` and `Index.create` are the ways in."""
         self.path = path
         self._connections = Connections(path)
@@ -39,6 +39,7 @@ class Index:
         self._snapshot: Snapshot | None = None
         self._opening = threading.Lock()
         self._encoder = encoder
+        self._encoder_options = encoder_options or {}
         with store.readable_errors(path):
             connection = self._connections.take()
             self._connections.give_back(connection)
@@ -47,16 +48,18 @@ class Index:
             check_encoder(self.settings, encoder)
 
     @classmethod
-    def open(cls, path: str | Path, *, encoder: "Encoder | None" = None) -> "Index":
+    def open(
+        cls, path: str | Path, *, encoder: "Encoder | None" = None, device: str | None = None, dtype: str | None = None
+    ) -> "Index":
         """Open an index.
 
-        encoder  for `add`; None = the one the index was built with, loaded when first needed
+        encoder  for `add`; None = the one the index was built with, loaded when first needed, with this device and dtype
         Raises RagvecError if there is none, it is damaged, or it was built with another encoder.
         """
         path = Path(path)
         if not (path / DATABASE_NAME).is_file():
             raise RagvecError(_no_index(path))
-        return cls(path, encoder)
+        return cls(path, encoder, {"device": device, "dtype": dtype})
 
     @classmethod
     def create(cls, path: str | Path, *, encoder: "Encoder", faiss_key: str = "exact") -> "Index":
@@ -143,7 +146,7 @@ class Index:
     def encoder(self) -> "Encoder":
         """The encoder the index was built with."""
         if self._encoder is None:
-            self._encoder = load_encoder(self.settings)
+            self._encoder = load_encoder(self.settings, **self._encoder_options)
         return self._encoder
 
     def describe(self) -> dict[str, Any]:

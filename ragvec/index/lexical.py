@@ -1,9 +1,9 @@
 """Words for lexical search: what SQLite's FTS5 is given to index, and the expression it is asked to match.
 
-FTS5 splits and stems what is written with spaces (porter, diacritics removed). Chinese, Japanese and Korean runs are cut into
-overlapping pairs of characters here, before FTS5 sees them, so that a two-syllable word is found inside a longer one; FTS5's
-own trigram tokenizer can't find anything shorter than three characters. The last character of a run is indexed alone as well:
-a query of one character is a prefix search, and every character then starts some indexed term.
+FTS5 splits and stems what is written with spaces (porter, diacritics removed). Runs of Chinese, Japanese, Korean, Thai, Lao,
+Khmer and Burmese are cut into overlapping pairs of characters here, before FTS5 sees them, so that a two-syllable word is found
+inside a longer one; FTS5's own trigram tokenizer can't find anything shorter than three characters. The last character of a run
+is indexed alone as well: a query of one character is a prefix search, and every character then starts some indexed term.
 """
 
 import re
@@ -11,15 +11,15 @@ import unicodedata
 
 TOKENIZER = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
 
-_CJK = (
-    "\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+_PAIRED = (  # scripts that are searched by pairs of characters: most write no spaces, and Korean glues particles to words
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_CJK_RUN = re.compile(f"[{_CJK}]+")
+_RUN = re.compile(f"[{_PAIRED}]+")
 # White space, ASCII punctuation and the punctuation blocks. Whatever else FTS5 takes for a separator turns a term into a
 # phrase of its parts, which still matches; splitting where FTS5 doesn't would lose words (Indic vowel signs, for one).
-_SEPARATORS = r"\s\x00-/:-@\[-`{-\xa9\xab-\xb1\xb4\xb6-\xb8\xbb\xbf\u2000-\u206f\u3000-\u3004\u3008-\u303f"
-_TERM = re.compile(f"[{_CJK}]+|[^{_SEPARATORS}{_CJK}]+")
+_SEPARATORS = r"\s\x00-/:-@\[-`{-\xa9\xab-\xb1\xb4\xb6-\xb8\xbb\xbf\u2000-\u206f\u3000-\u3004\u3008-\u303f\ud800-\udfff"
+_TERM = re.compile(f"[{_PAIRED}]+|[^{_SEPARATORS}{_PAIRED}]+")
 
 _STOPWORDS = """
     a about above after again against all also am among an and any are as at be because been before being below between both
@@ -32,10 +32,10 @@ STOPWORDS = frozenset(_STOPWORDS.split())
 
 
 def indexed_terms(text: str) -> str:
-    """The text as FTS5 should index it: normalised, with Chinese, Japanese and Korean runs cut into pairs of characters."""
+    """The text as FTS5 should index it: normalised, with runs of scripts without spaces cut into pairs of characters."""
     if text.isascii():
         return text
-    return _CJK_RUN.sub(lambda run: f" {' '.join(_pairs(run.group()) + [run.group()[-1]])} ", _normalised(text))
+    return _RUN.sub(lambda run: f" {' '.join(_pairs(run.group()) + [run.group()[-1]])} ", _normalised(text))
 
 
 def match_expression(query: str) -> str:
@@ -50,10 +50,10 @@ def match_expression(query: str) -> str:
 
 
 def query_words(query: str) -> list[str]:
-    """The words of a query that matter, to be shown in a text: no function words; CJK runs, and the pairs in them."""
+    """The words of a query that matter, to be shown in a text: no function words; of unspaced runs, the pairs too."""
     words: list[str] = []
     for term in _TERM.findall(_normalised(query)):
-        words.extend([term, *_pairs(term)] if _CJK_RUN.fullmatch(term) else [term])
+        words.extend([term, *_pairs(term)] if _RUN.fullmatch(term) else [term])
     words = list(dict.fromkeys(words))
     return [word for word in words if word not in STOPWORDS] or words
 
@@ -62,7 +62,7 @@ def _query_terms(query: str) -> list[str]:
     terms = []
     for match in _TERM.finditer(_normalised(query)):
         term = match.group()
-        if not _CJK_RUN.fullmatch(term):
+        if not _RUN.fullmatch(term):
             terms.append(f'"{term}"')
         elif len(term) == 1:
             terms.append(f'"{term}"*')

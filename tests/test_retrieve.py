@@ -1,0 +1,162 @@
+"""Retrieval: text in, hits out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ragvec.encoder import Encoder
+from ragvec.errors import RagvecError
+from ragvec.index import Index
+from ragvec.records import Document, Hit
+from ragvec.retrieve import Retriever, fuse, open_retriever
+from tests.test_index import CountingEncoder, run_python
+
+DOCUMENTS = [
+    Document("protein", "Women need 46 grams of protein a day.", "Nutrition", {"year": 2020, "tags": ["food"]}),
+    Document("fox", "The quick brown fox jumps over the lazy dog."),
+    Document("서울", "서울은 대한민국의 수도이다.", "수도"),
+    Document("tokyo", "東京は日本の首都です。"),
+    Document("empty", ""),
+]
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_decoder: Path) -> Encoder:
+    return Encoder.load(tiny_decoder)
+
+
+@pytest.fixture(scope="module")
+def retriever(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory):
+    with Index.create(tmp_path_factory.mktemp("index") / "index", encoder=encoder) as index:
+        index.add(DOCUMENTS)
+        yield Retriever(index, encoder)
+
+
+def names(hits: list[Hit]) -> list[str]:
+    return [hit.doc_id for hit in hits]
+
+
+def test_dense_hits_are_cosines_in_order(retriever: Retriever, encoder: Encoder) -> None:
+    query = "how much protein should a female eat"
+    hits = retriever.retrieve(query, 5, mode="dense")
+    vectors = encoder.encode_documents([f"{d.title} {d.text}".strip() for d in DOCUMENTS])
+    cosines = encoder.encode_queries([query])[0] @ vectors.T
+    order = np.argsort(-cosines)
+    assert names(hits) == [DOCUMENTS[row].doc_id for row in order]
+    assert np.allclose([hit.score for hit in hits], cosines[order], atol=2e-3)  # stored as float16
+    assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5]
+
+
+def test_a_hit_carries_the_document_as_it_was(retriever: Retriever) -> None:
+    (hit,) = retriever.retrieve("grams protein", 1, mode="lexical")
+    assert (hit.doc_id, hit.passage_id, hit.title, hit.text, hit.metadata) == (
+        "protein",
+        "protein",
+        "Nutrition",
+        "Women need 46 grams of protein a day.",
+        {"year": 2020, "tags": ["food"]},
+    )
+
+
+def test_instruction_reaches_the_query(retriever: Retriever, encoder: Encoder) -> None:
+    scores = {
+        instruction: retriever.retrieve("fox", 1, mode="dense", instruction=instruction)[0].score
+        for instruction in (None, "", "Find:")
+    }
+    assert len(set(scores.values())) == 3
+
+
+@pytest.mark.parametrize(("query", "name"), [("서울", "서울"), ("수도", "서울"), ("首都", "tokyo"), ("FOX jumping", "fox")])
+def test_lexical_finds_words_of_any_script(retriever: Retriever, query: str, name: str) -> None:
+    assert names(retriever.retrieve(query, 3, mode="lexical"))[0] == name
+
+
+def test_lexical_returns_only_what_matches(retriever: Retriever) -> None:
+    assert retriever.retrieve("zebra", mode="lexical") == []
+    assert retriever.retrieve("!?", mode="lexical") == []
+    assert len(retriever.retrieve("!?", mode="hybrid")) == 5
+
+
+def test_hybrid_is_reciprocal_rank_fusion_of_both(retriever: Retriever) -> None:
+    query = "the lazy protein"
+    dense, lexical = (names(retriever.retrieve(query, 5, mode=mode)) for mode in ("dense", "lexical"))
+    expected = {name: sum(1 / (61 + ranking.index(name)) for ranking in (dense, lexical) if name in ranking) for name in dense}
+    hits = retriever.retrieve(query, 5)
+    assert {hit.doc_id: pytest.approx(hit.score) for hit in hits} == expected
+    assert [hit.score for hit in hits] == sorted(expected.values(), reverse=True)
+
+
+def test_fuse_by_hand() -> None:
+    fused = fuse([[(7, 0.9), (8, 0.8)], [(8, 3.0), (9, 2.0)]])
+    assert fused == [(8, 1 / 62 + 1 / 61), (7, 1 / 61), (9, 1 / 62)]
+    assert fuse([[(1, 0.5)], [(2, 0.5)]]) == [(1, 1 / 61), (2, 1 / 61)]
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_many_queries_equal_one_by_one(retriever: Retriever, mode: str) -> None:
+    queries = ["protein", "수도 서울", "dog"]
+    together = retriever.retrieve_many(queries, 3, mode=mode)
+    for query, hits in zip(queries, together, strict=True):
+        alone = retriever.retrieve(query, 3, mode=mode)
+        assert names(alone) == names(hits)
+        assert [hit.score for hit in alone] == pytest.approx([hit.score for hit in hits], abs=1e-6)
+    assert retriever.retrieve_many([], 3, mode=mode) == []
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_only_allowed_passages_are_found(retriever: Retriever, mode: str) -> None:
+    with retriever.index.reading() as view:
+        ids = [number for number, p in zip(range(1, 6), view.passages([1, 2, 3, 4, 5]), strict=True) if p.doc_id != "protein"]
+    hits = retriever.retrieve("protein dog", 10, mode=mode, where=np.array(ids))
+    assert "protein" not in names(hits) and "fox" in names(hits)
+    assert retriever.retrieve("protein", 10, mode=mode, where=np.array([], dtype=np.int64)) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(query=" \n"), "a query is empty"),
+        (dict(query="x", k=0), "k is 0: ask for at least 1"),
+        (dict(query="x", mode="sparse"), "unknown mode 'sparse': choose one of dense, lexical, hybrid"),
+        (dict(query="\udcff"), "not valid UTF-8"),
+    ],
+)
+def test_bad_requests(retriever: Retriever, arguments: dict, message: str) -> None:
+    with pytest.raises(RagvecError, match=message):
+        retriever.retrieve(**arguments)
+
+
+def test_one_shape_per_argument(retriever: Retriever) -> None:
+    with pytest.raises(TypeError, match="retrieve_many"):
+        retriever.retrieve(["a"])
+    with pytest.raises(TypeError, match="call retrieve"):
+        retriever.retrieve_many("a")
+
+
+def test_another_encoder_is_refused(retriever: Retriever) -> None:
+    with pytest.raises(RagvecError, match="built with encoder .*use the index's encoder, or build a new index"):
+        Retriever(retriever.index, CountingEncoder())
+    with pytest.raises(RagvecError, match="hybrid retrieval needs an encoder"):
+        Retriever(retriever.index).retrieve("x")
+
+
+def test_open_retriever_loads_the_encoder_the_index_names(retriever: Retriever, encoder: Encoder, tmp_path: Path) -> None:
+    opened = open_retriever(retriever.index.path)
+    assert opened.encoder.fingerprint == encoder.fingerprint
+    assert names(opened.retrieve("dog", 3)) == names(retriever.retrieve("dog", 3))
+    assert open_retriever(retriever.index.path, mode="lexical").encoder is None
+    with Index.create(tmp_path / "empty", encoder=encoder):
+        pass
+    with pytest.raises(RagvecError, match="is empty: fill it with `ragvec index CORPUS"):
+        open_retriever(tmp_path / "empty")
+
+
+def test_lexical_retrieval_loads_no_model_library(retriever: Retriever) -> None:
+    code = f"""
+        import sys
+        from ragvec.retrieve import open_retriever
+        hits = open_retriever({str(retriever.index.path)!r}, mode="lexical").retrieve("fox", mode="lexical")
+        print(hits[0].doc_id, sorted({{"torch", "transformers", "peft", "faiss", "pyarrow"}} & set(sys.modules)))
+    """
+    assert run_python(code).stdout == "fox []\n"
