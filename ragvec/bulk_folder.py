@@ -1,0 +1,102 @@
+"""The shards folder while it is written: one writer at a time, old parts set aside and taken back, leftovers swept."""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from ragvec.errors import RagvecError
+from ragvec.files import TEMPORARY_SUFFIX, fsync_folder
+from ragvec.shards import Manifest, Part, part_is_whole, save_manifest
+
+PREVIOUS = "previous"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for one writer; the system lets go of it when the process ends, however it ends.
+
+    Raises RagvecError if another process holds it. A file system that cannot lock folders (some network ones) is left unlocked.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RagvecError(f"{folder} is being written by another run: wait for it, or write to another folder") from None
+        except OSError as error:
+            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
+                raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def set_aside(folder: Path, manifest: Manifest, first: int) -> Manifest:
+    """Move parts[first:] to previous/, where their vectors stay at hand, and return the manifest that says so.
+
+    The manifest goes first, then the files; called at the start of every run, it also completes a move that was cut short.
+    """
+    leaving = manifest.parts[first:]
+    if leaving:
+        manifest = replace(
+            manifest, parts=manifest.parts[:first], previous=_unique((*manifest.previous, *leaving)), complete=False
+        )
+        save_manifest(folder, manifest)
+    if manifest.previous:
+        (folder / PREVIOUS).mkdir(exist_ok=True)
+        listed = {part.name for part in manifest.parts}
+        for part in manifest.previous:
+            here, there = folder / part.name, folder / previous_name(part)
+            if part.name not in listed and here.exists() and not there.exists():
+                os.replace(here, there)
+        fsync_folder(folder / PREVIOUS)
+        fsync_folder(folder)
+    return manifest
+
+
+def take_back(folder: Path, previous: Sequence[Part], digest: str, name: str) -> Part | None:
+    """Give an old part with exactly these passages its new name, if there is a whole one; it stays in previous/ too.
+
+    A second link, not a move: whatever happens before the manifest names it, the old one can still be found.
+    """
+    for part in previous:
+        path = folder / previous_name(part)
+        if part.content_digest == digest and part_is_whole(path, part):
+            temporary = folder / f"{name}.{os.getpid()}{TEMPORARY_SUFFIX}"
+            try:
+                os.link(path, temporary)
+            except OSError:  # a file system without links
+                shutil.copyfile(path, temporary)
+                with open(temporary, "rb") as file:
+                    os.fsync(file.fileno())
+            os.replace(temporary, folder / name)
+            temporary.unlink(missing_ok=True)  # renaming onto another link of the same file leaves both
+            fsync_folder(folder)
+            return replace(part, name=name)
+    return None
+
+
+def sweep(folder: Path, manifest: Manifest) -> None:
+    """Remove leftovers: temporary files, parts that the manifest doesn't name, previous/ if none there is named."""
+    named = {part.name for part in (*manifest.parts, *manifest.previous)}
+    for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
+        path.unlink(missing_ok=True)
+    for path in folder.glob("part-*.parquet"):
+        if path.name not in named:
+            path.unlink(missing_ok=True)
+    if not manifest.previous and (folder / PREVIOUS).exists():
+        shutil.rmtree(folder / PREVIOUS)
+
+
+def previous_name(part: Part) -> str:
+    """Where a part lies while it is set aside: named by its contents, so that two runs' part-00003 don't collide."""
+    return f"{PREVIOUS}/{part.sha256[:32]}.parquet"
+
+
+def _unique(parts: Sequence[Part]) -> tuple[Part, ...]:
+    return tuple({part.sha256: part for part in parts}.values())

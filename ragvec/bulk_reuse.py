@@ -1,0 +1,60 @@
+"""Vectors of an earlier run, found again by the hash of the text they were made from."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ragvec.bulk_folder import previous_name
+from ragvec.records import Passage
+from ragvec.shards import Part, PartVectors, batch_vectors, part_is_whole
+
+_OPEN_PARTS = 2  # rows that moved mostly stay neighbours: two parts in memory serve nearly all
+
+
+class OldVectors:
+    """The set-aside parts that are whole, as a sorted table of content hashes: 24 bytes a row."""
+
+    def __init__(self, folder: Path, previous: Sequence[Part]) -> None:
+        self.sources = tuple(previous)
+        self._paths = [folder / previous_name(part) for part in previous]
+        self._open: OrderedDict[int, pa.RecordBatch] = OrderedDict()
+        hashes, places = [np.empty(0, "S16")], [np.empty((0, 2), np.int32)]
+        for number, (path, part) in enumerate(zip(self._paths, previous, strict=True)):
+            if part_is_whole(path, part):
+                column = pq.read_table(path, columns=["content_hash"]).column(0)
+                hashes.append(np.array([bytes.fromhex(text) for text in column.to_pylist()], "S16"))
+                places.append(np.stack([np.full(len(column), number), np.arange(len(column))], axis=1).astype(np.int32))
+        self._hashes, self._places = np.concatenate(hashes), np.concatenate(places)
+        order = np.argsort(self._hashes, kind="stable")
+        self._hashes, self._places = self._hashes[order], self._places[order]
+
+    def fill(self, passages: Sequence[Passage], out: PartVectors) -> list[int]:
+        """Fill in the rows whose text has a vector, and return the others."""
+        if not len(self._hashes):
+            return list(range(len(passages)))
+        wanted = np.array([bytes.fromhex(passage.content_hash) for passage in passages], "S16")
+        found = np.minimum(np.searchsorted(self._hashes, wanted), len(self._hashes) - 1)
+        known = self._hashes[found] == wanted
+        rows, places = np.flatnonzero(known), self._places[found[known]]
+        for number in np.unique(places[:, 0]):
+            mine = places[:, 0] == number
+            self._copy(self._part(int(number)), places[mine, 1], out, rows[mine])
+        return np.flatnonzero(~known).tolist()
+
+    def _copy(self, part: pa.RecordBatch, from_rows: np.ndarray, out: PartVectors, to_rows: np.ndarray) -> None:
+        out.vectors[to_rows] = batch_vectors(part)[from_rows]
+        out.token_counts[to_rows] = part.column("tokens").to_numpy()[from_rows]
+        out.truncated[to_rows] = part.column("truncated").to_numpy(zero_copy_only=False)[from_rows]
+
+    def _part(self, number: int) -> pa.RecordBatch:
+        if number not in self._open:
+            table = pq.read_table(self._paths[number], columns=["tokens", "truncated", "embedding"]).combine_chunks()
+            self._open[number] = table.to_batches()[0]
+            if len(self._open) > _OPEN_PARTS:
+                self._open.popitem(last=False)
+        self._open.move_to_end(number)
+        return self._open[number]

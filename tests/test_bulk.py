@@ -1,0 +1,313 @@
+"""Bulk encoding: what lands on disk, what a changed corpus costs, and that no kill loses or doubles anything."""
+
+import hashlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from ragvec.bulk import cut_parts, encode_corpus
+from ragvec.errors import RagvecError
+from ragvec.records import Passage
+from ragvec.shards import Shards, load_manifest, verify_shards
+
+ROWS = 10
+DIMENSION = 8
+
+
+class Vectors(NamedTuple):
+    vectors: np.ndarray
+    token_counts: np.ndarray
+    truncated: np.ndarray
+
+
+class HashEncoder:
+    """A vector from each text's hash, a token per word, truncation beyond 20 words; it remembers what it was asked."""
+
+    dimension, fingerprint, source = DIMENSION, "ab" * 16, "hash"
+
+    def __init__(self, *, poison: str | None = None) -> None:
+        self.seen: list[str] = []
+        self.poison = poison
+
+    def encode_counted(self, texts, *, instruction, normalize=True):
+        self.seen += texts
+        rows = [np.frombuffer(hashlib.blake2b(text.encode(), digest_size=DIMENSION).digest(), np.uint8) + 1.0 for text in texts]
+        vectors = np.stack(rows).astype(np.float32)
+        if normalize:
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[[text == self.poison for text in texts]] = np.nan
+        counts = np.array([len(text.split()) for text in texts])
+        return Vectors(vectors, np.minimum(counts, 20), counts > 20)
+
+
+def passages(count: int, *, first: int = 0) -> list[Passage]:
+    return [Passage(f"d{i}", f"d{i}", f"text number {i}", metadata={"n": i}) for i in range(first, first + count)]
+
+
+def encode(corpus, folder, encoder=None, **options):
+    return encode_corpus(corpus, encoder or HashEncoder(), folder, **{"part_rows": ROWS, **options})
+
+
+def contents(folder) -> list[tuple[Passage, bytes]]:
+    return [(p, v.tobytes()) for block, vectors in Shards.open(folder).blocks(7) for p, v in zip(block, vectors, strict=True)]
+
+
+def expected(corpus) -> list[tuple[Passage, bytes]]:
+    vectors = HashEncoder().encode_counted([p.encoded_text for p in corpus], instruction="").vectors.astype(np.float16)
+    return [(p, v.tobytes()) for p, v in zip(corpus, vectors, strict=True)]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_corpus_becomes_parts_and_a_complete_manifest(tmp_path):
+    corpus = [*passages(24), Passage("long", "long", "word " * 30, title="a title")]
+    report = encode(corpus, tmp_path / "s")
+    assert (report.rows, report.encoded, report.reused, report.kept, report.parts) == (25, 25, 0, 0, 3)
+    assert (report.tokens, report.truncated) == (24 * 3 + 20, 1)
+    assert files(tmp_path / "s") == ["manifest.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    assert contents(tmp_path / "s") == expected(corpus)
+    manifest = load_manifest(tmp_path / "s")
+    assert manifest.complete and [part.rows for part in manifest.parts] == [10, 10, 5]
+    assert (manifest.fingerprint, manifest.dimension, manifest.dtype, manifest.normalized) == ("ab" * 16, 8, "float16", True)
+    assert verify_shards(tmp_path / "s") == []
+
+
+def test_the_same_run_again_encodes_nothing_and_leaves_the_files_alone(tmp_path):
+    encode(passages(25), tmp_path / "s")
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "s").iterdir()}
+    encoder = HashEncoder()
+    report = encode(passages(25), tmp_path / "s", encoder)
+    assert (report.kept, report.encoded, encoder.seen) == (25, 0, [])
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "s").iterdir()} == before
+
+
+CHANGES = {
+    "one text in the middle": (lambda c: [*c[:15], Passage("d15", "d15", "new"), *c[16:]], ["new"]),
+    "one put in front": (lambda c: [Passage("new", "new", "new"), *c], ["new"]),
+    "one removed from the front": (lambda c: c[1:], []),
+    "a whole part removed": (lambda c: c[10:], []),
+    "the end removed": (lambda c: c[:10], []),
+    "reversed": (lambda c: c[::-1], []),
+    "only metadata": (lambda c: [Passage("d0", "d0", c[0].text, metadata={"n": "other"}), *c[1:]], []),
+    "appended": (lambda c: [*c, Passage("new", "new", "new")], ["new"]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_corpus_encodes_only_what_changed(tmp_path, name):
+    change, new = CHANGES[name]
+    corpus = passages(35)
+    encode(corpus, tmp_path / "s")
+    changed = change(corpus)
+    encoder = HashEncoder()
+    report = encode(changed, tmp_path / "s", encoder)
+    assert encoder.seen == new
+    assert contents(tmp_path / "s") == expected(changed)
+    assert report.encoded + report.reused + report.kept == report.rows == len(changed)
+    assert files(tmp_path / "s") == ["manifest.json", *(f"part-{i:05d}.parquet" for i in range(report.parts))]
+    assert report.tokens == encode(changed, tmp_path / "fresh").tokens
+
+
+def test_a_damaged_part_alone_is_encoded_again(tmp_path):
+    encode(passages(35), tmp_path / "s")
+    damaged = tmp_path / "s" / "part-00001.parquet"
+    data = bytearray(damaged.read_bytes())
+    data[100] ^= 1
+    damaged.write_bytes(data)
+    (tmp_path / "s" / "part-00002.parquet").unlink()
+    assert verify_shards(tmp_path / "s") == [f"{damaged} is damaged", f"{tmp_path / 's' / 'part-00002.parquet'} is missing"]
+    encoder = HashEncoder()
+    report = encode(passages(35), tmp_path / "s", encoder)
+    assert (report.damaged, report.encoded, report.kept) == (2, 20, 15)
+    assert contents(tmp_path / "s") == expected(passages(35)) and verify_shards(tmp_path / "s") == []
+
+
+def test_a_stopped_run_is_not_opened_and_goes_on(tmp_path):
+    def stopping():
+        yield from passages(25)
+        raise RagvecError("corpus.jsonl, line 26: bad JSON")
+
+    with pytest.raises(RagvecError, match="line 26"):
+        encode(stopping(), tmp_path / "s")
+    with pytest.raises(RagvecError, match=r"is not finished \(20 passages so far\): run the same"):
+        Shards.open(tmp_path / "s")
+    encoder = HashEncoder()
+    report = encode(passages(25), tmp_path / "s", encoder)
+    assert (report.kept, len(encoder.seen)) == (20, 5)
+    assert contents(tmp_path / "s") == expected(passages(25))
+
+
+def test_an_error_in_the_first_lines_leaves_no_trace(tmp_path):
+    def broken():
+        yield from passages(5)
+        raise RagvecError("corpus.jsonl, line 6: bad JSON")
+
+    for corpus, message in ((broken(), "line 6"), ([], "nothing to encode")):
+        with pytest.raises(RagvecError, match=message):
+            encode(corpus, tmp_path / "s")
+        assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "options", "message"),
+    [
+        ({"fingerprint": "cd" * 16}, {}, r"encoder hash \(fingerprint abababababab\), this run has hash \(fingerprint cdcdcd"),
+        ({}, {"instruction": "find:"}, "instruction '', this run has 'find:'"),
+        ({}, {"dtype": "float32"}, "dtype 'float16', this run has 'float32'"),
+        ({}, {"normalize": False}, "normalized True, this run has False"),
+    ],
+)
+def test_vectors_of_another_making_are_refused_until_overwritten(tmp_path, attribute, options, message):
+    encode(passages(15), tmp_path / "s")
+    before = contents(tmp_path / "s")
+    other = HashEncoder()
+    for name, value in attribute.items():
+        setattr(other, name, value)
+    with pytest.raises(RagvecError, match=f"{message}.*--overwrite"):
+        encode(passages(15), tmp_path / "s", other, **options)
+    assert contents(tmp_path / "s") == before and other.seen == []
+    report = encode(passages(5), tmp_path / "s", other, overwrite=True, **options)
+    assert (report.encoded, files(tmp_path / "s")) == (5, ["manifest.json", "part-00000.parquet"])
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.docx").write_text("x")
+    for overwrite in (False, True):
+        with pytest.raises(RagvecError, match="holds 'thesis.docx' and no shards"):
+            encode(passages(5), tmp_path, overwrite=overwrite)
+    with pytest.raises(RagvecError, match="is a file: name a folder"):
+        encode(passages(5), tmp_path / "thesis.docx")
+    assert files(tmp_path) == ["thesis.docx"]
+
+
+def test_nan_vectors_are_refused_by_name(tmp_path):
+    with pytest.raises(RagvecError, match="NaN or infinity for passage 'd13'.*float32"):
+        encode(passages(25), tmp_path / "s", HashEncoder(poison="text number 13"))
+    assert load_manifest(tmp_path / "s").rows == 10
+    assert encode(passages(25), tmp_path / "s").kept == 10
+
+
+def test_vectors_too_large_for_float16_are_refused(tmp_path):
+    encoder = HashEncoder()
+    encoder.encode_counted = lambda texts, **_: Vectors(
+        np.full((len(texts), 8), 1e5, np.float32), np.ones(1), np.zeros(1, bool)
+    )
+    with pytest.raises(RagvecError, match="'d0' is too large for float16: store float32"):
+        encode(passages(1), tmp_path / "s", encoder)
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    def slow():
+        yield from passages(10)
+        with pytest.raises(RagvecError, match="is being written by another run"):
+            encode(passages(25), tmp_path / "s")
+        yield from passages(15, first=10)
+
+    encode(slow(), tmp_path / "s")
+    assert contents(tmp_path / "s") == expected(passages(25))
+
+
+def test_a_full_disk_says_so_and_the_run_goes_on_later(tmp_path, monkeypatch):
+    import ragvec.shards
+
+    real = ragvec.shards.pq.write_table
+    calls = []
+
+    def full(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(ragvec.shards.pq, "write_table", full)
+    with pytest.raises(
+        RagvecError, match="part-00001.parquet cannot be written: No space left on device. Finished parts are kept"
+    ):
+        encode(passages(25), tmp_path / "s")
+    assert files(tmp_path / "s") == ["manifest.json", "part-00000.parquet"]
+    assert encode(passages(25), tmp_path / "s").kept == 10
+
+
+def test_parts_end_at_the_row_limit_and_at_the_character_limit():
+    corpus = [Passage(str(i), str(i), "x" * size) for i, size in enumerate([1, 1, 1, 50, 1, 60, 1])]
+    assert [len(part) for part in cut_parts(corpus, 3, 50)] == [3, 1, 2, 1]
+
+
+def test_interrupted_while_a_changed_corpus_is_encoded_every_vector_is_still_found(tmp_path):
+    """Stop at every write in turn: what was encoded once is never encoded again, whatever moved where."""
+    corpus = passages(45)
+    first, second = [*passages(1, first=100), *corpus], [*passages(1, first=101), *corpus[3:], *passages(2, first=102)]
+    for stop in range(1, 12):
+        folder = tmp_path / str(stop)
+        encode(corpus, folder)
+        with pytest.raises(KeyboardInterrupt):
+            _encode_and_stop(first, folder, stop)
+        encoder = HashEncoder()
+        encode(second, folder, encoder)
+        assert sorted(encoder.seen) == [f"text number {i}" for i in (101, 102, 103)], stop
+        assert contents(folder) == expected(second) and not (folder / "previous").exists()
+
+
+def _encode_and_stop(corpus, folder, stop):
+    """Raise at the stop-th file that would be renamed into place."""
+    import os
+
+    real, calls = os.replace, []
+
+    def replace(*names):
+        calls.append(names)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        real(*names)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        encode(corpus, folder)
+        raise KeyboardInterrupt
+
+
+CHILD = """
+import sys, time
+sys.path.insert(0, {root!r})
+from tests.test_bulk import HashEncoder, passages, ROWS
+from ragvec.bulk import encode_corpus
+class Slow(HashEncoder):
+    def encode_counted(self, texts, **options):
+        time.sleep(0.004)
+        with open({log!r}, "a") as log:
+            log.writelines(text + "\\n" for text in texts)
+        return super().encode_counted(texts, **options)
+print("ready", flush=True)
+encode_corpus(passages(300), Slow(), {folder!r}, part_rows=ROWS)
+"""
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+def test_killed_at_random_the_result_equals_an_uninterrupted_run(tmp_path, seed):
+    folder, log = tmp_path / "s", tmp_path / "log"
+    script = CHILD.format(root=str(Path(__file__).resolve().parent.parent), folder=str(folder), log=str(log))
+    rng, kills = random.Random(seed), 0
+    while True:
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as child:
+            assert child.stdout.readline() == b"ready\n"
+            time.sleep(rng.uniform(0.005, 0.12))
+            if kills == 5 or child.poll() is not None:
+                assert child.wait() == 0
+                break
+            child.send_signal(signal.SIGKILL)
+            kills += 1
+    assert contents(folder) == expected(passages(300))
+    assert len(log.read_text().splitlines()) <= 300 + kills * ROWS
+    encode(passages(300), tmp_path / "whole")
+    assert files(folder) == files(tmp_path / "whole")
+    assert json.loads((folder / "manifest.json").read_text()) == json.loads((tmp_path / "whole" / "manifest.json").read_text())
