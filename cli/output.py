@@ -87,7 +87,7 @@ def query_pattern(query: str) -> re.Pattern:
     parts = []
     for word in sorted(query_words(query), key=len, reverse=True):
         if word.isascii():
-            stem = re.sub(r"(?<=\w{4})(?:ing|ed|es|s|ly)$", "", word)
+            stem = re.sub(r"(?<=\w{3})(?:ing|ed|es|s|ly)$", "", word)
             parts.append(rf"\b{re.escape(stem)}\w*")
         else:
             parts.append(re.escape(word))

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,7 +38,11 @@ class CountingEncoder:
 
     def encode_documents(self, texts, *, instruction="", normalize=True):
         self.encoded.extend(texts)
-        return np.vstack([unit_vectors(1, seed=Passage("", "", text).content_hash) for text in texts])
+        return self.encode_counted(texts, instruction=instruction, normalize=normalize).vectors
+
+    def encode_counted(self, texts, *, instruction, normalize=True):
+        vectors = np.vstack([unit_vectors(1, seed=Passage("", "", text).content_hash) for text in texts])
+        return SimpleNamespace(vectors=vectors, token_counts=np.ones(len(texts), int), truncated=np.zeros(len(texts), bool))
 
 
 def unit_vectors(rows: int, seed=0, dimension: int = DIMENSION) -> np.ndarray:
@@ -328,9 +333,8 @@ def test_no_index_a_damaged_one_and_a_newer_one_are_told_apart(index: Index, tmp
     vectors.unlink()
     with Index.open(index.path) as damaged, pytest.raises(RagvecError, match="damaged, .*vectors.f16 is missing"):
         damaged.search(unit_vectors(1), 1)
-    with sqlite3.connect(index.path / "index.sqlite") as connection:
+    with closing(sqlite3.connect(index.path / "index.sqlite", isolation_level=None)) as connection:
         connection.execute("UPDATE settings SET value = '99' WHERE key = 'format'")
-    connection.close()
     with pytest.raises(RagvecError, match="format 99, this ragvec reads 1: upgrade ragvec"):
         Index.open(index.path)
     (index.path / "index.sqlite").write_bytes(b"not a database, but long enough to be one" * 100)
@@ -347,8 +351,10 @@ def test_a_folder_with_other_files_is_not_taken_over(tmp_path: Path) -> None:
 
 def test_at_rest_an_index_is_plain_files(index: Index) -> None:
     put(index, passages_named(range(9)), unit_vectors(9))
-    index.close()
+    assert len(index) == 9
     put(index, passages_named(range(9, 12)), unit_vectors(3))
+    with closing(sqlite3.connect(index.path / "index.sqlite")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     assert sorted(str(path.relative_to(index.path)) for path in index.path.rglob("*") if path.is_file()) == [
         "index.sqlite",
         "segments/0001/ids.i64",
@@ -434,15 +440,14 @@ def test_killed_at_any_moment_the_index_holds_exactly_its_commits(index: Index, 
             assert _words(reader, str(rows - 1))
     index.compact()
     assert len(list((index.path / "segments").iterdir())) == 1
-    check = sqlite3.connect(index.path / "index.sqlite")
-    assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    check.execute("INSERT INTO lexical (lexical) VALUES ('integrity-check')")
-    check.close()
+    with closing(sqlite3.connect(index.path / "index.sqlite")) as check:
+        assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        check.execute("INSERT INTO lexical (lexical) VALUES ('integrity-check')")
 
 
-def run_python(code: str) -> subprocess.CompletedProcess:
+def run_python(code: str, *arguments: Path) -> subprocess.CompletedProcess:
     """Run a script in a process of its own, from the repository."""
-    command = [sys.executable, "-c", textwrap.dedent(code)]
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
 
 

@@ -63,17 +63,14 @@ def build(
     started = time.monotonic()
     with _undone_on_failure(path):
         if is_shards(source):
-            index, report = _from_shards(Path(source), path, faiss_key, show_progress)
+            report = _from_shards(Path(source), path, faiss_key, show_progress)
         else:
             passages = iter(to_passages(read_documents(source)))
-            first = next(passages, None)  # a bad corpus shows before seconds are spent on loading an encoder
-            if first is None:
-                raise RagvecError(f"{source} holds no documents")
-            index = _open_or_create(path, encoder, encoder_options or {}, device, dtype, faiss_key)
-            total = count_documents(source) if show_progress and not len(index) else None
-            report = index_passages(index, chain([first], passages), total=total, show_progress=show_progress)
-        with index:
-            return report._replace(passages=len(index), seconds=time.monotonic() - started)
+            first = next(passages)  # a bad corpus shows before seconds are spent on loading an encoder
+            with _open_or_create(path, encoder, encoder_options or {}, device, dtype, faiss_key) as index:
+                total = count_documents(source) if show_progress and not len(index) else None
+                report = index_passages(index, chain([first], passages), total=total, show_progress=show_progress)
+    return report._replace(seconds=time.monotonic() - started)
 
 
 def is_shards(source: str | Path) -> bool:
@@ -113,22 +110,20 @@ def index_passages(
     return _report(index, changes, encoded, truncated)
 
 
-def _from_shards(folder: Path, path: Path, faiss_key: str | None, show_progress: bool) -> tuple[Index, BuildReport]:
+def _from_shards(folder: Path, path: Path, faiss_key: str | None, show_progress: bool) -> BuildReport:
     shards = Shards.open(folder)
     manifest = shards.manifest
-    if (path / DATABASE_NAME).exists():
-        index = Index.open(path)
+    is_new = not (path / DATABASE_NAME).exists()
+    with Index.create_with(path, _settings_of_shards(manifest, faiss_key)) if is_new else Index.open(path) as index:
         check_fingerprint(
             index.settings, manifest.fingerprint, manifest.dimension, f"{folder}, made by {manifest.maker.source}"
         )
         _check_key(index, faiss_key)
-    else:
-        index = Index.create_with(path, _settings_of_shards(manifest, faiss_key))
-    with index.writing() as writer:
-        changes = Changes(writer.connection)
-        blocks = _counted(shards.blocks(BLOCK_ROWS), manifest.rows, show_progress)
-        writer.commit(_fresh_rows(blocks, changes), changes)
-    return index, _report(index, changes, 0, 0)
+        with index.writing() as writer:
+            changes = Changes(writer.connection)
+            blocks = _counted(shards.blocks(BLOCK_ROWS), manifest.rows, show_progress)
+            writer.commit(_fresh_rows(blocks, changes), changes)
+        return _report(index, changes, 0, 0)
 
 
 def _settings_of_shards(manifest, faiss_key: str | None) -> IndexSettings:
@@ -183,7 +178,7 @@ def _counted(blocks: Blocks, rows: int, show: bool) -> Blocks:
 
 
 def _report(index: Index, changes: Changes, encoded: int, truncated: int) -> BuildReport:
-    return BuildReport(index.path, *changes.report(), encoded, truncated, 0, index.settings.dimension, 0.0)
+    return BuildReport(index.path, *changes.report(), encoded, truncated, len(index), index.settings.dimension, seconds=0.0)
 
 
 @contextmanager
@@ -199,15 +194,15 @@ def _undone_on_failure(path: Path) -> Iterator[None]:
 
 
 def _remove_if_unused(path: Path) -> None:
-    if any((path / ENCODING_NAME).glob("*.parquet")):
+    if not (path / DATABASE_NAME).exists() or any((path / ENCODING_NAME).glob("*.parquet")):
         return
-    with suppress(RagvecError):  # it never came to be, or another process is filling it by now
-        with Index.open(path) as index, writer_lock(path):
+    with suppress(RagvecError), writer_lock(path):  # suppressed: another process is filling it by now
+        with Index.open(path) as index:
             if len(index):
                 return
-            for name in (ENCODING_NAME, SEGMENTS_NAME):
-                shutil.rmtree(path / name, ignore_errors=True)
-            for name in (DATABASE_NAME, LOCK_NAME):
-                (path / name).unlink()
+        for name in (ENCODING_NAME, SEGMENTS_NAME):
+            shutil.rmtree(path / name, ignore_errors=True)
+        for file in (*path.glob(f"{DATABASE_NAME}*"), path / LOCK_NAME):
+            file.unlink()
         with suppress(OSError):  # it holds something else
             path.rmdir()

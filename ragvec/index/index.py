@@ -140,7 +140,10 @@ class Index:
     def writing(self) -> Iterator[Writer]:
         """The writer, alone. Raises RagvecError, naming the holder, if another one lives."""
         with writing(self.path) as writer:
-            yield writer
+            try:
+                yield writer
+            finally:
+                self._connections.close()  # the database returns to a plain file only when nobody else has it open
 
     @property
     def encoder(self) -> "Encoder":

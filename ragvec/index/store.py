@@ -140,8 +140,10 @@ def connection_to_write(folder: Path) -> Iterator[sqlite3.Connection]:
             raise RagvecError(
                 f"index {folder} is being read without a pause for {PATIENCE_S:.0f} s: try again when that has ended"
             )
-        yield connection
-        _switch_journal(connection, "DELETE", patience_s=0.0)  # else the next writer does
+        try:
+            yield connection
+        finally:
+            _switch_journal(connection, "DELETE", patience_s=0.0)  # if a reader is in the way, the next writer does
     finally:
         connection.close()
 

@@ -1,0 +1,224 @@
+"""`ragvec index`: from a corpus or shards to an index folder, again and again."""
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from ragvec.bulk import encode_corpus
+from ragvec.cli.main import main
+from ragvec.corpus import read_documents, to_passages
+from ragvec.encoder import Encoder
+from ragvec.index import Index
+from ragvec.index.build import build
+from ragvec.retrieve import open_retriever
+from tests.conftest import REPOSITORY
+from tests.test_index import CountingEncoder, run_python
+from tests.tiny import save_tiny_decoder
+
+ROWS = [
+    {"_id": "a", "title": "Nutrition", "text": "Women need 46 grams of protein a day.", "year": 2020},
+    {"_id": "b", "text": "The quick brown fox jumps over the lazy dog."},
+    {"_id": "서울", "text": "서울은 대한민국의 수도이다."},
+]
+
+
+def write_corpus(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def ragvec(capsys: pytest.CaptureFixture, *words: str | Path) -> tuple[int, str, str]:
+    """Run the command line in this process: exit code, stdout, stderr."""
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    output = capsys.readouterr()
+    return end.value.code, output.out, output.err
+
+
+def contents(folder: Path) -> dict[str, tuple[str, dict]]:
+    """Text and metadata of every passage, by doc_id."""
+    with Index.open(folder) as index, index.reading() as view:
+        ids = [row[0] for row in view.connection.execute("SELECT id FROM passages")]
+        return {p.doc_id: (p.text, p.metadata) for p in view.passages(ids)}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAGVEC_INDEX", raising=False)
+    return tmp_path
+
+
+def test_index_again_adds_replaces_and_keeps(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:
+    write_corpus(here / "corpus.jsonl", ROWS)
+    code, out, err = ragvec(capsys, "index", "corpus.jsonl", "--encoder", tiny_decoder)
+    assert (code, err) == (0, "")
+    assert out.startswith("ragvec-index: 3 documents added, 0 replaced, 0 unchanged; 3 passages, 32-d, in ")
+    assert sorted(path.name for path in (here / "ragvec-index").iterdir()) == ["index.sqlite", "segments", "writer.lock"]
+    changed = [ROWS[0], {**ROWS[1], "text": "A slow fox."}, {"_id": "d", "text": "new"}]
+    write_corpus(here / "corpus.jsonl", changed)
+    code, out, _ = ragvec(capsys, "index", "corpus.jsonl")  # the encoder is the index's own
+    assert out.startswith("ragvec-index: 1 documents added, 1 replaced, 1 unchanged; 4 passages")
+    assert contents(here / "ragvec-index") == {
+        "a": (ROWS[0]["text"], {"year": 2020}),
+        "b": ("A slow fox.", {}),
+        "서울": (ROWS[2]["text"], {}),
+        "d": ("new", {}),
+    }
+
+
+def test_unchanged_corpus_loads_no_encoder(here: Path, tiny_decoder: Path) -> None:
+    write_corpus(here / "corpus.jsonl", ROWS)
+    build("corpus.jsonl", here / "index", encoder=str(tiny_decoder))
+    code = """
+        import sys
+        from pathlib import Path
+        from ragvec.index.build import build
+        print(build(sys.argv[1], Path(sys.argv[2])).unchanged, "torch" in sys.modules)
+    """
+    assert run_python(code, here / "corpus.jsonl", here / "index").stdout == "3 False\n"
+
+
+def test_the_index_folder_comes_from_the_environment(
+    here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAGVEC_INDEX", "elsewhere")
+    write_corpus(here / "corpus.jsonl", ROWS)
+    assert ragvec(capsys, "index", "corpus.jsonl", "-e", tiny_decoder)[0] == 0
+    assert sorted(contents(here / "elsewhere")) == ["a", "b", "서울"]
+
+
+def test_another_encoder_is_refused_with_the_remedy(
+    here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    other = save_tiny_decoder(tmp_path / "other", hidden_size=48)
+    capsys.readouterr()
+    write_corpus(here / "corpus.jsonl", ROWS)
+    ragvec(capsys, "index", "corpus.jsonl", "-e", tiny_decoder)
+    code, out, err = ragvec(capsys, "index", "corpus.jsonl", "-e", other)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: the index was built with encoder {tiny_decoder} (32-d, ")
+    assert f"this is {other} (48-d, " in err
+    assert f"build a new index with `ragvec index … -o NEW_INDEX --encoder {other}`" in err
+    code, _, err = ragvec(capsys, "index", "corpus.jsonl", "--index-key", "SQ8")
+    assert err == "error: the index in ragvec-index has the key exact, not SQ8: leave --index-key out, or build a new index\n"
+    assert len(contents(here / "ragvec-index")) == 3
+
+
+def test_from_shards_equals_from_the_corpus(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:
+    write_corpus(here / "corpus.jsonl", ROWS)
+    encoder = Encoder.load(tiny_decoder)
+    encode_corpus(to_passages(read_documents("corpus.jsonl")), encoder, "shards")
+    assert ragvec(capsys, "index", "corpus.jsonl", "-e", tiny_decoder)[0] == 0
+    code, out, _ = ragvec(capsys, "index", "shards", "-o", "second")
+    assert out.startswith("second: 3 documents added, 0 replaced, 0 unchanged; 3 passages, 32-d")
+    assert contents(here / "second") == contents(here / "ragvec-index")
+    first, second = (open_retriever(folder).retrieve("fox and protein", 3) for folder in ("ragvec-index", "second"))
+    assert first == second
+    code, out, _ = ragvec(capsys, "index", "shards", "-o", "second")
+    assert out.startswith("second: 0 documents added, 0 replaced, 3 unchanged")
+    other = save_tiny_decoder(here / "other", hidden_size=48)
+    capsys.readouterr()
+    encode_corpus(to_passages(read_documents("corpus.jsonl")), Encoder.load(other), "shards48")
+    code, _, err = ragvec(capsys, "index", "shards48", "-o", "second")
+    assert code == 1 and "(32-d, " in err and "this is shards48, made by" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"_id": "a", "text": "x"}\n{oops\n', "corpus.jsonl, line 2"),
+        ("", "corpus.jsonl holds no documents"),
+        ('{"_id": "a", "txet": "x"}\n', "no text field"),
+        ('{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n', "'a' was used before"),
+    ],
+)
+def test_a_bad_corpus_leaves_nothing_behind(
+    here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture, content: str, message: str
+) -> None:
+    (here / "corpus.jsonl").write_text(content)
+    code, out, err = ragvec(capsys, "index", "corpus.jsonl", "-e", tiny_decoder)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert message in err
+    assert [path.name for path in here.iterdir()] == ["corpus.jsonl"]
+
+
+def test_a_bad_corpus_leaves_an_index_as_it_was(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:
+    write_corpus(here / "corpus.jsonl", ROWS)
+    ragvec(capsys, "index", "corpus.jsonl", "-e", tiny_decoder)
+    before = contents(here / "ragvec-index")
+    (here / "corpus.jsonl").write_text('{"_id": "new", "text": "x"}\n{oops\n')
+    assert ragvec(capsys, "index", "corpus.jsonl")[0] == 1
+    assert contents(here / "ragvec-index") == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["missing.jsonl"], "missing.jsonl"),
+        (["corpus.jsonl", "-e", "nowhere/at/all"], "nowhere/at/all"),
+        (["corpus.jsonl", "-o", "corpus.jsonl"], "corpus.jsonl"),
+        (["corpus.jsonl", "-o", "corpus.jsonl/below"], "corpus.jsonl/below"),
+        (["corpus.jsonl", "-o", "."], "holds other files (corpus.jsonl …) and no index"),
+        (["corpus.jsonl", "--index-key", "Bogus"], "--index-key 'Bogus'"),
+    ],
+)
+def test_what_cannot_be_indexed_is_one_line(
+    here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture, words: list[str], message: str
+) -> None:
+    write_corpus(here / "corpus.jsonl", ROWS)
+    words = words if "-e" in words else [*words, "-e", str(tiny_decoder)]
+    code, out, err = ragvec(capsys, "index", *words)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("error: ") and message in err
+    assert [path.name for path in here.iterdir()] == ["corpus.jsonl"]
+
+
+SLOW_BUILD = """
+    import sys, time
+    from ragvec.bulk import encode_corpus
+    from ragvec.corpus import read_documents, to_passages
+    from ragvec.index import Index, build
+    from tests.test_index import CountingEncoder
+
+    class SlowEncoder(CountingEncoder):
+        def encode_counted(self, texts, **options):
+            time.sleep(0.05)
+            with open(sys.argv[3], "a") as log:
+                log.writelines(text + "\\n" for text in texts)
+            return super().encode_counted(texts, **options)
+
+    build.encode_corpus = lambda *arguments, **options: encode_corpus(*arguments, **options, part_rows=8)
+    encoder = SlowEncoder()
+    index = Index.open(sys.argv[2], encoder=encoder)
+    print(build.index_passages(index, to_passages(read_documents(sys.argv[1]))).added)
+"""
+
+
+def test_an_interrupted_build_is_taken_up_again(here: Path, capsys: pytest.CaptureFixture) -> None:
+    rows = [{"_id": str(number), "text": f"document number {number}"} for number in range(60)]
+    write_corpus(here / "corpus.jsonl", rows)
+    Index.create(here / "index", encoder=CountingEncoder()).close()
+    arguments = [here / "corpus.jsonl", here / "index", here / "encoded.txt"]
+    command = [sys.executable, "-c", textwrap.dedent(SLOW_BUILD), *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (here / "index/encoding/part-00001.parquet").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.communicate()[0] == b""
+    code, _, err = ragvec(capsys, "search", "document", "--mode", "lexical", "-i", here / "index")
+    assert code == 1 and "is empty: fill it with `ragvec index" in err
+    assert run_python(SLOW_BUILD, *arguments).stdout == "60\n"
+    assert sorted(path.name for path in (here / "index").iterdir()) == ["index.sqlite", "segments", "writer.lock"]
+    encoded = (here / "encoded.txt").read_text().splitlines()
+    assert set(encoded) == {row["text"] for row in rows}
+    assert len(encoded) <= 60 + 8  # nothing twice but the part that was being written
+    assert len(contents(here / "index")) == 60
