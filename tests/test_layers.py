@@ -1,0 +1,80 @@
+"""The architecture, held by tests: imports point down only, heavy libraries load late, public names stay."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ragvec
+
+ROOT = Path(__file__).resolve().parent.parent
+# Lowest first; a module may import from its own layer and below. Names are modules or packages of ragvec.
+LAYERS = [
+    {"errors", "records", "files", "progress"},
+    {"corpus", "chunk", "shards", "metrics", "recipe", "data"},
+    {"bidirectional", "attention", "pooling", "templates", "prompt", "batching", "losses"},
+    {"encoder"},
+    {"bulk", "index", "train"},
+    {"retrieve"},
+    {"evaluate"},
+    {"cli"},
+]
+NO_TORCH = LAYERS[0] | LAYERS[1]
+HEAVY = {"torch", "transformers", "peft", "faiss", "accelerate", "sentence_transformers"}
+# The index encodes what it is given, so it stands on bulk within their layer; nothing there imports the other way.
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def sources() -> list[tuple[str, Path]]:
+    """(module or package name below ragvec, file) of every file that ships."""
+    library = [(path.relative_to(ROOT / "ragvec").parts[0].removesuffix(".py"), path) for path in (ROOT / "ragvec").rglob("*.py")]
+    return [(name, path) for name, path in library if name != "__init__"] + [("cli", path) for path in (ROOT / "cli").glob("*.py")]
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names a file imports anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize(("name", "path"), sources(), ids=lambda value: value.name if isinstance(value, Path) else "")
+def test_imports_point_down_only(name, path):
+    assert name in LEVEL, f"{path} belongs to no layer: add it to LAYERS"
+    for imported in imports(path):
+        parts = imported.split(".")
+        if parts[0] == "ragvec" and len(parts) > 1 and parts[1] in LEVEL:
+            assert LEVEL[parts[1]] <= LEVEL[name], f"{path} imports {imported}, which lies above it"
+
+
+@pytest.mark.parametrize(("name", "path"), [row for row in sources() if row[0] in NO_TORCH], ids=lambda value: "")
+def test_lower_layers_know_no_heavy_library(name, path):
+    assert not {imported.split(".")[0] for imported in imports(path)} & HEAVY
+
+
+@pytest.mark.parametrize("statement", ["import ragvec", "from ragvec.cli.main import main; main(['--help'])"])
+def test_nothing_heavy_loads_before_it_is_needed(statement):
+    check = "import sys\ntry:\n    {}\nexcept SystemExit:\n    pass\nprint('HEAVY', sorted({} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", check.format(statement, HEAVY)], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_public_names():
+    assert ragvec.__all__ == ["Document", "Encoder", "Hit", "Index", "Passage", "RagvecError", "Retriever", "__version__"]
+    for name in ragvec.__all__:
+        assert getattr(ragvec, name) is not None
+    with pytest.raises(AttributeError, match="Encodr"):
+        ragvec.Encodr  # noqa: B018
+
+
+def test_every_file_is_short_enough_to_read():
+    long = {path.name: count for _, path in sources() if (count := len(path.read_text(encoding="utf-8").splitlines())) > 400}
+    assert not long
