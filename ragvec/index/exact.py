@@ -44,9 +44,20 @@ def _search_blocks(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.nd
         chosen = np.arange(start, stop) if rows is None else rows[start:stop]
         block = vectors[start:stop] if rows is None else vectors[chosen]
         scores = queries @ block.astype(np.float32).T
-        merged = Candidates(np.hstack([best.scores, scores]), np.hstack([best.rows, np.broadcast_to(chosen, scores.shape)]))
-        best = keep_best(merged, k)
+        better = _above(scores, best.scores[:, -1]) if start >= k else np.broadcast_to(np.arange(stop - start), scores.shape)
+        rows_found = np.where(better >= 0, chosen[better], -1)
+        scores = np.where(better >= 0, np.take_along_axis(scores, better, 1), -np.inf)
+        best = keep_best(Candidates(np.hstack([best.scores, scores]), np.hstack([best.rows, rows_found])), k)
     return best
+
+
+def _above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The columns of each row whose score is above the row's threshold, (n, m) int64, filled up with -1; few, hence cheap."""
+    lines, columns = np.nonzero(scores > thresholds[:, None])
+    counts = np.bincount(lines, minlength=len(scores))
+    found = np.full((len(scores), counts.max(initial=0)), -1, dtype=np.int64)
+    found[lines, np.arange(len(lines)) - np.repeat(np.cumsum(counts) - counts, counts)] = columns
+    return found
 
 
 def _search_mapped(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> Candidates:

@@ -282,8 +282,8 @@ def read_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[in
 def search_lexical(connection: sqlite3.Connection, expression: str, k: int, allowed: np.ndarray | None) -> list:
     """The k best (id, BM25 score) of an FTS5 expression, a list of pairs, best first; `allowed` restricts them to those ids."""
     limit, values = "", [expression]
-    if allowed is not None:
-        limit = "AND rowid IN (SELECT value FROM json_each(?))"
+    if allowed is not None:  # the plus keeps SQLite from asking FTS5 once for every id: 33,000 of them took 3 s
+        limit = "AND +rowid IN (SELECT value FROM json_each(?))"
         values.append(json.dumps(allowed.tolist()))
     query = f"SELECT rowid, -rank FROM lexical WHERE lexical MATCH ? {limit} ORDER BY rank, rowid LIMIT ?"
     return connection.execute(query, (*values, k)).fetchall()
