@@ -259,20 +259,21 @@ def _check_finite(vectors: np.ndarray, stored: np.ndarray, passages: Sequence[Pa
     )
 
 
-def _starting_manifest(folder: Path, maker: Maker, overwrite: bool) -> Manifest:
-    """The manifest to go on from. Raises RagvecError if the folder's vectors can't be mixed with this run's."""
-    fresh = Manifest(maker)
-    if not folder.exists():
-        return fresh
-    if not folder.is_dir():
+def check_folder(folder: Path) -> None:
+    """Raises RagvecError unless shards may be written there: nothing yet, an empty folder, or shards."""
+    if folder.exists() and not folder.is_dir():
         raise RagvecError(f"{folder} is a file: name a folder for the shards")
-    if not (folder / MANIFEST).exists():
+    if folder.exists() and not (folder / MANIFEST).exists():
         strange = [path.name for path in folder.iterdir() if not path.name.startswith(".") and path.suffix != TEMPORARY_SUFFIX]
         if strange:
             raise RagvecError(f"{folder} holds {sorted(strange)[0]!r} and no shards: name another folder, or empty this one")
-        return fresh
-    if overwrite:
-        return fresh
+
+
+def _starting_manifest(folder: Path, maker: Maker, overwrite: bool) -> Manifest:
+    """The manifest to go on from. Raises RagvecError if the folder's vectors can't be mixed with this run's."""
+    check_folder(folder)
+    if overwrite or not (folder / MANIFEST).exists():
+        return Manifest(maker)
     found = load_manifest(folder)
     for name, there, wanted in _differences(found.maker, maker):
         raise RagvecError(

@@ -1,0 +1,75 @@
+"""`ragvec info`: what a folder holds."""
+
+import json
+import sys
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_LONG_LISTS = ("parts", "previous")  # one entry a file: counted on a terminal, written out in JSON
+
+
+class Format(str, Enum):
+    """How the description is printed."""
+
+    table = "table"
+    json = "json"
+
+
+def run(
+    path: Annotated[Path, typer.Argument(help="Folder of an encoder, of shards, or of an index.")],
+    format: Annotated[Format | None, typer.Option(help="Default: lines on a terminal, JSON on a pipe.")] = None,
+) -> None:
+    from ragvec.info import describe
+
+    described = describe(path)
+    if (format or (Format.table if sys.stdout.isatty() else Format.json)) is Format.json:
+        print(json.dumps(described, ensure_ascii=False))
+    else:
+        print("\n".join(readable(described)))
+
+
+def readable(described: dict[str, Any]) -> list[str]:
+    """A description as aligned lines."""
+    lines = list(_lines(described, ""))
+    width = max(len(name) for name, _ in lines)
+    return [f"{name:<{width}}  {value}" for name, value in lines]
+
+
+def _lines(described: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, value in described.items():
+        label = prefix + name.replace("_", " ")
+        if isinstance(value, dict):
+            yield from _lines(value, f"{label} ")
+        elif isinstance(value, list) and (name in _LONG_LISTS or not value):
+            yield label, f"{len(value):,}" if value else "none"
+        elif isinstance(value, list):
+            yield from ((label, _entry(one)) for one in value)
+        elif name == "bytes":
+            yield "size", _size(value)
+        else:
+            yield label, _text(value)
+
+
+def _entry(value: Any) -> str:
+    return ", ".join(f"{name} {_text(one)}" for name, one in value.items()) if isinstance(value, dict) else _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or value == "":
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"

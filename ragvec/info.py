@@ -1,0 +1,99 @@
+"""What a path holds: an encoder, shards or an index, described without loading a model."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from ragvec.errors import RagvecError
+
+_ENCODER_FILES = ("ragvec.json", "modules.json", "adapter_config.json", "llm2vec_config.json", "config.json")
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """An encoder's, shards' or index's description as JSON values; `kind` says which it is.
+
+    Raises RagvecError for a path that is none of them, or damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RagvecError(f"{path} does not exist: name an encoder, shards or an index")
+    if (path / "index.sqlite").is_file():
+        return {"kind": "index", **_index(path)}
+    if (path / "manifest.json").is_file():
+        return {"kind": "shards", **_shards(path)}
+    if any((path / name).is_file() for name in _ENCODER_FILES):
+        return {"kind": "encoder", **_encoder(path)}
+    looked_for = "no encoder (config.json), shards (manifest.json) or index (index.sqlite)"
+    raise RagvecError(f"{path} holds {looked_for}: name the folder that one of them lies in")
+
+
+def _index(path: Path) -> dict[str, Any]:
+    from ragvec.index import Index
+
+    with Index.open(path) as index:
+        return index.describe()
+
+
+def _shards(path: Path) -> dict[str, Any]:
+    from ragvec.shards import Shards
+
+    manifest = Shards.open(path, allow_incomplete=True).manifest
+    return {"path": str(path), **manifest.describe(), "bytes": sum(part.bytes for part in manifest.parts)}
+
+
+def _encoder(path: Path) -> dict[str, Any]:
+    from ragvec.encoder.fingerprint import fingerprint
+    from ragvec.encoder.sources import locate
+
+    found = locate(str(path))
+    config = _read_json(found.base / "config.json")
+    config = {**config, **config.get("text_config", {})}
+    settings = found.settings
+    own = (path / "ragvec.json").is_file()
+    return {
+        "path": str(path),
+        "architecture": config.get("model_type"),
+        "dimension": config.get("word_embed_proj_dim") or config.get("hidden_size") or config.get("n_embd"),
+        "layers": config.get("num_hidden_layers") or config.get("n_layer"),
+        **_weights(found.base),
+        "attention": settings.attention,
+        "pooling": settings.pooling,
+        "max_length": settings.max_length,
+        "doc_max_length": settings.doc_max_length,
+        "query_instruction": settings.query_instruction,
+        "base_model": settings.base_model,
+        "adapters": [str(adapter) for adapter in found.adapters] or list(settings.adapters),
+        # other layouts complete their settings from the model, and so their fingerprint, on loading
+        **({"fingerprint": fingerprint((found.base, *found.adapters), found.tokenizer, settings)} if own else {}),
+    }
+
+
+def _weights(folder: Path) -> dict[str, Any]:
+    """Parameters, stored dtypes and bytes, from the headers of the safetensors files."""
+    parameters, dtypes, size = 0, set(), 0
+    for path in sorted(folder.glob("*.safetensors")):
+        size += path.stat().st_size
+        for name, tensor in _safetensors_header(path).items():
+            if name != "__metadata__":
+                parameters += math.prod(tensor["shape"])
+                dtypes.add(tensor["dtype"])
+    return {"parameters": parameters, "weights_dtype": ", ".join(sorted(dtypes)), "bytes": size}
+
+
+def _safetensors_header(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise RagvecError(f"{path} is damaged: its header is longer than the file: copy the checkpoint again")
+        try:
+            return json.loads(file.read(length))
+        except ValueError as error:
+            raise RagvecError(f"{path} is damaged: {error}: copy the checkpoint again") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RagvecError(f"{path} cannot be read: {error}") from error
