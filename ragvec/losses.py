@@ -1,0 +1,127 @@
+"""Training losses. All are computed in float32, whatever the precision of their inputs."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax, mse_loss, normalize, softmax
+
+_CHUNK = 1024  # positions whose logits over the vocabulary exist at once
+
+
+class _HeadCrossEntropy(torch.autograd.Function):
+    """Cross-entropy over a vocabulary without keeping the logits: gradients are made chunk by chunk on the way forward."""
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, scale: float, cap: float | None):
+        count = len(labels)
+        grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if ctx.needs_input_grad[2] else None
+        compute = weight.to(hidden.dtype)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for start in range(0, count, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            raw = (hidden[part] @ compute.T).float()
+            if bias is not None:
+                raw += bias.float()
+            logits = raw * scale
+            if cap is not None:
+                logits = torch.tanh(logits / cap) * cap
+            slope = None if cap is None else 1 - (logits / cap) ** 2
+            rows, targets = torch.arange(len(logits), device=logits.device), labels[part]
+            log_sum = logits.logsumexp(dim=-1)
+            total += (log_sum - logits[rows, targets]).sum()
+            grad = logits.sub_(log_sum[:, None]).exp_()
+            grad[rows, targets] -= 1
+            grad *= scale / count
+            if slope is not None:
+                grad *= slope
+            small = grad.to(hidden.dtype)
+            if grad_hidden is not None:
+                grad_hidden[part] = small @ compute
+            if grad_weight is not None:
+                grad_weight += small.T @ hidden[part]
+            if grad_bias is not None:
+                grad_bias += grad.sum(dim=0)
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        return total / count
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return *(None if one is None else one * grad for one in ctx.saved_tensors), None, None, None
+
+
+def head_cross_entropy(
+    hidden: Tensor, weight: Tensor, labels: Tensor, *, bias: Tensor | None = None, scale: float = 1.0, cap: float | None = None
+) -> Tensor:
+    """Mean cross-entropy of a language-model head's predictions, for large vocabularies: memory grows with 1,024 positions.
+
+    hidden   (n, dim), the states that predict; labels (n,), the tokens they should predict
+    weight   (vocabulary, dim) of the head, and its bias (vocabulary,)
+    scale    multiplies the logits (Cohere, Granite); cap: tanh cap on them (Gemma 2)
+    returns  a scalar; 0 if there is nothing to predict
+    """
+    if not len(labels):
+        return hidden.sum() * 0.0
+    kind = hidden.device.type
+    if torch.is_autocast_enabled(kind):
+        hidden = hidden.to(torch.get_autocast_dtype(kind))
+    with torch.autocast(kind, enabled=False):
+        return _HeadCrossEntropy.apply(hidden, weight, bias, labels, scale, cap)
+
+
+def hard_negative_nll(queries: Tensor, positives: Tensor, negatives: Tensor | None, *, scale: float,
+                      excluded: Tensor | None = None) -> Tensor:  # fmt: skip
+    """Contrastive loss: each query against every positive and every hard negative of the batch.
+
+    queries    (n, dim); positives (n, dim), row i belongs to query i; negatives (m, dim) or None
+    scale      multiplies the cosines (the inverse temperature)
+    excluded   (n, n + m) bool, pairs that are no negatives after all; a query's own positive always counts
+    returns    mean cross-entropy, a scalar
+    Source: LLM2Vec's HardNegativeNLLLoss.
+    """
+    scores = _scores(queries, positives, negatives) * scale
+    labels = torch.arange(len(queries), device=scores.device)
+    if excluded is not None:
+        own = torch.zeros_like(excluded)
+        own[labels, labels] = True
+        scores = scores.masked_fill(excluded & ~own, float("-inf"))
+    return cross_entropy(scores, labels)
+
+
+@torch.no_grad()
+def likely_false_negatives(queries: Tensor, positives: Tensor, negatives: Tensor | None, *, margin: float) -> Tensor:
+    """Pairs whose cosine is above that of the query and its own positive plus a margin, (n, n + m) bool."""
+    scores = _scores(queries, positives, negatives)
+    own = scores.diagonal()[:, None]
+    return scores > own + margin
+
+
+def distillation(student: Tensor, teacher: Tensor, *, cosine: float, mse: float, kl: float, temperature: float) -> Tensor:
+    """How far a student's vectors are from its teacher's: a weighted sum of three terms.
+
+    student, teacher  (n, dim); for cosine and mse of equal dim, for kl alone they may differ
+    cosine            weight of 1 − cosine of each pair; mse: of the squared difference of the normalised vectors, times dim
+    kl                weight of KL(teacher ‖ student) between the softmaxes, at `temperature`, of each text's similarities to
+                      the batch's other texts
+    """
+    student, teacher = normalize(student.float(), dim=-1), normalize(teacher.float(), dim=-1)
+    loss = student.sum() * 0.0
+    if cosine:
+        loss = loss + cosine * (1 - cosine_similarity(student, teacher)).mean()
+    if mse:
+        loss = loss + mse * mse_loss(student, teacher) * student.shape[-1]
+    if kl and len(student) > 1:
+        loss = loss + kl * similarity_kl(student, teacher, temperature=temperature)
+    return loss
+
+
+def similarity_kl(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """Mean KL divergence between teacher's and student's distributions over the batch's other texts; inputs normalised."""
+    itself = torch.eye(len(student), dtype=torch.bool, device=student.device)
+    ours, theirs = ((vectors @ vectors.T / temperature)[~itself].view(len(vectors), -1) for vectors in (student, teacher))
+    return kl_div(log_softmax(ours, dim=-1), softmax(theirs, dim=-1), reduction="batchmean")
+
+
+def _scores(queries: Tensor, positives: Tensor, negatives: Tensor | None) -> Tensor:
+    documents = positives if negatives is None else torch.cat([positives, negatives])
+    return normalize(queries.float(), dim=-1) @ normalize(documents.float(), dim=-1).T

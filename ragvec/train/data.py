@@ -1,0 +1,179 @@
+"""Training data as it comes: texts, and queries with positives and hard negatives, from the formats people have.
+
+No torch here: rows in, plain records out; every bad row is named by file and line.
+"""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ragvec.corpus import TEXT_FIELDS
+from ragvec.corpus_files import corpus_files, format_of, open_input
+from ragvec.corpus_formats import Row, csv_rows, json_rows, jsonl_rows, markdown_rows, parquet_rows, text_rows
+from ragvec.errors import RagvecError
+from ragvec.recipe import Recipe
+from ragvec.train.e5 import E5_INSTRUCTIONS, E5_SYMMETRIC
+from ragvec.train.pointers import PointedTexts
+
+QUERY_FIELDS = ("query", "anchor", "question")
+POSITIVE_FIELDS = ("positive", "pos", "answer")
+NEGATIVE_FIELDS = ("negatives", "negative", "neg")
+_SOURCE_FIELDS = ("source", "dataset", "task")
+
+
+class Text(NamedTuple):
+    """One text of a data set; `source` names the set."""
+
+    text: str
+    source: str
+
+
+class Example(NamedTuple):
+    """A query with the text that answers it and any number of hard negatives.
+
+    query_instruction is read before the query, document_instruction before the others ("" for none).
+    """
+
+    query: str
+    positive: str
+    negatives: tuple[str, ...]
+    source: str
+    query_instruction: str
+    document_instruction: str
+
+
+def read_texts(recipe: Recipe, files: Sequence[str]) -> list[Text]:
+    """The texts of training files: a `text` field, or each line of a .txt file. Empty ones are left out."""
+    found = []
+    for path in _files(files):
+        name = _stem(path)
+        for place, row in rows(path):
+            text = _string(row, _text_field(row, recipe.text_field, place), place)
+            if text.strip():
+                found.append(Text(text, _source(row, name)))
+    return _not_empty(found, files, recipe.max_train_samples)
+
+
+def read_examples(recipe: Recipe, files: Sequence[str]) -> list[Example]:
+    """Pairs and triples: query/positive/negatives (or anchor, question, answer, pos, neg), or pointers into BEIR folders."""
+    instructions = {**(E5_INSTRUCTIONS if recipe.dataset_name == "E5" else {}), **recipe.instructions}
+    symmetric = {*recipe.symmetric, *(E5_SYMMETRIC if recipe.dataset_name == "E5" else ())}
+    found, pointed = [], PointedTexts(recipe.corpus_root)
+    for path in _files(files):
+        name = _stem(path)
+        for number, (place, row) in enumerate(rows(path)):
+            query, positive, negatives = _pair(row, place, pointed, path)
+            source = _source(row, name)
+            instruction = _choose(instructions.get(source, recipe.instruction), number)
+            lead = instruction if source in symmetric else ""
+            found.append(Example(query, positive, negatives[: recipe.max_negatives], source, instruction, lead))
+    return _not_empty(found, files, recipe.max_train_samples)
+
+
+def instruction_for(recipe: Recipe, source: str) -> str:
+    """The instruction of a data set, the first where several take turns."""
+    return _choose(recipe.instructions.get(source, recipe.instruction), 0)
+
+
+def rows(path: Path) -> Iterator[Row]:
+    """Every row of a file with its place ("pairs.jsonl, line 17"); each non-empty line of a text file is a row."""
+    kind = format_of(path)
+    if kind == "parquet":
+        yield from parquet_rows(path)
+        return
+    with open_input(path) as file:
+        if kind == "jsonl":
+            yield from jsonl_rows(file, path)
+        elif kind == "json":
+            yield from json_rows(file, path)
+        elif kind == "text":
+            yield from text_rows(file, path, path.name, lines=True)
+        elif kind == "markdown":
+            yield from markdown_rows(file, path, path.name)
+        else:
+            yield from csv_rows(file, path, "," if kind == "csv" else "\t")
+
+
+def split_validation(found: list, percentage: int, seed: int) -> tuple[list, list]:
+    """Set a share of the examples aside, drawn at random: (training, validation)."""
+    if percentage == 0:
+        return found, []
+    chosen = set(random.Random(seed).sample(range(len(found)), max(1, len(found) * percentage // 100)))
+    kept = [one for row, one in enumerate(found) if row not in chosen]
+    return kept, [found[row] for row in sorted(chosen)]
+
+
+def _files(files: Sequence[str]) -> Iterator[Path]:
+    for name in files:
+        yield from corpus_files(Path(name).expanduser()).paths
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
+def _source(row: dict[str, Any], default: str) -> str:
+    return next((row[name] for name in _SOURCE_FIELDS if isinstance(row.get(name), str)), default)
+
+
+def _text_field(row: dict[str, Any], wanted: str | None, place: str) -> str:
+    names = (wanted,) if wanted else TEXT_FIELDS
+    found = next((name for name in names if name in row), None)
+    if found is None:
+        raise RagvecError(
+            f'{place}: no text field (looked for {", ".join(names)}; fields seen: {_seen(row)}): set "text_field" in the config'
+        )
+    return found
+
+
+def _pair(row: dict[str, Any], place: str, pointed: PointedTexts, path: Path) -> tuple[str, str, tuple[str, ...]]:
+    query = _string(row, _field(row, QUERY_FIELDS, place), place)
+    if "pos_id" in row:
+        positive, negatives = pointed.resolve(row, place, near=path.parent)
+    else:
+        positive = _string(row, _field(row, POSITIVE_FIELDS, place), place)
+        negatives = _negatives(row, place)
+    if not query.strip() or not positive.strip():
+        raise RagvecError(f"{place}: empty {'query' if not query.strip() else 'positive'}: remove the row")
+    return query, positive, tuple(text for text in negatives if text.strip())
+
+
+def _negatives(row: dict[str, Any], place: str) -> tuple[str, ...]:
+    name = next((name for name in NEGATIVE_FIELDS if name in row), None)
+    value = row.get(name) if name else None
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return tuple(value)
+    raise RagvecError(f"{place}: field {name!r} must be a string or a list of strings, not {value!r:.60}")
+
+
+def _field(row: dict[str, Any], names: tuple[str, ...], place: str) -> str:
+    found = next((name for name in names if name in row), None)
+    if found is None:
+        raise RagvecError(f"{place}: no {names[0]} field (looked for {', '.join(names)}; fields seen: {_seen(row)})")
+    return found
+
+
+def _string(row: dict[str, Any], name: str, place: str) -> str:
+    if not isinstance(row[name], str):
+        raise RagvecError(f"{place}: field {name!r} must be a string, not {row[name]!r:.60}")
+    return row[name]
+
+
+def _seen(row: dict[str, Any]) -> str:
+    return f"{', '.join(map(str, row)) or 'none':.200}"
+
+
+def _choose(instruction: str | list[str], number: int) -> str:
+    """An instruction, or one of several by turns."""
+    return instruction if isinstance(instruction, str) else instruction[number % len(instruction)]
+
+
+def _not_empty(found: list, files: Iterable[str], limit: int | None) -> list:
+    if not found:
+        raise RagvecError(f"{', '.join(map(str, files))} holds no training text: check the file and its fields")
+    return found[:limit]

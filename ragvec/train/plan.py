@@ -1,0 +1,66 @@
+"""What a run will do, counted before it starts."""
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+
+from ragvec.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The numbers of a run. A step is one optimiser update; total_batch counts examples (or tokens) per step."""
+
+    examples: int
+    tokens: int
+    epochs: float
+    batch: str
+    accumulation: int
+    total_batch: str
+    steps: int
+    trainable: int
+    parameters: int
+
+    def lines(self) -> list[str]:
+        """The plan as it is printed."""
+        share = f" ({self.trainable / self.parameters:.2%} of {self.parameters:,})" if self.parameters else ""
+        return [
+            f"examples              {self.examples:,} ({self.tokens:,} tokens)",
+            f"epochs                {self.epochs:g}",
+            f"batch per device      {self.batch}",
+            f"accumulation          {self.accumulation}",
+            f"total batch           {self.total_batch}",
+            f"steps                 {self.steps:,}",
+            f"trainable parameters  {self.trainable:,}{share}",
+        ]
+
+
+def make_plan(recipe: Recipe, *, examples: int, tokens: int, batches: int, module: nn.Module) -> Plan:
+    """Count a run.
+
+    batches  per epoch, a multiple of the accumulation steps
+    """
+    steps_per_epoch = max(math.ceil(batches / recipe.gradient_accumulation_steps), 1)
+    steps = recipe.max_steps if recipe.max_steps > 0 else math.ceil(recipe.num_train_epochs * steps_per_epoch)
+    if recipe.stop_after_n_steps is not None:
+        steps = min(steps, recipe.stop_after_n_steps)
+    size, unit = recipe.per_device_train_batch_size, "examples"
+    if recipe.batch_tokens is not None:
+        size, unit = recipe.batch_tokens, "tokens at most"
+    return Plan(
+        examples=examples,
+        tokens=tokens,
+        epochs=recipe.num_train_epochs if recipe.max_steps <= 0 else recipe.max_steps / steps_per_epoch,
+        batch=f"{size:,} {unit}",
+        accumulation=recipe.gradient_accumulation_steps,
+        total_batch=f"{size * recipe.gradient_accumulation_steps:,} {unit}",
+        steps=steps,
+        trainable=count_parameters(module, trainable=True),
+        parameters=count_parameters(module),
+    )
+
+
+def count_parameters(module: nn.Module, *, trainable: bool = False) -> int:
+    """How many weights a module has, each counted once; trainable: those alone that training changes."""
+    return sum(weight.numel() for weight in module.parameters() if weight.requires_grad or not trainable)

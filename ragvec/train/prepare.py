@@ -1,0 +1,196 @@
+"""From a recipe and a loaded model to what the Trainer runs: data read and tokenized, batches, and the loss."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ragvec.corpus_files import corpus_files
+from ragvec.errors import RagvecError
+from ragvec.prompt import PromptBuilder
+from ragvec.recipe import Recipe
+from ragvec.train.data import Example, Text, instruction_for, read_examples, read_texts, split_validation
+from ragvec.train.hub_data import dataset_files
+from ragvec.train.masking import choose_mask_token, special_tokens
+from ragvec.train.model import Learner
+from ragvec.train.objectives import (
+    Objective,
+    PromptTable,
+    causal_batch,
+    check_dimensions,
+    contrastive_loss,
+    distillation_loss,
+    language_loss,
+    masked_batch,
+    pair_batch,
+    teacher_batch,
+)
+from ragvec.train.sampler import Batches
+from ragvec.train.teacher import read_teacher
+from ragvec.train.tokens import make_pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A training set as batches, a validation set where there is one, and the module whose forward is the loss.
+
+    examples, tokens  of the training set, counted once
+    """
+
+    objective: Objective
+    batches: Batches
+    validation: Batches | None
+    examples: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """One set of examples, tokenized: how to build a batch of them, how long each is, and which belong together."""
+
+    build: Callable
+    lengths: Sequence[int]
+    groups: Sequence
+
+
+def prepare(objective: str, recipe: Recipe, learner: Learner) -> Prepared:
+    """Read and tokenize the data of a recipe. Raises RagvecError for data that can't be used."""
+    if objective == "distill":
+        make, read, extra = _distillation(recipe, learner)
+    elif objective in ("simcse", "supervised"):
+        make, read, extra = *_contrastive(objective, recipe, learner), None
+    else:
+        make, read, extra = *_language(objective, recipe, learner), None
+    training, validation = _read_sets(recipe, read)
+    first = make(training)
+    return Prepared(
+        Objective(learner, _loss(objective, recipe, extra), extra),
+        _batches(first, recipe),
+        _batches(make(validation), recipe) if validation else None,
+        len(first.lengths),
+        int(np.sum(first.lengths)),
+    )
+
+
+def training_files(recipe: Recipe) -> list[str]:
+    """The files to train on: train_file, or the reference's dataset_file_path or dataset_name."""
+    if recipe.train_file:
+        return recipe.train_file
+    if recipe.dataset_file_path:
+        return [recipe.dataset_file_path]
+    if recipe.dataset_name:
+        return dataset_files(recipe.dataset_name, recipe.dataset_config_name, "train")
+    raise RagvecError('no training data: add "train_file" (JSON, JSONL, CSV, TSV, TXT or Parquet)')
+
+
+def _read_sets(recipe: Recipe, read: Callable[[list[str]], list]) -> tuple[list, list]:
+    training = read(training_files(recipe))
+    if recipe.validation_file:
+        return training, read(recipe.validation_file)
+    return split_validation(training, recipe.validation_split_percentage, recipe.seed)
+
+
+def _loss(objective: str, recipe: Recipe, extra: nn.Module | None) -> Callable:
+    if objective in ("clm", "mntp"):
+        return language_loss
+    return distillation_loss(recipe, extra) if objective == "distill" else contrastive_loss(recipe)
+
+
+def _language(objective: str, recipe: Recipe, learner: Learner) -> tuple[Callable, Callable]:
+    if objective == "mntp":
+        mask_id = choose_mask_token(learner.tokenizer, recipe)
+        embeddings = learner.backbone.get_input_embeddings().num_embeddings
+        if mask_id >= embeddings:
+            learner.whole.resize_token_embeddings(mask_id + 1, mean_resizing=False)
+            learner.whole.get_output_embeddings().requires_grad_(recipe.train_lm_head or recipe.lora_r == 0)
+        vocabulary = max(len(learner.tokenizer), mask_id + 1)
+        special = special_tokens(learner.tokenizer, mask_id, max(embeddings, vocabulary))
+
+    def make(texts: list[Text]) -> _Set:
+        pieces = make_pieces(
+            learner.tokenizer, [one.text for one in texts], max_length=recipe.max_seq_length,
+            cross_document=recipe.cross_document, line_by_line=recipe.line_by_line,
+        )  # fmt: skip
+        lengths = pieces.lengths
+        if objective == "clm":
+            build = causal_batch(pieces)
+        else:
+            build = masked_batch(pieces, recipe, mask_id=mask_id, special=special, vocabulary=vocabulary)
+        return _Set(build, lengths, np.zeros(len(lengths), dtype=int))
+
+    return make, lambda files: read_texts(recipe, files)
+
+
+def _contrastive(objective: str, recipe: Recipe, learner: Learner) -> tuple[Callable, Callable]:
+    def make(examples: list[Example]) -> _Set:
+        wanted = []
+        for one in examples:
+            wanted.append((one.query_instruction, one.query))
+            wanted += [(one.document_instruction, text) for text in (one.positive, *one.negatives)]
+        table, rows = prompt_table(learner.prompts, wanted)
+        triples, edge = [], 0
+        for one in examples:
+            mine = rows[edge : edge + 2 + len(one.negatives)]
+            triples.append((mine[0], mine[1], tuple(mine[2:])))
+            edge += len(mine)
+        lengths = [sum(len(table.ids[row]) for row in (query, positive, *negatives)) for query, positive, negatives in triples]
+        groups = [one.source if recipe.homogeneous_batches else "" for one in examples]
+        return _Set(pair_batch(table, triples, recipe.mask_identical), lengths, groups)
+
+    def read_twice(files: list[str]) -> list[Example]:
+        """SimCSE's pairs: a text with itself; dropout makes the difference."""
+        lead = recipe.instruction
+        return [Example(one.text, one.text, (), "", lead, lead) for one in read_texts(recipe, files)]
+
+    return make, read_twice if objective == "simcse" else lambda files: read_examples(recipe, files)
+
+
+def _distillation(recipe: Recipe, learner: Learner) -> tuple[Callable, Callable, nn.Module | None]:
+    files = [str(path) for name in recipe.train_file for path in corpus_files(Path(name).expanduser()).paths]
+    texts, vectors = read_teacher(recipe, files)
+    student = learner.backbone.get_input_embeddings().embedding_dim
+    projection = None
+    if check_dimensions(recipe, student, vectors.shape[1]):
+        torch.manual_seed(recipe.seed)
+        projection = nn.Linear(student, vectors.shape[1], bias=False).to(learner.device)
+
+    def make(numbers: list[int]) -> _Set:
+        wanted = [(instruction_for(recipe, texts[row].source), texts[row].text) for row in numbers]
+        table, rows = prompt_table(learner.prompts, wanted)
+        everyone = PromptTable([table.ids[row] for row in rows], [table.pool_starts[row] for row in rows])
+        groups = [texts[row].source if recipe.homogeneous_batches else "" for row in numbers]
+        targets = vectors if len(numbers) == len(vectors) else vectors[numbers]
+        return _Set(teacher_batch(everyone, targets), [len(ids) for ids in everyone.ids], groups)
+
+    return make, lambda _: list(range(len(texts))), projection
+
+
+def prompt_table(builder: PromptBuilder, wanted: Sequence[tuple[str, str]]) -> tuple[PromptTable, list[int]]:
+    """Tokenize (instruction, text) pairs, each distinct one once: the table, and the row of each pair."""
+    numbers: dict[tuple[str, str], int] = {}
+    rows = [numbers.setdefault(pair, len(numbers)) for pair in wanted]
+    by_instruction: dict[str, list[str]] = {}
+    for instruction, text in numbers:
+        by_instruction.setdefault(instruction, []).append(text)
+    table = PromptTable([None] * len(numbers), [0] * len(numbers))
+    for instruction, texts in by_instruction.items():
+        prompts = builder.build(texts, instruction)
+        for text, ids, start in zip(texts, prompts.ids, prompts.pool_starts, strict=True):
+            row = numbers[instruction, text]
+            table.ids[row], table.pool_starts[row] = np.array(ids, dtype=np.int32), start
+    return table, rows
+
+
+def _batches(examples: _Set, recipe: Recipe) -> Batches:
+    return Batches(
+        examples.build,
+        examples.lengths,
+        groups=examples.groups,
+        batch_size=recipe.per_device_train_batch_size,
+        batch_tokens=recipe.batch_tokens,
+        accumulation=recipe.gradient_accumulation_steps,
+        seed=recipe.seed,
+    )

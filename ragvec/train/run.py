@@ -1,0 +1,122 @@
+"""One training run from a recipe to a loadable folder, as a list of steps."""
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from ragvec import __version__
+from ragvec.encoder.weights import quiet
+from ragvec.errors import RagvecError
+from ragvec.files import write_text
+from ragvec.recipe import Recipe
+from ragvec.train.model import add_trainable_parts, load_learner
+from ragvec.train.plan import Plan, make_plan
+from ragvec.train.prepare import prepare
+from ragvec.train.save import save_result
+from ragvec.train.trainer import CHECKPOINTS, last_checkpoint, run_trainer
+
+RECIPE_FILE = "recipe.json"
+SUMMARY_FILE = "training.json"
+# Keys that may change between a run and its resumption.
+_FREE = {"logging_steps", "save_steps", "eval_steps", "save_total_limit", "overwrite_output_dir", "save_merged", "save_dtype",
+         "num_train_epochs", "max_steps", "stop_after_n_steps"}  # fmt: skip
+
+
+def train(objective: str, recipe: Recipe, *, resume: bool = False, report: Callable[[str], None] = print,
+          show_progress: bool = False) -> dict:  # fmt: skip
+    """Train a model and write the result to the recipe's output_dir.
+
+    objective      clm, mntp, simcse, supervised or distill
+    resume         go on from the newest checkpoint of the same recipe
+    report         is told the plan, then a line for every logged step
+    returns        the summary that training.json holds: losses, seconds, tokens per second, versions, recipe
+    Raises RagvecError for what the user can mend; KeyboardInterrupt after Ctrl-C, with a checkpoint written.
+    """
+    folder = _claim(objective, recipe, resume)
+    torch.manual_seed(recipe.seed)
+    with quiet(show_progress=False):
+        learner = load_learner(objective, recipe)
+        add_trainable_parts(learner, objective, recipe)
+    prepared = prepare(objective, recipe, learner)
+    plan = make_plan(
+        recipe,
+        examples=prepared.examples,
+        tokens=prepared.tokens,
+        batches=len(prepared.batches),
+        module=prepared.objective,
+    )
+    for line in plan.lines():
+        report(line)
+    torch.manual_seed(recipe.seed)
+    started = time.perf_counter()
+    log = run_trainer(prepared, recipe, steps=plan.steps, resume=resume, report=report, show_progress=show_progress)
+    seconds = time.perf_counter() - started
+    save_result(learner, objective, recipe, folder)
+    summary = _summary(objective, recipe, plan, log, seconds, prepared.objective.tokens_seen)
+    write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    return summary
+
+
+def _claim(objective: str, recipe: Recipe, resume: bool) -> Path:
+    """Make the output folder this run's own, or check that a resumed run is the one that began there."""
+    folder = Path(recipe.output_dir)
+    record = {"objective": objective, **recipe.as_json()}
+    if folder.exists() and not folder.is_dir():
+        raise RagvecError(f"output_dir {folder} is a file: choose a folder")
+    if resume:
+        last_checkpoint(recipe)
+        _same_recipe(folder / RECIPE_FILE, record)
+        return folder
+    if folder.is_dir() and any(folder.iterdir()):
+        if not recipe.overwrite_output_dir:
+            raise RagvecError(f'output_dir {folder} is not empty: pass --resume to go on, or set "overwrite_output_dir": true')
+        _remove_checkpoints(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / RECIPE_FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    return folder
+
+
+def _same_recipe(path: Path, record: dict) -> None:
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RagvecError(f"{path} is not readable ({error}): the run can't be resumed, start it anew") from error
+    for name, value in record.items():
+        if name not in _FREE and before.get(name) != value:
+            raise RagvecError(f"--resume: {name} was {before.get(name)!r} and is {value!r}: restore it, or start the run anew")
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def _summary(objective: str, recipe: Recipe, plan: Plan, log: list[dict], seconds: float, tokens: int) -> dict:
+    import peft
+    import transformers
+
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    return {
+        "objective": objective,
+        "plan": asdict(plan),
+        "seconds": round(seconds, 1),
+        "tokens_seen": tokens,
+        "tokens_per_second": round(tokens / max(seconds, 1e-9)),
+        "first_loss": losses[0] if losses else None,
+        "last_loss": losses[-1] if losses else None,
+        "log": log,
+        "recipe": recipe.as_json(),
+        "versions": {
+            "ragvec": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "peft": peft.__version__,
+        },
+    }

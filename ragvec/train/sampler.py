@@ -1,0 +1,86 @@
+"""Which examples form a batch, epoch by epoch: shuffled, of one data set each if asked, by number or by tokens."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class Batches:
+    """A data set whose entries are whole batches; the same seed, epoch and number always give the same batch.
+
+    Every epoch has the same number of batches, a multiple of the accumulation steps: what is left over comes another time,
+    since each epoch is shuffled anew.
+    """
+
+    def __init__(self, build: Callable[[list[int], torch.Generator], Any], lengths: Sequence[int], *, groups: Sequence[Any],
+                 batch_size: int, batch_tokens: int | None, accumulation: int, seed: int) -> None:  # fmt: skip
+        """Plan the batches of epoch 0.
+
+        build         makes a batch from example numbers and a random generator of its own
+        lengths       tokens of each example; groups: examples of different groups never share a batch
+        batch_size    examples in a batch, unless batch_tokens (a budget) decides
+        accumulation  batches per optimiser step
+        """
+        self._build, self._seed = build, seed
+        self._lengths = np.asarray(lengths)
+        self._groups = _members(groups)
+        self._batch_size, self._batch_tokens = batch_size, batch_tokens
+        first_epoch = sum(1 for _ in self._shuffle(0, 0))
+        self._count = max(first_epoch // accumulation * accumulation, min(first_epoch, accumulation))
+        self.set_epoch(0)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> Any:
+        seed = int(np.random.SeedSequence((self._seed, self._epoch, number)).generate_state(1)[0])
+        generator = torch.Generator().manual_seed(seed)
+        return self._build(self._batches[number], generator)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Shuffle for another epoch; the Trainer calls it."""
+        self._epoch = epoch
+        self._batches = list(islice(self._endless(epoch), self._count))
+
+    def _endless(self, epoch: int) -> Iterator[list[int]]:
+        """Shuffles of the whole set, one after another: with a token budget an epoch may come out a batch short."""
+        round_ = 0
+        while True:
+            yield from self._shuffle(epoch, round_)
+            round_ += 1
+
+    def _shuffle(self, epoch: int, round_: int) -> Iterator[list[int]]:
+        random = np.random.default_rng((self._seed, epoch, round_))
+        batches = [batch for members in self._groups for batch in self._cut(random.permutation(members))]
+        for place in random.permutation(len(batches)):
+            yield batches[place].tolist()
+
+    def _cut(self, members: np.ndarray) -> list[np.ndarray]:
+        """A group's shuffled examples as batches; an incomplete last one is left out unless it is the only one."""
+        if self._batch_tokens is None:
+            edges = np.arange(self._batch_size, len(members) + 1, self._batch_size)
+        else:
+            edges = _token_edges(self._lengths[members], self._batch_tokens)
+        return np.split(members, edges)[:-1] if len(edges) else [members]
+
+
+def _members(groups: Sequence[Any]) -> list[np.ndarray]:
+    """The example numbers of each group, groups in order of their first example."""
+    found: dict[Any, list[int]] = {}
+    for number, group in enumerate(groups):
+        found.setdefault(group, []).append(number)
+    return [np.array(numbers) for numbers in found.values()]
+
+
+def _token_edges(lengths: np.ndarray, budget: int) -> list[int]:
+    """Where to cut so that no batch passes the budget; an example longer than it stands alone."""
+    edges, room = [], budget
+    for place, length in enumerate(lengths.tolist()):
+        if length > room and room < budget:
+            edges.append(place)
+            room = budget
+        room -= length
+    return edges

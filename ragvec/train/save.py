@@ -1,0 +1,90 @@
+"""Writing the result of a run: an adapter folder, a merged encoder or a plain decoder, loadable by name alone."""
+
+import os
+import shutil
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+from ragvec.encoder import write_settings
+from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings
+from ragvec.encoder.sources import ADAPTER_FILE, Source
+from ragvec.encoder.weights import DTYPES, quiet
+from ragvec.files import fsync_file, fsync_folder
+from ragvec.recipe import Recipe
+from ragvec.train.model import Learner
+
+# What makes a folder loadable is put in place last.
+_LAST = ("config.json", ADAPTER_FILE, SETTINGS_FILE)
+
+
+def save_result(learner: Learner, objective: str, recipe: Recipe, folder: Path) -> None:
+    """Write what was trained into a folder that `Encoder.load` (for clm: any transformers program) reads.
+
+    With LoRA an adapter that names its base and the adapters before it; with full fine-tuning or save_merged whole weights.
+    Files written by an earlier run are replaced, one by one, the ones that make the folder loadable last.
+    """
+    temporary = folder / f"result.{os.getpid()}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        if learner.adapter is not None and not (recipe.save_merged or objective == "clm"):
+            _write_adapter(learner, temporary, folder)
+        else:
+            _write_whole(learner, objective, recipe, temporary)
+        learner.tokenizer.save_pretrained(temporary)
+        _move_in(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_adapter(learner: Learner, target: Path, folder: Path) -> None:
+    found = learner.found
+    learner.adapter.peft_config["default"].base_model_name_or_path = _lasting(found.settings.base_model, found.base, folder)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Could not find a config file")  # peft asks the hub about the base
+        learner.adapter.save_pretrained(target, save_embedding_layers=False)
+    (target / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    write_settings(target, _settings(learner, _earlier_adapters(found, folder)))
+
+
+def _write_whole(learner: Learner, objective: str, recipe: Recipe, target: Path) -> None:
+    if learner.adapter is not None:
+        learner.adapter.merge_and_unload()
+    if learner.backbone.get_input_embeddings().num_embeddings > learner.base_vocabulary:
+        learner.whole.resize_token_embeddings(learner.base_vocabulary)  # the new mask token has served its purpose
+    model = learner.whole if objective == "clm" else learner.backbone
+    if recipe.save_dtype:
+        model.to(DTYPES[recipe.save_dtype])
+    model.config.dtype = next(model.parameters()).dtype
+    with quiet(show_progress=False):
+        model.save_pretrained(target)
+    if objective != "clm":
+        write_settings(target, _settings(learner, ()))
+
+
+def _settings(learner: Learner, adapters: tuple[str, ...]) -> EncoderSettings:
+    return replace(learner.settings, adapters=adapters)
+
+
+def _earlier_adapters(found: Source, folder: Path) -> tuple[str, ...]:
+    names = found.settings.adapters[len(found.settings.adapters) - len(found.adapters) :]
+    return tuple(_lasting(name, path, folder) for name, path in zip(names, found.adapters, strict=True))
+
+
+def _lasting(name: str, path: Path, folder: Path) -> str:
+    """How to name a model in a file: its hub id, a relative path to a neighbour of the folder, else an absolute one."""
+    if path.parent.name == "snapshots" and not Path(name).exists():
+        return name
+    folder = folder.resolve()
+    return os.path.relpath(path, folder) if path.is_relative_to(folder.parent) else str(path)
+
+
+def _move_in(temporary: Path, folder: Path) -> None:
+    for name in (*_LAST, "model.safetensors", "adapter_model.safetensors"):
+        if not (temporary / name).exists():
+            (folder / name).unlink(missing_ok=True)  # of a run of another kind
+    for path in sorted(temporary.iterdir(), key=lambda path: _LAST.index(path.name) if path.name in _LAST else -1):
+        fsync_file(path)
+        os.replace(path, folder / path.name)
+    fsync_folder(folder)
