@@ -29,8 +29,12 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 def sources() -> list[tuple[str, Path]]:
     """(module or package name below ragvec, file) of every file that ships."""
-    library = [(path.relative_to(ROOT / "ragvec").parts[0].removesuffix(".py"), path) for path in (ROOT / "ragvec").rglob("*.py")]
-    return [(name, path) for name, path in library if name != "__init__"] + [("cli", path) for path in (ROOT / "cli").glob("*.py")]
+    library = [
+        (path.relative_to(ROOT / "ragvec").parts[0].removesuffix(".py"), path) for path in (ROOT / "ragvec").rglob("*.py")
+    ]
+    return [(name, path) for name, path in library if name != "__init__"] + [
+        ("cli", path) for path in (ROOT / "cli").glob("*.py")
+    ]
 
 
 def imports(path: Path) -> set[str]:

@@ -22,7 +22,10 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_the_wheel_holds_one_package_and_its_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names} == {"ragvec", *(name.split("/")[0] for name in names if ".dist-info/" in name)}
+    assert {name.split("/")[0] for name in names} == {
+        "ragvec",
+        *(name.split("/")[0] for name in names if ".dist-info/" in name),
+    }
     for needed in ("ragvec/cli/main.py", "ragvec/data/corpus.jsonl", "ragvec/data/encoder/model.safetensors"):
         assert needed in names
     packages = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "ragvec").rglob("*.py")}
@@ -41,12 +44,16 @@ def test_the_installed_command_runs_from_elsewhere(wheel, tmp_path):
     (site / "libraries.pth").write_text(str(Path(numpy.__file__).parent.parent), encoding="utf-8")
     python = home / "bin" / "python"
     run = "from ragvec.cli.main import main; main()"
-    where = subprocess.run([python, "-c", "import ragvec; print(ragvec.__file__)"], cwd=tmp_path, capture_output=True, text=True)
+    where = subprocess.run(
+        [python, "-c", "import ragvec; print(ragvec.__file__)"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert Path(where.stdout.strip()).is_relative_to(site), "the checkout's editable install must not shadow the wheel"
     corpus = site / "ragvec" / "data" / "corpus.jsonl"
     index = subprocess.run([python, "-c", run, "index", corpus], cwd=tmp_path, capture_output=True, text=True)
     assert index.returncode == 0, index.stderr
-    search = subprocess.run([python, "-c", run, "search", "how do plants make food?", "-k", "3"], cwd=tmp_path, capture_output=True, text=True)
+    search = subprocess.run(
+        [python, "-c", run, "search", "how do plants make food?", "-k", "3"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert search.returncode == 0, search.stderr
     assert len(search.stdout.splitlines()) == 3
 

@@ -136,7 +136,9 @@ def report(encoder: Encoder, texts: list[str], seconds: dict[str, list[float]]) 
         print(f"{name:22s} {tokens / median:10.0f} tokens/s  {note}")
     done = flops(encoder, counts) / medians["ragvec"]
     peak = matmul_peak(encoder.model.dtype, encoder.dimension)
-    print(f"{'share of peak':22s} {done / peak:10.0%}           ({done / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s in {encoder.dtype})")
+    print(
+        f"{'share of peak':22s} {done / peak:10.0%}           ({done / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s in {encoder.dtype})"
+    )
 
 
 def flops(encoder: Encoder, counts: np.ndarray) -> float:

@@ -26,7 +26,13 @@ def main() -> None:
         imports = "import torch, faiss; from transformers import LlamaModel"
         question = ["-c", RUN, "search", "how do plants make food?"]
         compare("ragvec search", question, f'python -c "{imports}"', ["-c", imports], folder)
-        compare("ragvec search --mode lexical", [*question, "--mode", "lexical"], 'python -c "import typer"', ["-c", "import typer"], folder)
+        compare(
+            "ragvec search --mode lexical",
+            [*question, "--mode", "lexical"],
+            'python -c "import typer"',
+            ["-c", "import typer"],
+            folder,
+        )
 
 
 def compare(name: str, ours: list[str], other: str, theirs: list[str], folder: str) -> None:
