@@ -9,6 +9,8 @@ import typer
 
 
 class Format(str, Enum):
+    """How results are printed."""
+
     table = "table"
     json = "json"
 
