@@ -1,0 +1,68 @@
+"""The documentation tells the truth: its marked commands run as written, its links lead somewhere, its help is today's.
+
+A block after `<!-- run -->` is run whole in an empty folder. Blocks of a page run one after another in the same folder, so that a
+later one may use what an earlier one made. Installation commands are left out: CI runs them.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ragvec.data import data_path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "data").rglob("README.md"))]
+_BLOCK = re.compile(r"<!-- run[^>]*-->\s*```(\w+)\n(.*?)```", re.S)
+_INSTALL = re.compile(r"^.*pip install[^&\n]* (?:\. |-e [^&\n]*)&& ", re.M)
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, code) of a page's marked blocks."""
+    return [(language, _INSTALL.sub("", code)) for language, code in _BLOCK.findall(page.read_text(encoding="utf-8"))]
+
+
+def run(language: str, code: str, folder: Path) -> subprocess.CompletedProcess:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = ["bash", "-euo", "pipefail", "-c", code] if language == "bash" else [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_marked_commands_run(page, tmp_path):
+    shutil.copytree(data_path("."), tmp_path / "data", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(data_path("corpus.jsonl"), tmp_path / "corpus.jsonl")
+    for language, code in blocks(page):
+        out = run(language, code, tmp_path)
+        assert out.returncode == 0, f"{code}\n{out.stdout}\n{out.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_names_every_command():
+    from ragvec.cli.main import COMMANDS
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [name for name in COMMANDS if f"ragvec {name}" not in text]
+    assert not missing
+
+
+def test_nothing_names_a_machine():
+    """No path of somebody's computer in anything that ships."""
+    pattern = re.compile(r"(?<![\w.])/(?:root|home|work|Users)/\w")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.splitlines():
+        path = ROOT / name
+        if path.suffix in {".py", ".md", ".json", ".toml", ".txt", ".jsonl"} and path.is_file():
+            assert not pattern.search(path.read_text(encoding="utf-8")), name
