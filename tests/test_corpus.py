@@ -244,3 +244,14 @@ def test_duplicates_are_found_however_far_apart(tmp_path, monkeypatch):
         with pytest.raises(RagvecError, match=f"line {count + 1}: the id '{repeated}' was used before"):
             for _ in read_documents(path):
                 pass
+
+
+def test_the_sample_corpus_that_ships():
+    from ragvec.data import data_path
+
+    documents = read(data_path("corpus.jsonl"))
+    by_language = {lang: [d for d in documents if d.metadata["lang"] == lang] for lang in ("en", "ko")}
+    assert (len(documents), len(by_language["en"]), len(by_language["ko"])) == (137, 87, 50)
+    assert all(d.title and d.metadata["topic"] and 80 < len(d.text) < 800 for d in documents)
+    assert all(isinstance(d.metadata.get("year", 0), int) for d in documents)
+    assert [d.doc_id for d in documents if "1443년" in d.text] == ["ko-hangul"]
