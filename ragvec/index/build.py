@@ -14,7 +14,7 @@ from ragvec.bulk import encode_corpus
 from ragvec.corpus import count_documents, read_documents, to_passages
 from ragvec.errors import RagvecError
 from ragvec.index.changes import Changes
-from ragvec.index.index import ENCODING_NAME, Index
+from ragvec.index.index import ENCODING_NAME, Index, check_new_folder
 from ragvec.index.lock import LOCK_NAME, writer_lock
 from ragvec.index.origin import check_fingerprint, lasting_source, load_encoder, settings_of
 from ragvec.index.segment import EXACT_KEY, SEGMENTS_NAME
@@ -148,6 +148,7 @@ def _open_or_create(
             return index
         with index:
             return Index.open(path, encoder=load_encoder(index.settings, source, **options, device=device, dtype=dtype))
+    check_new_folder(path)  # before seconds are spent on loading an encoder
     from ragvec.encoder import Encoder
 
     encoder = Encoder.load(source, **options, device=device, dtype=dtype)

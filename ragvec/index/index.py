@@ -78,10 +78,13 @@ class Index:
             from ragvec.index.approximate import check_key
 
             check_key(settings.faiss_key, settings.dimension)
+        if (path / DATABASE_NAME).exists():
+            raise RagvecError(f"there is an index in {path} already: open it, or choose another folder")
+        check_new_folder(path)
         _make_folder(path)
         with store.readable_errors(path), writer_lock(path):
             if (path / DATABASE_NAME).exists():
-                raise RagvecError(f"there is an index in {path} already: open it, or choose another folder")
+                raise RagvecError(f"another process has just made an index in {path}: try again")
             store.create_store(path, settings)
         return cls(path, encoder)
 
@@ -220,11 +223,17 @@ def _no_index(path: Path) -> str:
     return f"no index in {path}: make one with {command}"
 
 
+def check_new_folder(path: Path) -> None:
+    """Raises RagvecError if no new index can be made there: something else is."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise RagvecError(f"can't make the folder {path}: {there} is a file")
+    foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _OWN_NAMES) if there == path else []
+    if foreign:
+        raise RagvecError(f"{path} holds other files ({foreign[0]} …) and no index: choose another folder")
+
+
 def _make_folder(path: Path) -> None:
-    if path.is_dir():
-        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _OWN_NAMES | {DATABASE_NAME})
-        if foreign and not (path / DATABASE_NAME).exists():
-            raise RagvecError(f"{path} holds other files ({foreign[0]} …) and no index: choose another folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

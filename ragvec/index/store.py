@@ -143,7 +143,9 @@ def connection_to_write(folder: Path) -> Iterator[sqlite3.Connection]:
         try:
             yield connection
         finally:
-            _switch_journal(connection, "DELETE", patience_s=0.0)  # if a reader is in the way, the next writer does
+            # What was committed is safe in the log: where a reader or a full disk is in the way, the next writer does it.
+            with suppress(sqlite3.OperationalError):
+                _switch_journal(connection, "DELETE", patience_s=0.0)
     finally:
         connection.close()
 
@@ -167,6 +169,7 @@ def _switch_journal(connection: sqlite3.Connection, mode: str, patience_s: float
                 raise
             if time.monotonic() >= deadline:
                 return False
+            time.sleep(0.02)
 
 
 def read_value(connection: sqlite3.Connection, key: str):

@@ -64,7 +64,7 @@ class View:
         """The k best (passage id, BM25 score) for a query's words, best first; none if it holds no words."""
         _check_k(k)
         expression = match_expression(query)
-        return store.search_lexical(self.connection, expression, k, allowed) if expression else []
+        return store.search_lexical(self.connection, expression, min(k, len(self)), allowed) if expression else []
 
     def passages(self, ids: list[int]) -> list[Passage]:
         """The passages of these ids, in their order."""
