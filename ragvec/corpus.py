@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from ragvec.corpus_files import STDIN, InputFile, byte_lines, corpus_files, describe_file, format_of, open_input
 from ragvec.corpus_formats import (
@@ -124,6 +125,7 @@ def _document(fields: dict[str, Any], place: str, ids: "_Ids", from_csv: bool) -
     doc_id = ids.claim(fields.get(id_name) if id_name else None, title, text, place)
     _check_characters(place, doc_id, title, text)
     metadata = _metadata(fields, {id_name, text_name, title_name}, from_csv)
+    _check_metadata(place, metadata)
     return Document(doc_id, text, title, metadata)
 
 
@@ -138,6 +140,18 @@ def _metadata(fields: dict[str, Any], taken: set[str | None], from_csv: bool) ->
     if isinstance(rest.get("metadata"), dict):
         rest = {**rest.pop("metadata"), **rest}
     return {name: typed(value) for name, value in rest.items() if value} if from_csv else rest
+
+
+def _check_metadata(place: str, metadata: dict[str, Any]) -> None:
+    """Only what is not a plain value can fail to be JSON, or be nested deeper than can be written."""
+    for name, value in metadata.items():
+        if not (value is None or isinstance(value, (str, int, float))):
+            try:
+                orjson.dumps(value)
+            except TypeError as error:
+                raise RagvecError(
+                    f"{place}: field {name!r} cannot be stored as JSON metadata ({error}): leave it out"
+                ) from error
 
 
 def _no_text(fields: dict[str, Any], text_name: str | None, place: str) -> RagvecError:

@@ -143,7 +143,7 @@ def decode(data: bytes, place: str) -> str:
 
 def _walk(root: Path) -> tuple[list[Path], list[Path]]:
     paths, skipped = [], []
-    for folder, subfolders, names in os.walk(root):
+    for folder, subfolders, names in os.walk(root, onerror=_unlistable):
         here = Path(folder)
         kept = sorted(name for name in subfolders if not name.startswith("."))
         ours = [name for name in kept if _is_ragvec_output(here / name)]
@@ -158,6 +158,10 @@ def _walk(root: Path) -> tuple[list[Path], list[Path]]:
         for path in files:
             (paths if format_of(path) else skipped).append(path)
     return sorted(paths), sorted(skipped)
+
+
+def _unlistable(error: OSError) -> None:
+    raise RagvecError(f"{error.filename} cannot be listed: {error.strerror}") from error
 
 
 def _beir_corpus(files: list[Path]) -> Path | None:
@@ -176,9 +180,10 @@ def _known_suffixes() -> str:
 
 
 def _decompressed(file: io.RawIOBase, name: str) -> io.RawIOBase:
-    if name.endswith(".gz"):
+    suffix = Path(name).suffix.lower()
+    if suffix == ".gz":
         return gzip.GzipFile(fileobj=file)
-    return _ZstdFile(file) if name.endswith(".zst") else file
+    return _ZstdFile(file) if suffix == ".zst" else file
 
 
 class _HashingFile(io.RawIOBase):

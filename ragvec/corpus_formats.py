@@ -99,7 +99,8 @@ def parquet_rows(path: Path) -> Iterator[Row]:
 
     try:
         with pq.ParquetFile(path) as file:
-            binary = [field.name for field in file.schema_arrow if pa.types.is_binary(field.type)]
+            kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+            binary = [field.name for field in file.schema_arrow if any(kind(field.type) for kind in kinds)]
             if binary:
                 raise RagvecError(f"{path}: column {binary[0]!r} holds bytes, which JSON metadata cannot carry: leave it out")
             number = 0

@@ -118,6 +118,14 @@ def test_a_changed_corpus_encodes_only_what_changed(tmp_path, name):
     assert report.tokens == encode(changed, tmp_path / "fresh").tokens
 
 
+def test_other_part_sizes_move_vectors_and_encode_nothing(tmp_path):
+    encode(passages(35), tmp_path / "s")
+    encoder = HashEncoder()
+    report = encode(passages(35), tmp_path / "s", encoder, part_rows=7)
+    assert (encoder.seen, report.reused, report.parts) == ([], 35, 5)
+    assert contents(tmp_path / "s") == expected(passages(35))
+
+
 def test_a_damaged_part_alone_is_encoded_again(tmp_path):
     encode(passages(35), tmp_path / "s")
     damaged = tmp_path / "s" / "part-00001.parquet"

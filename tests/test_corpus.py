@@ -1,10 +1,12 @@
 """Reading a corpus: every format, the names fields go by, and what is said about input that is wrong."""
 
+import datetime
 import gzip
 import hashlib
 import io
 import json
 import sys
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,7 +48,7 @@ ENCODED = {
     "array.json": json.dumps(ROWS).encode(),
     "pretty.json": json.dumps(ROWS, indent=2, ensure_ascii=False).encode(),
     "lines.json": jsonl(ROWS),
-    "array.json.gz": gzip.compress(json.dumps(ROWS).encode()),
+    "UPPER.JSON.GZ": gzip.compress(json.dumps(ROWS).encode()),
     "a.csv": "_id,title,text,year,lang\n1,Leaves,plants,2020,\n2,,한글은 글자이다.,,ko\n".encode(),
     "a.tsv": "_id\tText\tTitle\tyear\tlang\r\n1\tplants\tLeaves\t2020\t\r\n2\t한글은 글자이다.\t\t\tko\r\n".encode(),
 }
@@ -159,6 +161,7 @@ BAD = {
         (b'{"text": "a\\ud800"}\n', "line 1: bad JSON"),
         (b'{"text": ' + b"[" * 5000 + b"\n", "line 1: bad JSON"),
         ('{"text": "a"}\n'.encode("utf-16"), r"line 1: .* not UTF-8 \(it begins like UTF-16\)"),
+        (b'{"text": "a", "m": ' + b'{"x":' * 300 + b"1" + b"}" * 301, "line 1: field 'm' cannot be stored as JSON metadata"),
         (b"\n \n", "holds no documents"),
         (b"", "holds no documents"),
     ],
@@ -224,6 +227,16 @@ def test_parquet_that_metadata_cannot_carry(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["a"], "image": [b"\xff"]}), path)
     with pytest.raises(RagvecError, match="column 'image' holds bytes"):
+        read(path)
+
+
+def test_parquet_values_that_json_lacks(tmp_path):
+    path = tmp_path / "a.parquet"
+    day, took = datetime.date(2020, 2, 1), datetime.timedelta(days=1)
+    pq.write_table(pa.table({"text": ["a"], "day": [day], "price": [Decimal("1.50")], "days": [[day]]}), path)
+    assert read(path)[0].metadata == {"day": "2020-02-01", "price": 1.5, "days": ["2020-02-01"]}
+    pq.write_table(pa.table({"text": ["a"], "took": [took]}), path)
+    with pytest.raises(RagvecError, match="row 1: field 'took' cannot be stored as JSON metadata"):
         read(path)
 
 
