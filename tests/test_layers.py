@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a module may import from its own layer and below. Names are modules or packages of ragvec.
 LAYERS = [
     {"errors", "records", "files", "progress"},
-    {"corpus", "chunk", "shards", "metrics", "recipe", "data"},
+    {"corpus", "corpus_files", "corpus_formats", "chunk", "shards", "metrics", "recipe", "data"},
     {"bidirectional", "attention", "pooling", "templates", "prompt", "batching", "losses"},
     {"encoder"},
-    {"bulk", "index", "train"},
+    {"bulk", "bulk_folder", "bulk_reuse", "index", "train"},
     {"retrieve"},
-    {"evaluate"},
+    {"evaluate", "info"},
     {"cli"},
 ]
 NO_TORCH = LAYERS[0] | LAYERS[1]
