@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.output import report_skipped
+
 
 class VectorDtype(str, Enum):
     """How vectors are stored."""
@@ -46,11 +48,10 @@ def run(
 ) -> None:
     from ragvec.bulk import PART_ROWS, check_folder, encode_corpus
     from ragvec.corpus import count_documents, read_documents, to_passages
-    from ragvec.corpus_files import STDIN, InputFile, corpus_files
+    from ragvec.corpus_files import InputFile
 
     check_folder(output)
-    if corpus != STDIN:
-        _report_skipped(corpus_files(corpus).skipped)
+    report_skipped(corpus)
     from ragvec.encoder import Encoder  # only once the paths are right: loading takes seconds
 
     loaded = Encoder.load(
@@ -83,9 +84,3 @@ def _sentence(report) -> str:
         f"{report.folder}: {report.rows:,} passages, {report.tokens:,} tokens, {report.truncated:,} truncated, "
         f"in {report.seconds:.1f} s" + (f" ({', '.join(notes)})" if notes else "")
     )
-
-
-def _report_skipped(skipped: list[Path]) -> None:
-    if skipped:
-        shown = ", ".join(str(path) for path in skipped[:3]) + (", …" if len(skipped) > 3 else "")
-        print(f"passed over {len(skipped):,} that hold no documents: {shown}", file=sys.stderr)

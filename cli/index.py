@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.output import report_skipped
+
 
 def run(
     source: Annotated[str, typer.Argument(help='Corpus (file, folder, or "-" for stdin), or a folder of encoded shards.')],
@@ -14,12 +16,15 @@ def run(
     max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    text_lines: Annotated[bool, typer.Option("--text-lines", help="Each line of a .txt file is a document.")] = False,
     index_key: Annotated[
         str | None, typer.Option(help='How a new index is searched: "exact" (default) or a FAISS factory string.')
     ] = None,
 ) -> None:
-    from ragvec.index.build import build
+    from ragvec.index.build import build, is_shards
 
+    if not is_shards(source):
+        report_skipped(source)
     lasting = {name: value for name, value in {"revision": revision, "max_length": max_length}.items() if value is not None}
     report = build(
         source,
@@ -29,6 +34,7 @@ def run(
         device=device,
         dtype=dtype,
         faiss_key=index_key,
+        text_lines=text_lines,
         show_progress=True,
     )
     print(

@@ -1,4 +1,4 @@
-"""How hits are printed: a table for people, NDJSON for programs, TREC runs for evaluation tools."""
+"""How results are printed: hits as a table for people, NDJSON for programs, TREC runs for evaluation tools."""
 
 import json
 import re
@@ -48,6 +48,16 @@ def write_lines(lines: Iterable[str]) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
     sys.stdout.buffer.flush()
+
+
+def report_skipped(corpus: str) -> None:
+    """Name on stderr the files of a corpus folder that ragvec does not read."""
+    from ragvec.corpus_files import STDIN, corpus_files
+
+    skipped = [] if corpus == STDIN else corpus_files(corpus).skipped
+    if skipped:
+        shown = ", ".join(str(path) for path in skipped[:3]) + (", …" if len(skipped) > 3 else "")
+        print(f"passed over {len(skipped):,} that hold no documents: {shown}", file=sys.stderr)
 
 
 def hit_record(hit: Hit) -> dict:

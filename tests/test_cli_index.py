@@ -95,6 +95,15 @@ def test_the_index_folder_comes_from_the_environment(
     assert sorted(contents(here / "elsewhere")) == ["a", "b", "서울"]
 
 
+def test_folders_lines_and_what_is_passed_over(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:
+    (here / "notes").mkdir()
+    (here / "notes" / "a.txt").write_text("first line\nsecond line\n")
+    (here / "notes" / "scan.pdf").write_bytes(b"%PDF")
+    code, out, err = ragvec(capsys, "index", "notes", "-e", tiny_decoder, "--text-lines")
+    assert code == 0 and out.startswith("ragvec-index: 2 documents added")
+    assert err.startswith("passed over 1 that hold no documents: ") and err.endswith("scan.pdf\n")
+
+
 def test_another_encoder_is_refused_with_the_remedy(
     here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:

@@ -1,15 +1,11 @@
-"""The index folder: what is found, what a commit is, and what is left when a process dies."""
+"""The index folder: what is found in it, what it refuses, what it says of itself."""
 
 import json
-import os
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
-import threading
-import time
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,10 +153,10 @@ def test_delete_add_and_compact_equal_a_fresh_build(tmp_path: Path) -> None:
             assert [p["rows"] for p in lived.describe()["segments"]] == [len(rows)]
             assert lived.describe()["deleted_rows"] == 0
             for word in ("text", str(rows[3]), gone[0]):
-                assert _words(lived, word) == _words(fresh, word)
+                assert words_found(lived, word) == words_found(fresh, word)
 
 
-def _words(index: Index, query: str) -> set[tuple[str, float]]:
+def words_found(index: Index, query: str) -> set[tuple[str, float]]:
     with index.reading() as view:
         ranking = view.search_lexical(query, 1000)
         names = [p.doc_id for p in view.passages([number for number, _ in ranking])]
@@ -193,7 +189,7 @@ def test_replacing_a_document_encodes_only_what_changed(tmp_path: Path) -> None:
         }
         assert [[name for name, _ in hits] for hits in found(index, encoder.encode_documents(["two"]), 9)] != [[]]
         assert len(index) == 3
-        assert _words(index, "two") == set()
+        assert words_found(index, "two") == set()
 
 
 def test_duplicate_ids_lone_strings_and_other_encoders_are_refused(tmp_path: Path) -> None:
@@ -235,7 +231,7 @@ def test_bad_queries_are_refused(index: Index) -> None:
 
 def test_empty_index_finds_nothing(index: Index) -> None:
     assert index.search(unit_vectors(2), 5).ids.shape == (2, 0)
-    assert _words(index, "text") == set()
+    assert words_found(index, "text") == set()
     index.compact()
     assert len(index) == 0
 
@@ -248,77 +244,6 @@ def test_deleting_everything_and_compacting_leaves_an_empty_index(index: Index) 
     assert not list((index.path / "segments").iterdir())
     put(index, passages_named(range(5)), unit_vectors(5))
     assert same(found(index, unit_vectors(1), 1), expected(range(5), unit_vectors(5), unit_vectors(1), 1))
-
-
-def test_a_view_holds_its_commit_still(index: Index) -> None:
-    vectors = unit_vectors(200)
-    put(index, passages_named(range(100)), vectors[:100])
-    put(index, passages_named(range(100, 120)), vectors[100:120])
-    with Index.open(index.path) as reader, index.writing() as writer, reader.reading() as view:
-        before = view.search(vectors[:3], 5)
-        writer.commit([(passages_named(range(120, 200)), vectors[120:])], Changes(writer.connection))
-        writer.delete(["0"])
-        writer.compact()
-        assert len(view) == 120
-        assert np.array_equal(view.search(vectors[:3], 5).ids, before.ids)
-        assert [p.doc_id for p in view.passages(before.ids[0].tolist())][0] == "0"
-    assert len(index) == 199
-
-
-def test_a_writer_waits_for_a_view_and_says_so_at_last(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(index, passages_named(range(9)), unit_vectors(9))
-    index.close()
-    with index.reading():
-        monkeypatch.setattr("ragvec.index.store.PATIENCE_S", 0.2)
-        with pytest.raises(RagvecError, match="is being read .* for 0 s"):
-            index.delete(["1"])
-        monkeypatch.undo()
-        writer = threading.Thread(target=index.delete, args=(["1"],))
-        writer.start()
-        time.sleep(0.2)
-    writer.join()
-    assert len(index) == 8
-
-
-def test_an_open_reader_sees_the_next_commit(index: Index) -> None:
-    with Index.open(index.path) as reader:
-        assert len(reader) == 0
-        put(index, passages_named(range(10)), unit_vectors(10))
-        assert found(reader, unit_vectors(1), 1)[0][0][0] == "0"
-        index.delete(["0"])
-        index.compact()
-        assert found(reader, unit_vectors(1), 1)[0][0][0] != "0"
-
-
-def test_readers_in_threads_see_whole_commits(index: Index) -> None:
-    vectors = unit_vectors(40)
-    stop, wrong = threading.Event(), []
-
-    def read() -> None:
-        while not stop.is_set():
-            with index.reading() as view:
-                if len(view) % 10 or view.search(vectors[:1], 100).ids.shape[1] != len(view):
-                    wrong.append(len(view))
-
-    readers = [threading.Thread(target=read) for _ in range(3)]
-    for thread in readers:
-        thread.start()
-    for turn in range(8):
-        put(index, passages_named(range(10 * (turn % 4), 10 * (turn % 4) + 10)), vectors[:10])
-        if turn % 3 == 2:
-            index.compact()
-    stop.set()
-    for thread in readers:
-        thread.join()
-    assert not wrong
-
-
-def test_a_second_writer_is_told_who_holds_the_lock(index: Index) -> None:
-    with index.writing(), Index.open(index.path) as second:
-        with pytest.raises(RagvecError, match=f"being written by process {os.getpid()} on "):
-            second.delete(["a"])
-        assert len(second) == 0  # readers read on
-    assert Index.open(index.path).delete(["a"]) == 0
 
 
 def test_no_index_a_damaged_one_and_a_newer_one_are_told_apart(index: Index, tmp_path: Path) -> None:
@@ -347,102 +272,6 @@ def test_a_folder_with_other_files_is_not_taken_over(tmp_path: Path) -> None:
     with pytest.raises(RagvecError, match="holds other files .thesis.tex"):
         Index.create_with(tmp_path, SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-
-
-def test_at_rest_an_index_is_plain_files(index: Index) -> None:
-    put(index, passages_named(range(9)), unit_vectors(9))
-    assert len(index) == 9
-    put(index, passages_named(range(9, 12)), unit_vectors(3))
-    with closing(sqlite3.connect(index.path / "index.sqlite")) as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-    assert sorted(str(path.relative_to(index.path)) for path in index.path.rglob("*") if path.is_file()) == [
-        "index.sqlite",
-        "segments/0001/ids.i64",
-        "segments/0001/vectors.f16",
-        "segments/0002/ids.i64",
-        "segments/0002/vectors.f16",
-        "writer.lock",
-    ]
-
-
-def test_a_user_who_may_not_write_can_search(index: Index) -> None:
-    if os.getuid() != 0:
-        pytest.skip("needs root, to become a user without rights")
-    put(index, passages_named(range(9)), unit_vectors(9))
-    index.close()
-    for folder in (index.path, *index.path.parents):
-        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
-            folder.chmod(0o755)
-    code = f"""
-        import os
-        from ragvec.index import Index
-        from ragvec.errors import RagvecError
-        len(Index.open({str(index.path)!r}))  # loads modules that the other user may not read
-        os.setuid(65534)
-        index = Index.open({str(index.path)!r})
-        print(len(index))
-        try:
-            index.delete(["1"])
-        except RagvecError as error:
-            print(error)
-    """
-    lines = run_python(code).stdout.splitlines()
-    assert lines == ["9", f"can't write to index {index.path}: Permission denied"]
-
-
-def test_what_a_dead_writer_left_is_swept(index: Index) -> None:
-    put(index, passages_named(range(9)), unit_vectors(9))
-    orphan = index.path / "segments" / "0002"
-    orphan.mkdir()
-    (orphan / "vectors.f16").write_bytes(b"half")
-    put(index, passages_named(range(9, 12)), unit_vectors(3, seed=1))
-    assert same(found(index, unit_vectors(1, seed=1), 1), expected([9], unit_vectors(1, seed=1), unit_vectors(1, seed=1), 1))
-    assert sorted(path.name for path in (index.path / "segments").iterdir()) == ["0001", "0002"]
-
-
-CHURN = """
-    import itertools, sys
-    from ragvec.index import Index
-    from tests.test_index import passages_named, put, unit_vectors
-    index = Index.open(sys.argv[1])
-    for turn in itertools.count(int(sys.argv[2])):
-        put(index, passages_named(range(10 * turn, 10 * turn + 10)), unit_vectors(10, seed=turn))
-        print(turn, flush=True)
-        if turn % 4 == 3:
-            index.compact()
-"""
-
-
-@pytest.mark.parametrize("kills", [4, pytest.param(60, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_the_index_holds_exactly_its_commits(index: Index, kills: int) -> None:
-    dice = random.Random(3)
-    turn = 0
-    for _ in range(kills):
-        process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(CHURN), str(index.path), str(turn)],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        process.stdout.readline()
-        time.sleep(dice.uniform(0, 0.15))
-        process.send_signal(signal.SIGKILL)
-        process.stdout.read()
-        process.stdout.close()
-        process.wait()
-        with Index.open(index.path) as reader:
-            rows = len(reader)
-            assert rows % 10 == 0 and rows >= 10 * (turn + 1)
-            turn = rows // 10
-            vectors = np.vstack([unit_vectors(10, seed=number) for number in range(turn)])
-            queries = unit_vectors(2, seed=99)
-            assert same(found(reader, queries, 10), expected(range(rows), vectors, queries, 10))
-            assert _words(reader, str(rows - 1))
-    index.compact()
-    assert len(list((index.path / "segments").iterdir())) == 1
-    with closing(sqlite3.connect(index.path / "index.sqlite")) as check:
-        assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        check.execute("INSERT INTO lexical (lexical) VALUES ('integrity-check')")
 
 
 def run_python(code: str, *arguments: Path) -> subprocess.CompletedProcess:

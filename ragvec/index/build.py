@@ -51,6 +51,7 @@ def build(
     device: str | None = None,
     dtype: str | None = None,
     faiss_key: str | None = None,
+    text_lines: bool = False,
     show_progress: bool = False,
 ) -> BuildReport:
     """Bring the documents of a corpus, or the passages of shards, into an index; make the index if there is none.
@@ -58,6 +59,7 @@ def build(
     encoder          folder or hub id; None = the one the index was built with, or the bundled one for a new index
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
     faiss_key        for a new index: "exact" or a FAISS factory string; None = exact
+    text_lines       each line of a .txt file is a document
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
     """
     started = time.monotonic()
@@ -65,10 +67,10 @@ def build(
         if is_shards(source):
             report = _from_shards(Path(source), path, faiss_key, show_progress)
         else:
-            passages = iter(to_passages(read_documents(source)))
+            passages = iter(to_passages(read_documents(source, text_lines=text_lines)))
             first = next(passages)  # a bad corpus shows before seconds are spent on loading an encoder
             with _open_or_create(path, encoder, encoder_options or {}, device, dtype, faiss_key) as index:
-                total = count_documents(source) if show_progress and not len(index) else None
+                total = count_documents(source, text_lines=text_lines) if show_progress and not len(index) else None
                 report = index_passages(index, chain([first], passages), total=total, show_progress=show_progress)
     return report._replace(seconds=time.monotonic() - started)
 
