@@ -266,6 +266,27 @@ def test_interrupted_while_a_changed_corpus_is_encoded_every_vector_is_still_fou
         assert contents(folder) == expected(second) and not (folder / "previous").exists()
 
 
+def test_interrupted_while_whole_parts_move_up_nothing_is_encoded_again(tmp_path):
+    corpus = passages(45)
+    for stop in range(1, 12):
+        folder = tmp_path / str(stop)
+        encode(corpus, folder)
+        with pytest.raises(KeyboardInterrupt):
+            _encode_and_stop(corpus[ROWS:], folder, stop)
+        encoder = HashEncoder()
+        encode(corpus[ROWS:], folder, encoder)
+        assert encoder.seen == [], stop
+        assert contents(folder) == expected(corpus[ROWS:])
+
+
+def test_a_grown_corpus_is_not_complete_before_all_of_it_is_there(tmp_path):
+    encode(passages(10), tmp_path / "s")
+    with pytest.raises(RagvecError, match="NaN"):
+        encode(passages(35), tmp_path / "s", HashEncoder(poison="text number 25"))
+    with pytest.raises(RagvecError, match=r"not finished \(20 passages so far\)"):
+        Shards.open(tmp_path / "s")
+
+
 def _encode_and_stop(corpus, folder, stop):
     """Raise at the stop-th file that would be renamed into place."""
     import os
