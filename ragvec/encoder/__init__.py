@@ -1,7 +1,17 @@
-"""The text encoder: load one, encode with it, make one from a decoder."""
+"""The text encoder: load one, encode with it, make one from a decoder.
 
-from ragvec.encoder.convert import convert
-from ragvec.encoder.encoder import Encoded, Encoder, TokenVectors
+Names load on first use: reading a checkpoint's settings needs no torch.
+"""
+
+from importlib import import_module
+
 from ragvec.encoder.settings import EncoderSettings, read_settings, write_settings
 
+_LAZY = {"Encoded": "encoder", "Encoder": "encoder", "TokenVectors": "encoder", "convert": "conversion"}
 __all__ = ["Encoded", "Encoder", "EncoderSettings", "TokenVectors", "convert", "read_settings", "write_settings"]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(import_module(f"ragvec.encoder.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'ragvec.encoder' has no attribute {name!r}")

@@ -200,7 +200,7 @@ class Encoder:
 
         Written beside the target and renamed: the folder is whole or absent. Raises RagvecError if it exists and holds files.
         """
-        from ragvec.encoder.convert import save_checkpoint
+        from ragvec.encoder.conversion import save_checkpoint
 
         save_checkpoint(self.model, self.tokenizer, self.settings, Path(folder))
 
