@@ -48,7 +48,7 @@ def run(
 ) -> None:
     from ragvec.bulk import PART_ROWS, check_folder, encode_corpus
     from ragvec.corpus import count_documents, read_documents, to_passages
-    from ragvec.corpus_files import InputFile
+    from ragvec.corpus.files import InputFile
 
     check_folder(output)
     report_skipped(corpus)

@@ -52,7 +52,7 @@ def write_lines(lines: Iterable[str]) -> None:
 
 def report_skipped(corpus: str) -> None:
     """Name on stderr the files of a corpus folder that ragvec does not read."""
-    from ragvec.corpus_files import STDIN, corpus_files
+    from ragvec.corpus.files import STDIN, corpus_files
 
     skipped = [] if corpus == STDIN else corpus_files(corpus).skipped
     if skipped:

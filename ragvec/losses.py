@@ -20,34 +20,40 @@ class _HeadCrossEntropy(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, count, _CHUNK):
             part = slice(start, start + _CHUNK)
-            raw = (hidden[part] @ compute.T).float()
-            if bias is not None:
-                raw += bias.float()
-            logits = raw * scale
-            if cap is not None:
-                logits = torch.tanh(logits / cap) * cap
-            slope = None if cap is None else 1 - (logits / cap) ** 2
+            logits = _logits(hidden[part], compute, bias, scale, cap)
+            slope = None if cap is None else 1 - (logits.float() / cap) ** 2
             rows, targets = torch.arange(len(logits), device=logits.device), labels[part]
-            log_sum = logits.logsumexp(dim=-1)
-            total += (log_sum - logits[rows, targets]).sum()
-            grad = logits.sub_(log_sum[:, None]).exp_()
+            log_probabilities = log_softmax(logits, dim=-1, dtype=torch.float32)
+            total -= log_probabilities[rows, targets].sum()
+            grad = log_probabilities.exp_()
             grad[rows, targets] -= 1
-            grad *= scale / count
             if slope is not None:
                 grad *= slope
-            small = grad.to(hidden.dtype)
+            grad = grad.to(hidden.dtype)
             if grad_hidden is not None:
-                grad_hidden[part] = small @ compute
+                grad_hidden[part] = grad @ compute
             if grad_weight is not None:
-                grad_weight += small.T @ hidden[part]
+                grad_weight += grad.T @ hidden[part]
             if grad_bias is not None:
                 grad_bias += grad.sum(dim=0)
+        for one in (grad_hidden, grad_weight, grad_bias):
+            if one is not None:
+                one *= scale / count
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         return total / count
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         return *(None if one is None else one * grad for one in ctx.saved_tensors), None, None, None
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, cap: float | None) -> Tensor:
+    logits = hidden @ weight.T
+    if bias is not None:
+        logits += bias.to(logits.dtype)
+    if scale != 1.0:
+        logits *= scale
+    return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
 def head_cross_entropy(

@@ -4,6 +4,10 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
+from ragvec.errors import RagvecError
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -37,6 +41,16 @@ class Passage:
     def content_hash(self) -> str:
         """32 hex digits that change whenever the encoded string does."""
         return hashlib.blake2b(self.encoded_text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+    @property
+    def metadata_json(self) -> str:
+        """The metadata as it is stored: JSON whose keys keep the source's order. Raises RagvecError for values JSON lacks."""
+        if not self.metadata:
+            return "{}"
+        try:
+            return orjson.dumps(self.metadata).decode()
+        except TypeError as error:
+            raise RagvecError(f"metadata of document {self.doc_id!r} is not JSON: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

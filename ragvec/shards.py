@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ragvec import __version__
-from ragvec.corpus_files import InputFile
+from ragvec.corpus.files import InputFile
 from ragvec.errors import RagvecError
 from ragvec.files import replacing, sha256_file, write_text
 from ragvec.records import Passage
@@ -191,19 +191,9 @@ def content_digest(passages: Sequence[Passage]) -> str:
     """32 hex digits that change whenever any stored field of any passage does, or their order."""
     digest = hashlib.blake2b(digest_size=16)
     for passage in passages:
-        fields = [passage.doc_id, passage.passage_id, passage.title, passage.text, metadata_json(passage)]
+        fields = [passage.doc_id, passage.passage_id, passage.title, passage.text, passage.metadata_json]
         digest.update(orjson.dumps(fields))
     return digest.hexdigest()
-
-
-def metadata_json(passage: Passage) -> str:
-    """A passage's metadata as JSON. Raises RagvecError for values that JSON does not have."""
-    if not passage.metadata:
-        return "{}"
-    try:
-        return orjson.dumps(passage.metadata).decode()
-    except TypeError as error:
-        raise RagvecError(f"metadata of document {passage.doc_id!r} is not JSON: {error}") from error
 
 
 def write_part(folder: Path, name: str, passages: Sequence[Passage], encoded: PartVectors, maker: Maker) -> Part:
@@ -253,7 +243,7 @@ def _table(passages: Sequence[Passage], encoded: PartVectors, maker: Maker, dige
         "passage_id": pa.array([passage.passage_id for passage in passages], pa.string()),
         "title": pa.array([passage.title for passage in passages], pa.string()),
         "text": pa.array([passage.text for passage in passages], pa.string()),
-        "metadata": pa.array([metadata_json(passage) for passage in passages], pa.string()),
+        "metadata": pa.array([passage.metadata_json for passage in passages], pa.string()),
         "content_hash": pa.array([passage.content_hash for passage in passages], pa.string()),
         "tokens": pa.array(encoded.token_counts, pa.int32()),
         "truncated": pa.array(encoded.truncated, pa.bool_()),

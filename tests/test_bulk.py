@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from ragvec.bulk import cut_parts, encode_corpus
+from ragvec.bulk.encode import cut_parts, encode_corpus
 from ragvec.errors import RagvecError
 from ragvec.records import Passage
 from ragvec.shards import Shards, load_manifest, verify_shards

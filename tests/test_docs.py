@@ -1,6 +1,6 @@
 """The documentation tells the truth: its marked commands run as written, its links lead somewhere, its help is today's.
 
-A block after `<!-- run -->` is run whole in an empty folder. Blocks of a page run one after another in the same folder, so that a
+A block after `<!-- run -->` is run whole in an empty folder. Blocks of a page run one after another in the same folder, so a
 later one may use what an earlier one made. Installation commands are left out: CI runs them.
 """
 

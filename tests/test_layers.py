@@ -13,17 +13,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a module may import from its own layer and below. Names are modules or packages of ragvec.
 LAYERS = [
     {"errors", "records", "files", "progress"},
-    {"corpus", "corpus_files", "corpus_formats", "chunk", "shards", "metrics", "recipe", "data"},
+    {"corpus", "shards", "metrics", "recipe", "data"},
     {"bidirectional", "attention", "pooling", "templates", "prompt", "batching", "losses"},
     {"encoder"},
-    {"bulk", "bulk_folder", "bulk_reuse", "index", "train"},
+    {"bulk", "index", "train"},
     {"retrieve"},
     {"evaluate", "info"},
     {"cli"},
 ]
 NO_TORCH = LAYERS[0] | LAYERS[1]
 HEAVY = {"torch", "transformers", "peft", "faiss", "accelerate", "sentence_transformers"}
-# The index encodes what it is given, so it stands on bulk within their layer; nothing there imports the other way.
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 

@@ -49,7 +49,7 @@ class Changes:
                 self._stale.append(old.id)
             self._fresh = True
             return True
-        if (old.title, old.metadata) != (passage.title, store.metadata_json(passage)):
+        if (old.title, old.metadata) != (passage.title, passage.metadata_json):
             self._updates.append((old.id, passage))
         return False
 

@@ -223,7 +223,7 @@ def count(connection: sqlite3.Connection, what: str = "*") -> int:
 def insert_passages(connection: sqlite3.Connection, ids: Sequence[int], passages: Sequence[Passage]) -> None:
     """Add passages under the ids that their vectors have in the segment. Raises RagvecError for text that is no Unicode."""
     rows = [
-        (number, p.passage_id, p.doc_id, p.title, p.text, metadata_json(p), bytes.fromhex(p.content_hash))
+        (number, p.passage_id, p.doc_id, p.title, p.text, p.metadata_json, bytes.fromhex(p.content_hash))
         for number, p in zip(ids, passages, strict=True)
     ]
     words = ((number, indexed_terms(p.encoded_text)) for number, p in zip(ids, passages, strict=True))
@@ -257,16 +257,8 @@ def delete_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
 
 def update_passages(connection: sqlite3.Connection, changes: Sequence[tuple[int, Passage]]) -> None:
     """Take over title, text and metadata of passages whose encoded text, taken together, did not change."""
-    rows = [(p.title, p.text, metadata_json(p), number) for number, p in changes]
+    rows = [(p.title, p.text, p.metadata_json, number) for number, p in changes]
     connection.executemany("UPDATE passages SET title = ?, text = ?, metadata = ? WHERE id = ?", rows)
-
-
-def metadata_json(passage: Passage) -> str:
-    """Metadata as it is stored: JSON whose keys keep the source's order. Raises RagvecError for values that JSON lacks."""
-    try:
-        return orjson.dumps(passage.metadata).decode()
-    except TypeError as error:
-        raise RagvecError(f"metadata of document {passage.doc_id!r} is not JSON: {error}") from error
 
 
 def passages_of(connection: sqlite3.Connection, doc_id: str) -> dict[str, StoredPassage]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec.corpus import TEXT_FIELDS
-from ragvec.corpus_files import corpus_files, format_of, open_input
-from ragvec.corpus_formats import Row, csv_rows, json_rows, jsonl_rows, markdown_rows, parquet_rows, text_rows
+from ragvec.corpus.files import corpus_files, format_of, open_input
+from ragvec.corpus.formats import Row, csv_rows, json_rows, jsonl_rows, markdown_rows, parquet_rows, text_rows
 from ragvec.errors import RagvecError
 from ragvec.recipe import Recipe
 from ragvec.train.e5 import E5_INSTRUCTIONS, E5_SYMMETRIC

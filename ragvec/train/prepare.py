@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ragvec.corpus_files import corpus_files
+from ragvec.corpus.files import corpus_files
 from ragvec.errors import RagvecError
 from ragvec.prompt import PromptBuilder
 from ragvec.recipe import Recipe

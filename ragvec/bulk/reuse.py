@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ragvec.bulk_folder import previous_name
+from ragvec.bulk.folder import previous_name
 from ragvec.records import Passage
 from ragvec.shards import Part, PartVectors, batch_vectors, part_is_whole
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from ragvec.corpus_files import byte_lines, decode, read_bytes, text_lines
+from ragvec.corpus.files import byte_lines, decode, read_bytes, text_lines
 from ragvec.errors import RagvecError
 
 Row = tuple[str, dict[str, Any]]  # ("corpus.jsonl, line 17", {"_id": …, "text": …})

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from ragvec.bulk_folder import locked, set_aside, sweep, take_back
-from ragvec.bulk_reuse import OldVectors
-from ragvec.corpus_files import InputFile
+from ragvec.bulk.folder import locked, set_aside, sweep, take_back
+from ragvec.bulk.reuse import OldVectors
+from ragvec.corpus.files import InputFile
 from ragvec.errors import RagvecError
 from ragvec.files import TEMPORARY_SUFFIX
 from ragvec.progress import progress_bar

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from ragvec.corpus_files import STDIN, InputFile, byte_lines, corpus_files, describe_file, format_of, open_input
-from ragvec.corpus_formats import (
+from ragvec.corpus.files import STDIN, InputFile, byte_lines, corpus_files, describe_file, format_of, open_input
+from ragvec.corpus.formats import (
     Row,
     csv_rows,
     json_rows,
