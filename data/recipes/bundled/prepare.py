@@ -11,8 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
-import base
 import texts
+import untrained
 from teacher import cache_vectors
 
 from ragvec import Encoder
@@ -34,10 +34,10 @@ def main() -> None:
     if not (options.out / "distill.npy").exists():
         cache_vectors(_read_by_teacher(options.out / "distill.jsonl"), teacher, options.out / "distill.npy")
     if not (options.out / "base" / "config.json").exists():
-        distilled, running = (base.read_texts(options.out / name) for name in ("distill.jsonl", "lm.jsonl"))
-        tokenizer = base.train_tokenizer([*distilled, *running])
-        table = base.build_table(tokenizer, distilled, teacher)
-        base.save_base(options.out / "base", tokenizer, table, seed=options.seed)
+        distilled, running = (untrained.read_texts(options.out / name) for name in ("distill.jsonl", "lm.jsonl"))
+        tokenizer = untrained.train_tokenizer([*distilled, *running])
+        table = untrained.build_table(tokenizer, distilled, teacher)
+        untrained.save_base(options.out / "base", tokenizer, table, seed=options.seed)
 
 
 def _read_by_teacher(path: Path) -> list[str]:
