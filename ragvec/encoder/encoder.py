@@ -176,6 +176,16 @@ class Encoder:
         return Encoded(vectors, counts, truncated)
 
     @torch.inference_mode()
+    def encode_prompts(self, prompts: Prompts) -> np.ndarray:
+        """Vectors of what `prompts.build` tokenized, (n, dimension) float32, as pooled: not yet normalised.
+
+        For those who gather texts of several instructions into one batch, as the server does.
+        """
+        vectors = np.empty((len(prompts.ids), self.dimension), dtype=np.float32)
+        self._encode_block(prompts, vectors, normalize=False)
+        return vectors
+
+    @torch.inference_mode()
     def encode_tokens(self, texts: Sequence[str], *, instruction: str = "", normalize: bool = True) -> list[TokenVectors]:
         """A vector for every token of each text; instruction, template and special tokens are left out.
 

@@ -61,7 +61,7 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
     """
     from transformers import AutoModel
 
-    _refuse_pickle(base)
+    refuse_pickle(base)
     safe = {"trust_remote_code": False, "use_safetensors": True, "local_files_only": True}
     try:
         with quiet(show_progress=_size(base) > _LONG_LOAD):
@@ -74,7 +74,7 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
         raise RagvecError(f"{base} is not a whole {model.config.model_type} model: {what}; download it again")
     model = getattr(model, "language_model", model)  # of a model that also sees or hears, the part that reads
     for number, adapter in enumerate(adapters, 1):
-        model = _add_adapter(model, adapter, merge=merge or number < len(adapters))
+        model = add_adapter(model, adapter, merge=merge or number < len(adapters))
     return model
 
 
@@ -88,7 +88,7 @@ def load_tokenizer(folder: Path):
         raise RagvecError(f"{folder} holds no tokenizer that loads: {_first_line(error)}") from error
 
 
-def _add_adapter(model, folder: Path, *, merge: bool):
+def add_adapter(model, folder: Path, *, merge: bool):
     from peft import PeftModel
 
     if not (folder / "adapter_model.safetensors").is_file():
@@ -107,7 +107,7 @@ def _add_adapter(model, folder: Path, *, merge: bool):
     return model.merge_and_unload() if merge else model
 
 
-def _refuse_pickle(folder: Path) -> None:
+def refuse_pickle(folder: Path) -> None:
     if any(folder.glob("*.safetensors")):
         return
     pickles = sorted(path.name for path in folder.glob("*.bin"))

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,11 +20,13 @@ import orjson
 from ragvec.errors import RagvecError
 from ragvec.files import fsync_file, fsync_folder
 from ragvec.index.lexical import TOKENIZER, indexed_terms
+from ragvec.index.where import Filter
 from ragvec.records import Passage
 
 DATABASE_NAME = "index.sqlite"
-FORMAT = 1
+FORMAT = 2
 WAIT_S = 30.0  # for a lock that another connection holds for a moment
+MOST_ROWS = 2**31
 PATIENCE_S = 60.0  # of a writer, for readers who began before it: write-ahead mode begins between two reads
 
 SCHEMA = f"""
@@ -34,9 +36,10 @@ CREATE TABLE segments (
     files TEXT NOT NULL, created TEXT NOT NULL
 );
 CREATE TABLE passages (
-    id INTEGER PRIMARY KEY, passage_id TEXT NOT NULL UNIQUE, doc_id TEXT NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL,
-    metadata TEXT NOT NULL, content_hash BLOB NOT NULL
+    id INTEGER PRIMARY KEY, passage_id TEXT NOT NULL UNIQUE, doc_id TEXT NOT NULL, metadata TEXT NOT NULL,
+    content_hash BLOB NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL
 );
+CREATE TABLE fields (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX passages_doc_id ON passages (doc_id);
 CREATE TABLE tombstones (id INTEGER PRIMARY KEY);
 CREATE VIRTUAL TABLE lexical USING fts5 (terms, content='', tokenize="{TOKENIZER}");
@@ -223,19 +226,40 @@ def count(connection: sqlite3.Connection, what: str = "*") -> int:
 def insert_passages(connection: sqlite3.Connection, ids: Sequence[int], passages: Sequence[Passage]) -> None:
     """Add passages under the ids that their vectors have in the segment. Raises RagvecError for text that is no Unicode."""
     rows = [
-        (number, p.passage_id, p.doc_id, p.title, p.text, p.metadata_json, bytes.fromhex(p.content_hash))
+        (number, p.passage_id, p.doc_id, p.metadata_json, bytes.fromhex(p.content_hash), p.title, p.text)
         for number, p in zip(ids, passages, strict=True)
     ]
     words = ((number, indexed_terms(p.encoded_text)) for number, p in zip(ids, passages, strict=True))
     try:
         connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         connection.executemany("INSERT INTO lexical (rowid, terms) VALUES (?, ?)", words)
+        _note_fields(connection, passages)
     except sqlite3.IntegrityError as error:
         seen = Counter(p.passage_id for p in passages)
         twice = next((p.passage_id for p in passages if seen[p.passage_id] > 1 or _is_stored(connection, p, ids[0])), "?")
         raise RagvecError(f"passage id {twice!r} comes twice: ids must be unique in a corpus") from error
     except UnicodeEncodeError as error:
         raise RagvecError(f"a passage is no valid Unicode ({error.reason} at {error.start}): clean the text") from error
+
+
+def _note_fields(connection: sqlite3.Connection, passages: Iterable[Passage]) -> None:
+    names = {name for passage in passages for name in passage.metadata}
+    connection.executemany("INSERT OR IGNORE INTO fields VALUES (?)", [(name,) for name in sorted(names)])
+
+
+def read_fields(connection: sqlite3.Connection) -> list[str]:
+    """The names of all metadata fields that passages have, or had since the index was last compacted."""
+    return [row[0] for row in connection.execute("SELECT name FROM fields ORDER BY name")]
+
+
+def recount_fields(connection: sqlite3.Connection) -> None:
+    """Forget the metadata fields that no passage has any more."""
+    connection.execute("DELETE FROM fields WHERE name NOT IN (SELECT key FROM passages, json_each(metadata))")
+
+
+def matching_ids(connection: sqlite3.Connection, where: Filter) -> np.ndarray:
+    """The ids of all passages that meet a filter; (n,) int64, ascending."""
+    return id_array(connection.execute(f"SELECT id FROM passages WHERE {where.sql} ORDER BY id", where.values))
 
 
 def _is_stored(connection: sqlite3.Connection, passage: Passage, before: int) -> bool:
@@ -259,6 +283,7 @@ def update_passages(connection: sqlite3.Connection, changes: Sequence[tuple[int,
     """Take over title, text and metadata of passages whose encoded text, taken together, did not change."""
     rows = [(p.title, p.text, p.metadata_json, number) for number, p in changes]
     connection.executemany("UPDATE passages SET title = ?, text = ?, metadata = ? WHERE id = ?", rows)
+    _note_fields(connection, [passage for _, passage in changes])
 
 
 def passages_of(connection: sqlite3.Connection, doc_id: str) -> dict[str, StoredPassage]:
@@ -274,14 +299,20 @@ def read_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[in
     return {row[0]: Passage(*row[1:5], orjson.loads(row[5])) for row in rows}
 
 
-def search_lexical(connection: sqlite3.Connection, expression: str, k: int, allowed: np.ndarray | None) -> list:
-    """The k best (id, BM25 score) of an FTS5 expression, a list of pairs, best first; `allowed` restricts them to those ids."""
-    limit, values = "", [expression]
-    if allowed is not None:  # the plus keeps SQLite from asking FTS5 once for every id: 33,000 of them took 3 s
-        limit = "AND +rowid IN (SELECT value FROM json_each(?))"
-        values.append(json.dumps(allowed.tolist()))
+def allow_rows(connection: sqlite3.Connection, ids: np.ndarray) -> None:
+    """Say which passages a limited lexical search of this connection may find; ids (m,) int64, at least one."""
+    mask = np.zeros(int(ids.max()) + 1, dtype=bool)
+    mask[ids] = True
+    flags, end = mask.tobytes(), len(mask)
+    # asked for each row that matches: a list of ids in the query would be read whole every time
+    connection.create_function("is_allowed", 1, lambda row: row < end and flags[row], deterministic=True)
+
+
+def search_lexical(connection: sqlite3.Connection, expression: str, k: int, *, limited: bool) -> list[tuple[int, float]]:
+    """The k best (id, BM25 score) of an FTS5 expression, best first; `limited`: of those that `allow_rows` named."""
+    limit = "AND is_allowed(rowid)" if limited else ""
     query = f"SELECT rowid, -rank FROM lexical WHERE lexical MATCH ? {limit} ORDER BY rank, rowid LIMIT ?"
-    return connection.execute(query, (*values, k)).fetchall()
+    return connection.execute(query, (expression, min(k, MOST_ROWS))).fetchall()
 
 
 def id_array(rows) -> np.ndarray:

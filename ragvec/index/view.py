@@ -13,7 +13,11 @@ from ragvec.index import store
 from ragvec.index.exact import Candidates, keep_best
 from ragvec.index.lexical import match_expression
 from ragvec.index.segment import Segment
+from ragvec.index.where import parse_where
 from ragvec.records import Passage
+
+
+KEPT_FILTERS = 16  # of one commit, at 8 bytes a match each
 
 
 class SearchResult(NamedTuple):
@@ -24,11 +28,17 @@ class SearchResult(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The segments of one commit, and for each which rows live: (rows,) bool, or None where all do."""
+    """The segments of one commit, and for each which rows live: (rows,) bool, or None where all do.
+
+    passages  how many live
+    filters   the ids that filters asked for lately have matched
+    """
 
     generation: int
     segments: list[Segment]
     live: list[np.ndarray | None]
+    passages: int
+    filters: dict[str, np.ndarray]
 
 
 class View:
@@ -38,6 +48,7 @@ class View:
         self.connection = connection
         self.snapshot = snapshot
         self.dimension = dimension
+        self._allowed: np.ndarray | None = None  # what the connection was told last to find words in
 
     def search(self, vectors: np.ndarray, k: int, *, allowed: np.ndarray | None = None) -> SearchResult:
         """The k passages whose vectors have the highest inner product with each query vector.
@@ -64,7 +75,26 @@ class View:
         """The k best (passage id, BM25 score) for a query's words, best first; none if it holds no words."""
         _check_k(k)
         expression = match_expression(query)
-        return store.search_lexical(self.connection, expression, min(k, len(self)), allowed) if expression else []
+        if not expression or (allowed is not None and not len(allowed)):
+            return []
+        if allowed is not None and allowed is not self._allowed:
+            store.allow_rows(self.connection, allowed)
+            self._allowed = allowed
+        return store.search_lexical(self.connection, expression, k, limited=allowed is not None)
+
+    def matching(self, where: str) -> np.ndarray:
+        """The ids of the passages that meet a filter, such as `year >= 2020 and lang = "ko"`; (m,) int64, ascending.
+
+        Raises RagvecError, with the column, for a syntax error and for a field that no passage has.
+        """
+        filters = self.snapshot.filters
+        found = filters.get(where)
+        if found is None:
+            found = store.matching_ids(self.connection, parse_where(where, store.read_fields(self.connection)))
+            if len(filters) >= KEPT_FILTERS:
+                filters.clear()
+            filters[where] = found
+        return found
 
     def passages(self, ids: list[int]) -> list[Passage]:
         """The passages of these ids, in their order."""
@@ -72,7 +102,7 @@ class View:
         return [found[number] for number in ids]
 
     def __len__(self) -> int:
-        return store.count(self.connection)
+        return self.snapshot.passages
 
     def _checked(self, vectors: np.ndarray, k: int) -> np.ndarray:
         _check_k(k)
@@ -123,7 +153,9 @@ def read_snapshot(connection: sqlite3.Connection, folder: Path, dimension: int, 
     if last is not None and last.generation == generation:
         return last
     opened = {segment.record.number: segment for segment in last.segments} if last else {}
-    return Snapshot(generation, *_open_segments(connection, folder, dimension, opened))
+    segments, live = _open_segments(connection, folder, dimension, opened)
+    passages = sum(segment.record.rows if mask is None else int(mask.sum()) for segment, mask in zip(segments, live, strict=True))
+    return Snapshot(generation, segments, live, passages, filters={})
 
 
 def _open_segments(connection, folder: Path, dimension: int, opened: dict) -> tuple[list[Segment], list[np.ndarray | None]]:

@@ -62,6 +62,7 @@ class Writer:
             for vectors, ids in _live_blocks(old, dead):
                 merged.append(vectors, ids)
             store.drop_segments(self.connection)
+            store.recount_fields(self.connection)
             if merged.rows:
                 store.insert_segment(self.connection, merged.finish(self.settings.faiss_key))
             self.connection.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")

@@ -57,8 +57,9 @@ def read_texts(recipe: Recipe, files: Sequence[str]) -> list[Text]:
 
 def read_examples(recipe: Recipe, files: Sequence[str]) -> list[Example]:
     """Pairs and triples: query/positive/negatives (or anchor, question, answer, pos, neg), or pointers into BEIR folders."""
-    instructions = {**(E5_INSTRUCTIONS if recipe.dataset_name == "E5" else {}), **recipe.instructions}
-    symmetric = {*recipe.symmetric, *(E5_SYMMETRIC if recipe.dataset_name == "E5" else ())}
+    e5 = recipe.dataset_name == "E5"
+    instructions = {**(E5_INSTRUCTIONS if e5 else {}), **recipe.instructions}
+    symmetric = {*recipe.symmetric, *(E5_SYMMETRIC if e5 else ())}
     found, pointed = [], PointedTexts(recipe.corpus_root)
     for path in _files(files):
         name = _stem(path)

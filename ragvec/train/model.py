@@ -13,7 +13,7 @@ from ragvec.encoder import Encoder, EncoderSettings
 from ragvec.encoder.encoder import probe_model
 from ragvec.encoder.forward import hidden_states
 from ragvec.encoder.sources import Source, locate
-from ragvec.encoder.weights import DTYPES, choose_device, choose_dtype, load_model, load_tokenizer, quiet
+from ragvec.encoder.weights import DTYPES, add_adapter, choose_device, choose_dtype, load_tokenizer, quiet, refuse_pickle
 from ragvec.errors import RagvecError
 from ragvec.losses import head_cross_entropy
 from ragvec.prompt import PromptBuilder
@@ -100,6 +100,14 @@ def add_trainable_parts(learner: Learner, objective: str, recipe: Recipe) -> Non
         learner.backbone.gradient_checkpointing_enable({"use_reentrant": False})
 
 
+def add_embedding_row(whole: nn.Module, token: int) -> None:
+    """Give a language model a token more than it has; what was frozen stays frozen."""
+    before = [part.weight.requires_grad for part in (whole.get_input_embeddings(), whole.get_output_embeddings())]
+    whole.resize_token_embeddings(token + 1, mean_resizing=False)
+    for part, trained in zip((whole.get_input_embeddings(), whole.get_output_embeddings()), before, strict=True):
+        part.weight.requires_grad_(trained)
+
+
 def lora_targets(backbone: nn.Module) -> list[str]:
     """The names of every linear layer in a backbone: for Llama q, k, v, o, gate, up and down, as the reference has it."""
     from transformers.pytorch_utils import Conv1D
@@ -167,11 +175,11 @@ def _load_with_head(found: Source, dtype: str) -> nn.Module:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    backbone = load_model(found.base, found.adapters, dtype=dtype if dtype == "auto" else DTYPES[dtype], merge=True)
+    refuse_pickle(found.base)
     try:
         with quiet(show_progress=False):
             whole, report = AutoModelForCausalLM.from_pretrained(
-                found.base, dtype=backbone.dtype, output_loading_info=True,
+                found.base, dtype=dtype if dtype == "auto" else DTYPES[dtype], output_loading_info=True,
                 trust_remote_code=False, use_safetensors=True, local_files_only=True,
             )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -181,8 +189,8 @@ def _load_with_head(found: Source, dtype: str) -> nn.Module:
             f"{found.base} holds no language-model head ({sorted(report['missing_keys'])[0]} is missing): "
             "start from the decoder, not from the encoder made of it"
         )
-    if found.adapters:
-        whole.base_model.load_state_dict(backbone.state_dict())
+    for adapter in found.adapters:
+        add_adapter(whole.base_model, adapter, merge=True)  # in place
     return whole
 
 
@@ -214,7 +222,7 @@ def _choose_head(learner: Learner, objective: str, recipe: Recipe) -> None:
         if tied and recipe.lora_r and recipe.train_lm_head:
             raise RagvecError("train_lm_head: this model's head is its token embedding, which LoRA keeps: set lora_r to 0")
         if not (tied and recipe.lora_r):
-            head.requires_grad_(True)
+            head.to(torch.float32).requires_grad_(True)  # small steps vanish in bfloat16
     elif not tied:
         head.requires_grad_(False)
 

@@ -15,7 +15,7 @@ from ragvec.recipe import Recipe
 from ragvec.train.data import Example, Text, instruction_for, read_examples, read_texts, split_validation
 from ragvec.train.hub_data import dataset_files
 from ragvec.train.masking import choose_mask_token, special_tokens
-from ragvec.train.model import Learner
+from ragvec.train.model import Learner, add_embedding_row
 from ragvec.train.objectives import (
     Objective,
     PromptTable,
@@ -81,15 +81,21 @@ def training_files(recipe: Recipe) -> list[str]:
         return recipe.train_file
     if recipe.dataset_file_path:
         return [recipe.dataset_file_path]
-    if recipe.dataset_name:
+    if _names_hub_data(recipe):
         return dataset_files(recipe.dataset_name, recipe.dataset_config_name, "train")
     raise RagvecError('no training data: add "train_file" (JSON, JSONL, CSV, TSV, TXT or Parquet)')
+
+
+def _names_hub_data(recipe: Recipe) -> bool:
+    return bool(recipe.dataset_name) and not (recipe.train_file or recipe.dataset_file_path)
 
 
 def _read_sets(recipe: Recipe, read: Callable[[list[str]], list]) -> tuple[list, list]:
     training = read(training_files(recipe))
     if recipe.validation_file:
         return training, read(recipe.validation_file)
+    if _names_hub_data(recipe) and not recipe.validation_split_percentage:
+        return training, read(dataset_files(recipe.dataset_name, recipe.dataset_config_name, "validation"))
     return split_validation(training, recipe.validation_split_percentage, recipe.seed)
 
 
@@ -104,8 +110,7 @@ def _language(objective: str, recipe: Recipe, learner: Learner) -> tuple[Callabl
         mask_id = choose_mask_token(learner.tokenizer, recipe)
         embeddings = learner.backbone.get_input_embeddings().num_embeddings
         if mask_id >= embeddings:
-            learner.whole.resize_token_embeddings(mask_id + 1, mean_resizing=False)
-            learner.whole.get_output_embeddings().requires_grad_(recipe.train_lm_head or recipe.lora_r == 0)
+            add_embedding_row(learner.whole, mask_id)
         vocabulary = max(len(learner.tokenizer), mask_id + 1)
         special = special_tokens(learner.tokenizer, mask_id, max(embeddings, vocabulary))
 

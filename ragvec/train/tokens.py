@@ -58,6 +58,7 @@ def make_pieces(tokenizer, texts: Sequence[str], *, max_length: int, cross_docum
     Raises RagvecError if not one example comes out.
     """
     tokens, offsets = tokenize(tokenizer, texts, max_length=max_length if line_by_line else None)
+    total = len(tokens)
     if line_by_line:
         starts = segments = np.unique(offsets)
     elif cross_document:
@@ -68,7 +69,7 @@ def make_pieces(tokenizer, texts: Sequence[str], *, max_length: int, cross_docum
         segments = np.union1d(offsets, starts)
     if len(starts) < 2:
         raise RagvecError(
-            f"{len(texts):,} texts of {len(tokens):,} tokens make no example of {max_length} tokens: "
+            f"{len(texts):,} texts of {total:,} tokens make no example of {max_length} tokens: "
             "lower max_seq_length, or leave cross_document out"
         )
     return Pieces(tokens, starts, segments)
