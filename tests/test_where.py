@@ -1,0 +1,164 @@
+"""Filters: what matches, checked against Python; what is refused, with its column; nothing of a filter ever is SQL."""
+
+import json
+import random
+import sqlite3
+
+import pytest
+
+from ragvec.errors import RagvecError
+from ragvec.index.where import COLUMNS, parse_where
+
+ROWS = [
+    {"year": 2019, "lang": "ko", "tags": ["news", "food"], "author": {"name": "Kim", "age": 40}, "draft": False},
+    {"year": 2020, "lang": "en", "tags": [], "author": {"name": "Lee"}, "draft": True},
+    {"year": "2021", "lang": "en", "tags": "food", "price": 3.5},
+    {"lang": None, "a.b": "dotted", "with space": 1},
+    {"year": "unknown", "note": 'say "hi"; DROP TABLE passages; --', "한국": "서울", "big": 12345678901234567890},
+    {},
+]
+FIELDS = sorted({name for row in ROWS for name in row})
+
+
+@pytest.fixture(scope="module")
+def table():
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE passages (id INTEGER PRIMARY KEY, doc_id, passage_id, title, text, metadata)")
+    rows = [
+        (n, f"d{n}", f"d{n}#0", f"Title {n}" if n else "", "body", json.dumps(row, ensure_ascii=False))
+        for n, row in enumerate(ROWS)
+    ]
+    connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", rows)
+    yield connection
+    connection.close()
+
+
+def matching(table: sqlite3.Connection, where: str, fields=FIELDS) -> list[int]:
+    condition = parse_where(where, fields)
+    return [row[0] for row in table.execute(f"SELECT id FROM passages WHERE {condition.sql} ORDER BY id", condition.values)]
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        ("year >= 2020", [1, 2]),  # 2021 is a text that is a number; "unknown" is not
+        ("year = 2021.0", [2]),
+        ('year = "2020"', [1]),
+        ("year < 2020", [0]),
+        ("year != 2020", [0, 2, 3, 4, 5]),
+        ("not year = 2020", [0, 2, 3, 4, 5]),
+        ("year <> 2020 and year is not null", [0, 2, 4]),
+        ("year in (2019, 2021)", [0, 2]),
+        ('year not in (2019, 2021, "unknown")', [1, 3, 5]),
+        ('lang = "ko"', [0]),
+        ("lang == 'ko' OR lang = 'en' AND year = 2020", [0, 1]),
+        ("(lang = 'ko' or lang = 'en') and year = 2020", [1]),
+        ("lang is null", [3, 4, 5]),
+        ("lang IS NOT NULL", [0, 1, 2]),
+        ("tags = 'food'", [0, 2]),
+        ("tags in ('news')", [0]),
+        ("tags is not null", [0, 1, 2]),
+        ("author.name = 'Kim'", [0]),
+        ("author.age > 30", [0]),
+        ("author = 'Kim'", []),  # an object is no value
+        ("author is not null", [0, 1]),
+        ("a.b = 'dotted'", [3]),  # a field named so
+        ("`with space` = 1", [3]),
+        ("draft = true", [1]),
+        ("draft = false", [0]),
+        ("draft = 0", []),
+        ("draft in (true, false)", [0, 1]),
+        ("price > 3 and price < 4e0", [2]),
+        ("price > -1", [2]),
+        ("한국 = '서울'", [4]),
+        ("big > 1e19", [4]),
+        ("note = 'say \\\"hi\\\"; DROP TABLE passages; --'", [4]),
+        ('note like "%drop table%"', [4]),
+        ('doc_id = "d1"', [1]),
+        ('doc_id in ("d1", "d5") and not lang = "en"', [5]),
+        ('title like "title _" and passage_id != "d3#0"', [1, 2, 4, 5]),
+        ("title is null", [0]),
+        (" \n year\t=2020 ", [1]),
+    ],
+)
+def test_matches(table: sqlite3.Connection, where: str, rows: list[int]) -> None:
+    assert matching(table, where) == rows
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("", "column 1: expected a field, found the end"),
+        ("year", "column 5: expected =, !=, <, <=, >, >=, in, like or is, found the end"),
+        ("year >=", "column 8: expected a value, found the end; in: year >="),
+        ("year >= abc", 'column 9: expected a value (texts are quoted: "abc"), found abc'),
+        ("year >= 2020 lang = 1", "column 14: expected and, or, or the end, found lang"),
+        ("year = 'x", "column 8: this ' is never closed"),
+        ("(year = 1", 'column 10: expected ")", found the end'),
+        ("year = 1)", "column 9: expected and, or, or the end, found )"),
+        ("year in 3", 'column 9: expected "(", found 3'),
+        ("year in ()", "column 10: expected a value, found )"),
+        ("year in (1 2)", 'column 12: expected "," or ")", found 2'),
+        ("year not = 1", "column 10: expected in or like, found ="),
+        ("year like 3", "column 11: expected a quoted text, found 3"),
+        ("year is 3", "column 9: expected null, found 3"),
+        ("year = null", "column 8: null is asked for by `field is null`"),
+        ("and = 1", "column 1: expected a field, found and"),
+        ("year = 2020; x", "column 12: can't read '; x'"),
+        ("year = 20x", "column 8: can't read '20x'"),
+        ('`a"b` = 1', "column 1: a field's name can't hold quotes"),
+        ("yaer = 1", "column 1: no field yaer; there are a.b, author, big, draft, lang, note, price, tags, with space, year"),
+        ("year = 1 and yaer.x = 1", "column 14: no field yaer.x"),
+        ("title.x = 1", "column 1: no field title.x"),
+        ("(" * 60 + "year = 1" + ")" * 60, "column 52: nested deeper than 50"),
+        (" or ".join(["year = 1"] * 500), "more than 400 comparisons"),
+        ("year = 1" + " " * 30_000, "the filter is 30,008 characters long: 20,000 are allowed"),
+    ],
+)
+def test_what_is_wrong_is_pointed_at(where: str, message: str) -> None:
+    with pytest.raises(RagvecError) as caught:
+        parse_where(where, FIELDS)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_as_deep_and_long_as_allowed_is_answered(table: sqlite3.Connection) -> None:
+    assert matching(table, "(" * 50 + "year = 2020" + ")" * 50) == [1]
+    assert matching(table, " and ".join(["year = 2020"] * 400)) == [1]
+    assert matching(table, "year in (" + ", ".join(str(n) for n in range(3000)) + ")") == [0, 1, 2]
+
+
+def test_values_and_names_are_never_part_of_the_sql() -> None:
+    hostile = "x') OR 1=1; DROP TABLE passages; --"
+    condition = parse_where(f'`{hostile}` = "{hostile}" and doc_id like "{hostile}"', [hostile])
+    assert "DROP" not in condition.sql and hostile in condition.values
+
+
+def test_random_filters_agree_with_python(table: sqlite3.Connection) -> None:
+    dice = random.Random(7)
+    signs = {"=": "__eq__", "!=": "__ne__", "<": "__lt__", ">=": "__ge__"}
+
+    def make(depth: int):
+        if depth == 0 or dice.random() < 0.3:
+            sign, value = dice.choice(sorted(signs)), dice.choice([2018, 2019, 2020, 2021])
+            return f"n {sign} {value}", lambda n: getattr(n, signs[sign])(value)
+        if dice.random() < 0.3:
+            text, check = make(depth - 1)
+            return f"not ({text})", lambda n: not check(n)
+        (left, a), (right, b) = make(depth - 1), make(depth - 1)
+        if dice.random() < 0.5:
+            return f"({left}) and {right}" if " or " not in right else f"({left}) and ({right})", lambda n: a(n) and b(n)
+        return f"({left} or {right})", lambda n: a(n) or b(n)
+
+    with sqlite3.connect(":memory:") as numbers:
+        numbers.execute("CREATE TABLE passages (id INTEGER PRIMARY KEY, metadata)")
+        numbers.executemany("INSERT INTO passages VALUES (?, ?)", [(n, f'{{"n": {n}}}') for n in range(2017, 2023)])
+        for _ in range(300):
+            where, check = make(4)
+            assert matching(numbers, where, ["n"]) == [n for n in range(2017, 2023) if check(n)], where
+    numbers.close()
+
+
+def test_the_columns_are_those_of_the_table() -> None:
+    from ragvec.index.store import SCHEMA
+
+    assert all(f"{name} TEXT" in SCHEMA for name in COLUMNS)
