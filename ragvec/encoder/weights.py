@@ -89,6 +89,7 @@ def load_tokenizer(folder: Path):
 
 
 def add_adapter(model, folder: Path, *, merge: bool):
+    """The model with a LoRA adapter of the folder upon it; merge: folded into its weights, in place."""
     from peft import PeftModel
 
     if not (folder / "adapter_model.safetensors").is_file():
@@ -108,6 +109,7 @@ def add_adapter(model, folder: Path, *, merge: bool):
 
 
 def refuse_pickle(folder: Path) -> None:
+    """Raise RagvecError if a folder holds no safetensors, naming the pickled weights it holds instead."""
     if any(folder.glob("*.safetensors")):
         return
     pickles = sorted(path.name for path in folder.glob("*.bin"))

@@ -76,6 +76,8 @@ def load_learner(objective: str, recipe: Recipe) -> Learner:
     found = locate(_start(recipe), revision=recipe.model_revision, adapters=_adapters(recipe))
     lengths = {"max_length": found.settings.max_length, "doc_max_length": found.settings.doc_max_length}
     settings = replace(encoder.settings, **lengths)  # max_seq_length is of the training texts alone
+    if objective == "supervised" and recipe.instruction:
+        settings = replace(settings, query_instruction=recipe.instruction)
     return Learner(encoder.model, encoder.tokenizer, settings, found, device, dtype, prompts=encoder.prompts)
 
 
@@ -97,7 +99,7 @@ def add_trainable_parts(learner: Learner, objective: str, recipe: Recipe) -> Non
     if objective == "simcse":
         set_attention_dropout(learner.backbone, recipe.simcse_dropout)
     if recipe.gradient_checkpointing:
-        learner.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        _recompute_activations(learner.backbone)
 
 
 def add_embedding_row(whole: nn.Module, token: int) -> None:
@@ -128,6 +130,12 @@ def set_attention_dropout(backbone: nn.Module, rate: float) -> None:
                 changed += 1
     if not changed:
         raise RagvecError(f"{backbone.config.model_type} has no attention dropout: SimCSE needs it, choose another base model")
+
+
+def _recompute_activations(backbone: nn.Module) -> None:
+    # transformers 5.2x has renamed it and warns about the old name
+    enable = getattr(backbone, "activation_checkpointing_enable", None) or backbone.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _load_language_model(objective: str, recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Learner:

@@ -1,6 +1,6 @@
 """The objectives as functions: how a batch is made from examples, and how the loss is computed from a batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,8 @@ class PromptTable:
 class Objective(nn.Module):
     """What the Trainer trains: a module whose forward is the loss of a batch, computed in the learner's precision."""
 
+    _keys_to_ignore_on_save = None  # the Trainer asks for it when it loads a checkpoint
+
     def __init__(self, learner: Learner, loss: Callable[[Learner, object], Tensor], extra: nn.Module | None = None) -> None:
         """extra: further weights that the loss trains (the distillation's projection)."""
         super().__init__()
@@ -71,6 +73,13 @@ class Objective(nn.Module):
     def state_dict(self, **_) -> dict[str, Tensor]:
         """The trained weights alone: a checkpoint need not repeat what is frozen, nor a tied weight."""
         return {name: weight.detach() for name, weight in self.named_parameters() if weight.requires_grad}
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
+        """Load what state_dict gave. Raises RagvecError for weights that are not the ones trained here."""
+        other = state_dict.keys() ^ self.state_dict().keys()
+        if other:
+            raise RagvecError(f"the checkpoint is of another model or recipe ({min(other)}): start the run anew")
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
 
 
 def language_loss(learner: Learner, batch: LanguageBatch) -> Tensor:

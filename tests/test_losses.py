@@ -1,0 +1,118 @@
+"""Losses against their formulas, torch's own functions and the reference's outputs."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+from ragvec.losses import distillation, hard_negative_nll, head_cross_entropy, likely_false_negatives, similarity_kl
+from tests.conftest import shared
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+
+
+@pytest.mark.parametrize("scale", [20, 50])
+@pytest.mark.parametrize("with_negatives", [0, 1])
+def test_hard_negative_nll_equals_the_reference(scale, with_negatives):
+    golden = np.load(shared("reference/golden/loss.npz"))
+    queries, positives, negatives = (torch.tensor(golden[name], requires_grad=True) for name in "qdn")
+    loss = hard_negative_nll(queries, positives, negatives if with_negatives else None, scale=scale)
+    loss.backward()
+    key = f"scale{scale}_neg{with_negatives}_"
+    np.testing.assert_allclose(loss.item(), golden[key + "loss"], atol=1e-5)
+    np.testing.assert_allclose(queries.grad, golden[key + "gq"], atol=1e-5)
+    np.testing.assert_allclose(positives.grad, golden[key + "gd"], atol=1e-5)
+
+
+def test_hard_negative_nll_by_hand():
+    """Cosines 1 and 0 at scale 2: the loss of each row is log(1 + e^-2)."""
+    axes = torch.eye(2)
+    assert hard_negative_nll(3 * axes, 5 * axes, None, scale=2).item() == pytest.approx(math.log(1 + math.exp(-2)))
+
+
+def test_excluded_pairs_do_not_count_but_the_own_positive_always_does():
+    queries, positives, negatives = random(3, 8), random(3, 8, seed=1), random(2, 8, seed=2)
+    excluded = torch.zeros(3, 5, dtype=torch.bool)
+    excluded[0, 1] = excluded[0, 4] = excluded[1, 1] = True
+    loss = hard_negative_nll(queries, positives, negatives, scale=7, excluded=excluded)
+    cosines = normalize(queries, dim=-1) @ normalize(torch.cat([positives, negatives]), dim=-1).T * 7
+    rows = [cosines[0, [0, 2, 3]], cosines[1, [1, 0, 2, 3, 4]], cosines[2, [2, 0, 1, 3, 4]]]
+    expected = sum(row.logsumexp(0) - row[0] for row in rows) / 3
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_false_negatives_are_those_closer_than_the_positive_by_the_margin():
+    queries = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    positives = torch.tensor([[0.8, 0.6], [0.0, 1.0]])  # cosines 0.8 and 1
+    negatives = torch.tensor([[1.0, 0.0], [0.9, math.sqrt(1 - 0.81)]])  # 1 and 0.9 to the first query
+    assert likely_false_negatives(queries, positives, negatives, margin=0.15).tolist() == [
+        [False, False, True, False],
+        [False, False, False, False],
+    ]
+    assert likely_false_negatives(queries, positives, negatives, margin=0.05)[0].tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (0.25, None), (1.0, 3.0), (2.0, 5.0)])
+def test_head_cross_entropy_equals_the_plain_one(bias, scale, cap, monkeypatch):
+    monkeypatch.setattr("ragvec.losses._CHUNK", 7)  # several chunks, the last one incomplete
+    labels = torch.arange(20) % 11
+    results = []
+    for own in (True, False):
+        hidden, weight, offset = random(20, 8), random(11, 8, seed=1), random(11, seed=2) if bias else None
+        if own:
+            loss = head_cross_entropy(hidden, weight, labels, bias=offset, scale=scale, cap=cap)
+        else:
+            logits = hidden @ weight.T + (0 if offset is None else offset)
+            logits = logits * scale
+            loss = cross_entropy(logits if cap is None else torch.tanh(logits / cap) * cap, labels)
+        (3 * loss).backward()
+        results.append([loss.detach(), hidden.grad, weight.grad, *([offset.grad] if bias else [])])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_head_cross_entropy_of_a_frozen_head_leaves_it_alone():
+    hidden, weight = random(4, 8), random(5, 8).detach()
+    head_cross_entropy(hidden, weight, torch.tensor([0, 1, 2, 3])).backward()
+    assert hidden.grad is not None and weight.grad is None
+
+
+def test_nothing_to_predict_is_a_loss_of_zero_with_gradients_of_zero():
+    hidden = random(4, 8)
+    loss = head_cross_entropy(hidden[:0], random(5, 8), torch.tensor([], dtype=torch.long))
+    loss.backward()
+    assert loss.item() == 0 and not hidden.grad.any()
+
+
+def test_distillation_terms():
+    student, teacher = random(6, 4), random(6, 4, seed=1).detach()
+    a, b = normalize(student, dim=-1), normalize(teacher, dim=-1)
+    only = {"cosine": 0.0, "mse": 0.0, "kl": 0.0, "temperature": 0.1}
+    cosine = distillation(student, teacher, **{**only, "cosine": 2.0})
+    assert cosine.item() == pytest.approx(2 * (1 - (a * b).sum(-1)).mean().item(), abs=1e-6)
+    mse = distillation(student, teacher, **{**only, "mse": 1.0})
+    assert mse.item() == pytest.approx(((a - b) ** 2).sum(-1).mean().item(), abs=1e-6)
+    both = distillation(student, teacher, cosine=2.0, mse=1.0, kl=0.0, temperature=0.1)
+    assert both.item() == pytest.approx((cosine + mse).item(), abs=1e-6)
+
+
+def test_similarity_kl_by_its_formula():
+    a, b = normalize(random(4, 3), dim=-1), normalize(random(4, 5, seed=1), dim=-1)
+    expected = 0.0
+    for row in range(4):
+        others = [column for column in range(4) if column != row]
+        ours = torch.softmax(a[row] @ a[others].T / 0.2, dim=-1)
+        theirs = torch.softmax(b[row] @ b[others].T / 0.2, dim=-1)
+        expected += (theirs * (theirs.log() - ours.log())).sum() / 4
+    assert similarity_kl(a, b, temperature=0.2).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert similarity_kl(a, a, temperature=0.2).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_one_text_has_no_neighbours_to_compare():
+    loss = distillation(random(1, 4), random(1, 4, seed=1), cosine=0.0, mse=0.0, kl=1.0, temperature=0.1)
+    assert loss.item() == 0

@@ -1,0 +1,129 @@
+"""Recipes: keys, defaults, types, overrides, and how mistakes are answered."""
+
+import json
+
+import pytest
+
+from ragvec.errors import RagvecError
+from ragvec.recipe import OBJECTIVES, explicit_defaults, make_recipe, read_recipe
+
+
+def recipe(objective: str = "mntp", **keys):
+    return make_recipe(objective, {"output_dir": "out", **keys})[0]
+
+
+def test_defaults_are_the_published_recipes():
+    mntp, simcse, supervised = (explicit_defaults(name) for name in ("mntp", "simcse", "supervised"))
+    table = ("per_device_train_batch_size", "learning_rate", "warmup_steps", "max_seq_length")
+    assert [mntp[key] for key in table] == [32, 5e-5, 0, 512]
+    assert [simcse[key] for key in table] == [128, 3e-5, 0, 128]
+    assert [supervised[key] for key in table] == [64, 2e-4, 300, 512]
+    assert (simcse["loss_scale"], supervised["loss_scale"], simcse["simcse_dropout"]) == (20, 50, 0.3)
+    assert (mntp["mask_token_type"], mntp["mlm_probability"], mntp["data_collator_type"]) == ("blank", 0.15, "default")
+    for defaults in (mntp, simcse, supervised):
+        assert (defaults["lora_r"], defaults["lora_alpha"], defaults["lora_dropout"]) == (16, None, 0.05)
+    assert mntp["train_lm_head"] is False and mntp["cross_document"] is False
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_default_is_a_valid_recipe(objective):
+    values = {key: value for key, value in explicit_defaults(objective).items() if value is not None}
+    again, notes = make_recipe(objective, {**values, "output_dir": "out"})
+    assert again == recipe(objective) and not notes
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("mlm_probabilty", "mlm_probability"),
+        ("gradient_acumulation_steps", "gradient_accumulation_steps"),
+        ("learning_rat", "learning_rate"),
+        ("attn_implementaton", "attn_implementation"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(key, nearest):
+    with pytest.raises(RagvecError, match=f"unknown key '{key}': did you mean '{nearest}'"):
+        recipe(**{key: 1})
+
+
+def test_a_key_like_no_other_points_to_the_documentation():
+    with pytest.raises(RagvecError, match=r"unknown key 'zzz': docs/training.md lists the keys"):
+        recipe(zzz=1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"learning_rate": "fast"}, "learning_rate must be float, not 'fast'"),
+        ({"lora_r": 16.5}, "lora_r must be int, not 16.5"),
+        ({"save_merged": 1}, "save_merged must be bool, not 1"),
+        ({"seed": True}, "seed must be int, not True"),
+        ({"train_file": [1]}, "train_file must be .*str.*, not"),
+        ({"instructions": {"nq": 3}}, "instructions must be"),
+        ({"mask_token_type": "star"}, "mask_token_type is 'star': choose one of blank, eos, mask"),
+        ({"torch_dtype": "float16"}, "torch_dtype is 'float16': choose one of auto, float32, bfloat16"),
+        ({"mlm_probability": 1.2}, "mlm_probability is 1.2, must lie between 0 and 1"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps is 0, must be at least 1"),
+        ({"num_train_epochs": 0}, "num_train_epochs"),
+        ({"output_dir": None}, "no output_dir"),
+    ],
+)
+def test_values_that_no_run_could_use(keys, message):
+    objective = "supervised" if "instructions" in keys else "mntp"
+    with pytest.raises(RagvecError, match=message):
+        recipe(objective, **keys)
+
+
+def test_one_file_may_stand_where_several_may():
+    assert recipe(train_file="a.json").train_file == ["a.json"]
+    assert recipe(train_file=["a.json", "b.csv"]).train_file == ["a.json", "b.csv"]
+    assert recipe(learning_rate=1).learning_rate == 1.0
+
+
+def test_keys_under_the_names_of_other_transformers_versions():
+    assert recipe(dtype="bfloat16").torch_dtype == "bfloat16"
+    assert recipe(block_size=64).max_seq_length == 64
+
+
+def test_keys_without_effect_are_said_not_swallowed():
+    _, notes = make_recipe("mntp", {"output_dir": "o", "attn_implementation": "flash_attention_2", "loss_scale": 20})
+    assert notes == [
+        "attn_implementation has no effect: texts are packed and attention runs per text",
+        "loss_scale has no effect: mntp does not use it",
+    ]
+
+
+def test_overrides_win_and_are_json_or_strings(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"output_dir": "a", "learning_rate": 1e-5, "lora_r": 4}))
+    overrides = [
+        "learning_rate=3e-4",
+        "output_dir=runs/b",
+        'train_file=["x.json","y.json"]',
+        "save_merged=true",
+        "lora_alpha=null",
+    ]
+    read, _ = read_recipe("mntp", file, overrides)
+    assert (read.learning_rate, read.output_dir, read.lora_r) == (3e-4, "runs/b", 4)
+    assert (read.train_file, read.save_merged, read.lora_alpha) == (["x.json", "y.json"], True, None)
+    with pytest.raises(RagvecError, match="--set 'lora_r' is not key=value"):
+        read_recipe("mntp", file, ["lora_r"])
+    with pytest.raises(RagvecError, match="unknown key 'lorar': did you mean 'lora_r'"):
+        read_recipe("mntp", file, ["lorar=4"])
+
+
+def test_files_that_are_no_recipes(tmp_path):
+    file = tmp_path / "config.json"
+    with pytest.raises(RagvecError, match=r"config.json cannot be read: No such file"):
+        read_recipe("mntp", file)
+    file.write_text('{\n "lora_r": 4,\n "seed" 1\n}')
+    with pytest.raises(RagvecError, match="config.json, line 3: bad JSON"):
+        read_recipe("mntp", file)
+    file.write_text("[1]")
+    with pytest.raises(RagvecError, match="holds no JSON object"):
+        read_recipe("mntp", file)
+    file.write_bytes(b'{"seed": "\xff"}')
+    with pytest.raises(RagvecError, match="is not UTF-8 text"):
+        read_recipe("mntp", file)
+    with pytest.raises(RagvecError, match="unknown objective 'mlm': choose one of clm, mntp"):
+        read_recipe("mlm", file)

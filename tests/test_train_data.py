@@ -1,0 +1,200 @@
+"""Training data in every format people have, and bad rows named by file and line."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+import zstandard
+
+from ragvec.errors import RagvecError
+from ragvec.recipe import make_recipe
+from ragvec.train.data import Example, Text, read_examples, read_texts, split_validation
+from ragvec.train.teacher import read_teacher
+
+TEXTS = ["first, with a comma", "두 번째", 'third "quoted"']
+
+
+def recipe(objective: str = "mntp", **keys):
+    return make_recipe(objective, {"output_dir": "out", **keys})[0]
+
+
+def write_as(folder, kind: str):
+    rows = [{"text": text} for text in TEXTS]
+    path = folder / f"data.{kind}"
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    quoted = ['"' + text.replace('"', '""') + '"' for text in TEXTS]
+    content = {
+        "json": json.dumps(rows, ensure_ascii=False),
+        "jsonl": lines,
+        "csv": "text\n" + "\n".join(quoted) + "\n",
+        "tsv": "id\ttext\n" + "".join(f"{number}\t{text}\n" for number, text in enumerate(quoted)),
+        "txt": "\n\n".join(TEXTS) + "\n",
+    }
+    if kind == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table({"text": TEXTS}), path)
+    elif kind == "jsonl.gz":
+        path.write_bytes(gzip.compress(lines.encode()))
+    elif kind == "jsonl.zst":
+        path.write_bytes(zstandard.compress(lines.encode()))
+    else:
+        path.write_text(content[kind], encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "jsonl.gz", "jsonl.zst", "csv", "tsv", "txt", "parquet"])
+def test_texts_in_every_format(kind, tmp_path):
+    path = write_as(tmp_path, kind)
+    assert read_texts(recipe(), [str(path)]) == [Text(text, "data") for text in TEXTS]
+
+
+def test_a_folder_and_several_files_in_their_order(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "b.txt").write_text("two\n")
+    (tmp_path / "set" / "a.txt").write_text("one\n")
+    (tmp_path / "c.jsonl").write_text('{"text": "three", "source": "wiki"}\n{"text": "  "}\n{"content": "four"}\n')
+    found = read_texts(recipe(), [str(tmp_path / "set"), str(tmp_path / "c.jsonl")])
+    assert found == [Text("one", "a"), Text("two", "b"), Text("three", "wiki"), Text("four", "c")]
+    assert read_texts(recipe(max_train_samples=2), [str(tmp_path / "set"), str(tmp_path / "c.jsonl")]) == found[:2]
+
+
+def test_a_field_by_name(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"text": "no", "abstract": "yes"}\n')
+    assert read_texts(recipe(text_field="abstract"), [str(tmp_path / "c.jsonl")])[0].text == "yes"
+    with pytest.raises(RagvecError, match=r"c.jsonl, line 1: no text field \(looked for summary; fields seen: text, abstract"):
+        read_texts(recipe(text_field="summary"), [str(tmp_path / "c.jsonl")])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.jsonl", '{"text": "a"}\n{"text": 5}\n', "t.jsonl, line 2: field 'text' must be a string, not 5"),
+        ("t.jsonl", '{"text": "a"}\n{"text": "b"\n', "t.jsonl, line 2: bad JSON"),
+        ("t.json", '[{"text": "a"},\n {"text": "b"}', "t.json, line 2: the array has no end"),
+        ("t.json", '[{"text": "a"},\n "b"]', "t.json, line 2: expected an object"),
+        ("t.csv", "text,n\na,1\nb\n", "t.csv, line 3: 1 fields where the header has 2"),
+        ("t.jsonl", '{"label": "a"}\n', r"t.jsonl, line 1: no text field .*fields seen: label\): set \"text_field\""),
+        ("t.txt", "\n \n", "t.txt holds no training text"),
+        ("t.pdf", "x", "t.pdf has an unknown suffix"),
+    ],
+)
+def test_bad_rows_are_named_by_file_and_line(name, content, message, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(RagvecError, match=message):
+        read_texts(recipe(), [str(tmp_path / name)])
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(RagvecError, match="none.jsonl does not exist"):
+        read_texts(recipe(), [str(tmp_path / "none.jsonl")])
+
+
+def examples(tmp_path, *rows: dict, **keys) -> list[Example]:
+    file = tmp_path / "nq.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return read_examples(recipe("supervised", **keys), [str(file)])
+
+
+def test_pairs_under_every_field_name(tmp_path):
+    found = examples(
+        tmp_path,
+        {"query": "q", "positive": "p", "negative": "n"},
+        {"query": "q", "positive": "p", "negatives": ["n", "m", " "]},
+        {"anchor": "q", "positive": "p"},
+        {"question": "q", "answer": "p"},
+        {"query": "q", "pos": "p", "neg": ["n"], "source": "other"},
+    )
+    assert [(one.query, one.positive) for one in found] == [("q", "p")] * 5
+    assert [one.negatives for one in found] == [("n",), ("n", "m"), (), (), ("n",)]
+    assert [one.source for one in found] == ["nq", "nq", "nq", "nq", "other"]
+
+
+def test_instructions_by_data_set_and_on_both_sides_of_symmetric_tasks(tmp_path):
+    row = {"query": "q", "positive": "p"}
+    keys = {"instruction": "find:", "instructions": {"dup": ["same:", "equal:"]}, "symmetric": ["dup"]}
+    found = examples(tmp_path, row, {**row, "source": "dup"}, {**row, "source": "dup"}, **keys)
+    assert [(one.query_instruction, one.document_instruction) for one in found] == [
+        ("find:", ""),
+        ("equal:", "equal:"),
+        ("same:", "same:"),
+    ]
+
+
+def test_the_e5_mix_has_the_references_instructions(tmp_path):
+    (tmp_path / "allnli.jsonl").write_text('{"query": "q", "positive": "p", "negative": "n"}\n' * 2)
+    (tmp_path / "nq.jsonl").write_text('{"query": "q", "positive": "p", "negative": "n"}\n')
+    found = read_examples(recipe("supervised", dataset_name="E5"), [str(tmp_path)])
+    nli = ("Given a premise, retrieve a hypothesis that is entailed by the premise;", "Retrieve semantically similar text;")
+    assert [one.query_instruction for one in found] == [
+        *nli, "Given a question, retrieve Wikipedia passages that answer the question;"
+    ]  # fmt: skip
+    assert [one.document_instruction for one in found] == [*nli, ""]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"query": "q"}, r"nq.jsonl, line 2: no positive field \(looked for positive, pos, answer.*; fields seen: query"),
+        ({"positive": "p"}, "nq.jsonl, line 2: no query field"),
+        ({"query": "q", "positive": " "}, "nq.jsonl, line 2: empty positive: remove the row"),
+        ({"query": "", "positive": "p"}, "nq.jsonl, line 2: empty query"),
+        ({"query": "q", "positive": "p", "negatives": [1]}, "line 2: field 'negatives' must be a string or a list of strings"),
+        ({"query": "q", "pos_id": "1"}, "line 2: pos_id needs a corpus"),
+        ({"query": "q", "corpus": "none", "pos_id": "1", "neg_ids": []}, "line 2: no corpus folder none"),
+    ],
+)
+def test_bad_pairs_are_named_by_file_and_line(row, message, tmp_path):
+    with pytest.raises(RagvecError, match=message):
+        examples(tmp_path, {"query": "q", "positive": "p"}, row)
+
+
+def test_rows_that_point_into_a_corpus(tmp_path):
+    corpus = tmp_path / "beir"
+    corpus.mkdir()
+    rows = [{"_id": "1", "title": "T", "text": "one"}, {"_id": "2", "text": "two"}]
+    (corpus / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    row = {"query": "q", "corpus": "beir", "pos_id": "1", "neg_ids": ["2"]}
+    (found,) = examples(tmp_path, row)
+    assert found.positive.split() == ["T", "one"] and found.negatives == ("two",)
+    with pytest.raises(RagvecError, match="nq.jsonl, line 1: corpus beir has no document '3'"):
+        examples(tmp_path, {**row, "neg_ids": ["3"]})
+
+
+def test_validation_is_a_share_drawn_once_and_for_all():
+    training, validation = split_validation(list(range(100)), 7, seed=3)
+    assert len(validation) == 7 and sorted(training + validation) == list(range(100)) and training == sorted(training)
+    assert split_validation(list(range(100)), 7, seed=3)[1] == validation != split_validation(list(range(100)), 7, seed=4)[1]
+    assert split_validation([1, 2], 0, seed=3) == ([1, 2], [])
+
+
+def teacher(tmp_path, vectors: np.ndarray, **keys):
+    (tmp_path / "t.txt").write_text("a\nb\nc\n")
+    np.save(tmp_path / "t.npy", vectors)
+    return read_teacher(recipe("distill", teacher_vectors=str(tmp_path / "t.npy"), **keys), [str(tmp_path / "t.txt")])
+
+
+def test_teacher_vectors_match_texts_row_for_row(tmp_path):
+    vectors = np.arange(12, dtype=np.float32).reshape(3, 4)
+    texts, found = teacher(tmp_path, vectors)
+    assert [one.text for one in texts] == ["a", "b", "c"] and np.array_equal(found, vectors)
+    texts, found = teacher(tmp_path, vectors, max_train_samples=2)
+    assert len(texts) == 2 and np.array_equal(found, vectors[:2])
+    with pytest.raises(RagvecError, match=r"shape \(2, 4\), .*t.txt holds 3 texts"):
+        teacher(tmp_path, vectors[:2])
+    vectors[1, 2] = np.nan
+    with pytest.raises(RagvecError, match=r"t.npy: the vector of row 2 is not finite"):
+        teacher(tmp_path, vectors)
+
+
+def test_teacher_files_that_do_not_belong(tmp_path):
+    with pytest.raises(RagvecError, match='distill needs "teacher_vectors"'):
+        read_teacher(recipe("distill"), ["a.txt"])
+    with pytest.raises(RagvecError, match="2 files of texts but 1 of teacher_vectors"):
+        read_teacher(recipe("distill", teacher_vectors="t.npy"), ["a.txt", "b.txt"])
+    np.save(tmp_path / "t.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    (tmp_path / "t.txt").write_text("a\n")
+    with pytest.raises(RagvecError, match="t.npy is not a readable .npy file"):  # pickles are not opened
+        read_teacher(recipe("distill", teacher_vectors=str(tmp_path / "t.npy")), [str(tmp_path / "t.txt")])

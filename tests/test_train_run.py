@@ -1,0 +1,233 @@
+"""Whole runs on tiny models: every objective ends in a folder that loads, stages stack, and nothing of a run is lost."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ragvec import Encoder
+from ragvec.cli.main import main
+from ragvec.errors import RagvecError
+from ragvec.recipe import OBJECTIVES, make_recipe
+from ragvec.train import train
+from tests.tiny import TEXTS
+
+LONG_TEXTS = [f"{text} {number} {other}" for number, text in enumerate(TEXTS) for other in TEXTS]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """texts.json, pairs.jsonl and texts.npy: 36 texts, 18 pairs with a negative each, a teacher's vectors of 8 dimensions."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "texts.json").write_text(json.dumps([{"text": text} for text in LONG_TEXTS]))
+    rows = [{"query": LONG_TEXTS[row], "positive": LONG_TEXTS[row + 1], "negative": LONG_TEXTS[-row]} for row in range(18)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    np.save(folder / "texts.npy", np.random.default_rng(0).normal(size=(36, 8)).astype(np.float32))
+    return folder
+
+
+def make(objective: str, start, data: Path, output, **keys):
+    values = {
+        "model_name_or_path": str(start), "output_dir": str(output), "torch_dtype": "float32", "device": "cpu",
+        "per_device_train_batch_size": 4, "max_seq_length": 48, "max_steps": 3, "logging_steps": 1, "learning_rate": 1e-2,
+        "warmup_steps": 0,
+        "train_file": str(data / ("pairs.jsonl" if objective == "supervised" else "texts.json")),
+        **({"teacher_vectors": str(data / "texts.npy")} if objective == "distill" else {}),
+    }  # fmt: skip
+    return make_recipe(objective, {**values, **keys})[0]
+
+
+def run(objective: str, start, data, output, *, resume: bool = False, report=lambda line: None, **keys) -> dict:
+    return train(objective, make(objective, start, data, output, **keys), resume=resume, report=report)
+
+
+def losses(summary: dict) -> list[float]:
+    return [entry["loss"] for entry in summary["log"] if "loss" in entry]
+
+
+def vectors(folder, **options) -> np.ndarray:
+    return Encoder.load(folder, device="cpu", dtype="float32", **options).encode_documents(TEXTS)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_trains_to_a_folder_that_loads(objective, tiny_decoder, data, tmp_path):
+    lines = []
+    keys = {"loss_scale": 2.0, "per_device_train_batch_size": 36} if objective == "simcse" else {}
+    summary = run(objective, tiny_decoder, data, tmp_path / "out", max_steps=12, report=lines.append, **keys)
+    assert losses(summary)[-1] < losses(summary)[0]
+    assert [entry["step"] for entry in summary["log"]] == list(range(1, 13))
+    written = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert written["objective"] == objective and written["last_loss"] == losses(summary)[-1]
+    trained = vectors(tmp_path / "out")
+    assert trained.shape == (len(TEXTS), 32) and np.abs(trained - vectors(tiny_decoder)).max() > 1e-3
+    assert lines[0].startswith("examples ") and lines[6].startswith("trainable parameters ")
+
+
+def test_clm_lowers_perplexity_and_stays_a_decoder(tiny_decoder, data, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    run("clm", tiny_decoder, data, tmp_path / "out")
+    assert not (tmp_path / "out" / "ragvec.json").exists()
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").lm_head.weight.shape == (512, 32)
+
+
+def test_a_model_from_nothing(tiny_decoder, data, tmp_path):
+    keys = {"config_name": str(tiny_decoder), "tokenizer_name": str(tiny_decoder), "model_name_or_path": None}
+    summary = run("clm", None, data, tmp_path / "out", **keys)
+    assert losses(summary)[0] == pytest.approx(np.log(512), abs=3)
+    assert vectors(tmp_path / "out").shape == (len(TEXTS), 32)
+
+
+@pytest.mark.parametrize("kind", ["blank", "eos", "mask"])
+def test_mntp_with_each_mask_token_leaves_the_vocabulary_as_it_was(kind, tiny_decoder, data, tmp_path):
+    run("mntp", tiny_decoder, data, tmp_path / "out", mask_token_type=kind, save_merged=kind == "mask")
+    encoder = Encoder.load(tmp_path / "out", device="cpu", dtype="float32")
+    assert encoder.model.get_input_embeddings().num_embeddings == 512 and len(encoder.tokenizer) == 384
+
+
+def test_stages_stack_and_merging_changes_no_vector(tiny_decoder, data, tmp_path):
+    """mntp → simcse → supervised, each from the one before; the last one saved both ways."""
+    first, second, third, merged = (tmp_path / name for name in ("mntp", "simcse", "supervised", "merged"))
+    run("mntp", tiny_decoder, data, first)
+    run("simcse", first, data, second)
+    run("supervised", second, data, third)
+    run("supervised", second, data, merged, save_merged=True)
+    stages = [vectors(folder) for folder in (tiny_decoder, first, second, third)]
+    for before, after in zip(stages[:-1], stages[1:], strict=True):
+        assert np.abs(before - after).max() > 1e-3
+    np.testing.assert_allclose(vectors(third, merge=False), stages[-1], atol=1e-5)
+    np.testing.assert_allclose(vectors(merged), stages[-1], atol=1e-5)
+    assert Encoder.load(third, device="cpu").settings.adapters[0].endswith("mntp")
+    assert (third / "adapter_config.json").exists() and not (merged / "adapter_config.json").exists()
+
+
+def test_a_stage_named_the_references_way_equals_one_that_starts_from_the_folder(tiny_decoder, data, tmp_path):
+    run("mntp", tiny_decoder, data, tmp_path / "mntp")
+    run("supervised", tmp_path / "mntp", data, tmp_path / "a")
+    run("supervised", tiny_decoder, data, tmp_path / "b", peft_model_name_or_path=str(tmp_path / "mntp"))
+    np.testing.assert_allclose(vectors(tmp_path / "a"), vectors(tmp_path / "b"), atol=1e-6)
+
+
+def test_a_trained_instruction_becomes_the_encoders_own(tiny_decoder, data, tmp_path):
+    run("supervised", tiny_decoder, data, tmp_path / "out", instruction="Find the answer:")
+    assert Encoder.load(tmp_path / "out", device="cpu").settings.query_instruction == "Find the answer:"
+
+
+def test_accumulated_batches_equal_one_large_batch(tiny_decoder, data, tmp_path):
+    """SimCSE over the whole set in one batch would mix negatives, so distillation's per-text terms show it."""
+    keys = {"lora_dropout": 0.0, "distill_kl": 0.0, "max_steps": 2}
+    run("distill", tiny_decoder, data, tmp_path / "a", per_device_train_batch_size=36, **keys)
+    run("distill", tiny_decoder, data, tmp_path / "b", per_device_train_batch_size=9, gradient_accumulation_steps=4, **keys)
+    np.testing.assert_allclose(vectors(tmp_path / "a"), vectors(tmp_path / "b"), atol=1e-4)
+
+
+# --- the plan ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_is_what_the_trainer_does(tiny_decoder, data, tmp_path):
+    summary = run(
+        "mntp", tiny_decoder, data, tmp_path / "out", max_steps=-1, num_train_epochs=3, gradient_accumulation_steps=2,
+        line_by_line=True, per_device_train_batch_size=5,
+    )  # fmt: skip
+    assert summary["plan"]["examples"] == 36 and summary["plan"]["steps"] == 9  # 36 / 5 / 2, rounded down, times 3
+    assert [entry["step"] for entry in summary["log"]] == list(range(1, 10))
+    assert summary["log"][-1]["epoch"] == 3
+
+
+def test_stop_after_n_steps_keeps_the_longer_schedule(tiny_decoder, data, tmp_path):
+    summary = run("mntp", tiny_decoder, data, tmp_path / "out", max_steps=8, stop_after_n_steps=2)
+    rates = [entry["learning_rate"] for entry in summary["log"]]
+    assert summary["plan"]["steps"] == 2 and rates == pytest.approx([1e-2, 1e-2 * 7 / 8])
+
+
+# --- resuming ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["mntp", "simcse", "distill"])
+def test_resumed_equals_uninterrupted(objective, tiny_decoder, data, tmp_path):
+    """Stopped within the second epoch, with dropout, masks and accumulation: the same losses and vectors."""
+    keys = {"max_steps": 7, "per_device_train_batch_size": 9, "gradient_accumulation_steps": 2, "max_seq_length": 16}
+    whole = run(objective, tiny_decoder, data, tmp_path / "whole", **keys)
+    run(objective, tiny_decoder, data, tmp_path / "parts", **keys, stop_after_n_steps=3)
+    rest = run(objective, tiny_decoder, data, tmp_path / "parts", **keys, resume=True)
+    assert losses(rest) == losses(whole) and len(losses(whole)) == 7
+    assert np.array_equal(vectors(tmp_path / "parts"), vectors(tmp_path / "whole"))
+
+
+def test_an_interrupted_run_saves_and_resumes(tiny_decoder, data, tmp_path):
+    def interrupt(line: str) -> None:
+        if line.startswith("step 2/"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole = run("mntp", tiny_decoder, data, tmp_path / "whole", max_steps=6)
+    with pytest.raises(KeyboardInterrupt):
+        run("mntp", tiny_decoder, data, tmp_path / "parts", max_steps=6, report=interrupt)
+    assert [path.name for path in (tmp_path / "parts" / "checkpoints").iterdir()] == ["checkpoint-3"]
+    assert not (tmp_path / "parts" / "adapter_config.json").exists()
+    rest = run("mntp", tiny_decoder, data, tmp_path / "parts", max_steps=6, resume=True)
+    assert losses(rest) == losses(whole)
+
+
+def test_what_cannot_be_resumed(tiny_decoder, data, tmp_path):
+    with pytest.raises(RagvecError, match="holds no checkpoint to resume from: leave --resume out"):
+        run("mntp", tiny_decoder, data, tmp_path / "out", resume=True)
+    run("mntp", tiny_decoder, data, tmp_path / "out")
+    with pytest.raises(RagvecError, match="--resume: learning_rate was 0.01 and is 0.02: restore it"):
+        run("mntp", tiny_decoder, data, tmp_path / "out", resume=True, learning_rate=2e-2)
+    with pytest.raises(RagvecError, match='is not empty: pass --resume to go on, or set "overwrite_output_dir": true'):
+        run("mntp", tiny_decoder, data, tmp_path / "out")
+    run("simcse", tiny_decoder, data, tmp_path / "out", overwrite_output_dir=True, save_merged=True)
+    assert (tmp_path / "out" / "model.safetensors").exists() and not (tmp_path / "out" / "adapter_config.json").exists()
+
+
+# --- the command -------------------------------------------------------------------------------------------------------------
+
+
+def command(capsys, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as end:
+        main(["train", *arguments])
+    out = capsys.readouterr()
+    return end.value.code, out.out, out.err
+
+
+def test_the_command_prints_plan_losses_and_where_the_result_is(tiny_decoder, data, tmp_path, capsys):
+    config = tmp_path / "MetaLlama3.json"
+    config.write_text(json.dumps({
+        "model_name_or_path": str(tiny_decoder), "train_file": str(data / "texts.json"), "output_dir": str(tmp_path / "out"),
+        "per_device_train_batch_size": 6, "gradient_accumulation_steps": 4, "num_train_epochs": 3, "max_seq_length": 512,
+        "mask_token_type": "blank", "data_collator_type": "default", "mlm_probability": 0.2, "lora_r": 16, "do_train": True,
+        "gradient_checkpointing": True, "torch_dtype": "float32", "attn_implementation": "flash_attention_2",
+        "evaluation_strategy": "steps", "logging_steps": 1, "line_by_line": True, "device": "cpu",
+    }))  # fmt: skip
+    code, out, err = command(capsys, "mntp", str(config), "--set", "num_train_epochs=2", "--set", "lora_r=2")
+    assert code == 0
+    assert err.splitlines()[:3] == [
+        "note: do_train has no effect: training is what the command does",
+        "note: attn_implementation has no effect: texts are packed and attention runs per text",
+        "note: evaluation_strategy has no effect: evaluation runs every eval_steps",
+    ]
+    lines = out.splitlines()
+    tokens = sum(len(ids) for ids in Encoder.load(tiny_decoder, device="cpu").tokenizer(LONG_TEXTS)["input_ids"])
+    assert lines[:7] == [
+        f"examples              36 ({tokens:,} tokens)",
+        "epochs                2",
+        "batch per device      6 examples",
+        "accumulation          4",
+        "total batch           24 examples",
+        "steps                 2",
+        "trainable parameters  2,048 (3.83% of 53,408)",
+    ]
+    assert lines[7].startswith("step 1/2  loss ") and "learning rate" in lines[7] and "tokens/s" in lines[7]
+    assert lines[-1].startswith(f"{tmp_path / 'out'}: 2 steps in ")
+
+
+def test_the_command_answers_mistakes_in_one_line(tmp_path, capsys):
+    config = tmp_path / "c.json"
+    config.write_text('{"lora_rr": 3, "output_dir": "o"}')
+    assert command(capsys, "mntp", str(config)) == (1, "", f"error: {config}: unknown key 'lora_rr': did you mean 'lora_r'?\n")
+    config.write_text(json.dumps({"output_dir": str(tmp_path / "o"), "model_name_or_path": str(tmp_path)}))
+    code, out, err = command(capsys, "mntp", str(config))
+    assert (code, out, err.count("\n")) == (1, "", 1) and "is no model folder" in err
