@@ -70,6 +70,7 @@ def hit_record(hit: Hit) -> dict:
         "title": hit.title,
         "text": hit.text,
         "metadata": hit.metadata,
+        **({} if hit.snippet is None else {"snippet": hit.snippet}),
     }
 
 
@@ -147,7 +148,8 @@ def _table(query: str, hits: Sequence[Hit], *, show_query: bool) -> list[str]:
 def _body(hit: Hit, query: str, room: int) -> list[str]:
     styled = sys.stdout.isatty()
     title = [fit(_clean(hit.title), room)] if hit.title.strip() else []
-    text = wrap(snippet(hit.text, query, SNIPPET_LINES * room), room, SNIPPET_LINES)
+    shown = _clean(hit.snippet) if hit.snippet else snippet(hit.text, query, SNIPPET_LINES * room)
+    text = wrap(shown, room, SNIPPET_LINES)
     if styled:
         pattern = query_pattern(query)
         title = [f"{BOLD}{line}{PLAIN}" for line in title]

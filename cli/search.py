@@ -25,6 +25,19 @@ class Mode(str, Enum):
     lexical = "lexical"
 
 
+class Fusion(str, Enum):
+    """How hybrid retrieval makes one ranking of two."""
+
+    rrf = "rrf"
+    weighted = "weighted"
+
+
+class Group(str, Enum):
+    """What hits are grouped by."""
+
+    doc_id = "doc_id"
+
+
 def run(
     query: Annotated[str | None, typer.Argument(help='What to look for; "-" reads queries from stdin, one a line.')] = None,
     index: Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
@@ -38,16 +51,41 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
     format: Annotated[Format | None, typer.Option(help="Default: a table on a terminal, NDJSON on a pipe.")] = None,
+    where: Annotated[str | None, typer.Option(help="Filter, e.g. 'year >= 2020 and lang = \"ko\"'.")] = None,
+    offset: Annotated[int, typer.Option(help="Hits to pass over, for pages.")] = 0,
+    min_score: Annotated[float | None, typer.Option(help="No hit below this score.")] = None,
+    group_by: Annotated[Group | None, typer.Option(help="Of each document only its best passage.")] = None,
+    diversity: Annotated[float, typer.Option(help="0 to 1: how much hits shall differ from those above them (MMR).")] = 0.0,
+    fusion: Annotated[Fusion, typer.Option(help="Hybrid: by reciprocal ranks, or by weighted scores.")] = Fusion.rrf,
+    dense_weight: Annotated[float, typer.Option(help="Hybrid: the share of the vectors, 0 to 1.")] = 0.5,
+    rerank: Annotated[
+        str | None, typer.Option(help='Score the best hits again: "maxsim" (the encoder\'s token vectors) or a cross-encoder.')
+    ] = None,
+    rerank_depth: Annotated[int, typer.Option(help="How many hits are scored again.")] = 50,
+    snippets: Annotated[bool, typer.Option("--snippets", help="Show the sentence nearest to the query.")] = False,
 ) -> None:
-    from ragvec.retrieve import check_request, open_retriever
+    from ragvec.retrieve import Request, check_queries, open_retriever
 
+    options = dict(
+        mode=mode.value,
+        where=where,
+        offset=offset,
+        min_score=min_score,
+        group_by="doc_id" if group_by or format is Format.trec else None,  # a TREC run names a document once
+        diversity=diversity,
+        fusion=fusion.value,
+        dense_weight=dense_weight,
+        rerank_depth=rerank_depth,
+        snippets=snippets,
+    )
     single = queries is None and query != "-"
     asked = [("1", query or "")] if single else list(_read_queries(query, queries))
-    check_request([text for _, text in asked], k, mode.value)
-    retriever = open_retriever(index, mode=mode.value, encoder=encoder, device=device, dtype=dtype)
+    check_queries([text for _, text in asked])
+    Request(k=k, **options)  # what can't be answered shows before seconds are spent on loading an encoder
+    retriever = open_retriever(index, mode=mode.value, where=where, encoder=encoder, rerank=rerank, device=device, dtype=dtype)
     for start in range(0, len(asked), BATCH_QUERIES):
         batch = asked[start : start + BATCH_QUERIES]
-        found = retriever.retrieve_many([text for _, text in batch], k, mode=mode.value, instruction=instruction)
+        found = retriever.retrieve_many([text for _, text in batch], k, instruction=instruction, **options)
         results = [(query_id, text, hits) for (query_id, text), hits in zip(batch, found, strict=True)]
         print_hits(results, format or default_format(), single=single)
 

@@ -55,7 +55,10 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result of a retrieval: a passage and its score, higher is better."""
+    """One result of a retrieval: a passage and its score, higher is better.
+
+    snippet  the sentence nearest to the query, where one was asked for
+    """
 
     rank: int
     score: float
@@ -64,3 +67,4 @@ class Hit:
     title: str
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
+    snippet: str | None = None

@@ -203,3 +203,49 @@ def test_snippet_shows_where_the_words_are() -> None:
     assert "서울 fox" in output.snippet(LONG, "fox 서울", 60)
     assert output.snippet("short", "fox", 60) == "short"
     assert output.snippet("word " * 100, "absent", 20).startswith("word")
+
+
+def test_filter_pages_least_score_and_snippets(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    def found(*words: str) -> list[dict]:
+        code, out, err = ragvec(capsys, "search", "protein fox 서울", "-i", folder, *words)
+        assert (code, err) == (0, "")
+        return [json.loads(line) for line in out.splitlines()]
+
+    assert [hit["doc_id"] for hit in found("--where", "year >= 2020")] == ["a"]
+    whole = found("--mode", "lexical")
+    assert found("--mode", "lexical", "--offset", "2", "-k", "2") == whole[2:4]
+    assert found("--mode", "lexical", "--min-score", str(whole[1]["score"] - 1e-5)) == whole[:2]
+    hit = next(hit for hit in found("--mode", "lexical", "--snippets") if hit["doc_id"] == "문서-서울")
+    assert hit["snippet"] == "서울은 대한민국의 수도이다."
+    assert "snippet" not in whole[0]
+
+
+def test_weights_groups_diversity_and_reranking_reach_the_retriever(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    def ids(*words: str) -> list[str]:
+        code, out, err = ragvec(capsys, "search", "the fox", "-i", folder, *words)
+        assert (code, err) == (0, "")
+        return [json.loads(line)["doc_id"] for line in out.splitlines()]
+
+    assert ids("--dense-weight", "1") == ids("--mode", "dense")
+    assert ids("--fusion", "weighted", "--dense-weight", "1") == ids("--mode", "dense")
+    assert sorted(ids("--group-by", "doc_id", "--diversity", "0.5")) == sorted(ids())
+    assert sorted(ids("--rerank", "maxsim")) == sorted(ids())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--where", "year >="], "the filter is wrong at column 8: expected a value, found the end; in: year >="),
+        (
+            ["--where", "yaer = 1"],
+            "the filter is wrong at column 1: no field yaer; there are year, doc_id, passage_id, title, text",
+        ),
+        (["--offset", "-1"], "offset is -1"),
+        (["--diversity", "2"], "diversity is 2.0: choose from 0 to 1"),
+        (["--rerank", "no/such/model", "--mode", "lexical"], "can't load the cross-encoder no/such/model"),
+    ],
+)
+def test_wrong_options_are_one_line(folder: Path, capsys: pytest.CaptureFixture, words: list[str], message: str) -> None:
+    code, out, err = ragvec(capsys, "search", "fox", "-i", folder, "-e", "is/not/loaded", *words)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"error: {message}")

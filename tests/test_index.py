@@ -260,7 +260,7 @@ def test_no_index_a_damaged_one_and_a_newer_one_are_told_apart(index: Index, tmp
         damaged.search(unit_vectors(1), 1)
     with closing(sqlite3.connect(index.path / "index.sqlite", isolation_level=None)) as connection:
         connection.execute("UPDATE settings SET value = '99' WHERE key = 'format'")
-    with pytest.raises(RagvecError, match="format 99, this ragvec reads 1: upgrade ragvec"):
+    with pytest.raises(RagvecError, match="format 99, this ragvec reads 2: upgrade ragvec"):
         Index.open(index.path)
     (index.path / "index.sqlite").write_bytes(b"not a database, but long enough to be one" * 100)
     with pytest.raises(RagvecError, match="is damaged .file is not a database"):

@@ -105,12 +105,13 @@ def test_many_queries_equal_one_by_one(retriever: Retriever, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
-def test_only_allowed_passages_are_found(retriever: Retriever, mode: str) -> None:
-    with retriever.index.reading() as view:
-        ids = [number for number, p in zip(range(1, 6), view.passages([1, 2, 3, 4, 5]), strict=True) if p.doc_id != "protein"]
-    hits = retriever.retrieve("protein dog", 10, mode=mode, where=np.array(ids))
-    assert "protein" not in names(hits) and "fox" in names(hits)
-    assert retriever.retrieve("protein", 10, mode=mode, where=np.array([], dtype=np.int64)) == []
+def test_a_filter_leaves_only_what_matches(retriever: Retriever, mode: str) -> None:
+    hits = retriever.retrieve("protein dog", 10, mode=mode, where='year is null and not doc_id = "tokyo"')
+    assert "fox" in names(hits) and not {"protein", "tokyo"} & set(names(hits))
+    assert names(retriever.retrieve("protein dog", 10, mode=mode, where="tags = 'food'")) == ["protein"]
+    assert retriever.retrieve("protein", 10, mode=mode, where="year > 2020") == []
+    with pytest.raises(RagvecError, match="column 1: no field yaer; there are tags, year, doc_id"):
+        retriever.retrieve("protein", mode=mode, where="yaer > 2020")
 
 
 @pytest.mark.parametrize(
@@ -120,6 +121,12 @@ def test_only_allowed_passages_are_found(retriever: Retriever, mode: str) -> Non
         (dict(query="x", k=0), "k is 0: ask for at least 1"),
         (dict(query="x", mode="sparse"), "unknown mode 'sparse': choose one of dense, lexical, hybrid"),
         (dict(query="\udcff"), "not valid UTF-8"),
+        (dict(query="x", offset=-1), "offset is -1"),
+        (dict(query="x", group_by="year"), "can't group by 'year': choose doc_id"),
+        (dict(query="x", diversity=1.5), "diversity is 1.5: choose from 0 to 1"),
+        (dict(query="x", fusion="sum"), "unknown fusion 'sum': choose one of rrf, weighted"),
+        (dict(query="x", dense_weight=-0.1), "dense weight is -0.1: choose from 0 to 1"),
+        (dict(query="x", rerank_depth=0), "rerank depth is 0"),
     ],
 )
 def test_bad_requests(retriever: Retriever, arguments: dict, message: str) -> None:
@@ -132,6 +139,8 @@ def test_one_shape_per_argument(retriever: Retriever) -> None:
         retriever.retrieve(["a"])
     with pytest.raises(TypeError, match="call retrieve"):
         retriever.retrieve_many("a")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'were'"):
+        retriever.retrieve("a", were="year = 1")
 
 
 def test_another_encoder_is_refused(retriever: Retriever) -> None:

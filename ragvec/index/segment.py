@@ -10,7 +10,6 @@ import shutil
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -126,9 +125,14 @@ class Segment:
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
         """The rows of those ids that are in this segment; (m,) int64."""
-        places = np.searchsorted(self.ids, ids)
-        places[places == len(self.ids)] = 0
-        return places[self.ids[places] == ids]
+        rows, here = self.locate(ids)
+        return rows[here]
+
+    def locate(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each id its row, (m,) int64, and whether it is in this segment at all, (m,) bool."""
+        rows = np.searchsorted(self.ids, ids)
+        rows[rows == len(self.ids)] = 0
+        return rows, self.ids[rows] == ids
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> Candidates:
         """The best rows for each query.
@@ -146,13 +150,6 @@ class Segment:
         if ((found.rows >= 0).sum(axis=1) < wanted).any():
             return search_exact(self.vectors, queries, k, allowed)  # the cells that FAISS looked into held too few
         return found
-
-
-class Hits(NamedTuple):
-    """Results over all segments: scores (n, m) float32 and passage ids (n, m) int64, best first."""
-
-    scores: np.ndarray
-    ids: np.ndarray
 
 
 def map_vectors(folder: Path, rows: int, dimension: int) -> np.ndarray:

@@ -299,6 +299,12 @@ def read_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[in
     return {row[0]: Passage(*row[1:5], orjson.loads(row[5])) for row in rows}
 
 
+def read_doc_ids(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, str]:
+    """The doc_id of each of these passages."""
+    query = "SELECT id, doc_id FROM passages WHERE id IN (SELECT value FROM json_each(?))"
+    return dict(connection.execute(query, (json.dumps([int(number) for number in ids]),)))
+
+
 def allow_rows(connection: sqlite3.Connection, ids: np.ndarray) -> None:
     """Say which passages a limited lexical search of this connection may find; ids (m,) int64, at least one."""
     mask = np.zeros(int(ids.max()) + 1, dtype=bool)

@@ -13,9 +13,8 @@ from ragvec.index import store
 from ragvec.index.exact import Candidates, keep_best
 from ragvec.index.lexical import match_expression
 from ragvec.index.segment import Segment
-from ragvec.index.where import parse_where
+from ragvec.index.where import Filter, parse_where
 from ragvec.records import Passage
-
 
 KEPT_FILTERS = 16  # of one commit, at 8 bytes a match each
 
@@ -90,16 +89,34 @@ class View:
         filters = self.snapshot.filters
         found = filters.get(where)
         if found is None:
-            found = store.matching_ids(self.connection, parse_where(where, store.read_fields(self.connection)))
+            found = store.matching_ids(self.connection, self.check_where(where))
             if len(filters) >= KEPT_FILTERS:
                 filters.clear()
             filters[where] = found
         return found
 
+    def check_where(self, where: str) -> Filter:
+        """The filter, parsed; raises as `matching` does."""
+        return parse_where(where, store.read_fields(self.connection))
+
     def passages(self, ids: list[int]) -> list[Passage]:
         """The passages of these ids, in their order."""
         found = store.read_passages(self.connection, ids)
         return [found[number] for number in ids]
+
+    def doc_ids(self, ids: list[int]) -> list[str]:
+        """The documents that these passages belong to, in their order."""
+        found = store.read_doc_ids(self.connection, ids)
+        return [found[number] for number in ids]
+
+    def vectors(self, ids: list[int]) -> np.ndarray:
+        """The stored vectors of these passages, (n, dimension) float32, in their order."""
+        numbers = np.array(ids, dtype=np.int64)
+        vectors = np.empty((len(ids), self.dimension), dtype=np.float32)
+        for segment in self.snapshot.segments:
+            rows, here = segment.locate(numbers)
+            vectors[here] = segment.vectors[rows[here]]
+        return vectors
 
     def __len__(self) -> int:
         return self.snapshot.passages
@@ -154,7 +171,9 @@ def read_snapshot(connection: sqlite3.Connection, folder: Path, dimension: int, 
         return last
     opened = {segment.record.number: segment for segment in last.segments} if last else {}
     segments, live = _open_segments(connection, folder, dimension, opened)
-    passages = sum(segment.record.rows if mask is None else int(mask.sum()) for segment, mask in zip(segments, live, strict=True))
+    passages = sum(
+        segment.record.rows if mask is None else int(mask.sum()) for segment, mask in zip(segments, live, strict=True)
+    )
     return Snapshot(generation, segments, live, passages, filters={})
 
 

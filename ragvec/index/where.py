@@ -6,8 +6,8 @@
                 | field ["not"] "in" "(" value { "," value } ")" | field ["not"] "like" string | field "is" ["not"] "null"
     field       = name | `name in backquotes`   value = "string" | 'string' | number | true | false
 
-A name with dots reaches into nested objects unless a field is named so. A list matches if one of its elements does. A comparison
-is true or false, never unknown: a passage without the field fails it, and "!=" is the opposite of "=".
+A name with dots reaches into nested objects unless a field is named so. A list matches if one of its elements does.
+A comparison is true or false, never unknown: a passage without the field fails it, and "!=" is the opposite of "=".
 """
 
 import json
@@ -212,7 +212,9 @@ def _tokens(text: str) -> list[_Token]:
         if match is None:
             place += len(text[place:]) - len(text[place:].lstrip())
             quote = text[place] in "\"'`"
-            raise _error(text, place, f"this {text[place]} is never closed" if quote else f"can't read {text[place:place + 12]!r}")
+            raise _error(
+                text, place, f"this {text[place]} is never closed" if quote else f"can't read {text[place : place + 12]!r}"
+            )
         tokens.append(_Token(match.lastgroup, match.group(match.lastgroup), match.start(match.lastgroup)))
         place = match.end()
     return tokens
@@ -225,7 +227,9 @@ def _error(text: str, place: int, message: str) -> RagvecError:
 
 def _listed(names: Collection[str]) -> str:
     ordered = [*sorted(set(names) - set(COLUMNS)), *COLUMNS]
-    return ", ".join(ordered[:SHOWN_FIELDS]) + (f" and {len(ordered) - SHOWN_FIELDS} more" if len(ordered) > SHOWN_FIELDS else "")
+    return ", ".join(ordered[:SHOWN_FIELDS]) + (
+        f" and {len(ordered) - SHOWN_FIELDS} more" if len(ordered) > SHOWN_FIELDS else ""
+    )
 
 
 def _number(text: str) -> int | float:

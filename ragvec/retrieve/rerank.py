@@ -1,0 +1,66 @@
+"""Scoring the best hits again with something slower and sharper: late interaction, or a cross-encoder."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ragvec.errors import RagvecError
+
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+
+MAXSIM = "maxsim"
+
+Reranker = Callable[[str, Sequence[str]], np.ndarray]  # (query, texts) → (n,) scores, higher is better
+
+
+def load_reranker(
+    name: str, encoder: "Encoder | None", *, instruction: str | None = None, device: str | None = None
+) -> Reranker:
+    """A reranker by name: "maxsim" = the encoder's own token vectors, else a cross-encoder's folder or hub id.
+
+    Raises RagvecError where maxsim has no encoder, sentence-transformers is missing, or the model can't be loaded.
+    """
+    if name != MAXSIM:
+        return load_cross_encoder(name, device)
+    if encoder is None:
+        raise RagvecError("reranking by maxsim needs an encoder: pass one to Retriever")
+    return lambda query, texts: maxsim(encoder, query, texts, instruction=instruction)
+
+
+def maxsim(encoder: "Encoder", query: str, texts: Sequence[str], *, instruction: str | None = None) -> np.ndarray:
+    """Late interaction: the mean, over the query's tokens, of the cosine with the nearest token of a text; (n,) float32.
+
+    instruction  what the query is for; None = the encoder's own. A text without tokens gets -1.
+    Source: Khattab and Zaharia, ColBERT, SIGIR 2020; with the encoder's token vectors as they are, not trained for it.
+    """
+    if instruction is None:
+        instruction = encoder.settings.query_instruction
+    asked = encoder.encode_tokens([query], instruction=instruction)[0].vectors
+    scores = np.full(len(texts), -1.0, dtype=np.float32)
+    if not len(asked):
+        return scores
+    for row, tokens in enumerate(encoder.encode_tokens(texts)):
+        if len(tokens.vectors):
+            scores[row] = (asked @ tokens.vectors.T).max(axis=1).mean()
+    return scores
+
+
+def load_cross_encoder(name: str, device: str | None = None) -> Reranker:
+    """A cross-encoder as sentence-transformers loads it; safetensors only, no code from the model's folder."""
+    try:
+        from sentence_transformers import CrossEncoder
+    except ImportError as error:
+        raise RagvecError("--rerank with a model needs sentence-transformers: pip install sentence-transformers") from error
+    try:
+        model = CrossEncoder(name, device=device, trust_remote_code=False, model_kwargs={"use_safetensors": True})
+    except (OSError, ValueError) as error:
+        raise RagvecError(f"can't load the cross-encoder {name}: {str(error).splitlines()[0]}") from error
+    if model.num_labels != 1:
+        raise RagvecError(f"{name} gives {model.num_labels} scores a pair, not 1: choose a cross-encoder made for ranking")
+
+    def score(query: str, texts: Sequence[str]) -> np.ndarray:
+        return np.asarray(model.predict([(query, text) for text in texts], show_progress_bar=False), dtype=np.float32)
+
+    return score

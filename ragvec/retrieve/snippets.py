@@ -1,0 +1,67 @@
+"""The sentence of a passage that answers a query best."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ragvec.index.lexical import query_words
+
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+
+LONGEST = 400  # characters of a sentence; a longer one is cut at white space, so that a table or a list is none
+MOST = 200  # sentences of a passage that are looked at
+
+# the end of a sentence: its mark, closing quotes or brackets, white space (none after full-width marks); or a blank line
+_END = re.compile(r"(?<=[.!?…])[\"'”’»)\]]*\s+|(?<=[。！？])[」』）]*\s*|\n\s*\n|\n(?=\s*[-*#|])")
+_ABBREVIATION = re.compile(r"(?:\b(?:[A-Za-z]|Dr|Mr|Mrs|Ms|Prof|St|vs|etc|e\.g|i\.e|cf|al|Fig|No|approx))\.$")
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text in order, without the white space around them."""
+    parts, start = [], 0
+    for match in _END.finditer(text):
+        end = match.end()
+        if _ABBREVIATION.search(text[start : match.start()].rstrip()) and "\n\n" not in match.group():
+            continue
+        parts.append(text[start:end])
+        start = end
+    parts.append(text[start:])
+    return [piece for part in parts for piece in _pieces(" ".join(part.split()))][:MOST]
+
+
+def best_sentences(query: str, texts: Sequence[str], vector: np.ndarray | None, encoder: "Encoder | None") -> list[str]:
+    """Of each text the sentence that is nearest to the query; "" for a text without any.
+
+    vector, encoder  the query's vector (d,) and what made it: nearest by cosine. None = by the query's words alone.
+    """
+    split = [sentences(text) for text in texts]
+    if vector is None or encoder is None:
+        return [max(parts, key=lambda part: _words_in(query, part), default="") for parts in split]
+    flat = [part for parts in split for part in parts]
+    cosines = (encoder.encode_documents(flat) @ vector).tolist() if flat else []
+    best, start = [], 0
+    for parts in split:
+        scores = cosines[start : start + len(parts)]
+        best.append(max(zip(scores, parts, strict=True), key=lambda pair: pair[0])[1] if parts else "")
+        start += len(parts)
+    return best
+
+
+def _words_in(query: str, sentence: str) -> int:
+    """How many of the query's words begin a word of the sentence, or stand anywhere in it if they are not ASCII."""
+    folded = sentence.casefold()
+    stems = [rf"\b{re.escape(word)}" if word.isascii() else re.escape(word) for word in query_words(query)]
+    return sum(bool(re.search(stem, folded)) for stem in stems)
+
+
+def _pieces(sentence: str) -> list[str]:
+    pieces = []
+    while len(sentence) > LONGEST:
+        cut = sentence.rfind(" ", LONGEST // 2, LONGEST)
+        cut = cut if cut > 0 else LONGEST
+        pieces.append(sentence[:cut].strip())
+        sentence = sentence[cut:].strip()
+    return [*pieces, sentence] if sentence else pieces
