@@ -8,19 +8,26 @@ import typer
 
 def run(
     objective: Annotated[str, typer.Argument(help="clm, mntp, simcse, supervised or distill.")],
-    config: Annotated[Path, typer.Argument(help="JSON config; the reference's files work as they are.")],
+    config: Annotated[
+        Path, typer.Argument(help="JSON config, or a shipped recipe's name; the reference's files work as they are.")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; may be repeated.")
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in output_dir.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in output_dir.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Load model and data, print the plan, train nothing.")] = False,
 ) -> None:
     from ragvec.recipe import read_recipe
 
     recipe, notes = read_recipe(objective, config, overrides or ())
     for note in notes:
         typer.echo(f"note: {note}", err=True)
-    from ragvec.train import train
+    from ragvec.train import plan_run, train
 
+    if dry_run:
+        for line in plan_run(objective, recipe).lines():
+            typer.echo(line)
+        return
     summary = train(objective, recipe, resume=resume, report=typer.echo, show_progress=True)
     typer.echo(
         f"{recipe.output_dir}: {summary['plan']['steps']:,} steps in {summary['seconds']:,} s, "

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Union
 
+from ragvec.data import data_path
 from ragvec.errors import RagvecError
 
 OBJECTIVES = ("clm", "mntp", "simcse", "supervised", "distill")
@@ -173,13 +174,14 @@ WITHOUT_EFFECT = {
 def read_recipe(objective: str, path: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, list[str]]:
     """Read a JSON config for an objective.
 
+    path       a file, or the name of a recipe that ships with ragvec, where no such file is ("MetaLlama3.json")
     overrides  "key=value" strings that win over the file; a value is JSON, or a string if it is none
     returns    the recipe, and notes on keys of the reference that change nothing here
     Raises RagvecError for an unreadable file, an unknown objective or key (naming the nearest), or a value of the wrong type.
     """
     if objective not in OBJECTIVES:
         raise RagvecError(f"unknown objective {objective!r}: choose one of {', '.join(OBJECTIVES)}")
-    given = {**_read_json(Path(path)), **dict(_parse_override(text) for text in overrides)}
+    given = {**_read_json(_locate(objective, Path(path))), **dict(_parse_override(text) for text in overrides)}
     return make_recipe(objective, given, place=str(path))
 
 
@@ -264,6 +266,22 @@ def _matches(value: Any, kind: Any) -> bool:
 def _nearest(name: str, kinds: dict[str, Any]) -> str:
     near = difflib.get_close_matches(name, [*kinds, *WITHOUT_EFFECT], n=1, cutoff=0.6)
     return f": did you mean {near[0]!r}?" if near else ": docs/training.md lists the keys"
+
+
+def shipped_recipes(objective: str) -> list[Path]:
+    """The recipes for published and current base models that ship with ragvec."""
+    return sorted(data_path(f"recipes/{objective}").glob("*.json"))
+
+
+def _locate(objective: str, path: Path) -> Path:
+    if path.parent == Path() and not path.exists():
+        for shipped in shipped_recipes(objective):
+            if shipped.name == path.name or shipped.stem == path.name:
+                return shipped
+        names = ", ".join(shipped.name for shipped in shipped_recipes(objective))
+        if names:
+            raise RagvecError(f"there is no file {path}, and no {objective} recipe of that name ships with ragvec: {names}")
+    return path
 
 
 def _read_json(path: Path) -> dict[str, Any]:

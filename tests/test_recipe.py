@@ -116,6 +116,8 @@ def test_files_that_are_no_recipes(tmp_path):
     file = tmp_path / "config.json"
     with pytest.raises(RagvecError, match=r"config.json cannot be read: No such file"):
         read_recipe("mntp", file)
+    with pytest.raises(RagvecError, match="no file Lama.json, and no mntp recipe of that name ships with ragvec: Gemma3.json"):
+        read_recipe("mntp", "Lama.json")
     file.write_text('{\n "lora_r": 4,\n "seed" 1\n}')
     with pytest.raises(RagvecError, match="config.json, line 3: bad JSON"):
         read_recipe("mntp", file)

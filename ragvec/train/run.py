@@ -14,9 +14,9 @@ from ragvec.encoder.weights import quiet
 from ragvec.errors import RagvecError
 from ragvec.files import write_text
 from ragvec.recipe import Recipe
-from ragvec.train.model import add_trainable_parts, load_learner
+from ragvec.train.model import Learner, add_trainable_parts, load_learner
 from ragvec.train.plan import Plan, make_plan
-from ragvec.train.prepare import prepare
+from ragvec.train.prepare import Prepared, prepare
 from ragvec.train.save import save_result
 from ragvec.train.trainer import CHECKPOINTS, last_checkpoint, run_trainer
 
@@ -38,6 +38,25 @@ def train(objective: str, recipe: Recipe, *, resume: bool = False, report: Calla
     Raises RagvecError for what the user can mend; KeyboardInterrupt after Ctrl-C, with a checkpoint written.
     """
     folder = _claim(objective, recipe, resume)
+    learner, prepared, plan = _get_ready(objective, recipe)
+    for line in plan.lines():
+        report(line)
+    torch.manual_seed(recipe.seed)
+    started = time.perf_counter()
+    log = run_trainer(prepared, recipe, steps=plan.steps, resume=resume, report=report, show_progress=show_progress)
+    seconds = time.perf_counter() - started
+    save_result(learner, objective, recipe, folder)
+    summary = _summary(objective, recipe, plan, log, seconds, prepared.objective.tokens_seen)
+    write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    return summary
+
+
+def plan_run(objective: str, recipe: Recipe) -> Plan:
+    """What a run would do: the model is loaded, the data are read, nothing is trained or written."""
+    return _get_ready(objective, recipe)[-1]
+
+
+def _get_ready(objective: str, recipe: Recipe) -> tuple[Learner, Prepared, Plan]:
     torch.manual_seed(recipe.seed)
     with quiet(show_progress=False):
         learner = load_learner(objective, recipe)
@@ -50,16 +69,7 @@ def train(objective: str, recipe: Recipe, *, resume: bool = False, report: Calla
         batches=len(prepared.batches),
         module=prepared.objective,
     )
-    for line in plan.lines():
-        report(line)
-    torch.manual_seed(recipe.seed)
-    started = time.perf_counter()
-    log = run_trainer(prepared, recipe, steps=plan.steps, resume=resume, report=report, show_progress=show_progress)
-    seconds = time.perf_counter() - started
-    save_result(learner, objective, recipe, folder)
-    summary = _summary(objective, recipe, plan, log, seconds, prepared.objective.tokens_seen)
-    write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    return summary
+    return learner, prepared, plan
 
 
 def _claim(objective: str, recipe: Recipe, resume: bool) -> Path:
