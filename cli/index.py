@@ -17,6 +17,7 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
     text_lines: Annotated[bool, typer.Option("--text-lines", help="Each line of a .txt file is a document.")] = False,
+    sync: Annotated[bool, typer.Option("--sync", help="Remove documents that are no longer in the source.")] = False,
     index_key: Annotated[
         str | None, typer.Option(help='How a new index is searched: "exact" (default) or a FAISS factory string.')
     ] = None,
@@ -35,10 +36,12 @@ def run(
         dtype=dtype,
         faiss_key=index_key,
         text_lines=text_lines,
+        sync=sync,
         show_progress=True,
     )
     print(
-        f"{report.path}: {report.added:,} documents added, {report.replaced:,} replaced, {report.unchanged:,} unchanged; "
+        f"{report.path}: {report.added:,} documents added, {report.replaced:,} replaced, {report.unchanged:,} unchanged"
+        f"{f', {report.removed:,} removed' if sync else ''}; "
         f"{report.passages:,} passages, {report.dimension}-d, in {report.seconds:.1f} s"
     )
     if report.truncated:

@@ -49,7 +49,7 @@ def _lines(described: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
         elif isinstance(value, list):
             yield from ((label, _entry(one)) for one in value)
         elif name == "bytes":
-            yield "size", _size(value)
+            yield "size", size(value)
         else:
             yield label, _text(value)
 
@@ -66,7 +66,7 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:

@@ -16,6 +16,9 @@ COMMANDS = {
     "encode": "Encode a corpus into Parquet shards.",
     "index": "Build or update an index from a corpus or from shards.",
     "search": "Search an index.",
+    "delete": "Delete documents from an index.",
+    "compact": "Merge an index's segments and give back the space of deleted documents.",
+    "serve": "Serve embeddings and search over HTTP, with a search page.",
     "eval": "Evaluate an encoder on a retrieval or similarity data set.",
     "info": "Describe an encoder, shards or an index.",
 }

@@ -1,6 +1,8 @@
 """`ragvec index`: from a corpus or shards to an index folder, again and again."""
 
+import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -231,3 +233,65 @@ def test_an_interrupted_build_is_taken_up_again(here: Path, capsys: pytest.Captu
     assert set(encoded) == {row["text"] for row in rows}
     assert len(encoded) <= 60 + 8  # nothing twice but the part that was being written
     assert len(contents(here / "index")) == 60
+
+
+def test_sync_delete_and_compact(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:
+    write_corpus(here / "corpus.jsonl", ROWS)
+    ragvec(capsys, "index", "corpus.jsonl", "-e", tiny_decoder)
+    write_corpus(here / "corpus.jsonl", [ROWS[0], {"_id": "d", "text": "new", "year": 1999}])
+    _, out, _ = ragvec(capsys, "index", "corpus.jsonl", "--sync")
+    assert out.startswith("ragvec-index: 1 documents added, 0 replaced, 1 unchanged, 2 removed; 2 passages, 32-d")
+    assert sorted(contents(here / "ragvec-index")) == ["a", "d"]
+    assert ragvec(capsys, "delete", "a", "nobody")[:2] == (0, "1 documents deleted, 1 not found, 1 passages left\n")
+    assert ragvec(capsys, "delete", "--where", "year = 1999")[:2] == (0, "1 documents deleted, 0 passages left\n")
+    write_corpus(here / "corpus.jsonl", ROWS)
+    ragvec(capsys, "index", "corpus.jsonl")
+    code, out, _ = ragvec(capsys, "compact")
+    assert code == 0 and out.startswith("ragvec-index: 3 segments → 1, 4 deleted rows dropped, ")
+    assert sorted(contents(here / "ragvec-index")) == ["a", "b", "서울"]
+
+
+def test_delete_reads_ids_from_stdin(here: Path, tiny_decoder: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_corpus(here / "corpus.jsonl", ROWS)
+    ragvec(capsys, "index", "corpus.jsonl", "-e", tiny_decoder)
+    monkeypatch.setattr("sys.stdin", io.StringIO("서울\nb\n"))
+    assert ragvec(capsys, "delete", "-")[:2] == (0, "2 documents deleted, 1 passages left\n")
+
+
+@pytest.mark.parametrize("words", [["delete"], ["delete", "a", "--where", "year = 1"]])
+def test_delete_needs_one_thing_to_delete(here: Path, capsys: pytest.CaptureFixture, words: list[str]) -> None:
+    message = "error: say what to delete: ids of documents, or --where with a filter, not both\n"
+    assert ragvec(capsys, *words) == (1, "", message)
+
+
+def test_interrupted_from_the_keyboard_nothing_is_half_written(here: Path, tiny_decoder: Path) -> None:
+    """SIGINT while encoding: exit code 130, no half index, and the next run ends as if nothing had happened."""
+    rows = [{"_id": str(number), "text": f"document number {number}"} for number in range(2000)]
+    write_corpus(here / "corpus.jsonl", rows)
+    arguments = ["index", "corpus.jsonl", "-e", str(tiny_decoder)]
+    command = [sys.executable, "-c", "from ragvec.cli.main import main; main()", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (here / "ragvec-index/encoding").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "") and "Traceback" not in err, err
+    assert not (here / "ragvec-index").exists()  # no part of the encoding was finished: nothing to take up
+    result = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
+    assert result.stdout.startswith("ragvec-index: 2,000 documents added"), result.stderr
+    assert len(contents(here / "ragvec-index")) == 2000
+
+
+def test_a_second_writer_is_told_who_is_writing(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:
+    write_corpus(here / "corpus.jsonl", ROWS)
+    ragvec(capsys, "index", "corpus.jsonl", "-e", tiny_decoder)
+    write_corpus(here / "corpus.jsonl", ROWS[:1])
+    holder = f"error: index ragvec-index is being written by process {os.getpid()} on "
+    with Index.open(here / "ragvec-index").writing():
+        for words in (["index", "corpus.jsonl", "--sync"], ["delete", "a"], ["compact"]):
+            code, out, err = ragvec(capsys, *words)
+            assert (code, out, err.count("\n")) == (1, "", 1)
+            assert err.startswith(holder) and err.endswith("try again when it has ended\n")
+    assert len(contents(here / "ragvec-index")) == 3

@@ -177,8 +177,8 @@ def test_filter_is_applied_inside_the_search(index: Index) -> None:
 def test_replacing_a_document_encodes_only_what_changed(tmp_path: Path) -> None:
     encoder = CountingEncoder()
     with Index.create(tmp_path / "index", encoder=encoder) as index:
-        assert index.add([Document("a", "one"), Document("b", "two")]) == (2, 0, 0)
-        assert index.add([Document("a", "one"), Document("b", "zwei"), Document("c", "three")]) == (1, 1, 1)
+        assert index.add([Document("a", "one"), Document("b", "two")]) == (2, 0, 0, 0)
+        assert index.add([Document("a", "one"), Document("b", "zwei"), Document("c", "three")]) == (1, 1, 1, 0)
         assert encoder.encoded == ["one", "two", "zwei", "three"]
         index.add([Document("a", "one", metadata={"year": 1999})])
         assert len(encoder.encoded) == 4
@@ -190,6 +190,42 @@ def test_replacing_a_document_encodes_only_what_changed(tmp_path: Path) -> None:
         assert [[name for name, _ in hits] for hits in found(index, encoder.encode_documents(["two"]), 9)] != [[]]
         assert len(index) == 3
         assert words_found(index, "two") == set()
+
+
+def test_sync_removes_what_does_not_come_again(tmp_path: Path) -> None:
+    encoder = CountingEncoder()
+    with Index.create(tmp_path / "index", encoder=encoder) as index:
+        index.add([Document(name, f"text {name}") for name in "abcd"])
+        assert index.add([Document("b", "text b"), Document("c", "new c"), Document("e", "text e")], sync=True) == (1, 1, 1, 2)
+        assert sorted(p.doc_id for p in index.passages([2, 5, 6])) == ["b", "c", "e"]
+        assert len(index) == 3 and words_found(index, "d") == set()
+        assert index.add([Document("b", "text b")], sync=True) == (0, 0, 1, 2)
+        assert len(index) == 1
+        assert index.add([Document("x", "text x")]) == (1, 0, 0, 0)
+        assert len(index) == 2
+    assert encoder.encoded == ["text a", "text b", "text c", "text d", "new c", "text e", "text x"]
+
+
+def test_delete_by_filter(tmp_path: Path) -> None:
+    with Index.create(tmp_path / "index", encoder=CountingEncoder()) as index:
+        index.add([Document(str(year), "text", metadata={"year": year}) for year in range(2000, 2010)])
+        assert index.delete_where("year < 2003 or doc_id = '2009'") == 4
+        assert index.delete_where("year < 2003") == 0
+        with pytest.raises(RagvecError, match="no field yaer"):
+            index.delete_where("yaer = 1")
+        assert len(index) == 6
+
+
+def test_fields_are_those_of_living_passages_after_compacting(tmp_path: Path) -> None:
+    with Index.create(tmp_path / "index", encoder=CountingEncoder()) as index:
+        index.add([Document("a", "x", metadata={"old": 1}), Document("b", "y", metadata={"year": 1})])
+        index.add([Document("a", "x", metadata={"new": 1})])
+        with index.reading() as view:
+            assert view.matching("old = 1").tolist() == [] and view.matching("new = 1").tolist() == [1]
+        index.delete(["b"])
+        index.compact()
+        with index.reading() as view, pytest.raises(RagvecError, match="there are new, doc_id"):
+            view.matching("old = 1")
 
 
 def test_duplicate_ids_lone_strings_and_other_encoders_are_refused(tmp_path: Path) -> None:

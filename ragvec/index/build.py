@@ -29,12 +29,13 @@ Blocks = Iterator[tuple[list[Passage], np.ndarray]]
 
 
 class BuildReport(NamedTuple):
-    """What a build did: documents added, replaced and left as they were; passages encoded, and of them shortened."""
+    """What a build did: documents added, replaced, left as they were, removed; passages encoded, and of them shortened."""
 
     path: Path
     added: int
     replaced: int
     unchanged: int
+    removed: int
     encoded: int
     truncated: int
     passages: int
@@ -52,6 +53,7 @@ def build(
     dtype: str | None = None,
     faiss_key: str | None = None,
     text_lines: bool = False,
+    sync: bool = False,
     show_progress: bool = False,
 ) -> BuildReport:
     """Bring the documents of a corpus, or the passages of shards, into an index; make the index if there is none.
@@ -60,18 +62,19 @@ def build(
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
     faiss_key        for a new index: "exact" or a FAISS factory string; None = exact
     text_lines       each line of a .txt file is a document
+    sync             remove documents that are not in the source
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
     """
     started = time.monotonic()
     with _undone_on_failure(path):
         if is_shards(source):
-            report = _from_shards(Path(source), path, faiss_key, show_progress)
+            report = _from_shards(Path(source), path, faiss_key, sync, show_progress)
         else:
             passages = iter(to_passages(read_documents(source, text_lines=text_lines)))
             first = next(passages)  # a bad corpus shows before seconds are spent on loading an encoder
             with _open_or_create(path, encoder, encoder_options or {}, device, dtype, faiss_key) as index:
                 total = count_documents(source, text_lines=text_lines) if show_progress and not len(index) else None
-                report = index_passages(index, chain([first], passages), total=total, show_progress=show_progress)
+                report = index_passages(index, chain([first], passages), sync=sync, total=total, show_progress=show_progress)
     return report._replace(seconds=time.monotonic() - started)
 
 
@@ -81,14 +84,20 @@ def is_shards(source: str | Path) -> bool:
 
 
 def index_passages(
-    index: Index, passages: Iterable[Passage], *, total: int | None = None, show_progress: bool = False
+    index: Index,
+    passages: Iterable[Passage],
+    *,
+    sync: bool = False,
+    total: int | None = None,
+    show_progress: bool = False,
 ) -> BuildReport:
     """Encode what is not in the index as it is, through shards that survive an interruption, and commit it as one segment.
 
+    sync   remove documents that are not among the passages
     total  about how many passages there are, for the progress bar
     """
     with index.writing() as writer:
-        changes = Changes(writer.connection)
+        changes = Changes(writer.connection, sync=sync)
         fresh = changes.fresh(passages)
         first = next(fresh, None)
         folder = index.path / ENCODING_NAME
@@ -112,7 +121,7 @@ def index_passages(
     return _report(index, changes, encoded, truncated)
 
 
-def _from_shards(folder: Path, path: Path, faiss_key: str | None, show_progress: bool) -> BuildReport:
+def _from_shards(folder: Path, path: Path, faiss_key: str | None, sync: bool, show_progress: bool) -> BuildReport:
     shards = Shards.open(folder)
     manifest = shards.manifest
     is_new = not (path / DATABASE_NAME).exists()
@@ -122,7 +131,7 @@ def _from_shards(folder: Path, path: Path, faiss_key: str | None, show_progress:
         )
         _check_key(index, faiss_key)
         with index.writing() as writer:
-            changes = Changes(writer.connection)
+            changes = Changes(writer.connection, sync=sync)
             blocks = _counted(shards.blocks(BLOCK_ROWS), manifest.rows, show_progress)
             writer.commit(_fresh_rows(blocks, changes), changes)
         return _report(index, changes, 0, 0)

@@ -1,31 +1,37 @@
 """What a corpus changes in an index: which passages must be encoded, which go, which only have new metadata."""
 
 import sqlite3
+from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+import numpy as np
 
 from ragvec.index import store
 from ragvec.records import Passage
 
 
 class ChangeReport(NamedTuple):
-    """Documents that were new, that took the place of an older version, and that were in the index already."""
+    """Documents that were new, that took the place of an older version, that were in the index already, that were removed."""
 
     added: int
     replaced: int
     unchanged: int
+    removed: int = 0
 
 
 class Changes:
     """Compares passages, as they stream by, with what the index holds. A document's passages come one after another."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, sync: bool = False) -> None:
+        """sync: documents that do not come by are to be removed."""
         self._connection = connection
         self._empty = store.count(connection) == 0
         self._doc_id: str | None = None
         self._old: dict[str, store.StoredPassage] = {}
         self._known = self._fresh = False
-        self._counts = {"added": 0, "replaced": 0, "unchanged": 0}
+        self._counts = {"added": 0, "replaced": 0, "unchanged": 0, "removed": 0}
+        self._kept: array | None = array("q") if sync else None
         self._stale: list[int] = []
         self._updates: list[tuple[int, Passage]] = []
 
@@ -51,6 +57,8 @@ class Changes:
             return True
         if (old.title, old.metadata) != (passage.title, passage.metadata_json):
             self._updates.append((old.id, passage))
+        if self._kept is not None:
+            self._kept.append(old.id)
         return False
 
     def finish(self) -> None:
@@ -71,6 +79,15 @@ class Changes:
         """The passages whose title or metadata alone changed, with their ids, found since the last call."""
         updates, self._updates = self._updates, []
         return updates
+
+    def take_gone(self, before: int) -> list[int]:
+        """With `sync`, the ids below `before` whose documents have not come by, once all others were removed; else none."""
+        if self._kept is None:
+            return []
+        there = store.ids_below(self._connection, before)
+        gone = np.setdiff1d(there, np.frombuffer(self._kept, dtype=np.int64), assume_unique=True).tolist()
+        self._counts["removed"] += len(set(store.read_doc_ids(self._connection, gone).values()))
+        return gone
 
     def report(self) -> ChangeReport:
         """How many documents were compared, by outcome."""

@@ -88,18 +88,21 @@ class Index:
             store.create_store(path, settings)
         return cls(path, encoder)
 
-    def add(self, documents: Iterable[Document]) -> ChangeReport:
-        """Add documents in one commit; one whose doc_id is present is replaced, and unchanged text is not encoded again."""
+    def add(self, documents: Iterable[Document], *, sync: bool = False) -> ChangeReport:
+        """Add documents in one commit; one whose doc_id is present is replaced, and unchanged text is not encoded again.
+
+        sync  also remove every document that is not among these
+        """
         from ragvec.corpus import to_passages
 
         if isinstance(documents, (str, Document)):
             raise TypeError("documents must be a sequence of Document: pass [document] instead of document")
-        return self.add_passages(to_passages(documents))
+        return self.add_passages(to_passages(documents), sync=sync)
 
-    def add_passages(self, passages: Iterable[Passage]) -> ChangeReport:
+    def add_passages(self, passages: Iterable[Passage], *, sync: bool = False) -> ChangeReport:
         """The same for passages; those of a document come one after another, and all of them in one call."""
         with self.writing() as writer:
-            changes = Changes(writer.connection)
+            changes = Changes(writer.connection, sync=sync)
             fresh = list(changes.fresh(passages))
             vectors = self._vectors(fresh)
             writer.commit([(fresh, vectors)] if fresh else [], changes)
@@ -111,6 +114,14 @@ class Index:
             raise TypeError("doc_ids must be a sequence of strings: pass [doc_id] instead of doc_id")
         with self.writing() as writer:
             return writer.delete(list(doc_ids))
+
+    def delete_where(self, where: str) -> int:
+        """Remove, in one commit, the documents of all passages that meet a filter; returns how many.
+
+        Raises RagvecError, with the column, for a syntax error and for a field that no passage has.
+        """
+        with self.writing() as writer:
+            return writer.delete(writer.documents_where(where))
 
     def compact(self) -> None:
         """Merge all segments into one and give the space of deleted passages back."""

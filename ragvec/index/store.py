@@ -299,6 +299,11 @@ def read_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[in
     return {row[0]: Passage(*row[1:5], orjson.loads(row[5])) for row in rows}
 
 
+def ids_below(connection: sqlite3.Connection, limit: int) -> np.ndarray:
+    """The ids of all passages below a number; (n,) int64, ascending."""
+    return id_array(connection.execute("SELECT id FROM passages WHERE id < ? ORDER BY id", (limit,)))
+
+
 def read_doc_ids(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, str]:
     """The doc_id of each of these passages."""
     query = "SELECT id, doc_id FROM passages WHERE id IN (SELECT value FROM json_each(?))"

@@ -13,6 +13,7 @@ from ragvec.index import store
 from ragvec.index.changes import Changes
 from ragvec.index.lock import writer_lock
 from ragvec.index.segment import SEGMENTS_NAME, Segment, SegmentWriter, segment_folder
+from ragvec.index.where import parse_where
 from ragvec.records import Passage
 
 COPY_ROWS = 8192
@@ -32,12 +33,14 @@ class Writer:
         blocks  passages and their vectors (n, dimension), block by block
         """
         with self._transaction(), self._new_segment() as segment:
+            first = store.read_value(self.connection, "next_id")
             for passages, vectors in blocks:
                 store.delete_passages(self.connection, changes.take_stale())  # first: new passages take over their ids' names
                 ids = self._take_ids(len(passages))
                 segment.append(vectors, ids)
                 store.insert_passages(self.connection, ids.tolist(), passages)
             store.delete_passages(self.connection, changes.take_stale())
+            store.delete_passages(self.connection, changes.take_gone(first))
             store.update_passages(self.connection, changes.take_updates())
             if segment.rows:
                 store.insert_segment(self.connection, segment.finish(self.settings.faiss_key))
@@ -51,6 +54,12 @@ class Writer:
                 store.delete_passages(self.connection, ids)
                 deleted += bool(ids)
         return deleted
+
+    def documents_where(self, where: str) -> list[str]:
+        """The doc_ids of all passages that meet a filter."""
+        condition = parse_where(where, store.read_fields(self.connection))
+        ids = store.matching_ids(self.connection, condition).tolist()
+        return sorted(set(store.read_doc_ids(self.connection, ids).values()))
 
     def compact(self) -> None:
         """Merge all segments into one without the deleted rows, and give their space on disk back."""

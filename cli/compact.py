@@ -1,0 +1,22 @@
+"""`ragvec compact`: one segment again, and the space of what was deleted given back."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    index: Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
+) -> None:
+    from ragvec.cli.info import size
+    from ragvec.index import Index
+
+    with Index.open(index) as opened:
+        before = opened.describe()
+        opened.compact()
+        after = opened.describe()
+    print(
+        f"{index}: {len(before['segments'])} segments → {len(after['segments'])}, "
+        f"{before['deleted_rows']:,} deleted rows dropped, {size(before['bytes'])} → {size(after['bytes'])}"
+    )
