@@ -18,7 +18,9 @@ LAYERS = [
     {"encoder"},
     {"bulk", "index", "train"},
     {"retrieve"},
+    {"lookup", "highlight"},
     {"evaluate", "info"},
+    {"serve"},
     {"cli"},
 ]
 NO_TORCH = LAYERS[0] | LAYERS[1]

@@ -1,0 +1,50 @@
+"""`ragvec serve`: embeddings and search over HTTP."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ragvec.errors import RagvecError
+
+
+def run(
+    index: Annotated[
+        Path | None, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder; default: ragvec-index if there.")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own, or the bundled.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 = reachable from other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 = any that is free.")] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="RAGVEC_API_KEY", show_default=False, help="Clients must send it; best set in the environment."),
+    ] = None,
+    writable: Annotated[bool, typer.Option("--writable", help="Let clients add and delete documents.")] = False,
+    origin: Annotated[list[str] | None, typer.Option(help="Another site whose pages may use the server; repeatable.")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+) -> None:
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise RagvecError(f"the server needs {error.name}: pip install 'ragvec[serve]'") from error
+    from ragvec.serve.run import serve, warn_if_open
+    from ragvec.serve.source import choose_index, loader
+
+    warn_if_open(host, api_key)
+    path = choose_index(index, writable=writable)
+    what = path or "embeddings alone, for want of an index,"
+    serve(
+        loader(path, encoder, device=device, dtype=dtype, batch_tokens=batch_tokens),
+        path,
+        host=host,
+        port=port,
+        api_key=api_key,
+        origins=origin or (),
+        writable=writable,
+        on_start=lambda url: print(f"serving {what} on {url}", file=sys.stderr, flush=True),
+    )

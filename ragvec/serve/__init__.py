@@ -1,0 +1,15 @@
+"""The server: embeddings and search over HTTP, from one process, for many clients at once.
+
+Names load on first use: `ragvec search` looks for a running server without importing a web framework.
+"""
+
+from importlib import import_module
+
+_LAZY = {"Batcher": "batcher", "Engine": "engine", "Limits": "limits", "create_app": "app", "serve": "run"}
+__all__ = ["Batcher", "Engine", "Limits", "create_app", "serve"]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(import_module(f"ragvec.serve.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'ragvec.serve' has no attribute {name!r}")

@@ -1,0 +1,218 @@
+"""Dynamic batching: texts of many requests share batches, measured in tokens, encoded by one thread.
+
+While a batch runs, what arrives waits; the next batch takes as much of it as fits. Short jobs (queries) and long ones
+(documents) wait in two lanes that take turns: a query waits for one batch of documents at most, and documents never starve.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ragvec.prompt import Prompts
+
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+
+SHORT_SHARE = 8  # a job of at most batch_tokens / 8 tokens is short
+MOST_RETRY_S = 60
+
+
+class QueueFull(Exception):
+    """Too much waits already; retry_after says in how many seconds it should be gone."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"the server is busy: try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class BatchReport(NamedTuple):
+    """One batch as it ran: its texts, tokens and jobs, its seconds, and how long each job that began in it had waited."""
+
+    texts: int
+    tokens: int
+    jobs: int
+    seconds: float
+    waits: list[float]
+
+
+class _Job:
+    """The texts of one request on their way; cancelling its future gives their place to others."""
+
+    def __init__(self, prompts: Prompts, dimension: int) -> None:
+        self.prompts = prompts
+        self.lengths = [len(ids) for ids in prompts.ids]
+        self.tokens = sum(self.lengths)
+        self.future: Future[np.ndarray] = Future()
+        self.vectors = np.empty((len(self.lengths), dimension), dtype=np.float32)
+        # longest last: rows are popped from the end, and neighbours of equal length are encoded in one call
+        self.waiting = sorted(range(len(self.lengths)), key=lambda row: self.lengths[row])
+        self.missing = len(self.lengths)
+        self.queued_at = time.perf_counter()
+        self.begun = False
+
+
+class Batcher:
+    """Encodes for many callers at once. Close it, or use it in a `with` block."""
+
+    def __init__(
+        self, encoder: "Encoder", *, queue_batches: int, on_batch: Callable[[BatchReport], None] | None = None
+    ) -> None:
+        """queue_batches: how many full batches may wait before `submit` refuses; on_batch is told of every batch that ran."""
+        self._encoder = encoder
+        self._on_batch = on_batch or (lambda report: None)
+        self._queue_tokens = queue_batches * encoder.batch_tokens
+        self._lanes: tuple[deque[_Job], deque[_Job]] = (deque(), deque())  # short, long
+        self._turn = 0
+        self._waiting_tokens = 0
+        self._tokens_per_second = float(encoder.batch_tokens)  # a guess until the first batch
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="ragvec-batcher", daemon=True)
+        self._thread.start()
+
+    def submit(self, prompts: Prompts) -> "Future[np.ndarray]":
+        """Queue tokenized texts; the future gives their vectors, (n, dimension) float32, as `Encoder.encode_prompts` does.
+
+        Cancel the future to take them back. Raises QueueFull if too much waits; where nothing waits, any job is taken.
+        """
+        job = _Job(prompts, self._encoder.dimension)
+        if not job.lengths:
+            job.future.set_result(job.vectors)
+            return job.future
+        with self._changed:
+            if self._closed:
+                raise QueueFull(1)
+            if self._waiting_tokens and self._waiting_tokens + job.tokens > self._queue_tokens:
+                raise QueueFull(self._retry_after())
+            self._lanes[job.tokens * SHORT_SHARE > self._encoder.batch_tokens].append(job)
+            self._waiting_tokens += job.tokens
+            self._changed.notify()
+        job.future.add_done_callback(lambda future: self._drop(job) if future.cancelled() else None)
+        return job.future
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens that wait for a batch."""
+        return self._waiting_tokens
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that encodes is running."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Encode what waits, take nothing more, and end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def __enter__(self) -> "Batcher":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            started = time.perf_counter()
+            self._encode(batch)
+            seconds = time.perf_counter() - started
+            tokens = sum(job.lengths[row] for job, rows in batch for row in rows)
+            self._tokens_per_second += (tokens / seconds - self._tokens_per_second) / 8
+            waits = []
+            for job, _ in batch:
+                if not job.begun:
+                    job.begun = True
+                    waits.append(started - job.queued_at)
+            self._on_batch(BatchReport(sum(len(rows) for _, rows in batch), tokens, len(batch), seconds, waits))
+
+    def _next_batch(self) -> list[tuple[_Job, list[int]]]:
+        """Rows of the lane whose turn it is, up to the token budget; empty once closed and done."""
+        with self._changed:
+            while not any(self._lanes):
+                if self._closed:
+                    return []
+                self._changed.wait()
+            self._turn = 1 - self._turn if self._lanes[1 - self._turn] else self._turn
+            lane, batch, room = self._lanes[self._turn], [], self._encoder.batch_tokens
+            passed, served = [], []
+            while lane:
+                job = lane.popleft()
+                rows = _take(job, room=room, share=room // (len(lane) + 1), must=not batch)
+                if rows:
+                    batch.append((job, rows))
+                    room -= sum(job.lengths[row] for row in rows)
+                if job.waiting:
+                    (served if rows else passed).append(job)
+            lane.extend(passed + served)  # who went away empty-handed comes first next time
+            self._waiting_tokens -= sum(job.lengths[row] for job, rows in batch for row in rows)
+            return batch
+
+    def _encode(self, batch: list[tuple[_Job, list[int]]]) -> None:
+        try:
+            self._fill(batch)
+        except Exception as error:  # the caller hears of it: a server must outlive a batch that fails
+            if len(batch) == 1:
+                self._fail(batch[0][0], error)
+                return
+            for part in batch:  # one job's text must not take the others down with it
+                self._encode([part])
+
+    def _fill(self, batch: list[tuple[_Job, list[int]]]) -> None:
+        vectors = self._encoder.encode_prompts(_join(batch))
+        start = 0
+        for job, rows in batch:
+            job.vectors[rows] = vectors[start : start + len(rows)]
+            start += len(rows)
+            job.missing -= len(rows)
+            if not job.missing:
+                with suppress(InvalidStateError):  # cancelled meanwhile
+                    job.future.set_result(job.vectors)
+
+    def _fail(self, job: _Job, error: Exception) -> None:
+        self._drop(job)
+        with suppress(InvalidStateError):
+            job.future.set_exception(error)
+
+    def _drop(self, job: _Job) -> None:
+        with self._changed:
+            self._waiting_tokens -= sum(job.lengths[row] for row in job.waiting)
+            job.waiting = []
+            for lane in self._lanes:
+                with suppress(ValueError):
+                    lane.remove(job)
+
+    def _retry_after(self) -> int:
+        return min(max(round(self._waiting_tokens / self._tokens_per_second), 1), MOST_RETRY_S)
+
+
+def _take(job: _Job, *, room: int, share: int, must: bool) -> list[int]:
+    """Rows of a job for this batch: up to its share of the room, and one at least if there is room for it or nothing else."""
+    rows: list[int] = []
+    taken = 0
+    while job.waiting:
+        length = job.lengths[job.waiting[-1]]
+        fits = taken + length <= (room if not rows else share)
+        if not fits and (rows or not must):
+            break
+        rows.append(job.waiting.pop())
+        taken += length
+    return rows
+
+
+def _join(batch: list[tuple[_Job, list[int]]]) -> Prompts:
+    joined = Prompts([], [], [], [])
+    for job, rows in batch:
+        for row in rows:
+            joined.ids.append(job.prompts.ids[row])
+            joined.pool_starts.append(job.prompts.pool_starts[row])
+            joined.truncated.append(job.prompts.truncated[row])
+            joined.texts.append(job.prompts.texts[row])
+    return joined

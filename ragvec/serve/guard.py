@@ -1,0 +1,199 @@
+"""What every request passes first: is it allowed, is there room for it, is its body whole; and does its client still wait?"""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import anyio
+
+from ragvec.serve.errors import error_body
+from ragvec.serve.limits import Limits
+from ragvec.serve.metrics import Metrics
+
+Receive = Callable[[], Awaitable[dict]]
+Send = Callable[[dict], Awaitable[None]]
+OPEN_PATHS = {"/", "/health", "/ready", "/docs", "/openapi.json"}  # hold nothing that needs a key
+LOCAL_NAMES = {"localhost", "127.0.0.1", "::1"}
+
+
+class Guard:
+    """ASGI middleware around the application."""
+
+    def __init__(
+        self,
+        app,
+        *,
+        limits: Limits,
+        metrics: Metrics,
+        api_key: str | None = None,
+        host_names: Sequence[str] | None = None,
+        origins: Sequence[str] = (),
+    ) -> None:
+        """api_key: asked for as a bearer token, in all but OPEN_PATHS; None = open.
+
+        host_names  the only names the server answers to, against DNS rebinding; None = any
+        origins     of other sites whose pages may use the server, such as https://example.org
+        """
+        self.app = app
+        self._limits = limits
+        self._metrics = metrics
+        self._key = api_key.encode() if api_key else None
+        self._host_names = None if host_names is None else set(host_names)
+        self._origins = set(origins)
+        self._in_flight = 0
+
+    async def __call__(self, scope: dict, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        answer = _Answer(send, _cors(scope, self._origins))
+        started = time.perf_counter()
+        self._in_flight += 1
+        self._metrics.in_flight.set(self._in_flight)
+        try:
+            await self._serve(scope, receive, answer)
+        finally:
+            self._in_flight -= 1
+            self._metrics.in_flight.set(self._in_flight)
+            path = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(path, answer.status).inc()
+            self._metrics.request_seconds.labels(path).observe(time.perf_counter() - started)
+
+    async def _serve(self, scope: dict, receive: Receive, answer: "_Answer") -> None:
+        refusal = self._refusal(scope)
+        if refusal:
+            await answer.refuse(*refusal)
+            return
+        if scope["method"] == "OPTIONS" and answer.cors:
+            await answer.preflight()
+            return
+        body = await self._body(scope, receive, answer)
+        if body is not None:
+            await self._work(scope, body, receive, answer)
+
+    def _refusal(self, scope: dict) -> tuple[int, str] | None:
+        host = _header(scope, b"host")
+        if self._host_names is not None and _host_name(host) not in self._host_names:
+            return 403, "this server answers to its own name alone: start it with --host to change that"
+        origin = _header(scope, b"origin")
+        if origin and origin not in self._origins and _place(origin) != host:
+            return 403, f"pages of {origin} may not use this server: allow them with --origin {origin}"
+        if self._key and scope["path"] not in OPEN_PATHS and scope["method"] != "OPTIONS":
+            scheme, _, key = _header(scope, b"authorization").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(key.strip().encode("latin-1"), self._key):
+                return 401, "the API key is missing or wrong: send it as `Authorization: Bearer KEY`"
+        if self._in_flight > self._limits.requests and scope["path"] != "/health":
+            return 429, "the server is busy: too many requests at once"
+        return None
+
+    async def _body(self, scope: dict, receive: Receive, answer: "_Answer") -> bytes | None:
+        """The whole body; None if the request was refused or its client left."""
+        most = self._limits.body_bytes
+        too_large = f"the body is over {most:,} bytes: send less at once"
+        length = _header(scope, b"content-length")
+        if length.isdigit() and int(length) > most:
+            await answer.refuse(413, too_large)
+            return None
+        body = bytearray()
+        try:
+            with anyio.fail_after(self._limits.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        self._metrics.disconnects.inc()
+                        return None
+                    body += message.get("body", b"")
+                    if len(body) > most:
+                        await answer.refuse(413, too_large)
+                        return None
+                    if not message.get("more_body"):
+                        return bytes(body)
+        except TimeoutError:
+            await answer.refuse(408, f"the body did not arrive within {self._limits.body_seconds:g} s")
+            return None
+
+    async def _work(self, scope: dict, body: bytes, receive: Receive, answer: "_Answer") -> None:
+        """Run the application, and end it when its client leaves: what it waited for is then not computed."""
+        gone = asyncio.ensure_future(receive())
+        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def replay() -> dict:
+            message = next(messages, None)
+            return message if message is not None else await asyncio.shield(gone)
+
+        work = asyncio.ensure_future(self.app(scope, replay, answer))
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+                return
+            self._metrics.disconnects.inc()
+            work.cancel()
+            await asyncio.wait({work})
+            if not work.cancelled():
+                work.exception()  # nobody is there to hear of it
+        finally:
+            work.cancel()
+            gone.cancel()
+
+
+class _Answer:
+    """Sends the response, keeps its status, adds what every response carries."""
+
+    def __init__(self, send: Send, cors: list[tuple[bytes, bytes]]) -> None:
+        self._send = send
+        self.cors = cors
+        self.status = "none"  # a client that left
+
+    async def __call__(self, message: dict) -> None:
+        if message["type"] == "http.response.start":
+            self.status = str(message["status"])
+            message = {**message, "headers": [*message["headers"], (b"x-content-type-options", b"nosniff"), *self.cors]}
+        await self._send(message)
+
+    async def refuse(self, status: int, message: str) -> None:
+        """Send an error instead of an answer, and close the connection: the rest of the body is not wanted."""
+        body = error_body(status, message)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        headers += {401: [(b"www-authenticate", b"Bearer")], 429: [(b"retry-after", b"1")]}.get(status, [])
+        await self({"type": "http.response.start", "status": status, "headers": headers})
+        await self({"type": "http.response.body", "body": body})
+
+    async def preflight(self) -> None:
+        """Answer a browser that asks whether another site's page may use the server."""
+        headers = [
+            (b"access-control-allow-methods", b"GET, POST, DELETE"),
+            (b"access-control-allow-headers", b"authorization, content-type"),
+        ]
+        await self({"type": "http.response.start", "status": 204, "headers": headers})
+        await self({"type": "http.response.body", "body": b""})
+
+
+def _header(scope: dict, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+def _host_name(host: str) -> str:
+    with suppress(ValueError):
+        return urlsplit(f"//{host}").hostname or ""
+    return ""
+
+
+def _place(origin: str) -> str:
+    with suppress(ValueError):
+        return urlsplit(origin).netloc
+    return ""
+
+
+def _cors(scope: dict, origins: set[str]) -> list[tuple[bytes, bytes]]:
+    if scope["type"] != "http" or (origin := _header(scope, b"origin")) not in origins or not origin:
+        return []
+    return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin")]

@@ -1,0 +1,104 @@
+"""An index folder that may be replaced under the server: every call sees one whole index, the one that is there now."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from ragvec.errors import RagvecError
+from ragvec.index import Index
+from ragvec.index.store import DATABASE_NAME
+
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+
+PATIENCE_S = 5.0  # while a folder is away: between `mv index old` and `mv new index`
+SETTLING_S = 0.5  # while what lies there does not open: it may be about to change again
+PAUSE_S = 0.02
+Answer = TypeVar("Answer")
+Identity = tuple[int, int]
+
+
+class IndexUnavailable(Exception):
+    """The index can't answer now, through no fault of the request."""
+
+
+class _Opened(NamedTuple):
+    identity: Identity
+    index: Index
+
+
+class LiveIndex:
+    """Opens an index folder, and opens it anew when another index lies there under the same name.
+
+    A commit to the same index needs none of this: Index.reading() sees it. Replacing the folder (or the symbolic link it is
+    reached by) does: files of two indices must never be read together.
+    """
+
+    def __init__(self, path: str | Path, encoder: "Encoder | Any") -> None:
+        """encoder: what made the index's vectors. Raises RagvecError if there is no index, or it is another encoder's."""
+        self.path = Path(path)
+        self._encoder = encoder
+        self._lock = threading.Lock()
+        self._opened = self._open()
+
+    def call(self, work: Callable[[Index], Answer]) -> Answer:
+        """What `work` returns when given the index; given the new one if the folder was replaced while it worked.
+
+        Raises what `work` raises for reasons of its own, IndexUnavailable if the index is gone or damaged.
+        """
+        started = time.monotonic()
+        while True:
+            try:
+                opened = self._current()
+                answer = work(opened.index)
+            except (RagvecError, OSError) as error:
+                there = self._identity()
+                if there == self._opened.identity:  # the index is where it was: replacing it is not the reason
+                    if isinstance(error, RagvecError) and not _is_fault(error):
+                        raise
+                    raise IndexUnavailable(str(error)) from error
+                if time.monotonic() > started + (PATIENCE_S if there is None else SETTLING_S):
+                    raise IndexUnavailable(f"the index in {self.path.name} was moved away or replaced: {error}") from error
+                time.sleep(PAUSE_S)
+                continue
+            if self._identity() in (opened.identity, None):
+                return answer
+
+    def close(self) -> None:
+        """Close the index."""
+        self._opened.index.close()
+
+    def _current(self) -> _Opened:
+        if self._identity() in (self._opened.identity, None):
+            return self._opened
+        with self._lock:
+            if self._identity() not in (self._opened.identity, None):
+                self._opened = self._open()  # the old one closes when its last reader lets go of it
+            return self._opened
+
+    def _open(self) -> _Opened:
+        for _ in range(10):
+            before = self._identity()
+            # by its real name: a link that changes must not mix the files of two indices
+            index = Index.open(self.path.resolve(), encoder=self._encoder)
+            if before is not None and before == self._identity():
+                return _Opened(before, index)
+        raise RagvecError(f"the index in {self.path} changes all the time: wait until it is in its place")
+
+    def _identity(self) -> Identity | None:
+        try:
+            status = (self.path / DATABASE_NAME).stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+def _is_fault(error: RagvecError) -> bool:
+    """Whether the disk or the database is behind an error, rather than what was asked."""
+    asked_for = (sqlite3.IntegrityError, BlockingIOError)  # an id that comes twice, a lock that another writer holds
+    if isinstance(error.__cause__, asked_for):
+        return False
+    return isinstance(error.__cause__, (sqlite3.Error, OSError)) or "is damaged" in str(error)

@@ -1,0 +1,124 @@
+"""Running the server: bind, load, serve, drain."""
+
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ragvec.errors import RagvecError
+from ragvec.serve.advert import Advert, advertised
+from ragvec.serve.guard import LOCAL_NAMES
+from ragvec.serve.limits import Limits
+
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+DRAIN_S = 30
+IDLE_S = 30  # a connection that is kept open for a next request
+WARM_UP = "What is this about?"
+
+
+def serve(
+    load: "Callable[[], Encoder]",
+    index_path: Path | None,
+    *,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+    api_key: str | None = None,
+    origins: Sequence[str] = (),
+    writable: bool = False,
+    limits: Limits | None = None,
+    on_start: Callable[[str], Any] = lambda url: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; requests that were accepted are answered first.
+
+    load       makes the encoder; called once the port is ours, so that a taken port shows before a model is loaded
+    port       0 = any that is free
+    on_start   told the server's address once it answers
+    Raises RagvecError for an address that can't be had, and what loading raises.
+    """
+    import uvicorn
+
+    with contextlib.closing(bind(host, port)) as listener:
+        port = listener.getsockname()[1]
+        from ragvec.serve.app import create_app
+        from ragvec.serve.engine import Engine
+
+        with Engine(load(), index_path, limits=limits) as engine:
+            engine.queued_encoder().encode_queries([WARM_UP])  # the first pass of a model is slow
+            is_local = host in LOCAL_NAMES
+            app = create_app(
+                engine,
+                api_key=api_key,
+                host_names=LOCAL_NAMES if is_local and not api_key else None,
+                origins=origins,
+                writable=writable,
+            )
+            config = uvicorn.Config(
+                app,
+                log_level=logging.WARNING,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                timeout_keep_alive=IDLE_S,
+                timeout_graceful_shutdown=DRAIN_S,
+            )
+            advert = Advert(_pid(), port, bool(api_key))
+            place = contextlib.nullcontext(False) if index_path is None else advertised(index_path, advert)
+            with place, _quiet_sigterm():
+                listener.listen(config.backlog)
+                on_start(address(host, port))
+                uvicorn.Server(config).run(sockets=[listener])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to an address, not listening yet. Raises RagvecError if it can't be had."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(place)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise RagvecError(f"can't serve on {host}:{port}: {error.strerror}; choose another --port or --host") from error
+    return listener
+
+
+def address(host: str, port: int) -> str:
+    """The server's address as a URL."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def warn_if_open(host: str, api_key: str | None) -> None:
+    """Say on stderr when everybody on the network may use the server."""
+    if host not in LOCAL_NAMES and not api_key:
+        print(
+            f"warning: {host} is reachable from other machines, and no API key is set: set RAGVEC_API_KEY, "
+            "or serve on 127.0.0.1 behind a proxy",
+            file=sys.stderr,
+        )
+
+
+def _pid() -> int:
+    import os
+
+    return os.getpid()
+
+
+@contextlib.contextmanager
+def _quiet_sigterm():
+    """uvicorn drains on SIGTERM and then sends it to the process again, which would end it before it has tidied up."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

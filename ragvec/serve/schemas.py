@@ -1,0 +1,118 @@
+"""The requests, as JSON and as the OpenAPI description shows them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+Mode = Literal["hybrid", "dense", "lexical"]
+_NO_TOKEN_IDS = "token ids are refused, for they are another tokenizer's: send the text itself"
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty: say what to look for")
+    return text
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("holds a NUL character: remove it")
+    return text
+
+
+Query = Annotated[StrictStr, AfterValidator(_not_blank)]
+CleanText = Annotated[StrictStr, AfterValidator(_without_nul)]
+DocId = Annotated[StrictStr, Field(min_length=1, max_length=1024), AfterValidator(_without_nul)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EmbeddingsRequest(BaseModel):
+    """OpenAI's request; input_type and instruction are ragvec's. Further fields that OpenAI's clients send are ignored."""
+
+    input: StrictStr | list[StrictStr | StrictInt | list[StrictInt]] = Field(description="One text, or a list of texts.")
+    model: StrictStr | None = Field(None, description="Any name: the server has one encoder, and answers with its name.")
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: StrictInt | None = Field(None, ge=1, description="Keep the first so many dimensions, normalised anew.")
+    user: StrictStr | None = None
+    input_type: Literal["query", "document"] = Field(
+        "document", description="query: the encoder's query instruction is put before each text. Documents carry none."
+    )
+    instruction: StrictStr | None = Field(None, max_length=4096, description="Put before each text instead.")
+
+    def texts(self) -> list[str]:
+        """The input as a list. Raises ValueError for token ids and for an empty list."""
+        texts = [self.input] if isinstance(self.input, str) else self.input
+        if not texts:
+            raise ValueError("input is an empty list: send at least one text")
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"input: {_NO_TOKEN_IDS}")
+        return texts
+
+
+class EmbedRequest(BaseModel):
+    """The request of Hugging Face's text-embeddings-inference."""
+
+    inputs: StrictStr | Annotated[list[StrictStr], Field(min_length=1)]
+    normalize: StrictBool = True
+    truncate: StrictBool = Field(True, description="false: a text that is too long is refused (413) instead of cut.")
+    prompt_name: Literal["query", "document"] | None = Field(None, description="query: with the encoder's query instruction.")
+    dimensions: StrictInt | None = Field(None, ge=1)
+
+
+class SearchRequest(_Strict):
+    """What to find: a query in words, or a vector made by the same encoder."""
+
+    query: Query | None = None
+    vector: list[StrictFloat | StrictInt] | None = Field(None, description="Instead of a query; found by similarity alone.")
+    k: StrictInt = Field(10, ge=1)
+    mode: Mode | None = Field(None, description="Default: hybrid for a query; a vector is always dense.")
+    instruction: StrictStr | None = Field(None, max_length=4096, description='Default: the encoder\'s own; "" = none.')
+    where: StrictStr | None = Field(None, max_length=4096, description='A filter on metadata: `year >= 2020 and lang = "ko"`.')
+    offset: StrictInt = Field(0, ge=0, description="Hits to pass over, for pages.")
+    min_score: StrictFloat | StrictInt | None = Field(None, description="No hit below it.")
+    group_by: Literal["doc_id"] | None = Field(None, description="Of each document only its best passage.")
+    diversity: StrictFloat | StrictInt = Field(0.0, ge=0, le=1, description="How much hits shall differ from each other.")
+    fusion: Literal["rrf", "weighted"] = Field("rrf", description="How hybrid search joins its two rankings.")
+    dense_weight: StrictFloat | StrictInt = Field(0.5, ge=0, le=1, description="The share of the vectors in a weighted fusion.")
+    rerank: Literal["maxsim"] | None = Field(None, description="Score the best hits again by the encoder's token vectors.")
+    rerank_depth: StrictInt = Field(50, ge=1, description="How many hits are scored again.")
+    highlight: StrictBool = Field(False, description="Add to each hit the stretch of its text to show, and the words to mark.")
+
+
+class RerankDocument(BaseModel):
+    """A document as an object."""
+
+    text: StrictStr
+
+
+class RerankRequest(BaseModel):
+    """Cohere's and Jina's request."""
+
+    query: Query
+    documents: list[StrictStr | RerankDocument] = Field(min_length=1)
+    model: StrictStr | None = None
+    top_n: StrictInt | None = Field(None, ge=1)
+    return_documents: StrictBool = False
+    instruction: StrictStr | None = Field(None, max_length=4096)
+
+    def texts(self) -> list[str]:
+        """The documents' texts."""
+        return [document if isinstance(document, str) else document.text for document in self.documents]
+
+
+class DocumentIn(_Strict):
+    """A document to add; one of the same doc_id is replaced."""
+
+    doc_id: DocId
+    text: CleanText
+    title: CleanText = ""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class AddRequest(_Strict):
+    """Documents to add in one commit."""
+
+    documents: list[DocumentIn] = Field(min_length=1)

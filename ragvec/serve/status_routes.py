@@ -1,0 +1,91 @@
+"""The page, and how the server is: alive, ready, what it serves, what it measured."""
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from ragvec import __version__
+from ragvec.errors import RagvecError
+from ragvec.serve.engine import Engine
+from ragvec.serve.errors import error_response
+from ragvec.serve.json_route import json_response
+from ragvec.serve.live import IndexUnavailable
+from ragvec.serve.metrics import CONTENT_TYPE
+
+_INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.S)
+
+
+def status_routes(engine: Engine, *, writable: bool) -> APIRouter:
+    """The routes that take no body."""
+    router = APIRouter(tags=["status"])
+
+    @router.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return _page("search.html")
+
+    @router.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return _page("docs.html")
+
+    @router.get("/health", summary="Whether the process answers at all")
+    async def health() -> Response:
+        return json_response({"status": "ok"})
+
+    @router.get("/ready", summary="Whether it can encode and search (503 if not)")
+    async def ready() -> Response:
+        if not engine.batcher.alive:
+            return error_response(503, "the encoder's thread has ended: restart the server")
+        if engine.index is not None:
+            try:
+                await engine.read(len)
+            except (IndexUnavailable, RagvecError) as error:
+                return error_response(503, str(error), {"retry-after": "1"})
+        return json_response({"status": "ready"})
+
+    @router.get("/info", summary="The encoder, the index, and what one request may ask for")
+    async def info() -> Response:
+        index = None if engine.index is None else _without_places(await engine.read(lambda index: index.describe()))
+        return json_response(
+            {
+                "ragvec": __version__,
+                "encoder": _without_places(engine.encoder.describe()),
+                "index": index,
+                "writable": writable,
+                "limits": {name: getattr(engine.limits, name) for name in engine.limits.__slots__},
+            }
+        )
+
+    @router.get("/metrics", summary="Measurements, for Prometheus")
+    async def metrics() -> Response:
+        return Response(engine.metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    return router
+
+
+@cache
+def _page(name: str) -> Response:
+    """A static page that may run its own script and style, talk to this server, and nothing else."""
+    page = files("ragvec.serve").joinpath(name).read_bytes()
+    allowed: dict[bytes, list[str]] = {b"script": [], b"style": []}
+    for kind, code in _INLINE.findall(page):
+        allowed[kind].append(f"'sha256-{base64.b64encode(hashlib.sha256(code).digest()).decode()}'")
+    policy = (
+        f"default-src 'none'; script-src {' '.join(allowed[b'script'])}; style-src {' '.join(allowed[b'style'])}; "
+        "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    headers = {"content-security-policy": policy, "referrer-policy": "no-referrer", "cache-control": "no-cache"}
+    return Response(page, headers=headers, media_type="text/html; charset=utf-8")
+
+
+def _without_places(described: dict[str, Any]) -> dict[str, Any]:
+    """A description without the server's folders: they are nobody's business."""
+    return {
+        name: value.rstrip("/").rsplit("/", 1)[-1] if isinstance(value, str) and value.startswith("/") else value
+        for name, value in described.items()
+        if name != "path"
+    }

@@ -1,0 +1,183 @@
+"""What a server on a network must bear: a request that makes no sense gets a 4xx that says why, and nobody unasked gets in."""
+
+import json
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from ragvec.serve import Engine, Limits, create_app
+from tests.test_serve_api import client, encoder, engine, folder  # noqa: F401 - fixtures
+
+JSON = {"content-type": "application/json"}
+
+
+def refused(answer, status: int, message: str) -> None:
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert message in error["message"] and error["code"] == status and error["type"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("/v1/embeddings", b"", 422, "Field required"),
+        ("/v1/embeddings", b"{", 422, "not valid JSON"),
+        ("/v1/embeddings", b'{"input": NaN}', 422, "not valid JSON"),
+        ("/v1/embeddings", b'{"input": "\xff\xfe"}', 422, "not valid JSON"),
+        ("/v1/embeddings", b'{"input": "\\ud800"}', 422, "not valid JSON"),
+        ("/v1/embeddings", b"[" * 50_000, 422, "not valid JSON"),
+        ("/v1/embeddings", b'{"input": ' + b"[" * 900 + b"]" * 900 + b"}", 422, "input"),
+        ("/v1/embeddings", b"[]", 422, "dictionary"),
+        ("/v1/embeddings", b'"text"', 422, "dictionary"),
+        ("/v1/embeddings", b"null", 422, "dictionary"),
+        ("/v1/embeddings", {"model": "x"}, 422, "input: Field required"),
+        ("/v1/embeddings", {"input": None}, 422, "input"),
+        ("/v1/embeddings", {"input": {"a": 1}}, 422, "input"),
+        ("/v1/embeddings", {"input": []}, 422, "input is an empty list"),
+        ("/v1/embeddings", {"input": [1, 2, 3]}, 422, "token ids are refused"),
+        ("/v1/embeddings", {"input": [[1, 2], [3]]}, 422, "token ids are refused"),
+        ("/v1/embeddings", {"input": ["a", None]}, 422, "input"),
+        ("/v1/embeddings", {"input": ["x"] * 21}, 422, "21 texts at once: send at most 20"),
+        ("/v1/embeddings", {"input": "x", "dimensions": 0}, 422, "dimensions"),
+        ("/v1/embeddings", {"input": "x", "dimensions": 33}, 400, "dimensions 33 is outside 1 … 32"),
+        ("/v1/embeddings", {"input": "x", "dimensions": "8"}, 422, "dimensions"),
+        ("/v1/embeddings", {"input": "x", "dimensions": 10**30}, 422, ""),
+        ("/v1/embeddings", {"input": "x", "encoding_format": "hex"}, 422, "encoding_format"),
+        ("/v1/embeddings", {"input": "x", "input_type": "both"}, 422, "input_type"),
+        ("/v1/embeddings", {"input": "x", "instruction": "long " * 200}, 400, "max_length"),
+        ("/embed", {"inputs": []}, 422, "inputs"),
+        ("/embed", {"inputs": "x", "prompt_name": "sts"}, 422, "prompt_name"),
+        ("/v1/rerank", {"query": "x", "documents": []}, 422, "documents"),
+        ("/v1/rerank", {"query": "", "documents": ["x"]}, 422, "query: is empty"),
+        ("/v1/rerank", {"query": "x" * 201, "documents": ["x"]}, 422, "the query has 201 characters"),
+        ("/v1/rerank", {"query": "x", "documents": ["x"] * 21}, 422, "21 texts at once"),
+        ("/search", {}, 422, "either a query or a vector"),
+        ("/search", {"query": "x", "vector": [1.0]}, 422, "either a query or a vector"),
+        ("/search", {"query": " \n"}, 422, "query: is empty"),
+        ("/search", {"query": 5}, 422, "query"),
+        ("/search", {"query": "x" * 201}, 422, "the query has 201 characters: send at most 200"),
+        ("/search", {"query": "x", "k": 0}, 422, "k"),
+        ("/search", {"query": "x", "k": 51}, 422, "k is 51: ask for at most 50 hits"),
+        ("/search", {"query": "x", "k": 2.5}, 422, "k"),
+        ("/search", {"query": "x", "k": True}, 422, "k"),
+        ("/search", {"query": "x", "mode": "sparse"}, 422, "mode"),
+        ("/search", {"query": "x", "modee": "dense"}, 422, "modee: Extra inputs are not permitted"),
+        ("/search", {"vector": [0.1] * 31}, 400, "the index holds 32-d vectors"),
+        ("/search", {"vector": []}, 400, "the index holds 32-d vectors"),
+        ("/search", {"vector": [1e308] * 32}, 400, "NaN or infinity"),
+        ("/search", {"vector": [10**400] * 32}, 422, ""),
+        ("/search", {"vector": ["nan"] * 32}, 422, "vector"),
+        ("/search", {"vector": [True] * 32}, 422, "vector"),
+        ("/search", {"vector": [0.1] * 32, "mode": "lexical"}, 422, "a vector has no words for lexical search"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_nonsense_is_refused_with_a_reason(client, path, body, status, message):  # noqa: F811
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    refused(client.post(path, content=content, headers=JSON), status, message)
+
+
+@pytest.mark.parametrize(
+    "text", ["\0", "a\0b", "\u202e‮", "x" * 90_000, "\x1b[2J", "' OR 1=1 --", '" AND "', "NEAR(a b)", "*", "()"]
+)
+def test_odd_texts_are_texts(client, text):  # noqa: F811
+    assert client.post("/v1/embeddings", json={"input": text}).status_code == 200
+    for mode in ("hybrid", "lexical"):
+        assert client.post("/search", json={"query": text[:200], "mode": mode}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["%00", "%ED%A0%80", "..%2F..%2Fetc%2Fpasswd", "%FF", "a" * 5000, "'%20OR%201=1"])
+def test_odd_ids_find_nothing(client, path):  # noqa: F811
+    assert client.get(f"/documents/{path}").status_code == 404
+
+
+def test_a_query_of_many_words_is_answered(client, encoder, folder):  # noqa: F811
+    with Engine(encoder, folder) as roomy, TestClient(create_app(roomy)) as wide:
+        words = " ".join(f"w{number}" for number in range(1500))[: roomy.limits.query_characters]
+        for mode in ("hybrid", "lexical"):
+            assert wide.post("/search", json={"query": words, "mode": mode}).status_code == 200
+
+
+def test_documents_with_nul_or_no_id_are_refused(encoder, folder):  # noqa: F811
+    with Engine(encoder, folder) as writable, TestClient(create_app(writable, writable=True)) as client:  # noqa: F811
+        for document, message in [
+            ({"doc_id": "", "text": "x"}, "doc_id"),
+            ({"doc_id": "a\0", "text": "x"}, "NUL"),
+            ({"doc_id": "a", "text": "x\0"}, "NUL"),
+            ({"doc_id": "a"}, "text: Field required"),
+            ({"doc_id": "a", "text": "x", "metadata": []}, "metadata"),
+        ]:
+            refused(client.post("/documents", json={"documents": [document]}), 422, message)
+        twice = [{"doc_id": "a", "text": "x"}, {"doc_id": "a", "text": "y"}]
+        assert 400 <= client.post("/documents", json={"documents": twice}).status_code < 500
+
+
+def test_bodies_over_the_limit_are_refused_unread(client):  # noqa: F811
+    refused(client.post("/v1/embeddings", json={"input": "x" * 100_001}), 413, "over 100,000 bytes")
+
+    def endless():
+        for _ in range(200):
+            yield b"x" * 1000
+
+    refused(client.post("/v1/embeddings", content=endless(), headers=JSON), 413, "over 100,000 bytes")
+
+
+def test_only_json_that_says_so_is_read(client):  # noqa: F811
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        refused(client.post("/search", content=b'{"query": "fox"}', headers={"content-type": kind}), 415, "must be JSON")
+    wanted = {"content-type": "application/json; charset=utf-8"}
+    assert client.post("/search", content=b'{"query": "fox"}', headers=wanted).status_code == 200
+
+
+def test_unknown_paths_and_methods(client):  # noqa: F811
+    refused(client.get("/nothing"), 404, "Not Found")
+    refused(client.get("/search"), 405, "Method Not Allowed")
+
+
+def test_the_key_is_asked_for_everywhere_but_where_nothing_is_told(engine):  # noqa: F811
+    with TestClient(create_app(engine, api_key="sésame")) as client:  # noqa: F811
+        for path in ("/info", "/metrics", "/v1/models", "/documents/fox"):
+            answer = client.get(path)
+            refused(answer, 401, "Authorization: Bearer KEY")
+            assert answer.headers["www-authenticate"] == "Bearer"
+        refused(client.post("/search", json={"query": "x"}), 401, "missing or wrong")
+        for wrong in ("Bearer wrong", "Bearer ", "Basic sésame", "sésame", "Bearer sésam"):
+            answer = client.get("/info", headers={"authorization": wrong.encode()})
+            assert answer.status_code == 401
+        for path in ("/", "/health", "/ready", "/docs", "/openapi.json"):
+            assert client.get(path).status_code == 200
+        assert client.get("/info", headers={"authorization": "Bearer sésame".encode()}).status_code == 200
+
+
+def test_other_sites_and_rebound_names_are_shut_out(engine):  # noqa: F811
+    app = create_app(engine, host_names=["localhost", "127.0.0.1"], origins=["https://friend.example"])
+    with TestClient(app, base_url="http://localhost:8000") as client:  # noqa: F811
+        assert client.get("/info").status_code == 200
+        assert client.get("/info", headers={"origin": "http://localhost:8000"}).status_code == 200
+        for host in ("evil.example", "localhost.evil.example", "[", "", "127.0.0.1:8000@evil.example"):
+            assert client.get("/info", headers={"host": host}).status_code == 403, host
+        for origin in ("http://evil.example", "null", "http://localhost:9", "http://["):
+            refused(client.post("/search", json={"query": "x"}, headers={"origin": origin}), 403, "may not use this server")
+        answer = client.post("/search", json={"query": "x"}, headers={"origin": "https://friend.example"})
+        assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "https://friend.example"
+        preflight = client.options("/search", headers={"origin": "https://friend.example"})
+        assert preflight.status_code == 204 and "POST" in preflight.headers["access-control-allow-methods"]
+
+
+def test_a_full_queue_is_429_with_retry_after(encoder, folder):  # noqa: F811
+    with Engine(encoder, folder, limits=Limits(requests=0)) as engine, TestClient(create_app(engine)) as client:  # noqa: F811
+        answer = client.post("/search", json={"query": "fox"})
+        refused(answer, 429, "too many requests at once")
+        assert answer.headers["retry-after"] == "1" and client.get("/health").status_code == 200
+
+
+def test_an_encoder_that_fails_is_a_500_without_its_secrets(encoder, folder, monkeypatch):  # noqa: F811
+    with Engine(encoder, folder) as engine, TestClient(create_app(engine), raise_server_exceptions=False) as client:  # noqa: F811
+        with monkeypatch.context() as patch:
+            patch.setattr(encoder, "_hidden", lambda ids: 1 / 0)
+            answer = client.post("/v1/embeddings", json={"input": "fox"})
+            assert answer.status_code == 500 and "division" not in answer.text
+        np.testing.assert_allclose(
+            client.post("/embed", json={"inputs": ["fox"]}).json(), encoder.encode_documents(["fox"]), atol=1e-6
+        )
