@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ragvec.errors import EXIT_INTERRUPTED
+
 
 def run(
     objective: Annotated[str, typer.Argument(help="clm, mntp, simcse, supervised or distill.")],
@@ -28,7 +30,11 @@ def run(
         for line in plan_run(objective, recipe).lines():
             typer.echo(line)
         return
-    summary = train(objective, recipe, resume=resume, report=typer.echo, show_progress=True)
+    try:
+        summary = train(objective, recipe, resume=resume, report=typer.echo, show_progress=True)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: --resume goes on from the last checkpoint", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     typer.echo(
         f"{recipe.output_dir}: {summary['plan']['steps']:,} steps in {summary['seconds']:,} s, "
         f"{summary['tokens_per_second']:,} tokens/s, last loss {summary['last_loss']}"

@@ -9,7 +9,7 @@ import torch
 from ragvec.errors import RagvecError
 from ragvec.recipe import make_recipe
 from ragvec.train.masking import IGNORED, choose_mask_token, mask_tokens, special_tokens
-from ragvec.train.objectives import PromptTable, causal_batch, masked_batch, pair_batch
+from ragvec.train.objectives import PromptTable, causal_batch, identical_to_positive, masked_batch, pair_batch
 from ragvec.train.sampler import Batches
 from ragvec.train.tokens import Pieces, make_pieces
 from tests.conftest import shared
@@ -153,7 +153,8 @@ def test_pair_batches_hold_each_text_at_its_place():
     assert [batch.ids[place][0] for place in batch.place.tolist()] == wanted
     assert [batch.pool_starts[place] for place in batch.place.tolist()] == [table.pool_starts[row] for row in wanted]
     assert [len(ids) for ids in batch.ids] == sorted(len(ids) for ids in batch.ids)
-    assert batch.identical.tolist() == [[True, True, False, False]] * 2
+    assert batch.documents.tolist() == [1, 1, 4, 3]
+    assert identical_to_positive(*batch.documents.split((2, 2))).tolist() == [[True, True, False, False]] * 2
 
 
 def batches(lengths=None, *, count: int = 0, **options) -> Batches:

@@ -31,7 +31,8 @@ REFERENCE_MNTP = {
 REFERENCE_SUPERVISED = {
     "model_name_or_path": "meta-llama/Meta-Llama-3-8B-Instruct",
     "peft_model_name_or_path": "McGill-NLP/LLM2Vec-Meta-Llama-3-8B-Instruct-mntp", "bidirectional": True,
-    "pooling_mode": "mean", "dataset_name": "E5", "dataset_file_path": "cache/echo-data", "remove_unused_columns": False, "learning_rate": 2e-4,
+    "pooling_mode": "mean", "dataset_name": "E5", "dataset_file_path": "cache/echo-data", "remove_unused_columns": False,
+    "learning_rate": 2e-4,
     "num_train_epochs": 3, "warmup_steps": 300, "per_device_train_batch_size": 64, "per_device_eval_batch_size": 64,
     "gradient_accumulation_steps": 1, "do_train": True, "disable_tqdm": False, "max_seq_length": 512,
     "overwrite_output_dir": True, "output_dir": "output/x", "logging_steps": 50, "save_steps": 200, "save_only_model": True,

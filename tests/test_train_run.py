@@ -11,45 +11,14 @@ import pytest
 from ragvec import Encoder
 from ragvec.cli.main import main
 from ragvec.errors import RagvecError
-from ragvec.recipe import OBJECTIVES, make_recipe
-from ragvec.train import train
+from ragvec.recipe import OBJECTIVES
 from tests.tiny import TEXTS
-
-LONG_TEXTS = [f"{text} {number} {other}" for number, text in enumerate(TEXTS) for other in TEXTS]
+from tests.training import LONG_TEXTS, losses, run, vectors, write_data
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """texts.json, pairs.jsonl and texts.npy: 36 texts, 18 pairs with a negative each, a teacher's vectors of 8 dimensions."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "texts.json").write_text(json.dumps([{"text": text} for text in LONG_TEXTS]))
-    rows = [{"query": LONG_TEXTS[row], "positive": LONG_TEXTS[row + 1], "negative": LONG_TEXTS[-row]} for row in range(18)]
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    np.save(folder / "texts.npy", np.random.default_rng(0).normal(size=(36, 8)).astype(np.float32))
-    return folder
-
-
-def make(objective: str, start, data: Path, output, **keys):
-    values = {
-        "model_name_or_path": str(start), "output_dir": str(output), "torch_dtype": "float32", "device": "cpu",
-        "per_device_train_batch_size": 4, "max_seq_length": 48, "max_steps": 3, "logging_steps": 1, "learning_rate": 1e-2,
-        "warmup_steps": 0,
-        "train_file": str(data / ("pairs.jsonl" if objective == "supervised" else "texts.json")),
-        **({"teacher_vectors": str(data / "texts.npy")} if objective == "distill" else {}),
-    }  # fmt: skip
-    return make_recipe(objective, {**values, **keys})[0]
-
-
-def run(objective: str, start, data, output, *, resume: bool = False, report=lambda line: None, **keys) -> dict:
-    return train(objective, make(objective, start, data, output, **keys), resume=resume, report=report)
-
-
-def losses(summary: dict) -> list[float]:
-    return [entry["loss"] for entry in summary["log"] if "loss" in entry]
-
-
-def vectors(folder, **options) -> np.ndarray:
-    return Encoder.load(folder, device="cpu", dtype="float32", **options).encode_documents(TEXTS)
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -157,10 +126,11 @@ def test_resumed_equals_uninterrupted(objective, tiny_decoder, data, tmp_path):
     assert np.array_equal(vectors(tmp_path / "parts"), vectors(tmp_path / "whole"))
 
 
-def test_an_interrupted_run_saves_and_resumes(tiny_decoder, data, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_and_resumes(number, tiny_decoder, data, tmp_path):
     def interrupt(line: str) -> None:
         if line.startswith("step 2/"):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     whole = run("mntp", tiny_decoder, data, tmp_path / "whole", max_steps=6)
     with pytest.raises(KeyboardInterrupt):
@@ -172,8 +142,10 @@ def test_an_interrupted_run_saves_and_resumes(tiny_decoder, data, tmp_path):
 
 
 def test_what_cannot_be_resumed(tiny_decoder, data, tmp_path):
-    with pytest.raises(RagvecError, match="holds no checkpoint to resume from: leave --resume out"):
-        run("mntp", tiny_decoder, data, tmp_path / "out", resume=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(RagvecError, match="other holds no recipe.json: no run began there"):
+        run("mntp", tiny_decoder, data, tmp_path / "other", resume=True)
     run("mntp", tiny_decoder, data, tmp_path / "out")
     with pytest.raises(RagvecError, match="--resume: learning_rate was 0.01 and is 0.02: restore it"):
         run("mntp", tiny_decoder, data, tmp_path / "out", resume=True, learning_rate=2e-2)

@@ -18,6 +18,7 @@ from ragvec.errors import RagvecError
 from ragvec.losses import head_cross_entropy
 from ragvec.prompt import PromptBuilder
 from ragvec.recipe import Recipe
+from ragvec.train.ranks import start_ranks
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class Learner:
 
 def load_learner(objective: str, recipe: Recipe) -> Learner:
     """Load what a recipe starts from. Raises RagvecError if something is missing or does not fit the objective."""
-    device = choose_device(recipe.device)
+    device = start_ranks(choose_device(recipe.device))
     dtype = _compute_dtype(recipe, device)
     if objective in ("clm", "mntp"):
         return _load_language_model(objective, recipe, device, dtype)

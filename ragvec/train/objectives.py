@@ -13,6 +13,7 @@ from ragvec.pooling import pool
 from ragvec.recipe import Recipe
 from ragvec.train.masking import IGNORED, mask_tokens
 from ragvec.train.model import Learner
+from ragvec.train.ranks import gather_rows, joined, weighted
 from ragvec.train.tokens import Pieces
 
 
@@ -30,7 +31,7 @@ class TextBatch:
     """Prompts of texts, shortest first; vectors[place] puts their vectors back in order.
 
     sizes       how many of them, in order, are queries, positives and negatives
-    identical   (queries, positives + negatives) bool, documents that are word for word the query's positive
+    documents   numbers of the positives' and negatives' texts, so that equal ones are told; None = it is not asked
     teacher     (n, dim) vectors to imitate, where the objective is distillation
     """
 
@@ -38,7 +39,7 @@ class TextBatch:
     pool_starts: list[int]
     place: Tensor
     sizes: tuple[int, int, int] = (0, 0, 0)
-    identical: Tensor | None = None
+    documents: Tensor | None = None
     teacher: Tensor | None = None
 
 
@@ -62,13 +63,16 @@ class Objective(nn.Module):
         self.extra = extra
         self._learner, self._loss = learner, loss
         self.tokens_seen = 0
+        self.losses_are_finite = True
 
     def forward(self, batch: LanguageBatch | TextBatch) -> dict[str, Tensor]:
         """The loss of a batch under the key "loss"."""
         self.tokens_seen += sum(map(len, batch.ids))
         half = self._learner.dtype is not torch.float32
         with torch.autocast(self._learner.device.type, dtype=self._learner.dtype if half else None, enabled=half):
-            return {"loss": self._loss(self._learner, batch)}
+            loss = self._loss(self._learner, batch)
+        self.losses_are_finite = self.losses_are_finite and bool(torch.isfinite(loss))
+        return {"loss": loss}
 
     def state_dict(self, **_) -> dict[str, Tensor]:
         """The trained weights alone: a checkpoint need not repeat what is frozen, nor a tied weight."""
@@ -85,23 +89,30 @@ class Objective(nn.Module):
 def language_loss(learner: Learner, batch: LanguageBatch) -> Tensor:
     """Cross-entropy of the tokens to be predicted; only their positions pass through the head."""
     hidden = learner.hidden(batch.ids)
-    return learner.predict_loss(hidden[batch.predict_from.to(hidden.device)], batch.labels.to(hidden.device))
+    loss = learner.predict_loss(hidden[batch.predict_from.to(hidden.device)], batch.labels.to(hidden.device))
+    return weighted(loss, len(batch.labels))
 
 
 def contrastive_loss(recipe: Recipe) -> Callable[[Learner, TextBatch], Tensor]:
     """The loss of SimCSE and of supervised training: a query against all positives and hard negatives of its batch."""
 
     def loss(learner: Learner, batch: TextBatch) -> Tensor:
-        queries, positives, negatives = text_vectors(learner, batch).split(batch.sizes)
-        excluded = batch.identical
-        if excluded is not None:
-            excluded = excluded.to(queries.device)
+        queries, positives, negatives = (gather_rows(part) for part in text_vectors(learner, batch).split(batch.sizes))
+        excluded = None
+        if batch.documents is not None:
+            documents = batch.documents.to(queries.device).split(batch.sizes[1:])
+            excluded = identical_to_positive(*(gather_rows(part) for part in documents))
         if recipe.false_negative_margin is not None:
             likely = likely_false_negatives(queries, positives, negatives, margin=recipe.false_negative_margin)
             excluded = likely if excluded is None else likely | excluded
-        return hard_negative_nll(queries, positives, negatives, scale=recipe.loss_scale, excluded=excluded)
+        return joined(hard_negative_nll(queries, positives, negatives, scale=recipe.loss_scale, excluded=excluded))
 
     return loss
+
+
+def identical_to_positive(positives: Tensor, negatives: Tensor) -> Tensor:
+    """Which documents are word for word a query's own positive, (n, n + m) bool, from the numbers of their texts."""
+    return positives[:, None] == torch.cat([positives, negatives])[None]
 
 
 def distillation_loss(recipe: Recipe, projection: nn.Module | None) -> Callable[[Learner, TextBatch], Tensor]:
@@ -111,10 +122,9 @@ def distillation_loss(recipe: Recipe, projection: nn.Module | None) -> Callable[
         student = text_vectors(learner, batch)
         if projection is not None:
             student = projection(student)
-        return distillation(
-            student, batch.teacher.to(student.device), cosine=recipe.distill_cosine, mse=recipe.distill_mse,
-            kl=recipe.distill_kl, temperature=recipe.distill_temperature,
-        )  # fmt: skip
+        terms = {"cosine": recipe.distill_cosine, "mse": recipe.distill_mse, "kl": recipe.distill_kl}
+        student, teacher = gather_rows(student), gather_rows(batch.teacher.to(student.device))
+        return joined(distillation(student, teacher, **terms, temperature=recipe.distill_temperature))
 
     return loss
 
@@ -168,11 +178,9 @@ def pair_batch(table: PromptTable, examples: Sequence[tuple[int, int, tuple[int,
         chosen = [examples[row] for row in rows]
         queries, positives = [one[0] for one in chosen], [one[1] for one in chosen]
         negatives = [negative for one in chosen for negative in one[2]]
-        identical = None
-        if mask_identical:
-            identical = torch.tensor(positives)[:, None] == torch.tensor([*positives, *negatives])[None]
+        documents = torch.tensor([*positives, *negatives]) if mask_identical else None
         return _text_batch(table, [*queries, *positives, *negatives],
-                           sizes=(len(queries), len(positives), len(negatives)), identical=identical)  # fmt: skip
+                           sizes=(len(queries), len(positives), len(negatives)), documents=documents)  # fmt: skip
 
     return build
 

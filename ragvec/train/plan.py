@@ -21,14 +21,17 @@ class Plan:
     steps: int
     trainable: int
     parameters: int
+    processes: int = 1
 
     def lines(self) -> list[str]:
         """The plan as it is printed."""
+        devices = [f"processes             {self.processes}"] if self.processes > 1 else []
         share = f" ({self.trainable / self.parameters:.2%} of {self.parameters:,})" if self.parameters else ""
         return [
             f"examples              {self.examples:,} ({self.tokens:,} tokens)",
             f"epochs                {self.epochs:g}",
             f"batch per device      {self.batch}",
+            *devices,
             f"accumulation          {self.accumulation}",
             f"total batch           {self.total_batch}",
             f"steps                 {self.steps:,}",
@@ -36,10 +39,10 @@ class Plan:
         ]
 
 
-def make_plan(recipe: Recipe, *, examples: int, tokens: int, batches: int, module: nn.Module) -> Plan:
+def make_plan(recipe: Recipe, *, examples: int, tokens: int, batches: int, module: nn.Module, processes: int = 1) -> Plan:
     """Count a run.
 
-    batches  per epoch, a multiple of the accumulation steps
+    batches  per epoch of each process, a multiple of the accumulation steps; processes: how many train together
     """
     steps_per_epoch = max(math.ceil(batches / recipe.gradient_accumulation_steps), 1)
     steps = recipe.max_steps if recipe.max_steps > 0 else math.ceil(recipe.num_train_epochs * steps_per_epoch)
@@ -54,10 +57,11 @@ def make_plan(recipe: Recipe, *, examples: int, tokens: int, batches: int, modul
         epochs=recipe.num_train_epochs if recipe.max_steps <= 0 else recipe.max_steps / steps_per_epoch,
         batch=f"{size:,} {unit}",
         accumulation=recipe.gradient_accumulation_steps,
-        total_batch=f"{size * recipe.gradient_accumulation_steps:,} {unit}",
+        total_batch=f"{size * recipe.gradient_accumulation_steps * processes:,} {unit}",
         steps=steps,
         trainable=count_parameters(module, trainable=True),
         parameters=count_parameters(module),
+        processes=processes,
     )
 
 

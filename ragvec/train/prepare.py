@@ -12,6 +12,7 @@ from ragvec.corpus.files import corpus_files
 from ragvec.errors import RagvecError
 from ragvec.prompt import PromptBuilder
 from ragvec.recipe import Recipe
+from ragvec.train import ranks
 from ragvec.train.data import Example, Text, instruction_for, read_examples, read_texts, split_validation
 from ragvec.train.hub_data import dataset_files
 from ragvec.train.masking import choose_mask_token, special_tokens
@@ -68,7 +69,7 @@ def prepare(objective: str, recipe: Recipe, learner: Learner) -> Prepared:
     first = make(training)
     return Prepared(
         Objective(learner, _loss(objective, recipe, extra), extra),
-        _batches(first, recipe),
+        _batches(first, recipe, ranks.world()),
         _batches(make(validation), recipe) if validation else None,
         len(first.lengths),
         int(np.sum(first.lengths)),
@@ -189,7 +190,7 @@ def prompt_table(builder: PromptBuilder, wanted: Sequence[tuple[str, str]]) -> t
     return table, rows
 
 
-def _batches(examples: _Set, recipe: Recipe) -> Batches:
+def _batches(examples: _Set, recipe: Recipe, world: int = 1) -> Batches:
     return Batches(
         examples.build,
         examples.lengths,
@@ -198,4 +199,5 @@ def _batches(examples: _Set, recipe: Recipe) -> Batches:
         batch_tokens=recipe.batch_tokens,
         accumulation=recipe.gradient_accumulation_steps,
         seed=recipe.seed,
+        world=world,
     )

@@ -8,17 +8,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from ragvec import __version__
-from ragvec.encoder.weights import quiet
+from ragvec.encoder.weights import choose_device, quiet
 from ragvec.errors import RagvecError
 from ragvec.files import write_text
 from ragvec.recipe import Recipe
+from ragvec.train import ranks
+from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, remove_torn_checkpoints
 from ragvec.train.model import Learner, add_trainable_parts, load_learner
 from ragvec.train.plan import Plan, make_plan
 from ragvec.train.prepare import Prepared, prepare
+from ragvec.train.ranks import start_ranks
 from ragvec.train.save import save_result
-from ragvec.train.trainer import CHECKPOINTS, last_checkpoint, run_trainer
+from ragvec.train.trainer import run_trainer
 
 RECIPE_FILE = "recipe.json"
 SUMMARY_FILE = "training.json"
@@ -32,22 +36,30 @@ def train(objective: str, recipe: Recipe, *, resume: bool = False, report: Calla
     """Train a model and write the result to the recipe's output_dir.
 
     objective      clm, mntp, simcse, supervised or distill
-    resume         go on from the newest checkpoint of the same recipe
+    resume         go on from the newest checkpoint of the same recipe, or from the start if none was written yet
     report         is told the plan, then a line for every logged step
     returns        the summary that training.json holds: losses, seconds, tokens per second, versions, recipe
     Raises RagvecError for what the user can mend; KeyboardInterrupt after Ctrl-C, with a checkpoint written.
     """
-    folder = _claim(objective, recipe, resume)
+    start_ranks(choose_device(recipe.device))
+    report, show_progress = (report, show_progress) if ranks.rank() == 0 else (_tell_nobody, False)
+    if ranks.rank() == 0:
+        _claim(objective, recipe, resume)
+    ranks.wait_for_all()
+    folder, checkpoint = Path(recipe.output_dir), newest_checkpoint(recipe) if resume else None
+    if resume:
+        report(f"resuming from {checkpoint}" if checkpoint else "no checkpoint was written yet: starting from the beginning")
     learner, prepared, plan = _get_ready(objective, recipe)
     for line in plan.lines():
         report(line)
     torch.manual_seed(recipe.seed)
     started = time.perf_counter()
-    log = run_trainer(prepared, recipe, steps=plan.steps, resume=resume, report=report, show_progress=show_progress)
-    seconds = time.perf_counter() - started
-    save_result(learner, objective, recipe, folder)
-    summary = _summary(objective, recipe, plan, log, seconds, prepared.objective.tokens_seen)
-    write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    log = run_trainer(prepared, recipe, steps=plan.steps, checkpoint=checkpoint, report=report, show_progress=show_progress)
+    seconds, tokens = time.perf_counter() - started, round(ranks.total(prepared.objective.tokens_seen))
+    summary = _summary(objective, recipe, plan, log, seconds, tokens)
+    if ranks.rank() == 0:
+        _write(learner, objective, recipe, folder, summary)
+    ranks.wait_for_all()
     return summary
 
 
@@ -66,29 +78,49 @@ def _get_ready(objective: str, recipe: Recipe) -> tuple[Learner, Prepared, Plan]
         recipe,
         examples=prepared.examples,
         tokens=prepared.tokens,
-        batches=len(prepared.batches),
+        batches=len(prepared.batches) // ranks.world(),
         module=prepared.objective,
+        processes=ranks.world(),
     )
     return learner, prepared, plan
 
 
-def _claim(objective: str, recipe: Recipe, resume: bool) -> Path:
+def _tell_nobody(line: str) -> None:
+    """The report of every process but the first."""
+
+
+def _write(learner: Learner, objective: str, recipe: Recipe, folder: Path, summary: dict) -> None:
+    try:
+        save_result(learner, objective, recipe, folder)
+        write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    except (OSError, SafetensorError) as error:
+        raise RagvecError(
+            f"the result can't be written to {folder} ({error}): free some disk space, then pass --resume, "
+            "which goes on from the last checkpoint"
+        ) from error
+
+
+def _claim(objective: str, recipe: Recipe, resume: bool) -> None:
     """Make the output folder this run's own, or check that a resumed run is the one that began there."""
     folder = Path(recipe.output_dir)
     record = {"objective": objective, **recipe.as_json()}
     if folder.exists() and not folder.is_dir():
         raise RagvecError(f"output_dir {folder} is a file: choose a folder")
-    if resume:
-        last_checkpoint(recipe)
+    if resume and (folder / RECIPE_FILE).is_file():
         _same_recipe(folder / RECIPE_FILE, record)
-        return folder
+        remove_torn_checkpoints(recipe)
+        return
     if folder.is_dir() and any(folder.iterdir()):
+        if resume:
+            raise RagvecError(f"output_dir {folder} holds no {RECIPE_FILE}: no run began there, choose another folder")
         if not recipe.overwrite_output_dir:
             raise RagvecError(f'output_dir {folder} is not empty: pass --resume to go on, or set "overwrite_output_dir": true')
         _remove_checkpoints(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / RECIPE_FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / RECIPE_FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise RagvecError(f"output_dir {folder} can't be written: {error.strerror}") from error
 
 
 def _same_recipe(path: Path, record: dict) -> None:
@@ -96,9 +128,10 @@ def _same_recipe(path: Path, record: dict) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RagvecError(f"{path} is not readable ({error}): the run can't be resumed, start it anew") from error
+    before = {**Recipe().as_json(), **before}  # an older ragvec knew fewer keys
     for name, value in record.items():
-        if name not in _FREE and before.get(name) != value:
-            raise RagvecError(f"--resume: {name} was {before.get(name)!r} and is {value!r}: restore it, or start the run anew")
+        if name not in _FREE and before[name] != value:
+            raise RagvecError(f"--resume: {name} was {before[name]!r} and is {value!r}: restore it, or start the run anew")
 
 
 def _remove_checkpoints(folder: Path) -> None:

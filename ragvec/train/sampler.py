@@ -7,29 +7,35 @@ from typing import Any
 import numpy as np
 import torch
 
+from ragvec.errors import RagvecError
+
 
 class Batches:
     """A data set whose entries are whole batches; the same seed, epoch and number always give the same batch.
 
     Every epoch has the same number of batches, a multiple of the accumulation steps: what is left over comes another time,
-    since each epoch is shuffled anew.
+    since each epoch is shuffled anew. With several processes batches come in runs of as many, one for each process, whose
+    examples are of one group: together they are the batch that one process with a larger batch size would have had.
     """
 
     def __init__(self, build: Callable[[list[int], torch.Generator], Any], lengths: Sequence[int], *, groups: Sequence[Any],
-                 batch_size: int, batch_tokens: int | None, accumulation: int, seed: int) -> None:  # fmt: skip
+                 batch_size: int, batch_tokens: int | None, accumulation: int, seed: int, world: int = 1) -> None:  # fmt: skip
         """Plan the batches of epoch 0.
 
         build         makes a batch from example numbers and a random generator of its own
         lengths       tokens of each example; groups: examples of different groups never share a batch
         batch_size    examples in a batch, unless batch_tokens (a budget) decides
-        accumulation  batches per optimiser step
+        accumulation  batches per optimiser step of each process; world: processes
+        Raises RagvecError if not every process gets an example.
         """
         self._build, self._seed = build, seed
         self._lengths = np.asarray(lengths)
         self._groups = _members(groups)
-        self._batch_size, self._batch_tokens = batch_size, batch_tokens
-        first_epoch = sum(1 for _ in self._shuffle(0, 0))
-        self._count = max(first_epoch // accumulation * accumulation, min(first_epoch, accumulation))
+        self._batch_size, self._batch_tokens, self._world = batch_size, batch_tokens, world
+        first_epoch, step = sum(1 for _ in self._shuffle(0, 0)), accumulation * world
+        if not first_epoch:
+            raise RagvecError(f"{len(self._lengths)} examples are too few for {world} processes: start fewer")
+        self._count = max(first_epoch // step * step, min(first_epoch, step))
         self.set_epoch(0)
 
     def __len__(self) -> int:
@@ -54,17 +60,22 @@ class Batches:
 
     def _shuffle(self, epoch: int, round_: int) -> Iterator[list[int]]:
         random = np.random.default_rng((self._seed, epoch, round_))
-        batches = [batch for members in self._groups for batch in self._cut(random.permutation(members))]
-        for place in random.permutation(len(batches)):
-            yield batches[place].tolist()
+        runs = [run for members in self._groups for run in self._cut(random.permutation(members))]
+        for place in random.permutation(len(runs)):
+            for batch in runs[place]:
+                yield batch.tolist()
 
-    def _cut(self, members: np.ndarray) -> list[np.ndarray]:
-        """A group's shuffled examples as batches; an incomplete last one is left out unless it is the only one."""
+    def _cut(self, members: np.ndarray) -> list[list[np.ndarray]]:
+        """A group's shuffled examples as runs of batches; an incomplete last one is left out unless it is the only one."""
         if self._batch_tokens is None:
             edges = np.arange(self._batch_size, len(members) + 1, self._batch_size)
         else:
             edges = _token_edges(self._lengths[members], self._batch_tokens)
-        return np.split(members, edges)[:-1] if len(edges) else [members]
+        batches, world = np.split(members, edges)[:-1], self._world
+        runs = [batches[first : first + world] for first in range(0, len(batches) - world + 1, world)]
+        if runs or len(members) < world:
+            return runs
+        return [np.array_split(members, world)]
 
 
 def _members(groups: Sequence[Any]) -> list[np.ndarray]:

@@ -1,40 +1,37 @@
-"""The run itself, on the Hugging Face Trainer: optimiser, checkpoints, logging, evaluation, interruption."""
+"""The run itself, on the Hugging Face Trainer: checkpoints, signals, and the reasons for which a run stops."""
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from safetensors import SafetensorError
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from ragvec.encoder.weights import quiet
 from ragvec.errors import RagvecError
-from ragvec.progress import progress_bar
 from ragvec.recipe import Recipe
+from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, remove_torn_checkpoints
 from ragvec.train.objectives import Objective
+from ragvec.train.optimizer import make_optimizer
 from ragvec.train.prepare import Prepared
-from ragvec.train.sampler import Batches
-
-CHECKPOINTS = "checkpoints"
+from ragvec.train.watch import Watch
 
 
-def run_trainer(prepared: Prepared, recipe: Recipe, *, steps: int, resume: bool, report: Callable[[str], None],
+def run_trainer(prepared: Prepared, recipe: Recipe, *, steps: int, checkpoint: Path | None, report: Callable[[str], None],
                 show_progress: bool) -> list[dict]:  # fmt: skip
-    """Train, and return the log: a dict for each logged step.
+    """Train, from a checkpoint if one is given, and return the log: a dict for each logged step.
 
-    Raises KeyboardInterrupt after SIGINT, once the step under way is finished and its checkpoint is written.
+    Raises KeyboardInterrupt after SIGINT or SIGTERM, once the step under way is finished and its checkpoint is written;
+    RagvecError for a loss that is not finite, a checkpoint that can't be written, or too little memory.
     """
     objective = prepared.objective
-    arguments = _arguments(recipe, objective)
-    watch = _Watch(prepared, recipe, steps, report, show_progress)
+    watch = Watch(prepared, recipe, steps=steps, report=report, show=show_progress)
     trainer = Trainer(
         model=objective,
-        args=arguments,
+        args=_arguments(recipe, objective),
         train_dataset=prepared.batches,
         data_collator=lambda entries: {"batch": entries[0]},  # an entry is a whole batch already
         optimizers=(make_optimizer(objective, recipe), None),
@@ -42,56 +39,11 @@ def run_trainer(prepared: Prepared, recipe: Recipe, *, steps: int, resume: bool,
     )
     trainer.remove_callback(PrinterCallback)
     objective.train()
-    with quiet(show_progress=False), _graceful_interrupt(watch):
-        trainer.train(resume_from_checkpoint=last_checkpoint(recipe) if resume else None)
+    with quiet(show_progress=False), _graceful_interrupt(watch), _reasons(recipe):
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if watch.interrupted:
         raise KeyboardInterrupt
     return [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
-
-
-def make_optimizer(objective: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; vectors (norms, biases) are not decayed, token embeddings may have a learning rate of their own."""
-    embeddings = {id(part.weight) for part in objective.modules() if isinstance(part, nn.Embedding)}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for weight in objective.parameters():
-        if weight.requires_grad:
-            groups.setdefault((id(weight) in embeddings, weight.ndim >= 2), []).append(weight)
-    if not groups:
-        raise RagvecError("nothing is left to train: everything is frozen")
-    own_rate = recipe.embedding_learning_rate
-    return torch.optim.AdamW(
-        [
-            {
-                "params": weights,
-                "lr": own_rate if embedding and own_rate is not None else recipe.learning_rate,
-                "weight_decay": recipe.weight_decay if decays else 0.0,
-            }
-            for (embedding, decays), weights in groups.items()
-        ],
-        betas=(recipe.adam_beta1, recipe.adam_beta2),
-        eps=recipe.adam_epsilon,
-        fused=True,
-    )
-
-
-def last_checkpoint(recipe: Recipe) -> str:
-    """The newest checkpoint below the output folder. Raises RagvecError if there is none."""
-    folder = Path(recipe.output_dir) / CHECKPOINTS
-    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if found is None:
-        raise RagvecError(f"{folder} holds no checkpoint to resume from: leave --resume out")
-    return found
-
-
-@torch.no_grad()
-def mean_loss(objective: Objective, batches: Batches) -> float:
-    """The mean loss over a validation set, without dropout."""
-    seen, training = objective.tokens_seen, objective.training
-    objective.eval()
-    losses = [objective(batches[number])["loss"].item() for number in range(len(batches))]
-    objective.train(training)
-    objective.tokens_seen = seen
-    return sum(losses) / len(losses)
 
 
 def _arguments(recipe: Recipe, objective: Objective) -> TrainingArguments:
@@ -107,6 +59,7 @@ def _arguments(recipe: Recipe, objective: Objective) -> TrainingArguments:
         lr_scheduler_type=recipe.lr_scheduler_type,
         max_grad_norm=recipe.max_grad_norm,
         logging_steps=recipe.logging_steps,
+        logging_nan_inf_filter=False,  # the watch stops a run that diverges
         save_steps=recipe.save_steps,
         save_total_limit=recipe.save_total_limit,
         save_only_model=recipe.save_only_model,
@@ -123,75 +76,42 @@ def _arguments(recipe: Recipe, objective: Objective) -> TrainingArguments:
     return arguments
 
 
-class _Watch(TrainerCallback):
-    """Counts tokens, prints a line now and then, evaluates, and stops where it should."""
-
-    def __init__(self, prepared: Prepared, recipe: Recipe, steps: int, report: Callable[[str], None], show: bool) -> None:
-        self._prepared, self._recipe, self._steps, self._report, self._show = prepared, recipe, steps, report, show
-        self._clock, self._tokens = 0.0, 0
-        self._bar = None
-        self.interrupted = False
-
-    def on_train_begin(self, args, state, control, **_) -> None:
-        self._bar = progress_bar("training", total=self._steps, unit="steps", show=self._show)
-        self._bar.update(state.global_step)
-        self._clock, self._tokens = time.perf_counter(), self._prepared.objective.tokens_seen
-
-    def on_step_end(self, args, state, control, **_) -> None:
-        self._bar.update(1)
-        if self._prepared.validation is not None and state.global_step % self._recipe.eval_steps == 0:
-            self._evaluate(state)
-        stop = self._recipe.stop_after_n_steps
-        if stop is not None and state.global_step >= stop:
-            control.should_training_stop = control.should_save = True
-        if self.interrupted:
-            control.should_training_stop = control.should_save = True
-
-    def on_log(self, args, state, control, logs=None, **_) -> None:
-        if "loss" not in logs:
-            return
-        logs = state.log_history[-1]
-        now, seen = time.perf_counter(), self._prepared.objective.tokens_seen
-        logs["tokens_per_second"] = round((seen - self._tokens) / max(now - self._clock, 1e-9))
-        self._clock, self._tokens = now, seen
-        self._say(
-            f"step {state.global_step:,}/{self._steps:,}  loss {logs['loss']:.4f}  "
-            f"learning rate {logs['learning_rate']:.2e}  {logs['tokens_per_second']:,} tokens/s"
-        )
-
-    def on_train_end(self, args, state, control, **_) -> None:
-        due = state.global_step % self._recipe.eval_steps != 0  # otherwise the last step did it
-        if self._prepared.validation is not None and due and not self.interrupted:
-            self._evaluate(state)
-        self._bar.close()
-
-    def _evaluate(self, state) -> None:
-        started = time.perf_counter()
-        loss = mean_loss(self._prepared.objective, self._prepared.validation)
-        state.log_history.append({"step": state.global_step, "eval_loss": loss})
-        self._say(f"step {state.global_step:,}/{self._steps:,}  validation loss {loss:.4f}")
-        self._clock += time.perf_counter() - started
-
-    def _say(self, line: str) -> None:
-        self._bar.clear()
-        self._report(line)
-        self._bar.refresh()
+@contextmanager
+def _reasons(recipe: Recipe) -> Iterator[None]:
+    """Turn what stops a run from outside into a line that says so; a checkpoint cut short is removed."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RagvecError(
+            "the device is out of memory: lower per_device_train_batch_size (or batch_tokens) and raise "
+            "gradient_accumulation_steps, set gradient_checkpointing, or lower max_seq_length"
+        ) from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        torn = remove_torn_checkpoints(recipe)
+        if not torn:
+            raise
+        left = newest_checkpoint(recipe) if not recipe.save_only_model else None
+        raise RagvecError(
+            f"{torn[-1]} could not be written ({str(error).splitlines()[0]}): free some disk space, then pass --resume; "
+            + (f"{left} is the newest good checkpoint" if left else "it would have been the first checkpoint")
+        ) from error
 
 
 @contextmanager
-def _graceful_interrupt(watch: _Watch) -> Iterator[None]:
-    """Let the first Ctrl-C finish the step and save a checkpoint; the second ends at once."""
+def _graceful_interrupt(watch: Watch) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM finish the step and save a checkpoint; a second Ctrl-C ends at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number, frame) -> None:
-        if watch.interrupted:
+        if watch.interrupted and number == signal.SIGINT:
             raise KeyboardInterrupt
         watch.interrupted = True
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

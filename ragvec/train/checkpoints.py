@@ -1,0 +1,47 @@
+"""Checkpoints of a run: which are whole, which is the newest, and what to say when one could not be written."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from ragvec.errors import RagvecError
+from ragvec.recipe import Recipe
+
+CHECKPOINTS = "checkpoints"
+_NAME = re.compile(r"checkpoint-(\d+)")
+_WRITTEN_LAST = "trainer_state.json"
+_NEEDED = "optimizer.pt"  # absent with save_only_model
+
+
+def newest_checkpoint(recipe: Recipe) -> Path | None:
+    """The newest whole checkpoint below the output folder, or None.
+
+    Raises RagvecError if it holds weights alone (save_only_model): a run can't go on from those.
+    """
+    whole = [path for path in _checkpoints(recipe) if _is_whole(path)]
+    if whole and not (whole[-1] / _NEEDED).is_file():
+        raise RagvecError(f"{whole[-1]} holds weights alone (save_only_model): no run can be resumed from it, start it anew")
+    return whole[-1] if whole else None
+
+
+def remove_torn_checkpoints(recipe: Recipe) -> list[str]:
+    """Delete checkpoints that a kill or a full disk cut short; returns their names."""
+    torn = [path for path in _checkpoints(recipe) if not _is_whole(path)]
+    for path in torn:
+        shutil.rmtree(path, ignore_errors=True)
+    return [path.name for path in torn]
+
+
+def _checkpoints(recipe: Recipe) -> list[Path]:
+    """Checkpoint folders in the order of their steps."""
+    folder = Path(recipe.output_dir) / CHECKPOINTS
+    found = [path for path in folder.glob("checkpoint-*") if path.is_dir() and _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(_NAME.fullmatch(path.name).group(1)))
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return isinstance(json.loads((path / _WRITTEN_LAST).read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,95 @@
+"""What happens around the steps of a run: lines and bar, validation, stops, and no step on a broken gradient."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch.nn.utils import get_total_norm
+from transformers import TrainerCallback
+
+from ragvec.errors import RagvecError
+from ragvec.progress import progress_bar
+from ragvec.recipe import Recipe
+from ragvec.train import ranks
+from ragvec.train.checkpoints import newest_checkpoint
+from ragvec.train.objectives import Objective
+from ragvec.train.prepare import Prepared
+from ragvec.train.sampler import Batches
+
+
+class Watch(TrainerCallback):
+    """The Trainer's callback. A signal sets `interrupted`: the step under way ends, a checkpoint is written, training stops."""
+
+    def __init__(self, prepared: Prepared, recipe: Recipe, *, steps: int, report: Callable[[str], None], show: bool) -> None:
+        """steps: of the whole run; report is told lines, show: a progress bar too."""
+        self._objective, self._validation = prepared.objective, prepared.validation
+        self._recipe, self._steps, self._report, self._show = recipe, steps, report, show
+        self._clock, self._tokens = 0.0, 0.0
+        self._bar = None
+        self.interrupted = False
+
+    def on_train_begin(self, args, state, control, **_) -> None:
+        self._bar = progress_bar("training", total=self._steps, unit="steps", show=self._show)
+        self._bar.update(state.global_step)
+        self._clock, self._tokens = time.perf_counter(), ranks.total(self._objective.tokens_seen)
+
+    def on_pre_optimizer_step(self, args, state, control, **_) -> None:
+        gradients = [weight.grad for weight in self._objective.parameters() if weight.grad is not None]
+        if self._objective.losses_are_finite and torch.isfinite(get_total_norm(gradients)):
+            return
+        checkpoint = newest_checkpoint(self._recipe) if not self._recipe.save_only_model else None
+        what = "gradient" if self._objective.losses_are_finite else "loss"
+        raise RagvecError(
+            f"the {what} of step {state.global_step + 1:,} is not finite: lower learning_rate, or raise warmup_steps; "
+            + (f"{checkpoint} is the newest good checkpoint" if checkpoint else "no checkpoint was written yet")
+        )
+
+    def on_step_end(self, args, state, control, **_) -> None:
+        self._bar.update(1)
+        if self._validation is not None and state.global_step % self._recipe.eval_steps == 0:
+            self._evaluate(state)
+        stop = self._recipe.stop_after_n_steps
+        self.interrupted = ranks.total(self.interrupted) > 0  # processes hear of a signal at different steps
+        if self.interrupted or (stop is not None and state.global_step >= stop):
+            control.should_training_stop = control.should_save = True
+
+    def on_log(self, args, state, control, logs=None, **_) -> None:
+        if "loss" not in logs:
+            return
+        logs = state.log_history[-1]
+        now, seen = time.perf_counter(), ranks.total(self._objective.tokens_seen)
+        logs["tokens_per_second"] = round((seen - self._tokens) / max(now - self._clock, 1e-9))
+        self._clock, self._tokens = now, seen
+        self._say(
+            f"step {state.global_step:,}/{self._steps:,}  loss {logs['loss']:.4f}  "
+            f"learning rate {logs['learning_rate']:.2e}  {logs['tokens_per_second']:,} tokens/s"
+        )
+
+    def on_train_end(self, args, state, control, **_) -> None:
+        due = state.global_step % self._recipe.eval_steps != 0  # otherwise the last step did it
+        if self._validation is not None and due and not self.interrupted:
+            self._evaluate(state)
+        self._bar.close()
+
+    def _evaluate(self, state) -> None:
+        started = time.perf_counter()
+        loss = mean_loss(self._objective, self._validation)
+        state.log_history.append({"step": state.global_step, "eval_loss": loss})
+        self._say(f"step {state.global_step:,}/{self._steps:,}  validation loss {loss:.4f}")
+        self._clock += time.perf_counter() - started
+
+    def _say(self, line: str) -> None:
+        self._bar.clear()
+        self._report(line)
+        self._bar.refresh()
+
+
+@torch.no_grad()
+def mean_loss(objective: Objective, batches: Batches) -> float:
+    """The mean loss over a validation set, without dropout."""
+    seen, training = objective.tokens_seen, objective.training
+    objective.eval()
+    losses = [objective(batches[number])["loss"].item() for number in range(len(batches))]
+    objective.train(training)
+    objective.tokens_seen = seen
+    return sum(losses) / len(losses)
