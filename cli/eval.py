@@ -1,5 +1,6 @@
-"""`ragvec eval`: an encoder's figures on a retrieval or similarity data set."""
+"""`ragvec eval`: figures of encoders, indices and runs on a data set."""
 
+import json
 import sys
 from enum import Enum
 from pathlib import Path
@@ -15,37 +16,95 @@ class Format(str, Enum):
     json = "json"
 
 
+class Mode(str, Enum):
+    """How passages are found."""
+
+    dense = "dense"
+    lexical = "lexical"
+    hybrid = "hybrid"
+
+
+_FILE = "A file for"
+
+
 def run(
-    dataset: Annotated[Path, typer.Argument(help="BEIR folder (corpus.jsonl, queries.jsonl, qrels/) or STS table (.tsv).")],
-    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Folder or hub id; default: the bundled one.")] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Argument(help="BEIR folder, corpus (with --topics and --qrels), STS table or labelled texts (.tsv)."),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option("--encoder", "-e", help="Folder or hub id; several are compared; default: the bundled one."),
+    ] = None,
+    index: Annotated[Path | None, typer.Option("--index", "-i", help="Search this index, not one made for this.")] = None,
+    mode: Annotated[list[Mode] | None, typer.Option(help="dense (default), lexical or hybrid; several are compared.")] = None,
+    rerank: Annotated[str | None, typer.Option(help="Score the best hits again: maxsim, or a cross-encoder.")] = None,
+    instruction: Annotated[
+        list[str] | None, typer.Option(help='Query instruction; "" = none; several are compared. Default: the encoder\'s own.')
+    ] = None,
     split: Annotated[str, typer.Option(help="Which qrels of a BEIR folder to use.")] = "test",
-    instruction: Annotated[str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.')] = None,
+    topics: Annotated[Path | None, typer.Option(help="Queries: TREC topics, JSONL, or lines of id, tab, text.")] = None,
+    qrels: Annotated[Path | None, typer.Option(help="Judgements: TREC's four columns, or BEIR's TSV.")] = None,
+    score_run: Annotated[
+        list[Path] | None, typer.Option("--run", help="Score this TREC run file; several are compared.")
+    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="nDCG@k, recall@k, MRR@k, MAP@k, P@k; may be repeated.")] = None,
+    task: Annotated[str | None, typer.Option(help="clustering: cluster labelled texts instead of classifying them.")] = None,
+    baseline: Annotated[list[str] | None, typer.Option(help="An encoder whose figures stand beside; may be repeated.")] = None,
+    baselines: Annotated[bool, typer.Option(help="Show BM25, and all-MiniLM-L6-v2 where installed, beside.")] = True,
+    test: Annotated[str, typer.Option(help="How systems are compared: bootstrap or t-test, both paired.")] = "bootstrap",
+    save_run: Annotated[Path | None, typer.Option(help=f"{_FILE} the first system's hits, as a TREC run.")] = None,
+    per_query: Annotated[Path | None, typer.Option(help=f"{_FILE} the figures by query (.tsv).")] = None,
+    report: Annotated[Path | None, typer.Option(help=f"{_FILE} a report (.md or .json).")] = None,
+    chart: Annotated[Path | None, typer.Option(help=f"{_FILE} a chart (.png, .svg or .pdf).")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(envvar="RAGVEC_CACHE", help="Where vectors of corpora are kept. Default: ~/.cache/ragvec.")
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
     max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
     format: Annotated[Format | None, typer.Option(help="Default: a table on a terminal, JSON on a pipe.")] = None,
 ) -> None:
-    from ragvec.encoder import Encoder
-    from ragvec.evaluate import evaluate
+    from ragvec.evaluate.output import Files
+    from ragvec.evaluate.plan import Plan, carry_out
+    from ragvec.metrics import RETRIEVAL_METRICS
 
-    loaded = Encoder.load(encoder, revision=revision, device=device, dtype=dtype, max_length=max_length)
-    evaluation = evaluate(dataset, loaded, split=split, instruction=instruction, show_progress=True)
+    plan = Plan(
+        dataset=dataset,
+        encoders=tuple(encoder or (None,)),
+        instructions=tuple((None,) if instruction is None else instruction),
+        modes=tuple(one.value for one in mode) if mode else ("dense",),
+        split=split,
+        topics=topics,
+        qrels=qrels,
+        index=index,
+        runs=tuple(score_run or ()),
+        reranker=rerank,
+        task=task,
+        metrics=tuple(metric or RETRIEVAL_METRICS),
+        baselines=tuple(baseline or ()),
+        automatic_baselines=baselines,
+        test=test,
+        cache=cache or Path.home() / ".cache" / "ragvec",
+        options={"revision": revision, "device": device, "dtype": dtype, "max_length": max_length},
+    )
+    files = Files(run=save_run, values=per_query, report=report, chart=chart)
+    outcome = carry_out(plan, show_progress=True)
+    files.write(outcome)
     chosen = format or (Format.table if sys.stdout.isatty() else Format.json)
-    print(_table(evaluation) if chosen is Format.table else _json(evaluation))
+    print("\n".join(_json_lines(outcome)) if chosen is Format.json else _table(outcome))
 
 
-def _json(evaluation) -> str:
-    import json
+def _json_lines(outcome) -> list[str]:
+    """A line for each system."""
+    from ragvec.evaluate.report import record
 
-    return json.dumps(evaluation.as_record(), ensure_ascii=False)
+    records = (record(one, outcome.baselines, outcome.comparison_of(row)) for row, one in enumerate(outcome.systems))
+    return [json.dumps(found, ensure_ascii=False) for found in records]
 
 
-def _table(evaluation) -> str:
-    """Two columns: what was measured on what, then the figures with four digits."""
-    numbers = {name: f"{value:,}" for name, value in evaluation.counts.items()}
-    figures = {name: f"{value:.4f}" for name, value in evaluation.figures.items()}
-    split = {"split": evaluation.split} if evaluation.split else {}
-    rows = {"dataset": evaluation.dataset, **split, "encoder": evaluation.encoder, **numbers, **figures}
-    width = max(map(len, rows))
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+def _table(outcome) -> str:
+    from ragvec.evaluate.report import table
+
+    return table([*outcome.systems, *outcome.baselines], outcome.comparisons)

@@ -10,21 +10,23 @@ import pytest
 from ragvec.cli.main import main
 from ragvec.encoder import Encoded
 from ragvec.errors import RagvecError
-from ragvec.evaluate import evaluate, search_exact
+from ragvec.evaluate import evaluate
 from tests.conftest import shared
 
 
 class LetterEncoder:
     """Counts the letters a, b and c of a text; every text of more than nine characters counts as truncated."""
 
-    source, fingerprint = "letters", "f00d"
-    settings = SimpleNamespace(query_instruction="Find:")
+    source, fingerprint, dimension, dtype = "models/letters", "f00d" * 8, 3, "float32"
+    settings = SimpleNamespace(query_instruction="Find:", attention="unchanged")
 
     def __init__(self) -> None:
         self.instructions: list[str] = []
+        self.texts: list[str] = []
 
-    def encode_counted(self, texts, *, instruction):
+    def encode_counted(self, texts, *, instruction, normalize=True):
         self.instructions.append(instruction)
+        self.texts.extend(texts)
         counts = np.array([[text.count(letter) for letter in "abc"] for text in texts], dtype=np.float32)
         lengths = np.array([len(text) for text in texts])
         return Encoded(counts / np.linalg.norm(counts, axis=1, keepdims=True), lengths, lengths > 9)
@@ -52,11 +54,32 @@ def sts(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def letters(monkeypatch, tmp_path) -> LetterEncoder:
+    """The one encoder that every command loads; the cache is empty."""
+    encoder = LetterEncoder()
+    monkeypatch.setattr("ragvec.encoder.Encoder.load", lambda *_, **__: encoder)
+    monkeypatch.setenv("RAGVEC_CACHE", str(tmp_path / "cache"))
+    return encoder
+
+
+def command(capsys, *words) -> list[dict]:
+    """The lines that `ragvec eval …` prints on a pipe."""
+    with pytest.raises(SystemExit) as ended:
+        main(["eval", *map(str, words)])
+    shown = capsys.readouterr()
+    assert ended.value.code == 0, shown.err
+    return [json.loads(line) for line in shown.out.splitlines()]
+
+
 def test_a_retrieval_set_gives_the_figures_worked_out_by_hand(beir):
     encoder = LetterEncoder()
     found = evaluate(beir, encoder)
     assert found.figures["MRR@10"] == pytest.approx((1 + 1 / 2) / 2)
     assert found.figures["nDCG@10"] == pytest.approx((1 + 1 / np.log2(3)) / 2)
+    assert found.figures["MAP@100"] == pytest.approx((1 + 1 / 2) / 2)
+    assert found.values["q2"]["MRR@10"] == 0.5
+    assert list(found.run["q2"]) == ["d2", "d1", "d3"]
     assert found.counts == {"documents": 3, "queries": 2, "truncated": 1}
     assert encoder.instructions == ["", "Find:"], "documents carry no instruction, queries the encoder's own"
 
@@ -68,6 +91,55 @@ def test_the_split_chooses_the_queries_and_an_instruction_reaches_queries_only(b
     assert encoder.instructions == ["", "b"]
 
 
+def test_a_second_evaluation_costs_only_the_queries(beir, tmp_path):
+    encoder = LetterEncoder()
+    first = evaluate(beir, encoder, cache=tmp_path / "cache")
+    assert len(encoder.texts) == 3 + 2
+    encoder.texts.clear()
+    second = evaluate(beir, encoder, cache=tmp_path / "cache")
+    assert encoder.texts == ["c", "ab"]
+    assert second == first
+    with open(beir / "corpus.jsonl", "a") as corpus:
+        corpus.write('{"_id": "d4", "text": "cccc"}\n')
+    encoder.texts.clear()
+    assert evaluate(beir, encoder, cache=tmp_path / "cache").counts["documents"] == 4
+    assert len(encoder.texts) == 4 + 2, "another corpus is another cache entry"
+
+
+def test_a_half_made_cache_is_completed(beir, tmp_path):
+    encoder = LetterEncoder()
+    first = evaluate(beir, encoder, cache=tmp_path / "cache")
+    home = next((tmp_path / "cache" / "corpora").glob("letters-*/f00d*"))
+    (home / "index" / "index.sqlite").unlink()
+    encoder.texts.clear()
+    assert evaluate(beir, encoder, cache=tmp_path / "cache") == first
+    assert encoder.texts == ["c", "ab"], "the shards were whole"
+    manifest = json.loads((home / "shards" / "manifest.json").read_text())
+    (home / "shards" / "manifest.json").write_text(json.dumps({**manifest, "complete": False}))
+    assert evaluate(beir, encoder, cache=tmp_path / "cache") == first
+
+
+def test_words_alone_need_no_encoder_and_hybrid_fuses_both(beir):
+    lexical = evaluate(beir, mode="lexical", split="dev")
+    assert lexical.run == {"q3": {}}
+    assert (lexical.encoder, lexical.system) == ("", "lexical (BM25)")
+    assert lexical.figures["recall@100"] == 0.0
+    hybrid = evaluate(beir, LetterEncoder(), mode="hybrid")
+    assert hybrid.system == "letters, hybrid"
+    assert hybrid.run["q1"]["d3"] == pytest.approx(2 / 61), "first by its vector and by its word"
+    assert hybrid.run["q2"]["d2"] == pytest.approx(1 / 61), "first by its vector, and by no word"
+    with pytest.raises(RagvecError, match="dense retrieval needs an encoder"):
+        evaluate(beir)
+
+
+def test_a_document_with_the_querys_own_id_is_left_out(beir):
+    with open(beir / "corpus.jsonl", "a") as corpus:
+        corpus.write('{"_id": "q1", "text": "cccc"}\n')
+    found = evaluate(beir, LetterEncoder())
+    assert list(found.run["q1"])[0] == "d3" and found.run["q1"].keys() == {"d1", "d2", "d3"}
+    assert found.run["q2"].keys() == {"d1", "d2", "d3", "q1"}
+
+
 def test_a_similarity_table_gives_the_rank_correlation(sts):
     encoder = LetterEncoder()
     found = evaluate(sts, encoder)
@@ -76,17 +148,12 @@ def test_a_similarity_table_gives_the_rank_correlation(sts):
     assert encoder.instructions == ["", ""]
 
 
-def test_exact_search_keeps_each_documents_best_passage_and_leaves_the_query_itself_out():
-    passages = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]], dtype=np.float32)
-    run = search_exact(np.array([[1, 0]], dtype=np.float32), passages, ["q", "x", "x", "y"], ["q"], k=1)
-    assert run == {"q": {"x": pytest.approx(0.8)}}
-
-
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("corpus.jsonl", None, "it has no corpus.jsonl"),
         ("queries.jsonl", None, "it has no queries.jsonl"),
+        ("queries.jsonl", '{"_id": "q1", "text": " "}\n{"_id": "q2", "text": "b"}\n', "query 'q1' is empty"),
         ("qrels/test.tsv", None, "no split 'test': choose --split from dev"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "holds no judgements"),
         ("qrels/test.tsv", "query-id\tscore\n", "no column 'corpus-id'"),
@@ -106,44 +173,129 @@ def test_a_damaged_data_set_is_refused_in_one_line(beir, name, content, message)
 def test_what_is_no_data_set_is_refused(tmp_path, sts):
     with pytest.raises(RagvecError, match="no data set .*absent"):
         evaluate(tmp_path / "absent", LetterEncoder())
-    sts.write_text("label\tsentence1\tsentence2\n1\ta\tb\n")
+    sts.write_text("grade\tsentence1\tsentence2\n1\ta\tb\n")
     with pytest.raises(RagvecError, match="no column 'score'"):
         evaluate(sts, LetterEncoder())
     sts.write_text("score\tsentence1\tsentence2\n1\ta\tb\n")
     with pytest.raises(RagvecError, match="at least two"):
         evaluate(sts, LetterEncoder())
+    with pytest.raises(RagvecError, match="name one"):
+        evaluate(sts)
 
 
-def test_the_command_prints_json_on_a_pipe_and_a_table_on_request(monkeypatch, capsys, sts):
-    monkeypatch.setattr("ragvec.encoder.Encoder.load", lambda *_, **__: LetterEncoder())
-    with pytest.raises(SystemExit) as ended:
-        main(["eval", str(sts)])
-    assert ended.value.code == 0
-    assert json.loads(capsys.readouterr().out) == {
-        "dataset": "letters", "split": None, "encoder": "letters", "fingerprint": "f00d", "instruction": "",
-        "pairs": 4, "truncated": 0, "spearman": pytest.approx(1.0),
-    }  # fmt: skip
+def test_the_command_prints_json_on_a_pipe_and_a_table_on_request(letters, capsys, sts):
+    assert command(capsys, sts, "--no-baselines") == [{
+        "dataset": "letters", "split": None, "task": "similarity", "encoder": "models/letters", "fingerprint": "f00d" * 8,
+        "instruction": "", "pairs": 4, "truncated": 0, "spearman": pytest.approx(1.0),
+    }]  # fmt: skip
     with pytest.raises(SystemExit):
-        main(["eval", str(sts), "--format", "table"])
-    assert capsys.readouterr().out == (
-        "dataset    letters\nencoder    letters\npairs      4\ntruncated  0\nspearman   1.0000\n"
+        main(["eval", str(sts), "--no-baselines", "--format", "table"])
+    assert capsys.readouterr().out == "letters: 4 pairs\n         spearman\nletters    1.0000\n"
+
+
+def test_bm25_stands_beside_without_being_asked_and_an_encoder_where_named(letters, beir, capsys, monkeypatch):
+    monkeypatch.setattr("ragvec.evaluate.plan.installed_baseline", lambda: None)
+    (found,) = command(capsys, beir)
+    assert found["nDCG@10"] > 0 and found["baselines"].keys() == {"lexical (BM25)"}
+    other = LetterEncoder()
+    other.source, other.fingerprint = "others/beside", "beef" * 8
+    monkeypatch.setattr("ragvec.encoder.Encoder.load", lambda source, **_: other if source == "beside" else letters)
+    (found,) = command(capsys, beir, "--baseline", "beside")
+    assert found["baselines"]["beside"] == {name: found[name] for name in found["baselines"]["beside"]}
+    (found,) = command(capsys, beir, "--no-baselines")
+    assert "baselines" not in found
+
+
+def test_instructions_and_modes_are_compared_in_one_call(letters, beir, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["eval", str(beir), "--instruction", "", "--instruction", "aaa", "--no-baselines", "--format", "table"])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "letters, test: 3 documents, 2 queries, 1 truncated"
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["letters “”", "letters “aaa”"]
+    assert lines[4].startswith("letters “aaa” against letters “”: nDCG@10 +0.0000 [") and "equal on 2, worse on 0" in lines[4]
+    first, second = command(capsys, beir, "--mode", "dense", "--mode", "lexical", "--no-baselines")
+    assert "comparison" not in first
+    assert second["comparison"]["difference"] == pytest.approx(second["nDCG@10"] - first["nDCG@10"])
+
+
+def test_a_run_is_written_and_scores_the_same_when_it_is_read(letters, beir, capsys, tmp_path):
+    run = tmp_path / "letters.run"
+    (found,) = command(capsys, beir, "--save-run", run, "--no-baselines")
+    assert run.read_text().splitlines()[0].split()[:4] == ["q1", "Q0", "d3", "1"]
+    letters.texts.clear()
+    (again,) = command(capsys, beir, "--run", run)
+    assert letters.texts == [], "no encoder takes part"
+    assert {name: again[name] for name in ("nDCG@10", "MAP@100")} == {name: found[name] for name in ("nDCG@10", "MAP@100")}
+    qrels = tmp_path / "trec.qrels"
+    qrels.write_text("q1 0 d3 1\nq2 0 d1 1\n")
+    (third,) = command(capsys, "--run", run, "--qrels", qrels)
+    assert third["nDCG@10"] == found["nDCG@10"]
+
+
+def test_trec_topics_and_qrels_stand_for_a_beir_folder(letters, beir, capsys, tmp_path):
+    topics, qrels = tmp_path / "topics.xml", tmp_path / "qrels.txt"
+    classic = "<top>\n<num> Number: q1\n<title> c\n\n<desc> Description:\nall b\n</top>\n"
+    topics.write_text(classic + "<top><num>q2</num><title>ab</title></top>")
+    qrels.write_text("q1 0 d3 1\nq2 0 d1 1\n")
+    (from_folder,) = command(capsys, beir, "--no-baselines")
+    (from_trec,) = command(capsys, beir / "corpus.jsonl", "--topics", topics, "--qrels", qrels, "--no-baselines")
+    assert from_trec["nDCG@10"] == from_folder["nDCG@10"]
+    letters.texts.clear()
+    index = next((tmp_path / "cache").glob("corpora/letters-*/f00d*/index"))
+    (searched,) = command(capsys, "--topics", topics, "--qrels", qrels, "--index", index, "--no-baselines")
+    assert letters.texts == ["c", "ab"], "the index holds the documents' vectors"
+    assert searched["nDCG@10"] == from_folder["nDCG@10"]
+
+
+def test_reports_values_and_charts_are_written(letters, beir, capsys, tmp_path):
+    names = {name: tmp_path / name for name in ("r.md", "r.json", "v.tsv", "c.png")}
+    modes = ("--mode", "dense", "--mode", "hybrid", "--no-baselines")
+    command(capsys, beir, *modes, "--report", names["r.md"], "--per-query", names["v.tsv"], "--chart", names["c.png"])
+    command(capsys, beir, *modes, "--report", names["r.json"])
+    text = names["r.md"].read_text()
+    assert (
+        "| system | nDCG@10 | recall@100 | MRR@10 | MAP@100 |" in text and "- letters, hybrid against letters: nDCG@10" in text
     )
+    report = json.loads(names["r.json"].read_text())
+    assert [system["system"] for system in report["systems"]] == ["letters", "letters, hybrid"]
+    assert report["comparisons"][0]["wins"] + report["comparisons"][0]["ties"] + report["comparisons"][0]["losses"] == 2
+    rows = [line.split("\t") for line in names["v.tsv"].read_text().splitlines()]
+    assert rows[0] == ["system", "id", "nDCG@10", "recall@100", "MRR@10", "MAP@100"]
+    assert [row[:2] for row in rows[1:]] == [[s, q] for s in ("letters", "letters, hybrid") for q in ("q1", "q2")]
+    assert names["c.png"].read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_command_prints_an_error_as_one_line(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("ragvec.encoder.Encoder.load", lambda *_, **__: LetterEncoder())
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--report", "r.txt"], "a report ends in .md or .json"),
+        (["--chart", "nowhere/c.png"], "its folder does not exist"),
+        (["--metric", "nDGC@10"], "unknown metric 'nDGC@10'"),
+        (["--test", "wilcoxon"], "unknown test 'wilcoxon'"),
+        (["--task", "clustering"], "is a retrieval data set, so it can't be measured as clustering"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_encoded(letters, beir, capsys, words, message):
+    with pytest.raises(SystemExit) as ended:
+        main(["eval", str(beir), *words])
+    assert ended.value.code == 1
+    assert message in capsys.readouterr().err
+    assert letters.texts == []
+
+
+def test_the_command_prints_an_error_as_one_line(letters, capsys, tmp_path):
     with pytest.raises(SystemExit) as ended:
         main(["eval", str(tmp_path)])
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith(f"error: {tmp_path} is no BEIR data set")
 
 
-def test_a_real_encoder_is_measured_end_to_end(beir, tiny_decoder, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["eval", str(beir), "--encoder", str(tiny_decoder), "--instruction", ""])
-    assert ended.value.code == 0
-    record = json.loads(capsys.readouterr().out)
-    assert 0 < record["nDCG@10"] <= 1 and record["recall@100"] == 1.0
+def test_a_real_encoder_is_measured_end_to_end(beir, tiny_decoder, capsys, tmp_path):
+    (found,) = command(
+        capsys, beir, "--encoder", tiny_decoder, "--instruction", "", "--cache", tmp_path / "cache", "--no-baselines"
+    )
+    assert 0 < found["nDCG@10"] <= 1 and found["recall@100"] == 1.0
 
 
 @pytest.mark.slow

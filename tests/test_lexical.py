@@ -7,7 +7,6 @@ import time
 import pytest
 
 from ragvec.index.lexical import TOKENIZER, indexed_terms, match_expression, query_words
-from ragvec.records import Passage
 from tests.conftest import shared
 
 TEXTS = {
@@ -115,6 +114,7 @@ def test_what_is_shown_of_a_query() -> None:
 @pytest.mark.parametrize("name", ["scifact", "nfcorpus", "cranfield", "scitldr", "xquad-en", "xquad-zh"])
 def test_as_good_as_a_careful_bm25(tmp_path, name: str) -> None:
     """nDCG@10 within 0.01 of the yardstick's, by our own index; the query's own document is left out, as the yardstick does."""
+    from ragvec.corpus import read_documents, to_passages
     from ragvec.evaluate import read_retrieval_set
     from ragvec.index import Index, IndexSettings
     from ragvec.metrics import score_run
@@ -122,7 +122,7 @@ def test_as_good_as_a_careful_bm25(tmp_path, name: str) -> None:
     from tests.test_index import put, unit_vectors
 
     data = read_retrieval_set(shared(f"data/retrieval/{name}"), "test")
-    passages = [Passage(doc_id, doc_id, text) for doc_id, text in zip(data.doc_ids, data.passages, strict=True)]
+    passages = list(to_passages(read_documents(data.corpus)))
     with Index.create_with(tmp_path / "index", IndexSettings("none", "0", 4)) as index:
         put(index, passages, unit_vectors(len(passages), dimension=4))
         found = Retriever(index).retrieve_many(list(data.queries.values()), 101, mode="lexical")

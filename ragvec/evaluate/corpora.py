@@ -1,0 +1,98 @@
+"""A data set's corpus as an index: encoded once, kept as shards under the corpus' hash and the encoder's fingerprint.
+
+CACHE/corpora/NAME-<corpus hash>/<fingerprint>-<dtype>/shards, …/index     and …/lexical for search by words alone
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ragvec.corpus import count_documents, read_documents, to_passages
+from ragvec.corpus.files import corpus_files
+from ragvec.files import sha256_file
+from ragvec.index import Index, IndexSettings
+from ragvec.index.build import build
+from ragvec.index.changes import Changes
+from ragvec.index.store import DATABASE_NAME
+from ragvec.progress import progress_bar
+from ragvec.shards import MANIFEST, Manifest, load_manifest
+
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+
+_HEX = 16
+_BLOCK = 4096
+
+
+@contextmanager
+def corpus_folder(corpus: Path, cache: Path | None) -> Iterator[Path]:
+    """Where this very corpus is kept encoded: below `cache`, or in a folder that is gone afterwards."""
+    if cache is None:
+        with TemporaryDirectory(prefix="ragvec-eval-") as folder:
+            yield Path(folder)
+        return
+    digest = hashlib.sha256()
+    for path in corpus_files(corpus).paths:
+        digest.update(f"{path.name}\0{sha256_file(path)}\0".encode())
+    name = corpus.resolve().name if corpus.is_dir() else corpus.resolve().parent.name
+    yield cache / "corpora" / f"{name}-{digest.hexdigest()[:_HEX]}"
+
+
+def dense_index(corpus: Path, encoder: "Encoder", folder: Path, show: bool) -> tuple[Path, Manifest]:
+    """An index of the corpus with this encoder's vectors, and the manifest of the shards it was built from.
+
+    Both are made where they are missing or unfinished, and taken as they are otherwise.
+    """
+    from ragvec.bulk import encode_corpus
+
+    home = folder / f"{encoder.fingerprint[:_HEX]}-{encoder.dtype}"
+    shards, index = home / "shards", home / "index"
+    manifest = load_manifest(shards) if (shards / MANIFEST).is_file() else None
+    if manifest is None or not manifest.complete:
+        total = count_documents(corpus) if show else None
+        encode_corpus(to_passages(read_documents(corpus)), encoder, shards, total=total, show_progress=show)
+        manifest = load_manifest(shards)
+    if _passages_in(index) != manifest.rows:
+        build(shards, index, show_progress=show)
+    return index, manifest
+
+
+def lexical_index(corpus: Path, folder: Path, show: bool) -> Path:
+    """An index of the corpus for search by words; its vectors say nothing, so no encoder is needed."""
+    index = folder / "lexical"
+    done = folder / "lexical.done"
+    if not done.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        is_new = not (index / DATABASE_NAME).exists()
+        settings = IndexSettings("none", "none", 1)
+        with Index.create_with(index, settings) if is_new else Index.open(index) as opened, opened.writing() as writer:
+            changes = Changes(writer.connection)
+            writer.commit(_blocks(changes, corpus, show), changes)
+        done.touch()
+    return index
+
+
+def _blocks(changes: Changes, corpus: Path, show: bool):
+    passages = changes.fresh(to_passages(read_documents(corpus)))
+    with progress_bar("words", total=count_documents(corpus) if show else None, unit="passages", show=show) as bar:
+        block = []
+        for passage in passages:
+            block.append(passage)
+            if len(block) == _BLOCK:
+                yield block, np.zeros((len(block), 1), np.float32)
+                bar.update(len(block))
+                block = []
+        if block:
+            yield block, np.zeros((len(block), 1), np.float32)
+
+
+def _passages_in(path: Path) -> int:
+    if not (path / DATABASE_NAME).is_file():
+        return 0
+    with Index.open(path) as index:
+        return len(index)

@@ -1,0 +1,198 @@
+"""Everything one call of `ragvec eval` measures: systems, the baselines beside them, and how they compare."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ragvec.errors import RagvecError
+from ragvec.evaluate.baselines import installed_baseline, load_baseline
+from ragvec.evaluate.compare import TESTS, Comparison, compare
+from ragvec.evaluate.report import row_names
+from ragvec.evaluate.result import Evaluation
+from ragvec.evaluate.sets import RetrievalSet, read_retrieval_set, task_of
+from ragvec.metrics import RETRIEVAL_METRICS
+
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+
+LABELLED_TASKS = ("classification", "clustering")
+AUTOMATIC_LIMIT = 20_000  # documents; a larger corpus is not encoded a second time without being asked
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What to measure. Encoders, instructions and modes are each tried with each; the further ones are compared with the first.
+
+    dataset        None = queries and judgements come from `topics` and `qrels`, the corpus from `index`
+    encoders       folders or hub ids; None = the index's, or the bundled one
+    instructions   None = the encoder's own
+    runs           TREC run files to score; then nothing is encoded
+    reranker       "maxsim", or a cross-encoder's folder or hub id
+    task           clustering, where labelled texts shall be clustered and not classified; None = what the data's layout says
+    baselines      encoders whose figures stand beside; automatic_baselines: BM25 and all-MiniLM-L6-v2 too, if installed
+    options        further arguments of `Encoder.load`
+    """
+
+    dataset: Path | None = None
+    encoders: tuple[str | None, ...] = (None,)
+    instructions: tuple[str | None, ...] = (None,)
+    modes: tuple[str, ...] = ("dense",)
+    split: str = "test"
+    topics: Path | None = None
+    qrels: Path | None = None
+    index: Path | None = None
+    runs: tuple[Path, ...] = ()
+    reranker: str | None = None
+    task: str | None = None
+    metrics: tuple[str, ...] = RETRIEVAL_METRICS
+    baselines: tuple[str, ...] = ()
+    automatic_baselines: bool = True
+    test: str = TESTS[0]
+    cache: Path | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Outcome(NamedTuple):
+    """What was found: the systems in the order asked for, the baselines, and each further system against the first."""
+
+    systems: list[Evaluation]
+    baselines: list[Evaluation]
+    comparisons: list[Comparison]
+
+    def comparison_of(self, row: int) -> Comparison | None:
+        """The comparison of a system with the first, by its place; None for the first."""
+        return self.comparisons[row - 1] if row and self.comparisons else None
+
+
+def carry_out(plan: Plan, *, show_progress: bool = False) -> Outcome:
+    """Measure everything in a plan. Raises RagvecError for what can't be measured together, before anything is encoded."""
+    if plan.test not in TESTS:
+        raise RagvecError(f"unknown test {plan.test!r}: choose one of {', '.join(TESTS)}")
+    task = _task(plan)
+    if task == "retrieval":
+        systems, baselines = _retrieval(plan, show_progress)
+    else:
+        systems, baselines = _of_vectors(plan, task, show_progress)
+    return Outcome(systems, baselines, _comparisons(systems, plan.test))
+
+
+def _task(plan: Plan) -> str:
+    if plan.runs or plan.qrels or plan.topics or plan.dataset is None:
+        return "retrieval"
+    task = task_of(plan.dataset)
+    if plan.task is None or plan.task == task:
+        return task
+    if task == "classification" and plan.task in LABELLED_TASKS:
+        return plan.task
+    raise RagvecError(f"{plan.dataset} is a {task} data set, so it can't be measured as {plan.task}")
+
+
+def _retrieval(plan: Plan, show: bool) -> tuple[list[Evaluation], list[Evaluation]]:
+    from ragvec.evaluate.retrieval import evaluate_retrieval, evaluate_run
+    from ragvec.evaluate.trec import read_run
+
+    data = read_retrieval_set(
+        plan.dataset, plan.split, topics=plan.topics, qrels=plan.qrels, needs_queries=not plan.runs or plan.index is not None
+    )
+    if plan.runs:
+        return [evaluate_run(data, read_run(path), str(path), plan.metrics) for path in plan.runs], []
+    common = {"index": plan.index, "metrics": plan.metrics, "cache": plan.cache, "show_progress": show}
+    systems = []
+    for encoder in _encoders(plan):
+        for mode, instruction in _ways(plan, encoder):
+            reranker = _reranker(plan, encoder, instruction)
+            found = evaluate_retrieval(
+                data, encoder, mode=mode, instruction=instruction, reranker=reranker, reranker_name=plan.reranker, **common
+            )
+            systems.append(found)
+    return systems, list(_retrieval_baselines(plan, data, systems, common))
+
+
+def _retrieval_baselines(plan: Plan, data: RetrievalSet, systems: list[Evaluation], common: dict) -> Iterator[Evaluation]:
+    from ragvec.evaluate.retrieval import evaluate_retrieval
+
+    if plan.automatic_baselines and not any(system.mode == "lexical" and not system.reranker for system in systems):
+        yield evaluate_retrieval(data, None, mode="lexical", **common)
+    if data.corpus is not None:
+        small = systems[0].counts["documents"] <= AUTOMATIC_LIMIT
+        for encoder in _baseline_encoders(plan, systems, automatic=small):
+            yield evaluate_retrieval(data, encoder, **{**common, "index": None})
+
+
+def _of_vectors(plan: Plan, task: str, show: bool) -> tuple[list[Evaluation], list[Evaluation]]:
+    if plan.modes != ("dense",) or plan.index or plan.reranker:
+        raise RagvecError(f"{plan.dataset} is a {task} data set: it takes no --mode, --index or --rerank")
+    measure = _measure(task)
+    systems = [
+        measure(plan.dataset, encoder, split=plan.split, instruction=instruction, show=show)
+        for encoder in _encoders(plan)
+        for instruction in plan.instructions
+    ]
+    encoders = _baseline_encoders(plan, systems)
+    return systems, [measure(plan.dataset, encoder, split=plan.split, instruction="", show=show) for encoder in encoders]
+
+
+def _measure(task: str):
+    """The function that measures vectors on a task, with one signature for all."""
+
+    def similarity(path: Path, encoder, *, split: str, instruction: str | None, show: bool) -> Evaluation:
+        from ragvec.evaluate.similarity import evaluate_similarity
+
+        return evaluate_similarity(path, encoder, instruction=instruction or "", show_progress=show)
+
+    return {"similarity": similarity}[task]
+
+
+def _encoders(plan: Plan) -> "Iterator[Encoder | None]":
+    """One after another, so that only one is in memory; None where words alone are searched."""
+    from ragvec.index import Index
+    from ragvec.index.origin import load_encoder
+
+    if set(plan.modes) == {"lexical"} and plan.reranker != "maxsim":
+        yield None
+        return
+    from ragvec.encoder import Encoder
+
+    for source in plan.encoders:
+        if plan.index is None:
+            yield Encoder.load(source, **plan.options)
+        else:
+            with Index.open(plan.index) as index:
+                settings = index.settings
+            yield load_encoder(settings, source, **plan.options)
+
+
+def _ways(plan: Plan, encoder: "Encoder | None") -> Iterator[tuple[str, str | None]]:
+    """Modes and instructions; words alone carry none, so they are searched once."""
+    for mode in plan.modes:
+        for instruction in plan.instructions[:1] if mode == "lexical" else plan.instructions:
+            yield mode, None if mode == "lexical" else instruction
+
+
+def _reranker(plan: Plan, encoder: "Encoder | None", instruction: str | None):
+    if plan.reranker is None:
+        return None
+    from ragvec.retrieve import load_reranker
+
+    return load_reranker(plan.reranker, encoder, instruction=instruction, device=plan.options.get("device"))
+
+
+def _baseline_encoders(plan: Plan, systems: Sequence[Evaluation], *, automatic: bool = True) -> "Iterator[Encoder]":
+    sources = list(plan.baselines)
+    if automatic and plan.automatic_baselines and (found := installed_baseline()) and found not in sources:
+        sources.append(found)
+    device = {name: value for name, value in plan.options.items() if name in ("device", "dtype")}
+    for source in sources:
+        encoder = load_baseline(source, **device)
+        if all(encoder.fingerprint != system.fingerprint for system in systems):
+            yield encoder
+
+
+def _comparisons(systems: list[Evaluation], test: str) -> list[Comparison]:
+    names = row_names(systems)
+    return [
+        compare(system, systems[0], names=(name, names[0]), test=test)
+        for name, system in list(zip(names, systems, strict=True))[1:]
+        if len(systems[0].values) > 1
+    ]

@@ -1,0 +1,38 @@
+"""Similarity of sentence pairs: the rank correlation of cosines with people's scores."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragvec.evaluate.result import Evaluation
+from ragvec.evaluate.sets import read_similarity_set
+from ragvec.evaluate.vectors import encode_texts
+from ragvec.metrics import spearman
+
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+
+
+def evaluate_similarity(path: Path, encoder: "Encoder", *, instruction: str = "", show_progress: bool = False) -> Evaluation:
+    """Spearman's correlation on an STS table; the instruction, if any, is put before both sentences.
+
+    values  similarity (the cosine) and score (people's) of each pair, by its number
+    """
+    data = read_similarity_set(path)
+    left, cut_left = encode_texts(encoder, data.left, instruction, "pairs, left", show=show_progress)
+    right, cut_right = encode_texts(encoder, data.right, instruction, "pairs, right", show=show_progress)
+    cosines = (left * right).sum(axis=1).tolist()
+    values = {
+        str(row): {"similarity": cosine, "score": score}
+        for row, (cosine, score) in enumerate(zip(cosines, data.scores, strict=True), 1)
+    }
+    return Evaluation(
+        path.stem,
+        None,
+        "similarity",
+        encoder.source,
+        encoder.fingerprint,
+        instruction,
+        {"spearman": spearman(cosines, data.scores)},
+        {"pairs": len(data.scores), "truncated": cut_left + cut_right},
+        values=values,
+    )

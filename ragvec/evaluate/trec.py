@@ -1,0 +1,139 @@
+"""TREC's files: topics, qrels and runs, read line by line and written whole or not at all."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ragvec.errors import RagvecError
+from ragvec.evaluate.tables import read_header, read_table, to_number
+from ragvec.files import replacing
+
+_TOPIC = re.compile(r"<top(?:ic)?(\s[^>]*)?>(.*?)</top(?:ic)?>", re.S | re.I)
+_NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*([^\s<]+)", re.I)
+_ATTRIBUTE = re.compile(r"number\s*=\s*[\"']?([^\s\"'>]+)", re.I)
+_TITLES = [re.compile(rf"<{tag}>\s*(?:Topic:)?\s*([^<]*[^<\s])", re.I) for tag in ("title", "query", "question")]
+_BEIR_COLUMNS = ("query-id", "corpus-id", "score")
+
+
+def read_topics(path: Path) -> dict[str, str]:
+    """Queries by id: a TREC topics file (number and title), a corpus-like JSONL (_id, text), or lines of id, tab, text.
+
+    Raises RagvecError for a topic without number or title, an id that comes twice, or a file without queries.
+    """
+    if path.name.removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".json")):
+        from ragvec.corpus import read_documents
+
+        return {document.doc_id: document.text for document in read_documents(path)}
+    text = _read_text(path)
+    pairs = list(_topics(text, path) if "<top" in text.lower() else _lines_of_two(text, path))
+    if not pairs:
+        raise RagvecError(f"{path} holds no queries: pass TREC topics, JSONL with _id and text, or lines of id, tab, text")
+    queries: dict[str, str] = {}
+    for query_id, query in pairs:
+        if query_id in queries:
+            raise RagvecError(f"{path}: the query id {query_id!r} comes twice")
+        queries[query_id] = query
+    return queries
+
+
+def read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    """Judgements, query_id → doc_id → grade: BEIR's TSV (query-id, corpus-id, score) or TREC's four columns.
+
+    Raises RagvecError, with the line, for what is neither.
+    """
+    header = read_header(path)
+    rows = _beir_rows(path) if len(header) > 1 and not _is_trec_row(header) else _trec_rows(path)
+    qrels: dict[str, dict[str, int]] = {}
+    for query_id, doc_id, grade in rows:
+        qrels.setdefault(query_id, {})[doc_id] = grade
+    if not qrels:
+        raise RagvecError(f"{path} holds no judgements")
+    return qrels
+
+
+def read_run(path: Path) -> dict[str, dict[str, float]]:
+    """A TREC run (query_id Q0 doc_id rank score tag), query_id → doc_id → score.
+
+    Raises RagvecError, with the line, for a row of another shape, a score that is no number, or a document that comes twice.
+    """
+    run: dict[str, dict[str, float]] = {}
+    for line, fields in _split_lines(path):
+        if len(fields) != 6:
+            raise RagvecError(f"{path} line {line}: {len(fields)} columns, a run has 6 (query_id Q0 doc_id rank score tag)")
+        query_id, _, doc_id, _, score, _ = fields
+        found = run.setdefault(query_id, {})
+        if doc_id in found:
+            raise RagvecError(f"{path} line {line}: document {doc_id!r} comes twice for query {query_id!r}")
+        found[doc_id] = to_number(score, path, line)
+    if not run:
+        raise RagvecError(f"{path} holds no results")
+    return run
+
+
+def write_run(path: Path, run: Mapping[str, Mapping[str, float]], tag: str) -> None:
+    """Write a run as TREC's tools read it, best first, scores with every digit.
+
+    Raises RagvecError for an id with white space in it, which the format can't hold, or a path that can't be written.
+    """
+    name = "-".join(tag.split()) or "ragvec"
+    try:
+        with replacing(path, "w") as file:
+            for query_id, found in run.items():
+                for rank, (doc_id, score) in enumerate(sorted(found.items(), key=lambda item: -item[1]), 1):
+                    file.write(f"{_whole(query_id)} Q0 {_whole(doc_id)} {rank} {score!r} {name}\n")
+    except OSError as error:
+        raise RagvecError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _topics(text: str, path: Path) -> Iterator[tuple[str, str]]:
+    for attributes, body in _TOPIC.findall(text):
+        number = _NUMBER.search(body) or _ATTRIBUTE.search(attributes)
+        title = next((found for pattern in _TITLES if (found := pattern.search(body))), None)
+        if number is None or title is None:
+            shown = " ".join(body.split())[:60]
+            raise RagvecError(f"{path}: a topic has no {'title' if number else 'number'}: {shown!r}")
+        yield number.group(1), " ".join(title.group(1).split())
+
+
+def _lines_of_two(text: str, path: Path) -> Iterator[tuple[str, str]]:
+    for line, row in enumerate(text.splitlines(), 1):
+        query_id, tab, query = row.partition("\t")
+        if tab and query.strip():
+            yield query_id.strip(), query.strip()
+        elif row.strip():
+            raise RagvecError(f"{path} line {line}: no tab between the query's id and its text")
+
+
+def _beir_rows(path: Path) -> Iterator[tuple[str, str, int]]:
+    for line, row in read_table(path, _BEIR_COLUMNS):
+        yield row["query-id"], row["corpus-id"], int(to_number(row["score"], path, line))
+
+
+def _trec_rows(path: Path) -> Iterator[tuple[str, str, int]]:
+    for line, fields in _split_lines(path):
+        if len(fields) != 4:
+            raise RagvecError(f"{path} line {line}: {len(fields)} columns, TREC's qrels have 4 (query_id 0 doc_id grade)")
+        yield fields[0], fields[2], int(to_number(fields[3], path, line))
+
+
+def _is_trec_row(fields: list[str]) -> bool:
+    return len(fields) == 4 and fields[3].strip().lstrip("-").isdigit()
+
+
+def _split_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    for line, row in enumerate(_read_text(path).splitlines(), 1):
+        if row.strip():
+            yield line, row.split()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RagvecError(f"{path} can't be read as UTF-8 text: {error}") from error
+
+
+def _whole(name: str) -> str:
+    if not name or any(character.isspace() for character in name):
+        raise RagvecError(f"the id {name!r} holds white space, which a TREC run can't: rename it")
+    return name
