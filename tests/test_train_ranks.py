@@ -1,0 +1,97 @@
+"""Several processes train as one: equal weights in each, and the losses that one process has on the joined batch.
+
+Two real processes over gloo, started by torchrun; with batches of 4 each they see what one process sees in batches of 8.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training import LONG_TEXTS, losses, recipe_values, run, vectors, write_data
+
+# Trains the recipes named on the command line; each process writes a digest of its weights beside the result.
+WORKER = """
+import hashlib, json, sys
+from ragvec.recipe import make_recipe
+from ragvec.train import ranks, run
+
+plain = run.run_trainer
+
+def keeping_a_digest(prepared, recipe, **options):
+    log = plain(prepared, recipe, **options)
+    weights = b"".join(weight.numpy().tobytes() for weight in prepared.objective.state_dict().values())
+    with open(f"{recipe.output_dir}.rank{ranks.rank()}", "w") as file:
+        file.write(hashlib.sha256(weights).hexdigest())
+    return log
+
+run.run_trainer = keeping_a_digest
+for path in sys.argv[1:]:
+    objective, values = json.load(open(path))
+    run.train(objective, make_recipe(objective, values)[0])
+"""
+OBJECTIVES = ("supervised", "distill", "clm", "mntp")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """As ever, but for pairs with none to two negatives, so that processes hold different numbers of them."""
+    folder = write_data(tmp_path_factory.mktemp("data"))
+    rows = [
+        {"query": LONG_TEXTS[row], "positive": LONG_TEXTS[row + 1], "negatives": LONG_TEXTS[-1 - row :][: row % 3]}
+        for row in range(24)
+    ]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory, tiny_decoder, data) -> tuple[Path, str]:
+    """The folder with the results of two processes, and what they printed."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "worker.py").write_text(WORKER)
+    for objective in OBJECTIVES:
+        values = {**recipe_values(objective, tiny_decoder, data, folder / objective), **keys(objective)}
+        (folder / f"{objective}.json").write_text(json.dumps([objective, values]))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    recipes = [str(folder / f"{objective}.json") for objective in OBJECTIVES]
+    done = subprocess.run(
+        [*torchrun, str(folder / "worker.py"), *recipes], capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def keys(objective: str) -> dict:
+    """Without dropout and, for MNTP, with every token masked: what is random differs between one process and two.
+
+    A large epsilon and no clipping, since plain Adam would not tell a gradient from half of it.
+    """
+    mask = {"mlm_probability": 1.0, "data_collator_type": "all_mask"} if objective == "mntp" else {}
+    sensitive = {"adam_epsilon": 1.0, "learning_rate": 0.3, "max_grad_norm": 0.0}
+    return {"lora_dropout": 0.0, "lora_r": 4, "max_seq_length": 12, **sensitive, **mask}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_two_processes_equal_one_on_the_joined_batch(objective, two_processes, tiny_decoder, data, tmp_path):
+    folder, _ = two_processes
+    one = run(objective, tiny_decoder, data, tmp_path / "one", per_device_train_batch_size=8, **keys(objective))
+    first, second = (Path(f"{folder / objective}.rank{rank}").read_text() for rank in (0, 1))
+    assert first == second
+    two = json.loads((folder / objective / "training.json").read_text())
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
+    np.testing.assert_allclose(vectors(folder / objective), vectors(tmp_path / "one"), atol=1e-4)
+    assert two["plan"]["processes"] == 2 and two["plan"]["steps"] == one["plan"]["steps"] == 3
+    assert two["tokens_seen"] == one["tokens_seen"]
+
+
+def test_one_process_alone_speaks(two_processes):
+    _, printed = two_processes
+    assert printed.count("processes             2") == len(OBJECTIVES)
+    assert printed.count("total batch           8 examples") == len(OBJECTIVES)
+    assert printed.count("step 3/3 ") == len(OBJECTIVES)
