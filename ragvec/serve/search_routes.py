@@ -42,7 +42,8 @@ def search_routes(engine: Engine) -> APIRouter:
         )
 
     @router.get("/documents/{doc_id:path}", summary="One document with all its passages")
-    async def document(doc_id: str) -> Response:
+    async def document(doc_id: str, query: str = "") -> Response:
+        """query: mark its words in the passages."""
         passages = await engine.read(lambda index: read_document(index, doc_id))
         if not passages:
             raise HTTPException(404, f"there is no document {doc_id!r}")
@@ -52,7 +53,14 @@ def search_routes(engine: Engine) -> APIRouter:
                 "doc_id": doc_id,
                 "title": first.title,
                 "metadata": first.metadata,
-                "passages": [{"passage_id": passage.passage_id, "text": passage.text} for passage in passages],
+                "passages": [
+                    {
+                        "passage_id": passage.passage_id,
+                        "text": passage.text,
+                        **({"marks": marks(passage.text, query[: engine.limits.query_characters])} if query else {}),
+                    }
+                    for passage in passages
+                ],
             }
         )
 

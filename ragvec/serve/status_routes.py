@@ -49,7 +49,10 @@ def status_routes(engine: Engine, *, writable: bool) -> APIRouter:
 
     @router.get("/info", summary="The encoder, the index, and what one request may ask for")
     async def info() -> Response:
-        index = None if engine.index is None else _without_places(await engine.read(lambda index: index.describe()))
+        index = None
+        if engine.index is not None:
+            described = await engine.read(lambda index: index.describe())
+            index = {"name": engine.index.path.absolute().name, **_without_places(described)}
         return json_response(
             {
                 "ragvec": __version__,

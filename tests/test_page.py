@@ -1,0 +1,229 @@
+"""The search page in a real browser: found, not found, refused, filtered, opened, by keyboard, on a phone, in the dark."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from ragvec.encoder import Encoder
+from ragvec.index import Index
+from ragvec.records import Document
+from ragvec.serve import Engine, create_app
+from tests.browser import Browser, browsing
+
+DOCUMENTS = [
+    Document("fox", "The quick brown fox jumps over the lazy dog. 🦊 A fox again.", "Foxes & <b>dogs</b>", {"year": 2020}),
+    Document("문서/서울 1", "서울은 대한민국의 수도이다.", "대한민국", {"year": 1999, "lang": "ko"}),
+    *(Document(f"apple{n}", f"An apple, number {n}.", f"Apple {n}", {"year": 2000 + n}) for n in range(25)),
+]
+CARDS = "[...document.querySelectorAll('.hit')]"
+
+
+@contextmanager
+def running(app) -> Iterator[str]:
+    """A server in a thread; yields its address."""
+    import uvicorn
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_decoder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "my-index"
+    encoder = Encoder.load(tiny_decoder)
+    with Index.create(path, encoder=encoder) as index:
+        index.add(DOCUMENTS)
+    with Engine(encoder, path) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def address(engine):
+    with running(create_app(engine)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def open_browser():
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(open_browser, address) -> Iterator[Browser]:
+    open_browser.screen(1000, 800)
+    open_browser.requests.clear()
+    open_browser.complaints.clear()
+    open_browser.open(address)
+    open_browser.wait("document.getElementById('index').textContent")
+    yield open_browser
+    assert all(request.startswith((address, "data:")) for request in open_browser.requests), "asked elsewhere"
+    assert not [line for line in open_browser.complaints if "the server responded with a status of 4" not in line]
+
+
+def ids(page: Browser) -> list[str]:
+    return page.run(f"{CARDS}.map((card) => card.querySelectorAll('.about span')[1].textContent)")
+
+
+def search(page: Browser, text: str) -> None:
+    """Type a query as a person would, and wait for its answer."""
+    page.run("document.getElementById('query').select()")
+    page.type(text)
+    page.run("document.getElementById('status').textContent = ''")
+    page.press("Enter")
+    page.wait("document.getElementById('status').textContent || !document.getElementById('problem').hidden")
+
+
+def test_the_page_says_what_it_searches_and_waits_for_a_query(page):
+    assert page.run("document.getElementById('index').textContent") == "my-index · 27 documents"
+    assert page.run("document.activeElement.id") == "query"
+    assert page.run("document.getElementById('problem').hidden") and ids(page) == []
+
+
+def test_a_search_shows_marked_passages_scores_and_time(page):
+    page.run("document.querySelector('[value=lexical]').click()")
+    search(page, "foxes")
+    assert ids(page) == ["fox"]
+    assert page.run(f"{CARDS}[0].querySelector('h2').textContent") == "Foxes & <b>dogs</b>", "text, not markup"
+    assert page.run(f"[...{CARDS}[0].querySelectorAll('mark')].map((mark) => mark.textContent)") == ["fox", "fox"]
+    assert float(page.run(f"{CARDS}[0].querySelector('.score').textContent")) > 0
+    assert "year 2020" in page.run(f"{CARDS}[0].textContent")
+    assert page.run("/^1 hit in \\d+ ms$/.test(document.getElementById('status').textContent)")
+    assert page.run("location.search") == "?q=foxes&mode=lexical"
+
+
+def test_modes_differ_and_the_address_can_be_shared(page, address):
+    search(page, "apple number 7")
+    orders = [ids(page)]
+    for mode in ("dense", "lexical"):
+        page.run(f"document.getElementById('status').textContent = ''; document.querySelector('[value={mode}]').click()")
+        page.wait("document.getElementById('status').textContent")
+        orders.append(ids(page))
+    assert orders[2][0] == "apple7" and len({tuple(order) for order in orders}) == 3
+    page.open(f"{address}/?q=fox&mode=lexical&where=year+%3D+2020&by=document")
+    page.wait(f"{CARDS}.length === 1")
+    assert page.run("document.getElementById('where').value") == "year = 2020"
+    assert page.run("document.getElementById('grouped').checked") is True
+
+
+def test_nothing_found_is_said(page):
+    page.run("document.querySelector('[value=lexical]').click()")
+    search(page, "zebra")
+    assert ids(page) == []
+    assert page.run("document.getElementById('status').textContent").startswith("Nothing found. Try other words")
+
+
+def test_a_filter_narrows_and_a_wrong_one_is_explained(page):
+    page.run("document.getElementById('where').value = 'year >= 2022'")
+    search(page, "apple")
+    assert set(ids(page)) == {"apple22", "apple23", "apple24"}
+    page.run("document.getElementById('where').value = 'yeer > 1'")
+    search(page, "apple")
+    page.wait("!document.getElementById('problem').hidden")
+    assert "yeer" in page.run("document.getElementById('problem').textContent") and ids(page) == []
+    page.run("document.getElementById('where').value = 'year = 1900'")
+    search(page, "apple")
+    assert page.run("document.getElementById('problem').hidden")
+    assert "filter may be too narrow" in page.run("document.getElementById('status').textContent")
+
+
+def test_more_hits_are_appended(page):
+    page.run("document.querySelector('[value=lexical]').click()")
+    search(page, "apple")
+    assert len(ids(page)) == 10 and "10+ hits" in page.run("document.getElementById('status').textContent")
+    page.run("document.getElementById('more').click()")
+    page.wait(f"{CARDS}.length === 20")
+    page.run("document.getElementById('more').click()")
+    page.wait(f"{CARDS}.length === 25")
+    assert len(set(ids(page))) == 25 and page.run("document.getElementById('more').hidden")
+    assert page.run(f"document.activeElement === {CARDS}[20]")
+
+
+def test_the_keyboard_does_everything(page):
+    page.run("document.querySelector('[value=lexical]').click(); document.activeElement.blur()")
+    page.press("/")
+    assert page.run("document.activeElement.id") == "query" and page.run("document.getElementById('query').value") == ""
+    search(page, "서울")
+    page.press("ArrowDown")
+    assert page.run(f"document.activeElement === {CARDS}[0]")
+    page.press("Enter")
+    page.wait("document.getElementById('document').open")
+    assert page.run("document.getElementById('document-title').textContent") == "대한민국"
+    assert page.run("[...document.querySelectorAll('dd')].map((one) => one.textContent)") == ["문서/서울 1", "1999", "ko"]
+    assert page.run("document.querySelector('.passage mark').textContent") == "서울"
+    page.press("Escape")
+    page.wait("!document.getElementById('document').open")
+    assert page.run(f"document.activeElement === {CARDS}[0]"), "the focus returns to the hit"
+    page.press("ArrowUp")
+    assert page.run("document.activeElement.id") == "query"
+
+
+def test_back_returns_to_the_search_before(page):
+    page.run("document.querySelector('[value=lexical]').click()")
+    search(page, "fox")
+    search(page, "서울")
+    assert ids(page) == ["문서/서울 1"]
+    page.run("history.back()")
+    page.wait(f"{CARDS}.length === 1 && {CARDS}[0].textContent.includes('brown')")
+    assert page.run("document.getElementById('query').value") == "fox"
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_phone_shows_all_of_it_readably(page, address, dark, tmp_path):
+    page.screen(360, 740, dark=dark, mobile=True)
+    page.open(f"{address}/?q=fox")
+    page.wait(f"{CARDS}.length")
+    assert page.run("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out to the side"
+    small = "[...document.querySelectorAll('button, fieldset span')].filter((one) => one.offsetParent && one.offsetHeight < 24)"
+    assert page.run(f"{small}.length") == 0, "fingers hit what they aim at"
+    luminance = """(color) => {
+        const linear = (one) => (one <= 0.03928 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+        const part = color.match(/[\\d.]+/g).slice(0, 3).map((one) => linear(one / 255));
+        return 0.2126 * part[0] + 0.7152 * part[1] + 0.0722 * part[2]; }"""
+    contrast = f"""(() => {{ const light = {luminance}, paper = light(getComputedStyle(document.body).backgroundColor);
+        return ['body', '#status', '.about', '.score', '.hit p'].map((name) => {{
+            const ink = light(getComputedStyle(document.querySelector(name)).color);
+            return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05); }}); }})()"""
+    assert min(page.run(contrast)) >= 4.5, "WCAG AA"
+    assert (page.run(f"({luminance})(getComputedStyle(document.body).backgroundColor)") < 0.1) is dark
+    page.screenshot(tmp_path / "phone.png")
+    assert (tmp_path / "phone.png").stat().st_size > 5000
+
+
+def test_a_key_is_asked_for_and_used(engine, open_browser):
+    with running(create_app(engine, api_key="sesame")) as address:
+        open_browser.open(address)
+        open_browser.wait("!document.getElementById('unlock').hidden")
+        assert "asks for its API key" in open_browser.run("document.getElementById('problem').textContent")
+        open_browser.run("document.getElementById('key').focus()")
+        open_browser.type("sesame")
+        open_browser.press("Enter")
+        open_browser.wait("document.getElementById('index').textContent && document.getElementById('unlock').hidden")
+        open_browser.open(f"{address}/?q=fox")
+        open_browser.wait(f"{CARDS}.length")
+
+
+def test_a_server_without_an_index_says_so(engine, open_browser):
+    with Engine(engine.encoder) as bare, running(create_app(bare)) as address:
+        open_browser.open(address)
+        open_browser.wait("!document.getElementById('problem').hidden")
+        assert "ragvec serve -i INDEX" in open_browser.run("document.getElementById('problem').textContent")
+
+
+def test_the_description_of_the_api_needs_nothing_from_elsewhere(page, address):
+    page.requests.clear()
+    page.open(f"{address}/docs")
+    page.wait("document.querySelectorAll('details').length >= 9")
+    text = page.run("document.body.textContent")
+    for needed in ("/v1/embeddings", "input_type", "/search", "min_score", "/v1/rerank", "/metrics"):
+        assert needed in text
