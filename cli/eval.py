@@ -50,6 +50,9 @@ def run(
     ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="nDCG@k, recall@k, MRR@k, MAP@k, P@k; may be repeated.")] = None,
     task: Annotated[str | None, typer.Option(help="clustering: cluster labelled texts instead of classifying them.")] = None,
+    probe: Annotated[
+        str | None, typer.Option(help="Probe words of a CoNLL file: pos, chunk, ner, upos, xpos, or a column's number.")
+    ] = None,
     baseline: Annotated[list[str] | None, typer.Option(help="An encoder whose figures stand beside; may be repeated.")] = None,
     baselines: Annotated[bool, typer.Option(help="Show BM25, and all-MiniLM-L6-v2 where installed, beside.")] = True,
     test: Annotated[str, typer.Option(help="How systems are compared: bootstrap or t-test, both paired.")] = "bootstrap",
@@ -82,6 +85,7 @@ def run(
         runs=tuple(score_run or ()),
         reranker=rerank,
         task=task,
+        probe=probe,
         metrics=tuple(metric or RETRIEVAL_METRICS),
         baselines=tuple(baseline or ()),
         automatic_baselines=baselines,

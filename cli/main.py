@@ -21,6 +21,7 @@ COMMANDS = {
     "serve": "Serve embeddings and search over HTTP, with a search page.",
     "eval": "Evaluate an encoder on a retrieval or similarity data set.",
     "info": "Describe an encoder, shards or an index.",
+    "doctor": "Examine an encoder, shards or an index, and the machine.",
 }
 
 

@@ -19,7 +19,7 @@ LAYERS = [
     {"bulk", "index", "train"},
     {"retrieve"},
     {"lookup", "highlight"},
-    {"evaluate", "info"},
+    {"evaluate", "info", "doctor"},
     {"serve"},
     {"cli"},
 ]

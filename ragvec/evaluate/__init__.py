@@ -34,14 +34,15 @@ def evaluate(
     cache: str | Path | None = None,
     show_progress: bool = False,
 ) -> Evaluation:
-    """Measure an encoder on a data set: a BEIR folder (corpus.jsonl, queries.jsonl, qrels/<split>.tsv) or an STS table (.tsv).
+    """Measure an encoder on a data set: a BEIR folder (corpus.jsonl, queries.jsonl, qrels/<split>.tsv), an STS table (.tsv),
+    labelled texts (.tsv, classified) or sets of them (.jsonl, clustered).
 
     encoder      None is enough for mode lexical
-    instruction  what is put before queries; None = the encoder's own for retrieval and none for similarity, where both
-                 sides carry it. Documents carry none.
+    instruction  what is put before queries; None = the encoder's own for retrieval and none elsewhere, where
+                 every text carries it. Documents carry none.
     mode         retrieval only: dense, lexical or hybrid, through the real index
     cache        a folder that keeps the corpus' vectors for the next time; None = they are made for this once
-    Raises RagvecError if the data set is neither, or a part of it is missing or damaged.
+    Raises RagvecError if the data set is none of these, or a part of it is missing or damaged.
     """
     path = Path(dataset)
     task = task_of(path)
@@ -59,6 +60,13 @@ def evaluate(
         )
     if encoder is None:
         raise RagvecError(f"{path} is a {task} data set: it measures an encoder, so name one")
-    from ragvec.evaluate.similarity import evaluate_similarity
+    options = {"instruction": instruction or "", "show_progress": show_progress}
+    if task == "similarity":
+        from ragvec.evaluate.similarity import evaluate_similarity
 
-    return evaluate_similarity(path, encoder, instruction=instruction or "", show_progress=show_progress)
+        return evaluate_similarity(path, encoder, **options)
+    from ragvec.evaluate.labels import evaluate_classification, evaluate_clustering
+
+    if task == "clustering":
+        return evaluate_clustering(path, encoder, **options)
+    return evaluate_classification(path, encoder, split=split, **options)

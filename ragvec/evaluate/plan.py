@@ -1,7 +1,8 @@
 """Everything one call of `ragvec eval` measures: systems, the baselines beside them, and how they compare."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +31,7 @@ class Plan:
     runs           TREC run files to score; then nothing is encoded
     reranker       "maxsim", or a cross-encoder's folder or hub id
     task           clustering, where labelled texts shall be clustered and not classified; None = what the data's layout says
+    probe          the column of tags of a CoNLL file: measures words
     baselines      encoders whose figures stand beside; automatic_baselines: BM25 and all-MiniLM-L6-v2 too, if installed
     options        further arguments of `Encoder.load`
     """
@@ -45,6 +47,7 @@ class Plan:
     runs: tuple[Path, ...] = ()
     reranker: str | None = None
     task: str | None = None
+    probe: str | None = None
     metrics: tuple[str, ...] = RETRIEVAL_METRICS
     baselines: tuple[str, ...] = ()
     automatic_baselines: bool = True
@@ -80,6 +83,8 @@ def carry_out(plan: Plan, *, show_progress: bool = False) -> Outcome:
 def _task(plan: Plan) -> str:
     if plan.runs or plan.qrels or plan.topics or plan.dataset is None:
         return "retrieval"
+    if plan.probe is not None:
+        return "tagging"
     task = task_of(plan.dataset)
     if plan.task is None or plan.task == task:
         return task
@@ -123,25 +128,29 @@ def _retrieval_baselines(plan: Plan, data: RetrievalSet, systems: list[Evaluatio
 def _of_vectors(plan: Plan, task: str, show: bool) -> tuple[list[Evaluation], list[Evaluation]]:
     if plan.modes != ("dense",) or plan.index or plan.reranker:
         raise RagvecError(f"{plan.dataset} is a {task} data set: it takes no --mode, --index or --rerank")
-    measure = _measure(task)
+    measure = _measure(plan, task)
     systems = [
-        measure(plan.dataset, encoder, split=plan.split, instruction=instruction, show=show)
+        measure(plan.dataset, encoder, instruction=instruction or "", show_progress=show)
         for encoder in _encoders(plan)
         for instruction in plan.instructions
     ]
     encoders = _baseline_encoders(plan, systems)
-    return systems, [measure(plan.dataset, encoder, split=plan.split, instruction="", show=show) for encoder in encoders]
+    return systems, [measure(plan.dataset, encoder, show_progress=show) for encoder in encoders]
 
 
-def _measure(task: str):
-    """The function that measures vectors on a task, with one signature for all."""
-
-    def similarity(path: Path, encoder, *, split: str, instruction: str | None, show: bool) -> Evaluation:
+def _measure(plan: Plan, task: str) -> Callable[..., Evaluation]:
+    """The function that measures vectors on a task."""
+    if task == "similarity":
         from ragvec.evaluate.similarity import evaluate_similarity
 
-        return evaluate_similarity(path, encoder, instruction=instruction or "", show_progress=show)
+        return evaluate_similarity
+    if task == "tagging":
+        from ragvec.evaluate.words import evaluate_words
 
-    return {"similarity": similarity}[task]
+        return partial(evaluate_words, column=plan.probe)
+    from ragvec.evaluate.labels import evaluate_classification, evaluate_clustering
+
+    return partial(evaluate_classification, split=plan.split) if task == "classification" else evaluate_clustering
 
 
 def _encoders(plan: Plan) -> "Iterator[Encoder | None]":

@@ -40,7 +40,7 @@ class LabelledSet:
 
 
 def task_of(path: Path) -> str:
-    """retrieval, similarity or classification: what a data set's layout says.
+    """retrieval, similarity, classification or clustering: what a data set's layout says.
 
     Raises RagvecError for a path that is none of them.
     """
@@ -48,11 +48,13 @@ def task_of(path: Path) -> str:
         labelled = (path / "test.tsv").is_file() and not (path / "qrels").exists()
         return "classification" if labelled else "retrieval"
     if path.is_file():
+        if _is_jsonl(path):
+            return "clustering"
         header = read_header(path)
         return "classification" if set(LABEL_COLUMNS) <= set(header) else "similarity"
     raise RagvecError(
         f"no data set {path}: pass a BEIR folder (corpus.jsonl, queries.jsonl, qrels/), an STS table (.tsv: score, sentence1, "
-        "sentence2) or labelled texts (.tsv: label, text)"
+        "sentence2), labelled texts (.tsv: label, text) or sets to cluster (.jsonl: sentences, labels)"
     )
 
 
@@ -100,6 +102,28 @@ def read_labelled_set(path: Path) -> LabelledSet:
     return LabelledSet([row["text"] for row in rows], [row["label"] for row in rows])
 
 
+def read_clustering_sets(path: Path) -> list[LabelledSet]:
+    """Sets of labelled texts to cluster: a table (label, text) is one set; MTEB's JSONL has a set a line (sentences, labels).
+
+    Raises RagvecError, with the line, for a set whose lists differ in length or that is empty.
+    """
+    if not _is_jsonl(path):
+        return [read_labelled_set(path)]
+    from ragvec.corpus.files import open_input
+    from ragvec.corpus.formats import jsonl_rows
+
+    sets = []
+    with open_input(path) as file:
+        for place, row in jsonl_rows(file, path):
+            texts, labels = row.get("sentences"), row.get("labels")
+            if not (isinstance(texts, list) and isinstance(labels, list) and len(texts) == len(labels) > 0):
+                raise RagvecError(f"{place}: a set to cluster has lists `sentences` and `labels` of one length")
+            sets.append(LabelledSet([str(text) for text in texts], [str(label) for label in labels]))
+    if not sets:
+        raise RagvecError(f"{path} holds no sets to cluster")
+    return sets
+
+
 def find_training_table(path: Path, split: str) -> tuple[Path, Path]:
     """The training and the test table of a classification set: a folder's train.tsv and test.tsv, or NAME.train.tsv beside
     NAME.test.tsv. Raises RagvecError if one is missing."""
@@ -125,6 +149,10 @@ def _read_queries(dataset: Path | None, topics: Path | None, judged: dict, split
     if empty := [query_id for query_id, text in queries.items() if not text.strip()]:
         raise RagvecError(f"{path}: query {empty[0]!r} is empty: complete it, or take it out of the qrels")
     return queries
+
+
+def _is_jsonl(path: Path) -> bool:
+    return path.name.removesuffix(".gz").removesuffix(".zst").endswith(".jsonl")
 
 
 def _find(folder: Path, name: str) -> Path:

@@ -1,0 +1,36 @@
+"""`ragvec doctor`: examine an encoder, shards or an index, and the machine."""
+
+import json
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from ragvec.errors import EXIT_FAILED
+
+
+def run(
+    path: Annotated[
+        str | None, typer.Argument(help="Encoder (folder or hub id), shards, or an index; default: the bundled encoder.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    from ragvec.doctor import FAILED, examine
+
+    checks = examine(path, device=device, dtype=dtype)
+    failed = [check for check in _shown(checks, as_json) if check.state == FAILED]
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _shown(checks: Iterable, as_json: bool) -> Iterable:
+    """Print each check as it is done, and pass it on."""
+    for check in checks:
+        if as_json:
+            print(json.dumps(check._asdict(), ensure_ascii=False), flush=True)
+        else:
+            remedy = f": {check.remedy}" if check.remedy else ""
+            print(f"{check.state:<6}  {check.area:<7}  {check.name:<14}  {check.found}{remedy}", flush=True)
+        yield check

@@ -1,0 +1,33 @@
+"""Is everything all right? Encoders, shards, indices and the machine, examined; each finding says what to do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ragvec.doctor.check import ADVICE, FAILED, OK, Check
+
+__all__ = ["ADVICE", "FAILED", "OK", "Check", "examine"]
+
+
+def examine(path: str | Path | None = None, *, device: str | None = None, dtype: str | None = None) -> Iterator[Check]:
+    """Examine the machine, and what a path holds: an encoder (folder or hub id), shards, or an index with its encoder.
+
+    path           None = the bundled encoder
+    device, dtype  what the encoder is examined on and in; None = the best here
+    Yields each check as it is done; what can't be opened is a failed check, not an exception.
+    """
+    from ragvec.doctor.machine import examine_machine
+
+    yield from examine_machine()
+    folder = None if path is None else Path(path)
+    if folder is not None and (folder / "index.sqlite").is_file():
+        from ragvec.doctor.index import examine_index
+
+        yield from examine_index(folder, device=device, dtype=dtype)
+    elif folder is not None and (folder / "manifest.json").is_file():
+        from ragvec.doctor.shards import examine_shards
+
+        yield from examine_shards(folder)
+    else:
+        from ragvec.doctor.encoder import examine_encoder
+
+        yield from examine_encoder(None if path is None else str(path), device=device, dtype=dtype)

@@ -1,0 +1,113 @@
+"""An index: are its files whole and its own, does its database agree with them, and is its encoder still the same?"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ragvec.doctor.check import ADVICE, FAILED, OK, Check, judged
+from ragvec.doctor.encoder import examine_loaded
+from ragvec.doctor.shards import VectorFaults, count_faults, judge_vectors
+from ragvec.errors import RagvecError
+from ragvec.files import sha256_file
+from ragvec.index import Index, View
+from ragvec.index.index import ENCODING_NAME
+from ragvec.index.origin import load_encoder
+from ragvec.index.segment import EXACT_KEY, SEGMENTS_NAME, Segment
+from ragvec.index.store import count, read_tombstones
+
+AREA = "index"
+MOST_DELETED = 0.25  # share of a segment's rows; beyond it searches spend time on what is gone
+_BLOCK = 65_536
+
+
+def examine_index(folder: Path, *, device: str | None = None, dtype: str | None = None) -> Iterator[Check]:
+    """Every file against its checksum, every vector, the database, the measured recall, and the encoder it was built with."""
+    again = f"restore it, or remove the folder and run `ragvec index CORPUS -o {folder}`"
+    try:
+        with Index.open(folder) as index:
+            with index.reading() as view:
+                segments, passages = view.snapshot.segments, len(view)
+                named = f"{passages:,} passages in {len(segments)} segments, searched by {index.settings.faiss_key}"
+                yield Check(AREA, "opens", OK, named)
+                yield _database(view, segments, again)
+                yield _checksums(segments, again)
+                yield _vectors(segments, index.settings.normalized, again)
+                yield from _recalls(segments, getattr(index.settings, "recall_target", 0.95))
+                yield _deleted(segments, passages, folder)
+                yield _orphans(folder, segments)
+            yield from _encoder(index, device, dtype)
+    except RagvecError as error:
+        yield Check(AREA, "opens", FAILED, str(error), again)
+
+
+def _database(view: View, segments: list[Segment], again: str) -> Check:
+    said = view.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if said != "ok":
+        return Check(AREA, "database", FAILED, said, again)
+    ids = np.concatenate([np.asarray(segment.ids) for segment in segments]) if segments else np.empty(0, np.int64)
+    live = np.setdiff1d(ids, read_tombstones(view.connection))
+    rows = count(view.connection)
+    stored = np.fromiter((row[0] for row in view.connection.execute("SELECT id FROM passages ORDER BY id")), np.int64, rows)
+    lost = len(np.setxor1d(live, stored))
+    found = (
+        f"{lost:,} passages without a vector or vectors without a passage" if lost else "sound; every passage has its vector"
+    )
+    return judged(AREA, "database", not lost, found, again)
+
+
+def _checksums(segments: list[Segment], again: str) -> Check:
+    files = [(segment.folder / name, file["sha256"]) for segment in segments for name, file in segment.record.files.items()]
+    damaged = [str(path) for path, digest in files if sha256_file(path) != digest]
+    return judged(
+        AREA, "checksums", not damaged, f"damaged: {', '.join(damaged)}" if damaged else f"{len(files)} files as written", again
+    )
+
+
+def _vectors(segments: list[Segment], normalized: bool, again: str) -> Check:
+    faults, rows = VectorFaults(0, 0, 0), 0
+    for segment in segments:
+        rows += segment.record.rows
+        for start in range(0, segment.record.rows, _BLOCK):
+            new = count_faults(segment.vectors[start : start + _BLOCK])
+            faults = VectorFaults(*(old + more for old, more in zip(faults, new, strict=True)))
+    return judge_vectors(AREA, faults, rows, normalized=normalized, remedy=again)
+
+
+def _recalls(segments: list[Segment], target: float) -> Iterator[Check]:
+    for segment in segments:
+        record = segment.record
+        if record.faiss_key != EXACT_KEY and record.recall is not None:
+            reached = f"{record.recall:.1%} of the true 10 nearest are found, {target:.0%} asked for"
+            found = f"segment {record.number}, {record.faiss_key}: {reached}"
+            remedy = "run `ragvec compact --index-key auto`, or choose a key with more bits a vector"
+            yield judged(AREA, "recall", record.recall >= target, found, remedy)
+    if all(segment.record.faiss_key == EXACT_KEY for segment in segments):
+        yield Check(AREA, "recall", OK, "search is exact")
+
+
+def _deleted(segments: list[Segment], passages: int, folder: Path) -> Check:
+    rows = sum(segment.record.rows for segment in segments)
+    share = 1 - passages / rows if rows else 0.0
+    remedy = f"run `ragvec compact -i {folder}`"
+    return judged(AREA, "deleted rows", share <= MOST_DELETED, f"{share:.0%} of the vectors", remedy, otherwise=ADVICE)
+
+
+def _orphans(folder: Path, segments: list[Segment]) -> Check:
+    known = {segment.folder.name for segment in segments}
+    there = (folder / SEGMENTS_NAME).iterdir() if (folder / SEGMENTS_NAME).is_dir() else ()
+    orphans = sorted(f"{SEGMENTS_NAME}/{path.name}" for path in there if path.name not in known)
+    if (folder / ENCODING_NAME).exists():
+        orphans.append(ENCODING_NAME)
+    remedy = "an interrupted or running build left them: the next `ragvec index` takes them up or removes them"
+    return judged(AREA, "orphans", not orphans, ", ".join(orphans) or "none", remedy, otherwise=ADVICE)
+
+
+def _encoder(index: Index, device: str | None, dtype: str | None) -> Iterator[Check]:
+    try:
+        encoder = load_encoder(index.settings, device=device, dtype=dtype)
+    except RagvecError as error:
+        yield Check(AREA, "fingerprint", FAILED, str(error), "bring the encoder back, or build the index again with another")
+        return
+    yield Check(AREA, "fingerprint", OK, f"{index.settings.encoder_source} is the encoder it was built with")
+    yield from examine_loaded(encoder)

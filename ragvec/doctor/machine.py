@@ -1,0 +1,93 @@
+"""The machine: what it computes with, and whether the libraries make use of it."""
+
+import os
+import platform
+import sqlite3
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ragvec import __version__
+from ragvec.doctor.check import ADVICE, OK, Check, judged
+
+AREA = "machine"
+_NVIDIA = Path("/proc/driver/nvidia/version")
+_FAISS_ON_GPU = "pip uninstall -y faiss-cpu && pip install faiss-gpu"
+
+
+def examine_machine() -> Iterator[Check]:
+    """Versions, GPU, FAISS's build, bfloat16, threads, memory, full-text search."""
+    import torch
+
+    versions = f"ragvec {__version__}, Python {platform.python_version()}, torch {torch.__version__}"
+    yield Check(AREA, "versions", OK, f"{versions}, transformers {version('transformers')}")
+    yield _gpu(torch)
+    yield from _faiss(torch.cuda.is_available())
+    yield _bfloat16(torch)
+    yield _threads(
+        torch.get_num_threads(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )
+    yield _full_text_search()
+
+
+def _gpu(torch) -> Check:
+    if torch.cuda.is_available():
+        devices = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+        return Check(AREA, "GPU", OK, ", ".join(f"{device.name}, {device.total_memory / 1e9:.0f} GB" for device in devices))
+    if torch.backends.mps.is_available():
+        return Check(AREA, "GPU", OK, "Apple's, through mps")
+    found = "there is one, and torch can't use it" if _NVIDIA.exists() else "none"
+    remedy = f"install a CUDA build of torch that fits the driver (this is {torch.__version__})"
+    return judged(AREA, "GPU", not _NVIDIA.exists(), found, remedy)
+
+
+def _faiss(has_cuda: bool) -> Iterator[Check]:
+    import faiss
+
+    instructions = faiss.get_compile_options().strip()
+    on_gpu = hasattr(faiss, "StandardGpuResources")
+    found = f"{faiss.__version__}, {instructions}, {'with' if on_gpu else 'without'} GPU support"
+    yield judged(AREA, "FAISS", on_gpu or not has_cuda, found, f"build indices on the GPU: {_FAISS_ON_GPU}", otherwise=ADVICE)
+    owners = [name for name in ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu11") if _installed(name)]
+    if len(owners) > 1:
+        remedy = f"keep one: pip uninstall -y {' '.join(owners)}, then install the one you want"
+        yield judged(AREA, "FAISS packages", False, f"{' and '.join(owners)} both own the module faiss", remedy)
+
+
+def _bfloat16(torch) -> Check:
+    from ragvec.encoder.weights import choose_device, choose_dtype, cpu_has_bfloat16
+
+    device = choose_device(None)
+    chosen = str(choose_dtype(None, device)).removeprefix("torch.")
+    if device.type == "cuda":
+        has = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has = device.type == "cpu" and cpu_has_bfloat16()
+    return Check(
+        AREA, "bfloat16", OK, f"{'in' if has else 'not in'} the {device.type}'s hardware: encoders compute in {chosen}"
+    )
+
+
+def _threads(threads: int, processors: int | None) -> Check:
+    found = f"{threads} for {processors} processors"
+    remedy = f"set OMP_NUM_THREADS to {processors}, or leave it unset"
+    return judged(AREA, "threads", threads == processors, found, remedy, otherwise=ADVICE)
+
+
+def _full_text_search() -> Check:
+    remedy = "install a Python whose sqlite3 has FTS5 (python.org's and every distribution's have)"
+    try:
+        with sqlite3.connect(":memory:") as connection:
+            connection.execute("CREATE VIRTUAL TABLE words USING fts5 (text)")
+        connection.close()
+    except sqlite3.OperationalError as error:
+        return judged(AREA, "SQLite", False, f"{sqlite3.sqlite_version}: {error}", remedy)
+    return Check(AREA, "SQLite", OK, f"{sqlite3.sqlite_version} with full-text search")
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
