@@ -74,11 +74,13 @@ def test_killed_before_the_first_checkpoint(tiny_decoder, data, tmp_path):
 
 
 def test_resuming_a_finished_run_writes_its_result_again(tiny_decoder, data, tmp_path):
-    run("mntp", tiny_decoder, data, tmp_path / "out")
+    """… and takes no step more, though its learning rate has not run out."""
+    keys = {"lr_scheduler_type": "constant"}
+    first = run("mntp", tiny_decoder, data, tmp_path / "out", **keys)
     before = vectors(tmp_path / "out")
     (tmp_path / "out" / "adapter_model.safetensors").unlink()
-    run("mntp", tiny_decoder, data, tmp_path / "out", resume=True)
-    assert np.array_equal(vectors(tmp_path / "out"), before)
+    again = run("mntp", tiny_decoder, data, tmp_path / "out", resume=True, **keys)
+    assert np.array_equal(vectors(tmp_path / "out"), before) and again["log"] == first["log"]
 
 
 def test_weights_alone_are_no_checkpoint_to_resume_from(tiny_decoder, data, tmp_path):
@@ -160,7 +162,7 @@ def test_twenty_kills_at_random_moments_end_at_the_same_weights(tiny_decoder, da
         )
         try:
             process.wait(timeout=start_up * draw.uniform(0.3, 1.3))
-            assert process.returncode == 0, process.stderr.read().decode()
+            assert process.returncode == 0
             break
         except subprocess.TimeoutExpired:
             process.kill()

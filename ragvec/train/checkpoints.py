@@ -25,6 +25,11 @@ def newest_checkpoint(recipe: Recipe) -> Path | None:
     return whole[-1] if whole else None
 
 
+def read_state(checkpoint: Path) -> dict:
+    """What the Trainer noted of a whole checkpoint: global_step, log_history …"""
+    return json.loads((checkpoint / _WRITTEN_LAST).read_text(encoding="utf-8"))
+
+
 def remove_torn_checkpoints(recipe: Recipe) -> list[str]:
     """Delete checkpoints that a kill or a full disk cut short; returns their names."""
     torn = [path for path in _checkpoints(recipe) if not _is_whole(path)]
@@ -42,6 +47,6 @@ def _checkpoints(recipe: Recipe) -> list[Path]:
 
 def _is_whole(path: Path) -> bool:
     try:
-        return isinstance(json.loads((path / _WRITTEN_LAST).read_text(encoding="utf-8")), dict)
+        return isinstance(read_state(path), dict)
     except (OSError, ValueError):
         return False

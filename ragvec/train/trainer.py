@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from ragvec.encoder.weights import quiet
 from ragvec.errors import RagvecError
 from ragvec.recipe import Recipe
-from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, remove_torn_checkpoints
+from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, read_state, remove_torn_checkpoints
 from ragvec.train.objectives import Objective
 from ragvec.train.optimizer import make_optimizer
 from ragvec.train.prepare import Prepared
@@ -28,6 +29,9 @@ def run_trainer(prepared: Prepared, recipe: Recipe, *, steps: int, checkpoint: P
     RagvecError for a loss that is not finite, a checkpoint that can't be written, or too little memory.
     """
     objective = prepared.objective
+    if checkpoint is not None and (state := read_state(checkpoint))["global_step"] >= steps:
+        objective.load_state_dict(load_file(checkpoint / "model.safetensors"))  # the Trainer would take a step more
+        return _losses(state["log_history"])
     watch = Watch(prepared, recipe, steps=steps, report=report, show=show_progress)
     trainer = Trainer(
         model=objective,
@@ -43,7 +47,11 @@ def run_trainer(prepared: Prepared, recipe: Recipe, *, steps: int, checkpoint: P
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if watch.interrupted:
         raise KeyboardInterrupt
-    return [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
+    return _losses(trainer.state.log_history)
+
+
+def _losses(history: list[dict]) -> list[dict]:
+    return [entry for entry in history if "loss" in entry or "eval_loss" in entry]
 
 
 def _arguments(recipe: Recipe, objective: Objective) -> TrainingArguments:
