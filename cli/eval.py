@@ -53,6 +53,9 @@ def run(
     probe: Annotated[
         str | None, typer.Option(help="Probe words of a CoNLL file: pos, chunk, ner, upos, xpos, or a column's number.")
     ] = None,
+    mteb: Annotated[
+        list[str] | None, typer.Option(help="MTEB's tasks by name, such as SciFact; may be repeated, or joined by commas.")
+    ] = None,
     baseline: Annotated[list[str] | None, typer.Option(help="An encoder whose figures stand beside; may be repeated.")] = None,
     baselines: Annotated[bool, typer.Option(help="Show BM25, and all-MiniLM-L6-v2 where installed, beside.")] = True,
     test: Annotated[str, typer.Option(help="How systems are compared: bootstrap or t-test, both paired.")] = "bootstrap",
@@ -69,6 +72,12 @@ def run(
     max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
     format: Annotated[Format | None, typer.Option(help="Default: a table on a terminal, JSON on a pipe.")] = None,
 ) -> None:
+    options = {"revision": revision, "device": device, "dtype": dtype, "max_length": max_length}
+    kept = cache or Path.home() / ".cache" / "ragvec"
+    form = format or (Format.table if sys.stdout.isatty() else Format.json)
+    if mteb:
+        _mteb([name for words in mteb for name in words.split(",")], encoder, mode, instruction, kept, options, form)
+        return
     from ragvec.evaluate.output import Files
     from ragvec.evaluate.plan import Plan, carry_out
     from ragvec.metrics import RETRIEVAL_METRICS
@@ -90,14 +99,36 @@ def run(
         baselines=tuple(baseline or ()),
         automatic_baselines=baselines,
         test=test,
-        cache=cache or Path.home() / ".cache" / "ragvec",
-        options={"revision": revision, "device": device, "dtype": dtype, "max_length": max_length},
+        cache=kept,
+        options=options,
     )
     files = Files(run=save_run, values=per_query, report=report, chart=chart)
     outcome = carry_out(plan, show_progress=True)
     files.write(outcome)
-    chosen = format or (Format.table if sys.stdout.isatty() else Format.json)
-    print("\n".join(_json_lines(outcome)) if chosen is Format.json else _table(outcome))
+    print("\n".join(_json_lines(outcome)) if form is Format.json else _table(outcome))
+
+
+def _mteb(tasks: list[str], encoders, modes, instructions, cache: Path, options: dict, form: Format) -> None:
+    from ragvec.encoder import Encoder
+    from ragvec.errors import RagvecError
+    from ragvec.integrations.mteb import evaluate_mteb, import_mteb
+
+    if any(len(given or ()) > 1 for given in (encoders, modes, instructions)):
+        raise RagvecError("--mteb measures one encoder, mode and instruction a call: MTEB keeps the results for comparison")
+    import_mteb()  # before seconds are spent on loading an encoder
+    loaded = Encoder.load(encoders[0] if encoders else None, **options)
+    found = evaluate_mteb(
+        tasks,
+        loaded,
+        mode=modes[0].value if modes else "dense",
+        instruction=instructions[0] if instructions else None,
+        results=cache / "mteb",
+        show_progress=True,
+    )
+    for one in found:
+        score = one.figures["main_score"]
+        record = json.dumps(one.as_record(), ensure_ascii=False)
+        print(record if form is Format.json else f"{one.dataset:<32}  {one.task:<16}  {score:.4f}")
 
 
 def _json_lines(outcome) -> list[str]:

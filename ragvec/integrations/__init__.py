@@ -1,0 +1,1 @@
+"""ragvec inside other frameworks; each file needs its own extra."""

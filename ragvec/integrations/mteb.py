@@ -1,0 +1,243 @@
+"""MTEB (≥ 2) over a ragvec encoder and the real index; needs ragvec's extra `mteb`.
+
+import mteb
+from ragvec import Encoder
+from ragvec.integrations.mteb import MtebModel
+
+model = MtebModel("McGill-NLP/LLM2Vec-Meta-Llama-3-8B-Instruct-mntp-supervised")
+mteb.evaluate(model, mteb.get_tasks(tasks=["SciFact"]))
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from ragvec.encoder import Encoder
+from ragvec.errors import RagvecError
+from ragvec.evaluate.instructions import TASK_INSTRUCTIONS, with_colon
+from ragvec.evaluate.result import Evaluation, short_name
+from ragvec.evaluate.vectors import normalizes_itself
+from ragvec.index import Index
+from ragvec.index.build import index_passages
+from ragvec.records import Passage
+from ragvec.retrieve import Retriever
+
+_log = logging.getLogger("ragvec")
+_QUERIES = 256  # searched at once
+
+
+class MtebModel:
+    """An encoder as MTEB's EncoderProtocol, and its index as MTEB's SearchProtocol, so retrieval tasks search the real one."""
+
+    def __init__(
+        self,
+        model_name: str | None = None,
+        revision: str | None = None,
+        device: str | None = None,
+        *,
+        encoder: Encoder | None = None,
+        mode: str = "dense",
+        instruction: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Load an encoder, or take one that is loaded.
+
+        model_name   folder or hub id, as for `Encoder.load`, which also takes revision, device and options
+        mode         how retrieval tasks are searched: dense, lexical or hybrid
+        instruction  before the queries of every task; None = the task's own, if the encoder was trained with instructions
+        """
+        self.encoder = encoder or Encoder.load(model_name, revision=revision, device=device, **options)
+        self.mode = mode
+        self.instruction = instruction
+        self._folder: TemporaryDirectory | None = None
+        self._index: Index | None = None
+
+    @property
+    def mteb_model_meta(self):
+        """What MTEB writes beside the scores: source, fingerprint as revision, size."""
+        from mteb.models import ModelMeta
+
+        told = self.encoder.describe()
+        name = told["source"] if told["source"].count("/") == 1 else f"ragvec/{short_name(told['source'])}"
+        overwrites = {
+            "name": name,
+            "revision": told["fingerprint"],
+            "n_parameters": told["parameters"],
+            "max_tokens": told["max_length"],
+            "embed_dim": told["dimension"],
+            "similarity_fn_name": "cosine",
+            "use_instructions": bool(self.encoder.settings.query_instruction),
+            "experiment_kwargs": None if self.mode == "dense" else {"mode": self.mode},
+        }
+        return ModelMeta.create_empty(overwrites=overwrites)
+
+    def task_instruction(self, task_metadata: Any, prompt_type: Any = None) -> str:
+        """What is put before texts of a task: nothing for documents; else the instruction given, the reference's for this task,
+        or MTEB's. An encoder without a query instruction of its own was not trained with any, and gets none."""
+        if getattr(prompt_type, "value", prompt_type) == "document":
+            return ""
+        if self.instruction is not None:
+            return self.instruction
+        if not self.encoder.settings.query_instruction:
+            return ""
+        known = TASK_INSTRUCTIONS.get(task_metadata.name)
+        return known if known is not None else with_colon(_prompt_of(task_metadata))
+
+    def encode(
+        self, inputs: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, prompt_type: Any = None, **_: Any
+    ) -> np.ndarray:
+        """Vectors (n, d) float32 of the batches' texts, as the encoder's own library gives them."""
+        texts = [text for batch in inputs for text in batch["text"]]
+        instruction = self.task_instruction(task_metadata, prompt_type)
+        encoded = self.encoder.encode_counted(texts, instruction=instruction, normalize=normalizes_itself(self.encoder))
+        if cut := int(encoded.truncated.sum()):
+            _log.warning("%s, %s: %d of %d texts were cut", task_metadata.name, hf_split, cut, len(texts))
+        return encoded.vectors
+
+    def similarity(self, embeddings1: Any, embeddings2: Any):
+        """Cosines of all pairs, (n, m)."""
+        from mteb.similarity_functions import cos_sim
+
+        return cos_sim(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any):
+        """Cosines of corresponding pairs, (n,)."""
+        from mteb.similarity_functions import pairwise_cos_sim
+
+        return pairwise_cos_sim(embeddings1, embeddings2)
+
+    def index(self, corpus: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, **_: Any) -> None:
+        """Encode a corpus (rows with id, text and perhaps title) and build an index of it, in a temporary folder."""
+        self.close()
+        self._folder = TemporaryDirectory(prefix="ragvec-mteb-")
+        self._index = Index.create(Path(self._folder.name) / "index", encoder=self.encoder, faiss_key="exact")
+        rows = (Passage(str(row["id"]), str(row["id"]), row["text"], row.get("title") or "") for row in corpus)
+        report = index_passages(self._index, rows, total=len(corpus), show_progress=True)
+        if report.truncated:
+            _log.warning("%s: %d of %d passages were cut", task_metadata.name, report.truncated, report.passages)
+
+    def search(
+        self,
+        queries: Any,
+        *,
+        task_metadata: Any,
+        hf_split: str,
+        hf_subset: str,
+        top_k: int,
+        top_ranked: Any = None,
+        **_: Any,
+    ) -> dict[str, dict[str, float]]:
+        """The best documents of each query, query id → document id → score; only among top_ranked's where it is given."""
+        if self._index is None:
+            raise RagvecError("there is no corpus to search yet: MTEB calls index first")
+        instruction = self.task_instruction(task_metadata, "query")
+        query_ids, texts = [str(name) for name in queries["id"]], list(queries["text"])
+        if top_ranked is not None:
+            return self._rerank(query_ids, texts, instruction, top_ranked, top_k)
+        retriever, run = Retriever(self._index, self.encoder), {}
+        for start in range(0, len(texts), _QUERIES):
+            block = slice(start, start + _QUERIES)
+            found = retriever.retrieve_many(texts[block], top_k, mode=self.mode, instruction=instruction)
+            for query_id, hits in zip(query_ids[block], found, strict=True):
+                run[query_id] = {hit.doc_id: float(hit.score) for hit in hits}
+        return run
+
+    def close(self) -> None:
+        """Remove the last task's index."""
+        if self._index is not None:
+            self._index.close()
+            self._folder.cleanup()
+            self._index = self._folder = None
+
+    def _rerank(self, query_ids: list[str], texts: list[str], instruction: str, top_ranked: Any, top_k: int) -> dict:
+        vectors = self.encoder.encode_queries(texts, instruction=instruction)
+        run = {}
+        with self._index.reading() as view:
+            numbers = dict(view.connection.execute("SELECT doc_id, id FROM passages"))
+            names = {number: name for name, number in numbers.items()}
+            for query_id, vector in zip(query_ids, vectors, strict=True):
+                allowed = np.array(sorted(numbers[str(name)] for name in top_ranked[query_id]), dtype=np.int64)
+                found = view.search(vector[None], min(top_k, len(allowed)), allowed=allowed)
+                pairs = zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True)
+                run[query_id] = {names[number]: score for number, score in pairs if number >= 0}
+        return run
+
+
+def evaluate_mteb(
+    tasks: Sequence[Any],
+    encoder: Encoder,
+    *,
+    mode: str = "dense",
+    instruction: str | None = None,
+    results: Path | None = None,
+    show_progress: bool = False,
+) -> list[Evaluation]:
+    """MTEB's main score of an encoder on tasks, one evaluation each (figures: main_score, averaged as MTEB does).
+
+    tasks    names ("SciFact") or task objects; offline (HF_HUB_OFFLINE=1) their data comes from the hub's cache
+    results  a folder where MTEB keeps its result files and takes finished ones from
+    Raises RagvecError if mteb is not installed, a task is unknown, or its data can't be had.
+    """
+    mteb = import_mteb()
+    chosen = [_task(mteb, task) for task in tasks]
+    model = MtebModel(encoder=encoder, mode=mode, instruction=instruction)
+    cache = None if results is None else mteb.ResultCache(cache_path=results)
+    try:
+        found = mteb.evaluate(model, chosen, cache=cache, co2_tracker=False, show_progress_bar=show_progress)
+    except (OSError, ConnectionError, FileNotFoundError) as error:
+        raise RagvecError(f"MTEB can't load the data of {', '.join(task.metadata.name for task in chosen)}: {error}") from error
+    finally:
+        model.close()
+    metadata = {task.metadata.name: task.metadata for task in chosen}
+    return [_evaluation(one, metadata[one.task_name], model) for one in found.task_results]
+
+
+def import_mteb():
+    """The mteb module. Raises RagvecError if it is missing or older than 2."""
+    try:
+        import mteb
+    except ImportError as error:
+        raise RagvecError("MTEB's tasks need mteb: pip install 'ragvec[mteb]'") from error
+    if not hasattr(mteb, "evaluate"):
+        raise RagvecError(f"mteb {getattr(mteb, '__version__', '')} is too old: pip install -U 'mteb>=2.5'")
+    return mteb
+
+
+def _task(mteb, task: Any):
+    if not isinstance(task, str):
+        return task
+    try:
+        return mteb.get_task(task)
+    except KeyError as error:
+        raise RagvecError(f"MTEB knows no task {task!r}: see `mteb available-tasks`") from error
+
+
+def _evaluation(found: Any, metadata: Any, model: MtebModel) -> Evaluation:
+    retrieval = metadata.type in ("Retrieval", "InstructionRetrieval")
+    return Evaluation(
+        metadata.name,
+        ", ".join(found.scores),
+        metadata.type,
+        model.encoder.source,
+        model.encoder.fingerprint,
+        model.task_instruction(metadata, "query"),
+        {"main_score": float(found.get_score())},
+        {},
+        mode=model.mode if retrieval else None,
+    )
+
+
+def _prompt_of(metadata: Any) -> str:
+    """MTEB's prompt for a task's queries, or for its kind of task."""
+    prompt = metadata.prompt
+    if isinstance(prompt, dict):
+        prompt = prompt.get("query")
+    if prompt:
+        return prompt
+    from mteb.abstasks.abstask import get_abstask_prompt
+
+    return get_abstask_prompt(metadata.name)
