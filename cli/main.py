@@ -19,6 +19,7 @@ COMMANDS = {
     "delete": "Delete documents from an index.",
     "compact": "Merge an index's segments and give back the space of deleted documents.",
     "serve": "Serve embeddings and search over HTTP, with a search page.",
+    "mcp": "Let assistants search an index, over the Model Context Protocol.",
     "eval": "Evaluate an encoder on a retrieval or similarity data set.",
     "info": "Describe an encoder, shards or an index.",
     "doctor": "Examine an encoder, shards or an index, and the machine.",

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a module may import from its own layer and below. Names are modules or packages of ragvec.
 LAYERS = [
     {"errors", "records", "files", "progress"},
-    {"corpus", "shards", "metrics", "recipe", "data"},
+    {"corpus", "chunk", "shards", "metrics", "recipe", "data"},
     {"bidirectional", "attention", "pooling", "templates", "prompt", "batching", "losses"},
     {"encoder"},
     {"bulk", "index", "train"},
@@ -21,6 +21,7 @@ LAYERS = [
     {"lookup", "highlight"},
     {"evaluate", "info", "doctor"},
     {"serve"},
+    {"mcp", "integrations"},
     {"cli"},
 ]
 NO_TORCH = LAYERS[0] | LAYERS[1]

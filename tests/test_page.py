@@ -22,12 +22,12 @@ CARDS = "[...document.querySelectorAll('.hit')]"
 
 
 @contextmanager
-def running(app) -> Iterator[str]:
+def running(app, lifespan: str = "off") -> Iterator[str]:
     """A server in a thread; yields its address."""
     import uvicorn
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan=lifespan))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -31,8 +31,9 @@ class Guard:
         api_key: str | None = None,
         host_names: Sequence[str] | None = None,
         origins: Sequence[str] = (),
+        open_paths: Collection[str] = OPEN_PATHS,
     ) -> None:
-        """api_key: asked for as a bearer token, in all but OPEN_PATHS; None = open.
+        """api_key: asked for as a bearer token, in all but open_paths; None = open.
 
         host_names  the only names the server answers to, against DNS rebinding; None = any
         origins     of other sites whose pages may use the server, such as https://example.org
@@ -43,6 +44,7 @@ class Guard:
         self._key = api_key.encode() if api_key else None
         self._host_names = None if host_names is None else set(host_names)
         self._origins = set(origins)
+        self._open_paths = open_paths
         self._in_flight = 0
 
     async def __call__(self, scope: dict, receive: Receive, send: Send) -> None:
@@ -82,7 +84,7 @@ class Guard:
         origin = _header(scope, b"origin")
         if origin and origin not in self._origins and _place(origin) != host:
             return 403, f"pages of {origin} may not use this server: allow them with --origin {origin}"
-        if self._key and scope["path"] not in OPEN_PATHS and scope["method"] != "OPTIONS":
+        if self._key and scope["path"] not in self._open_paths and scope["method"] != "OPTIONS":
             scheme, _, key = _header(scope, b"authorization").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(key.strip().encode("latin-1"), self._key):
                 return 401, "the API key is missing or wrong: send it as `Authorization: Bearer KEY`"

@@ -37,8 +37,11 @@ class LiveIndex:
     reached by) does: files of two indices must never be read together.
     """
 
-    def __init__(self, path: str | Path, encoder: "Encoder | Any") -> None:
-        """encoder: what made the index's vectors. Raises RagvecError if there is no index, or it is another encoder's."""
+    def __init__(self, path: str | Path, encoder: "Encoder | Any | None") -> None:
+        """encoder: what made the index's vectors; None = whatever did.
+
+        Raises RagvecError if there is no index, or it is another encoder's.
+        """
         self.path = Path(path)
         self._encoder = encoder
         self._lock = threading.Lock()

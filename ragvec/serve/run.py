@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -43,38 +44,46 @@ def serve(
     on_start   told the server's address once it answers
     Raises RagvecError for an address that can't be had, and what loading raises.
     """
-    import uvicorn
-
     with contextlib.closing(bind(host, port)) as listener:
-        port = listener.getsockname()[1]
         from ragvec.serve.app import create_app
         from ragvec.serve.engine import Engine
 
         with Engine(load(), index_path, limits=limits) as engine:
             engine.queued_encoder().encode_queries([WARM_UP])  # the first pass of a model is slow
-            is_local = host in LOCAL_NAMES
             app = create_app(
                 engine,
                 api_key=api_key,
-                host_names=LOCAL_NAMES if is_local and not api_key else None,
+                host_names=LOCAL_NAMES if host in LOCAL_NAMES and not api_key else None,
                 origins=origins,
                 writable=writable,
             )
-            config = uvicorn.Config(
-                app,
-                log_level=logging.WARNING,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                timeout_keep_alive=IDLE_S,
-                timeout_graceful_shutdown=DRAIN_S,
-            )
-            advert = Advert(_pid(), port, bool(api_key))
-            place = contextlib.nullcontext(False) if index_path is None else advertised(index_path, advert)
-            with place, _quiet_sigterm():
-                listener.listen(config.backlog)
-                on_start(address(host, port))
-                uvicorn.Server(config).run(sockets=[listener])
+            advert = Advert(os.getpid(), listener.getsockname()[1], bool(api_key))
+            with contextlib.nullcontext() if index_path is None else advertised(index_path, advert):
+                _run(app, listener, host, on_start, lifespan="off")
+
+
+def run_app(app: Any, *, host: str, port: int, on_start: Callable[[str], Any]) -> None:
+    """Serve an ASGI application until SIGTERM or SIGINT. Raises RagvecError for an address that can't be had."""
+    with contextlib.closing(bind(host, port)) as listener:
+        _run(app, listener, host, on_start, lifespan="on")
+
+
+def _run(app: Any, listener: socket.socket, host: str, on_start: Callable[[str], Any], *, lifespan: str) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_level=logging.WARNING,
+        access_log=False,
+        lifespan=lifespan,
+        server_header=False,
+        timeout_keep_alive=IDLE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    with _quiet_sigterm():
+        listener.listen(config.backlog)
+        on_start(address(host, listener.getsockname()[1]))
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -106,12 +115,6 @@ def warn_if_open(host: str, api_key: str | None) -> None:
             "or serve on 127.0.0.1 behind a proxy",
             file=sys.stderr,
         )
-
-
-def _pid() -> int:
-    import os
-
-    return os.getpid()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Response
 
 from ragvec import __version__
 from ragvec.errors import RagvecError
+from ragvec.lookup import metadata_fields
 from ragvec.serve.engine import Engine
 from ragvec.serve.errors import error_response
 from ragvec.serve.json_route import json_response
@@ -51,7 +52,7 @@ def status_routes(engine: Engine, *, writable: bool) -> APIRouter:
     async def info() -> Response:
         index = None
         if engine.index is not None:
-            described = await engine.read(lambda index: index.describe())
+            described = await engine.read(lambda index: {**index.describe(), "fields": metadata_fields(index)})
             index = {"name": engine.index.path.absolute().name, **_without_places(described)}
         return json_response(
             {

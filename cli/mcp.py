@@ -1,0 +1,42 @@
+"""`ragvec mcp`: an index for assistants, over the Model Context Protocol."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ragvec.errors import RagvecError
+
+
+def run(
+    index: Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
+    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own.")] = None,
+    http: Annotated[bool, typer.Option("--http", help="Serve over HTTP, at /mcp, instead of stdin and stdout.")] = False,
+    host: Annotated[str, typer.Option(help="With --http: address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --http: port; 0 = any that is free.")] = 8001,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="RAGVEC_API_KEY", show_default=False, help="With --http: clients must send it.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+) -> None:
+    try:
+        import mcp.server.mcpserver  # noqa: F401
+    except ImportError as error:
+        raise RagvecError("the MCP server needs the official SDK, version 2: pip install 'ragvec[mcp]'") from error
+    from ragvec.mcp import create_mcp_server, http_app
+
+    server = create_mcp_server(index, encoder, device=device, dtype=dtype)
+    if not http:
+        server.run("stdio")
+        return
+    from ragvec.serve.run import run_app, warn_if_open
+
+    warn_if_open(host, api_key)
+    run_app(
+        http_app(server, host=host, api_key=api_key),
+        host=host,
+        port=port,
+        on_start=lambda url: print(f"serving {index} on {url}/mcp", file=sys.stderr, flush=True),
+    )

@@ -1,0 +1,112 @@
+"""An MCP server: an assistant's way to search an index and to read its documents.
+
+Speaks the Model Context Protocol over stdin and stdout, or over HTTP, through the official SDK.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import anyio.to_thread
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel, Field
+
+from ragvec import __version__
+from ragvec.errors import RagvecError
+from ragvec.index import Index
+from ragvec.lookup import metadata_fields, read_document
+from ragvec.retrieve import Retriever
+from ragvec.serve.lazy import LazyEncoder
+from ragvec.serve.live import LiveIndex
+
+MOST_HITS = 50
+DEFAULT_HITS = 5
+
+
+class FoundPassage(BaseModel):
+    """A passage that answers a query; doc_id names the document it is part of."""
+
+    doc_id: str
+    title: str
+    text: str
+    score: float
+    metadata: dict[str, Any]
+
+
+class FoundDocument(BaseModel):
+    """A whole document."""
+
+    doc_id: str
+    title: str
+    text: str
+    metadata: dict[str, Any]
+
+
+def create_mcp_server(path: str | Path, encoder: str | None = None, **options: Any) -> MCPServer:
+    """A server of the official SDK with the tools `search` and `get_document` over an index folder.
+
+    encoder  another place of the index's encoder; loaded when a search first needs it
+    options  arguments of `Encoder.load` that change no vector: device, dtype
+    Raises RagvecError if there is no index.
+    """
+    live = LiveIndex(path, None)
+    loaded = LazyEncoder(live.call(lambda index: index.settings), encoder, **options)
+    instructions = live.call(_describe)
+    server = MCPServer("ragvec", instructions=instructions, version=__version__)
+
+    async def answer(work) -> Any:
+        try:
+            return await anyio.to_thread.run_sync(live.call, work)
+        except RagvecError as error:
+            raise ToolError(str(error)) from error
+
+    @server.tool(description=f"Find passages that answer a question. {instructions}")
+    async def search(
+        query: Annotated[str, Field(description="What to look for, in plain words or as a question.")],
+        k: Annotated[int, Field(ge=1, le=MOST_HITS, description="How many passages.")] = DEFAULT_HITS,
+        mode: Annotated[
+            Literal["hybrid", "dense", "lexical"], Field(description="By meaning and words, by meaning, or by words alone.")
+        ] = "hybrid",
+        where: Annotated[str | None, Field(description='A filter on metadata: year >= 2020 and lang = "ko"')] = None,
+    ) -> list[FoundPassage]:
+        def work(index: Index) -> list[FoundPassage]:
+            retriever = Retriever(index, None if mode == "lexical" else loaded.get())
+            hits = retriever.retrieve(query, k, mode=mode, where=where)
+            return [
+                FoundPassage(doc_id=hit.doc_id, title=hit.title, text=hit.text, score=hit.score, metadata=hit.metadata)
+                for hit in hits
+            ]
+
+        return await answer(work)
+
+    @server.tool(description="Read a whole document by the doc_id that search gave.")
+    async def get_document(doc_id: Annotated[str, Field(description="The document's id, as search gave it.")]) -> FoundDocument:
+        def work(index: Index) -> FoundDocument:
+            passages = read_document(index, doc_id)
+            if not passages:
+                raise RagvecError(f"there is no document {doc_id!r}: use a doc_id that search gave")
+            text = "\n\n".join(passage.text for passage in passages)
+            return FoundDocument(doc_id=doc_id, title=passages[0].title, text=text, metadata=passages[0].metadata)
+
+        return await answer(work)
+
+    return server
+
+
+def http_app(server: MCPServer, *, host: str, api_key: str | None) -> Any:
+    """The server over streamable HTTP at /mcp, as an ASGI application behind the guard of `ragvec serve`."""
+    from ragvec.serve.guard import LOCAL_NAMES, Guard
+    from ragvec.serve.limits import Limits
+    from ragvec.serve.metrics import Metrics
+
+    host_names = LOCAL_NAMES if host in LOCAL_NAMES and not api_key else None
+    app = server.streamable_http_app(host=host)
+    return Guard(app, limits=Limits(), metrics=Metrics(), api_key=api_key, host_names=host_names, open_paths=())
+
+
+def _describe(index: Index) -> str:
+    """What an assistant should know of the index before it asks."""
+    described = index.describe()
+    fields = metadata_fields(index)
+    about = f"The index holds {described['documents']:,} documents."
+    return f"{about} Metadata for filters: {', '.join(fields)}." if fields else about

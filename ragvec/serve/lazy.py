@@ -1,0 +1,26 @@
+"""An index's encoder that loads when it is first needed."""
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ragvec.index import IndexSettings
+from ragvec.index.origin import load_encoder
+
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+
+
+class LazyEncoder:
+    """Loads once, whichever thread asks first; lexical search never asks."""
+
+    def __init__(self, settings: IndexSettings, source: str | None = None, **options: Any) -> None:
+        self._load = lambda: load_encoder(settings, source, **options)
+        self._lock = threading.Lock()
+        self._encoder: Encoder | None = None
+
+    def get(self) -> "Encoder":
+        """The encoder. Raises RagvecError if it can't be loaded or is not the index's."""
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = self._load()
+            return self._encoder
