@@ -248,7 +248,7 @@ def test_a_long_json_array_is_read_without_holding_it(tmp_path):
 
 
 def test_duplicates_are_found_however_far_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr("ragvec.corpus.documents._RECENT_IDS", 500)
+    monkeypatch.setattr("ragvec.corpus.ids._RECENT_IDS", 500)
     count = 1_010
     lines = b"".join(b'{"_id":"%d","text":"a"}\n' % i for i in range(count))
     assert sum(1 for _ in read_documents(write(tmp_path / "a.jsonl", lines))) == count

@@ -8,14 +8,22 @@ from collections.abc import Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
 from ragvec.corpus.files import byte_lines, decode, read_bytes, text_lines
 from ragvec.errors import RagvecError
 
-Row = tuple[str, dict[str, Any]]  # ("corpus.jsonl, line 17", {"_id": …, "text": …})
+
+class BadRow(NamedTuple):
+    """A row that can't be read while those after it can: why (place included), and what stands there."""
+
+    error: str
+    record: Any
+
+
+Row = tuple[str, dict[str, Any] | BadRow]  # ("corpus.jsonl, line 17", {"_id": …, "text": …})
 
 _CHUNK = 1 << 20
 _LONGEST_FIELD = 2**31 - 1  # csv's own limit of 131,072 characters is less than a long document
@@ -36,11 +44,10 @@ def jsonl_rows(file: BinaryIO, path: str | Path) -> Iterator[Row]:
             continue
         place = f"{path}, line {number}"
         try:
-            value = orjson.loads(line)
+            row = _object(orjson.loads(line), place)
         except orjson.JSONDecodeError as error:
-            decode(line, place)
-            raise RagvecError(f"{place}: bad JSON: {error.msg} at column {error.colno}") from error
-        yield place, _object(value, place)
+            row = BadRow(_why_no_json(line, place, error), line.decode("utf-8", "replace").strip())
+        yield place, row
 
 
 def json_rows(file: BinaryIO, path: str | Path) -> Iterator[Row]:
@@ -76,9 +83,8 @@ def csv_rows(file: BinaryIO, path: str | Path, delimiter: str) -> Iterator[Row]:
         if header is None:
             header = _header(row, place)
         elif len(row) != len(header):
-            raise RagvecError(
-                f"{place}: {len(row)} fields where the header has {len(header)}: quote fields that hold {delimiter!r}"
-            )
+            error = f"{place}: {len(row)} fields where the header has {len(header)}: quote fields that hold {delimiter!r}"
+            yield place, BadRow(error, row)
         else:
             yield place, {name: value for name, value in zip(header, row, strict=True) if name}
 
@@ -199,11 +205,19 @@ class _Text:
         return bool(chunk)
 
 
-def _object(value: Any, place: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        kind = {list: "an array", str: "a string", type(None): "null"}.get(type(value), "a number or boolean")
-        raise RagvecError(f"{place}: expected an object with id and text, found {kind}")
-    return value
+def _object(value: Any, place: str) -> dict[str, Any] | BadRow:
+    if isinstance(value, dict):
+        return value
+    kind = {list: "an array", str: "a string", type(None): "null"}.get(type(value), "a number or boolean")
+    return BadRow(f"{place}: expected an object with id and text, found {kind}", value)
+
+
+def _why_no_json(line: bytes, place: str, error: orjson.JSONDecodeError) -> str:
+    try:
+        decode(line, place)
+    except RagvecError as undecodable:
+        return str(undecodable)
+    return f"{place}: bad JSON: {error.msg} at column {error.colno}"
 
 
 def _header(row: list[str], place: str) -> list[str]:

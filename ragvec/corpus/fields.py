@@ -1,0 +1,113 @@
+"""From a row's fields to a document: which field is id, title and text, and what a value may be."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from ragvec.corpus.formats import typed
+from ragvec.corpus.ids import Ids
+from ragvec.errors import RagvecError
+from ragvec.records import Document
+
+ID_FIELDS = ("_id", "id", "docid", "doc_id")
+TEXT_FIELDS = ("text", "contents", "content", "body")
+TITLE_FIELDS = ("title",)
+_BETWEEN_FIELDS = "\n\n"  # a paragraph's end, so that passages break there
+
+
+class FieldNames(NamedTuple):
+    """Which fields to read; the usual names where none are given. Case does not matter.
+
+    text   the fields that make the text, in order, a paragraph each; one of them at least must be there
+    id     the field that holds the id, which then every row must have
+    """
+
+    text: tuple[str, ...] = ()
+    id: str | None = None
+
+
+def to_document(fields: dict[str, Any], place: str, ids: Ids, names: FieldNames, *, from_csv: bool) -> Document:
+    """The document of a row. Raises RagvecError with the place for whatever is wrong with it."""
+    spelled = {name.lower(): name for name in reversed(fields)}
+    text, text_names = _text(fields, spelled, names.text, place)
+    title_name = _present(spelled, TITLE_FIELDS)
+    if title_name in text_names:
+        title_name = None
+    title = "" if title_name is None or fields[title_name] is None else _string(fields[title_name], title_name, place)
+    id_name = _present(spelled, (names.id,) if names.id else ID_FIELDS)
+    if names.id and (id_name is None or fields[id_name] in (None, "")):
+        raise RagvecError(f"{place}: no id in field {names.id!r}; fields seen: {_seen(fields)}")
+    doc_id = ids.claim(fields.get(id_name) if id_name else None, title, text, place)
+    _check_characters(place, doc_id, title, text)
+    metadata = _metadata(fields, {id_name, title_name, *text_names}, from_csv)
+    _check_metadata(place, metadata)
+    return Document(doc_id, text, title, metadata)
+
+
+def _text(fields: dict[str, Any], spelled: dict[str, str], wanted: tuple[str, ...], place: str) -> tuple[str, list[str]]:
+    """The text, and the names of the fields it came from."""
+    if not wanted:
+        name = _present(spelled, TEXT_FIELDS)
+        if name is None:
+            raise RagvecError(f"{place}: no text field (looked for {', '.join(TEXT_FIELDS)}); fields seen: {_seen(fields)}")
+        if fields[name] is None:
+            raise RagvecError(f"{place}: field {name!r} is null: give it a string, or remove the row")
+        return _string(fields[name], name, place), [name]
+    names = [spelled[name.lower()] for name in wanted if name.lower() in spelled]
+    parts = [_paragraphs(fields[name], name, place) for name in names if fields[name] is not None]
+    if not parts:
+        raise RagvecError(f"{place}: no text in the fields {', '.join(wanted)}; fields seen: {_seen(fields)}")
+    return _BETWEEN_FIELDS.join(part for part in parts if part), names
+
+
+def _paragraphs(value: Any, name: str, place: str) -> str:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return _BETWEEN_FIELDS.join(value)
+    return _string(value, name, place)
+
+
+def _string(value: Any, name: str, place: str) -> str:
+    if not isinstance(value, str):
+        raise RagvecError(f"{place}: field {name!r} must be a string, not {value!r:.40}")
+    return value
+
+
+def _seen(fields: dict[str, Any]) -> str:
+    return f"{', '.join(map(str, fields)) or 'none':.300}"
+
+
+def _present(spelled: dict[str, str], wanted: Sequence[str]) -> str | None:
+    """The first wanted name that the row has, as the row spells it (Text, TEXT)."""
+    return next((spelled[name.lower()] for name in wanted if name.lower() in spelled), None)
+
+
+def _metadata(fields: dict[str, Any], taken: set[str | None], from_csv: bool) -> dict[str, Any]:
+    """What is left over; an object named metadata, as BEIR has it, is opened."""
+    rest = {name: value for name, value in fields.items() if name not in taken}
+    if isinstance(rest.get("metadata"), dict):
+        rest = {**rest.pop("metadata"), **rest}
+    return {name: typed(value) for name, value in rest.items() if value} if from_csv else rest
+
+
+def _check_metadata(place: str, metadata: dict[str, Any]) -> None:
+    """Only what is not a plain value can fail to be JSON, or be nested deeper than can be written."""
+    for name, value in metadata.items():
+        if not (value is None or isinstance(value, (str, int, float))):
+            try:
+                orjson.dumps(value)
+            except TypeError as error:
+                raise RagvecError(
+                    f"{place}: field {name!r} cannot be stored as JSON metadata ({error}): leave it out"
+                ) from error
+
+
+def _check_characters(place: str, *strings: str) -> None:
+    for string in strings:
+        if "\0" in string:
+            raise RagvecError(f"{place}: a NUL character at position {string.index(chr(0))}: remove it (is this a text file?)")
+        if not string.isascii():
+            try:
+                string.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise RagvecError(f"{place}: half a surrogate pair at position {error.start} is not Unicode text") from error

@@ -1,0 +1,62 @@
+"""The quarantine file: what could not be read, where it stood and why, so that it can be mended and fed in again."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import orjson
+
+from ragvec.corpus.documents import Rejected
+from ragvec.errors import RagvecError
+
+_LONGEST = 1 << 20  # characters of a record that are kept
+
+
+class Quarantine:
+    """Collects rejected rows in a JSONL file: `place`, `error`, `record`. Use as a context, and as `on_reject`.
+
+    The file is made with the first rejected row; one that an earlier run left is removed if there is none.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """path: None = count only."""
+        self.path, self.count = path, 0
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> "Quarantine":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file:
+            self._file.close()
+        elif self.path and kind is None:
+            self.path.unlink(missing_ok=True)
+
+    def __call__(self, rejected: Rejected) -> None:
+        """Keep one row."""
+        self.count += 1
+        if self.path is None:
+            return
+        try:
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = open(self.path, "wb")  # noqa: SIM115 - open until the context ends
+            self._file.write(_line(rejected))
+            self._file.flush()
+        except OSError as error:
+            raise RagvecError(f"{self.path} cannot be written: {error.strerror}") from error
+
+
+def _line(rejected: Rejected) -> bytes:
+    record: dict[str, Any] = {"place": rejected.place, "error": rejected.error, "record": _cut(rejected.record)}
+    try:
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # a value that JSON lacks, or half a surrogate pair
+        record["record"] = ascii(record["record"])[:_LONGEST]
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _cut(record: Any) -> Any:
+    if isinstance(record, str):
+        return record[:_LONGEST]
+    return {name: _cut(value) for name, value in record.items()} if isinstance(record, dict) else record
