@@ -17,6 +17,7 @@ from ragvec.shards import (
     content_digest,
     load_manifest,
     save_manifest,
+    store,
     verify_shards,
     write_part,
 )
@@ -32,7 +33,7 @@ VECTORS = np.array([[1, 0.5], [0, -1], [0.25, 2.5]], np.float32)
 def make(folder, dtype="float16", **changes):
     maker = Maker("an-encoder", "ab" * 16, 2, "", dtype, False)
     folder.mkdir()
-    encoded = PartVectors(VECTORS.astype(dtype), np.array([3, 1, 7]), np.array([False, False, True]))
+    encoded = PartVectors(store(VECTORS, dtype), np.array([3, 1, 7]), np.array([False, False, True]))
     part = write_part(folder, "part-00000.parquet", PASSAGES, encoded, maker)
     save_manifest(folder, Manifest(maker, parts=(part,), complete=True))
     return folder

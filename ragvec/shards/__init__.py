@@ -1,0 +1,34 @@
+"""Encoded passages on disk: Parquet parts that any tool reads, and a manifest that says what made them.
+
+manifest.json         written last, after every part; "complete" once the whole corpus is in
+part-00000.parquet    doc_id, passage_id, title, text, metadata (JSON), content_hash, tokens, truncated, embedding
+previous/             only while a changed corpus is encoded anew: parts whose vectors may still be of use
+ranks/                only while several processes encode: a shards folder for each
+"""
+
+from ragvec.shards.manifest import MANIFEST, Failure, Maker, Manifest, Part, load_manifest, save_manifest
+from ragvec.shards.parts import PartVectors, batch_stored, content_digest, part_is_whole, write_part
+from ragvec.shards.reader import Shards, verify_shards
+from ragvec.shards.storage import DTYPES, Stored, recall_of, restore, store
+
+__all__ = [
+    "DTYPES",
+    "MANIFEST",
+    "Failure",
+    "Maker",
+    "Manifest",
+    "Part",
+    "PartVectors",
+    "Shards",
+    "Stored",
+    "batch_stored",
+    "content_digest",
+    "load_manifest",
+    "part_is_whole",
+    "recall_of",
+    "restore",
+    "save_manifest",
+    "store",
+    "verify_shards",
+    "write_part",
+]

@@ -1,0 +1,216 @@
+"""The manifest of a shards folder: what made the vectors, what they were made from, every part's rows and checksums."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ragvec import __version__
+from ragvec.corpus.files import InputFile
+from ragvec.errors import RagvecError
+from ragvec.files import write_text
+
+FORMAT = "ragvec-shards"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+class Failure(NamedTuple):
+    """A passage that could not be encoded, and why."""
+
+    passage_id: str
+    doc_id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A finished Parquet file: its size, what it holds, and how to tell that neither it nor the corpus has changed.
+
+    content_digest   of the passages of this part of the corpus, vectors aside; sha256: of the file
+    failed           passages that belong here and have no row, because encoding them failed
+    recall           the recall@10 of the vectors as stored against float32, measured on some of them; None = not measured
+    """
+
+    name: str
+    rows: int
+    tokens: int
+    truncated: int
+    bytes: int
+    sha256: str
+    content_digest: str
+    failed: tuple[Failure, ...] = ()
+    recall: float | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """The part as JSON values; what is empty is left out."""
+        record = {name: value for name, value in asdict(self).items() if value not in ((), None)}
+        return {**record, **({"failed": [failure._asdict() for failure in self.failed]} if self.failed else {})}
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """What made the vectors: two sets of vectors may be searched together if and only if this is equal.
+
+    source, options   where the encoder lay and what else `Encoder.load` was given; of no account for equality
+    """
+
+    source: str = field(compare=False)
+    fingerprint: str
+    dimension: int
+    instruction: str
+    dtype: str
+    normalized: bool
+    options: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The record of a shards folder.
+
+    previous       the parts set aside while a changed corpus is encoded
+    corpus_digest  of all parts of the corpus, in the folder of a rank, which holds only some of them
+    """
+
+    maker: Maker
+    parts: tuple[Part, ...] = ()
+    previous: tuple[Part, ...] = ()
+    inputs: tuple[InputFile, ...] = ()
+    complete: bool = False
+    corpus_digest: str = ""
+    ragvec_version: str = __version__
+
+    @property
+    def rows(self) -> int:
+        """Passages in all parts."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens the encoder read for them."""
+        return sum(part.tokens for part in self.parts)
+
+    @property
+    def truncated(self) -> int:
+        """Passages that were cut at the encoder's maximal length."""
+        return sum(part.truncated for part in self.parts)
+
+    @property
+    def failed(self) -> tuple[Failure, ...]:
+        """Passages that could not be encoded."""
+        return tuple(failure for part in self.parts for failure in part.failed)
+
+    @property
+    def recall(self) -> float | None:
+        """The recall@10 of the vectors as stored against float32, where it was measured."""
+        return next((part.recall for part in self.parts if part.recall is not None), None)
+
+    @property
+    def fingerprint(self) -> str:
+        """The encoder's fingerprint."""
+        return self.maker.fingerprint
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return self.maker.dimension
+
+    @property
+    def instruction(self) -> str:
+        """What was put before every passage; normally nothing."""
+        return self.maker.instruction
+
+    @property
+    def dtype(self) -> str:
+        """float16, float32, int8 or binary, as stored."""
+        return self.maker.dtype
+
+    @property
+    def normalized(self) -> bool:
+        """Whether the vectors have length 1."""
+        return self.maker.normalized
+
+    def describe(self) -> dict[str, Any]:
+        """The manifest as JSON values, totals included; the same as manifest.json."""
+        maker = asdict(self.maker)
+        encoder = {name: maker.pop(name) for name in ("source", "fingerprint", "dimension", "options")}
+        if not encoder["options"]:
+            del encoder["options"]
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "ragvec_version": self.ragvec_version,
+            "complete": self.complete,
+            "encoder": encoder,
+            **maker,
+            "rows": self.rows,
+            "tokens": self.tokens,
+            "truncated": self.truncated,
+            "inputs": [item._asdict() for item in self.inputs],
+            "parts": [part.describe() for part in self.parts],
+            **({"failed": len(self.failed)} if self.failed else {}),
+            **({"recall": self.recall} if self.recall is not None else {}),
+            **({"previous": [part.describe() for part in self.previous]} if self.previous else {}),
+            **({"corpus_digest": self.corpus_digest} if self.corpus_digest else {}),
+        }
+
+
+def save_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json, whole or not at all."""
+    try:
+        write_text(folder / MANIFEST, json.dumps(manifest.describe(), indent=1, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise unwritable(folder / MANIFEST, error) from error
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read manifest.json. Raises RagvecError if it is missing, damaged, or of a newer format."""
+    path = folder / MANIFEST
+    try:
+        record = json.loads(path.read_bytes())
+        if record["format"] != FORMAT:
+            raise RagvecError(f"{path} belongs to {record['format']!r}, not to shards made by `ragvec encode`")
+        if record["format_version"] > FORMAT_VERSION:
+            raise RagvecError(
+                f"{path} has format version {record['format_version']}, this ragvec reads up to {FORMAT_VERSION}: upgrade"
+            )
+        return _parse(record)
+    except FileNotFoundError:
+        raise RagvecError(
+            f"{folder} holds no shards ({MANIFEST} is missing): make them with `ragvec encode CORPUS -o {folder}`"
+        ) from None
+    except OSError as error:
+        raise RagvecError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RagvecError(f"{path} is damaged ({error!r}): encode again with --overwrite") from error
+
+
+def _parse(record: dict[str, Any]) -> Manifest:
+    encoder = record["encoder"]
+    return Manifest(
+        maker=Maker(
+            source=encoder["source"],
+            fingerprint=encoder["fingerprint"],
+            dimension=int(encoder["dimension"]),
+            instruction=record["instruction"],
+            dtype=record["dtype"],
+            normalized=record["normalized"],
+            options=encoder.get("options", {}),
+        ),
+        parts=tuple(map(_parse_part, record["parts"])),
+        previous=tuple(map(_parse_part, record.get("previous", ()))),
+        inputs=tuple(InputFile(**item) for item in record["inputs"]),
+        complete=record["complete"],
+        corpus_digest=record.get("corpus_digest", ""),
+        ragvec_version=record["ragvec_version"],
+    )
+
+
+def _parse_part(record: dict[str, Any]) -> Part:
+    return Part(**{**record, "failed": tuple(Failure(**failure) for failure in record.get("failed", ()))})
+
+
+def unwritable(path: Path, error: OSError) -> RagvecError:
+    """What is said when a file of the folder can't be written."""
+    reason = error.strerror or error
+    return RagvecError(f"{path} cannot be written: {reason}. Finished parts are kept: mend this and run the same command again")
