@@ -43,13 +43,18 @@ def packed_inputs(ids: Sequence[Sequence[int]], device: torch.device | str = "cp
     """
     lengths = tuple(len(text) for text in ids)
     assert lengths and min(lengths) > 0, "a packed batch holds at least one text, and each at least one token"
-    flat = torch.tensor([token for text in ids for token in text], device=device)
+    flat = torch.tensor([token for text in ids for token in text])
     sizes = torch.tensor(lengths)
     ends = sizes.cumsum(0)
     positions = torch.arange(int(ends[-1])) - (ends - sizes).repeat_interleave(sizes)
     offsets = torch.cat([torch.zeros(1, dtype=ends.dtype), ends]).to(torch.int32)
-    layout = Layout(lengths, offsets.to(device))
-    return {"input_ids": flat[None], "position_ids": positions[None].to(device), "layout": layout, "use_cache": False}
+    flat, positions, offsets = (_to_device(numbers, torch.device(device)) for numbers in (flat, positions, offsets))
+    return {"input_ids": flat[None], "position_ids": positions[None], "layout": Layout(lengths, offsets), "use_cache": False}
+
+
+def _to_device(numbers: Tensor, device: torch.device) -> Tensor:
+    """Copy without waiting for the work that a GPU has queued, so that the CPU can lay out the next batch meanwhile."""
+    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
 
 
 def use_packed_attention(model) -> None:

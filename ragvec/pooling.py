@@ -33,7 +33,7 @@ def pool(hidden: Tensor, lengths: Sequence[int], pool_starts: Sequence[int], poo
         return hidden[(ends - sizes).to(hidden.device)].float()
     weights = _weights(sizes, torch.tensor(pool_starts), pooling).to(hidden.device)
     weighted = hidden.float() * weights[:, None]
-    return torch.segment_reduce(weighted, "sum", lengths=sizes.to(hidden.device), axis=0)
+    return torch.segment_reduce(weighted, "sum", lengths=sizes.to(hidden.device), axis=0, unsafe=True)
 
 
 def _weights(sizes: Tensor, starts: Tensor, pooling: str) -> Tensor:

@@ -86,6 +86,15 @@ class PromptBuilder:
             pool_starts = [0] * len(kept)
         return Prompts([row or [self._lone] for row in ids], pool_starts, truncated, kept)
 
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, by itself: without template, special tokens or a limit."""
+        return [len(ids) for ids in self._encode(list(texts))]
+
+    def room(self, instruction: str = "") -> int:
+        """The most tokens of a text that are read after this instruction; may be 0 or less."""
+        [whole], _, [length] = self._tokenize(self.lead(instruction), ["a"])
+        return min(self._doc_max_length, self._max_length - (len(whole) - length))
+
     def lead(self, instruction: str) -> str:
         """What comes before the text: template prefix and instruction."""
         if self._separator:

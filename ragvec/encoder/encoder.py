@@ -1,6 +1,8 @@
 """The encoder: text in, vectors out."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +14,7 @@ import torch
 from ragvec.attention import use_packed_attention
 from ragvec.batching import plan_batches
 from ragvec.bidirectional import make_bidirectional, make_causal
+from ragvec.encoder.budget import TokenBudget, is_out_of_memory
 from ragvec.encoder.fingerprint import fingerprint
 from ragvec.encoder.forward import hidden_states
 from ragvec.encoder.probe import Probe, probe
@@ -24,8 +27,6 @@ from ragvec.prompt import PromptBuilder, Prompts
 from ragvec.templates import Template, find_template
 
 _BLOCK = 8192  # texts tokenized and sorted together: enough for full batches, little enough to stay in memory
-_BATCH_TOKENS = {"cpu": 4096}  # beyond this a CPU's caches overflow
-_BATCH_TOKENS_ACCELERATOR = 32768
 
 
 class Encoded(NamedTuple):
@@ -48,7 +49,14 @@ class Encoder:
     """A decoder-only language model made a text encoder. Make one with `Encoder.load`."""
 
     def __init__(
-        self, model, tokenizer, settings: EncoderSettings, *, source: str, fingerprint: str, batch_tokens: int
+        self,
+        model,
+        tokenizer,
+        settings: EncoderSettings,
+        *,
+        source: str,
+        fingerprint: str,
+        batch_tokens: int | None = None,
     ) -> None:
         """Everything ready to run; `Encoder.load` is the way in."""
         self.model = model
@@ -56,11 +64,14 @@ class Encoder:
         self.settings = settings
         self.source = source
         self.fingerprint = fingerprint
-        self.batch_tokens = batch_tokens
+        self._budget = TokenBudget(batch_tokens, model.device.type)
         self.device: torch.device = model.device
         self.dtype = str(model.dtype).removeprefix("torch.")
         config = model.config.get_text_config()
-        self.dimension: int = getattr(config, "word_embed_proj_dim", None) or config.hidden_size  # OPT projects its output
+        full: int = getattr(config, "word_embed_proj_dim", None) or config.hidden_size  # OPT projects its output
+        if settings.truncate_dim is not None and not 1 <= settings.truncate_dim <= full:
+            raise RagvecError(f"truncate_dim {settings.truncate_dim} is outside 1 … {full}, the encoder's dimension")
+        self.dimension: int = settings.truncate_dim or full
 
     @classmethod
     def load(
@@ -77,6 +88,7 @@ class Encoder:
         skip_instruction: bool | None = None,
         max_length: int | None = None,
         doc_max_length: int | None = None,
+        truncate_dim: int | None = None,
         batch_tokens: int | None = None,
     ) -> "Encoder":
         """Load an encoder from a folder or the hub.
@@ -85,7 +97,8 @@ class Encoder:
                   a decoder checkpoint, or a sentence-transformers folder; None = the encoder that ships with ragvec
         device    cpu, cuda, cuda:1, mps; dtype: float32, bfloat16, float16, or auto = as stored. None = the best here
         adapters  further LoRA adapters to stack, in order; merge: fold them into the weights, else the last stays apart
-        batch_tokens  most tokens in one batch
+        truncate_dim  keep the first so many dimensions of every vector (Matryoshka)
+        batch_tokens  most tokens in one batch; None = found by measuring while a corpus is encoded
         The others override what the checkpoint says (EncoderSettings).
         Raises RagvecError where something is missing or can't be used. Never runs remote code, never unpickles.
         """
@@ -108,6 +121,7 @@ class Encoder:
             skip_instruction=skip_instruction,
             max_length=max_length,
             doc_max_length=doc_max_length,
+            truncate_dim=truncate_dim,
         )
         settings = _complete(settings, model, tokenizer, found)
         model.to(chosen_device).eval()
@@ -117,8 +131,13 @@ class Encoder:
             _prepare_attention(model, settings),
             source=str(source),
             fingerprint=fingerprint((found.base, *found.adapters), found.tokenizer, settings),
-            batch_tokens=batch_tokens or _BATCH_TOKENS.get(chosen_device.type, _BATCH_TOKENS_ACCELERATOR),
+            batch_tokens=batch_tokens,
         )
+
+    @property
+    def batch_tokens(self) -> int:
+        """Most tokens in one batch, as things stand: measuring may change it, and running out of memory lowers it."""
+        return self._budget.tokens
 
     @cached_property
     def prompts(self) -> PromptBuilder:
@@ -175,6 +194,33 @@ class Encoder:
             truncated[block] = prompts.truncated
         return Encoded(vectors, counts, truncated)
 
+    def encode_blocks(self, blocks: Iterable[Sequence[str]], *, instruction: str, normalize: bool = True) -> Iterator[Encoded]:
+        """Vectors of one block of texts after another, for bulk work: the next block is tokenized while this one is computed.
+
+        On a GPU a block's results are fetched only once the next block's work is queued. The first blocks are timed to choose
+        the token budget, unless it was given.
+        """
+        waiting = None
+        with ThreadPoolExecutor(1, "tokenize") as tokenizer:
+            texts = iter(blocks)
+            ahead = tokenizer.submit(self._prompts_of_next, texts, instruction)
+            while (prompts := ahead.result()) is not None:
+                ahead = tokenizer.submit(self._prompts_of_next, texts, instruction)
+                launched = self._launch_timed(prompts)
+                if waiting is not None:
+                    yield self._collect(*waiting, normalize)
+                waiting = prompts, launched
+                if self.device.type == "cpu":  # nothing is queued there: it is done
+                    yield self._collect(*waiting, normalize)
+                    waiting = None
+            if waiting is not None:
+                yield self._collect(*waiting, normalize)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, by itself: without template, special tokens or a limit."""
+        _check_texts(texts)
+        return self.prompts.count(texts)
+
     @torch.inference_mode()
     def encode_prompts(self, prompts: Prompts) -> np.ndarray:
         """Vectors of what `prompts.build` tokenized, (n, dimension) float32, as pooled: not yet normalised.
@@ -200,7 +246,8 @@ class Encoder:
             for row, hidden in zip(rows, states.split([len(prompts.ids[row]) for row in rows]), strict=True):
                 spans = np.array(self.prompts.offsets(lead, prompts.texts[row])[: len(hidden)]).reshape(-1, 2)
                 inside = np.flatnonzero(spans[:, 1] > spans[:, 0])
-                vectors = _finish(hidden[torch.from_numpy(inside).to(hidden.device)].float(), normalize)
+                kept = hidden[torch.from_numpy(inside).to(hidden.device), : self.dimension]
+                vectors = _finish(kept.float(), normalize)
                 names = self.tokenizer.convert_ids_to_tokens([prompts.ids[row][place] for place in inside])
                 found[row] = TokenVectors(vectors, spans[inside], names)
         return found
@@ -236,11 +283,61 @@ class Encoder:
         }
 
     def _encode_block(self, prompts: Prompts, out: np.ndarray, normalize: bool) -> None:
-        for rows in plan_batches([len(ids) for ids in prompts.ids], self.batch_tokens):
-            ids = [prompts.ids[row] for row in rows]
-            starts = [prompts.pool_starts[row] for row in rows]
-            pooled = pool(self._hidden(ids), [len(text) for text in ids], starts, self.settings.pooling)
+        for rows, pooled in self._launch(prompts):
             out[rows] = _finish(pooled[:, : out.shape[1]], normalize)
+
+    def _prompts_of_next(self, blocks: Iterator[Sequence[str]], instruction: str) -> Prompts | None:
+        texts = next(blocks, None)
+        return None if texts is None else self.prompts.build(texts, instruction)
+
+    def _launch_timed(self, prompts: Prompts) -> list[tuple[list[int], torch.Tensor]]:
+        tokens = sum(map(len, prompts.ids))
+        if self._budget.begin(tokens) is None:
+            return list(self._launch(prompts))
+        started = time.perf_counter()
+        launched = list(self._launch(prompts))
+        if launched and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self._budget.record(tokens, time.perf_counter() - started)
+        return launched
+
+    @torch.inference_mode()
+    def _collect(self, prompts: Prompts, launched: list[tuple[list[int], torch.Tensor]], normalize: bool) -> Encoded:
+        vectors = np.empty((len(prompts.ids), self.dimension), dtype=np.float32)
+        for rows, pooled in launched:
+            vectors[rows] = _finish(pooled[:, : self.dimension], normalize)
+        counts = np.array([len(ids) for ids in prompts.ids], dtype=np.int64)
+        return Encoded(vectors, counts, np.array(prompts.truncated, dtype=bool))
+
+    def _launch(self, prompts: Prompts) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Pooled vectors (n, d) on the device, batch by batch, with their rows; a batch too large for the memory is halved."""
+        batches = plan_batches([len(ids) for ids in prompts.ids], self.batch_tokens)[::-1]
+        while batches:
+            rows = batches.pop()
+            pooled = self._pooled(prompts, rows)
+            if pooled is not None:
+                yield rows, pooled
+                continue
+            tokens = sum(len(prompts.ids[row]) for row in rows)
+            if len(rows) == 1:
+                raise RagvecError(f"a text of {tokens:,} tokens does not fit into the memory: lower --max-length")
+            self._budget.halve(tokens)
+            middle = len(rows) // 2
+            batches += [rows[middle:], rows[:middle]]
+
+    @torch.inference_mode()
+    def _pooled(self, prompts: Prompts, rows: list[int]) -> torch.Tensor | None:
+        """One batch; None if memory ran out, and then nothing of it is held any more."""
+        ids = [prompts.ids[row] for row in rows]
+        starts = [prompts.pool_starts[row] for row in rows]
+        try:
+            return pool(self._hidden(ids), [len(text) for text in ids], starts, self.settings.pooling)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
 
     def _hidden(self, ids: list[list[int]]) -> torch.Tensor:
         return hidden_states(self.model, ids, self.device, packed=bool(self.settings.packed))

@@ -28,6 +28,8 @@ def fingerprint(folders: Iterable[Path], tokenizer: Path, settings: EncoderSetti
         if (tokenizer / name).is_file():
             digest.update((tokenizer / name).read_bytes())
     identity = {name: value for name, value in asdict(settings).items() if name not in _NOT_IDENTITY}
+    if settings.truncate_dim is None:  # a setting that came later: without it fingerprints stay what they were
+        del identity["truncate_dim"]
     digest.update(json.dumps(identity, sort_keys=True).encode())
     return digest.hexdigest()
 

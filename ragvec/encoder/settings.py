@@ -26,6 +26,7 @@ class EncoderSettings:
     separator          between instruction and text
     template           what surrounds a prompt; None = not looked up yet
     adapters           the adapters stacked on base_model, first merged first: folders or hub ids
+    truncate_dim       only the first so many dimensions of a vector are kept (Matryoshka); None = all
     packed             whether padding-free batches gave the model's own vectors; None = not tried yet
     """
 
@@ -40,6 +41,7 @@ class EncoderSettings:
     base_model: str = ""
     base_revision: str | None = None
     adapters: tuple[str, ...] = ()
+    truncate_dim: int | None = None
     packed: bool | None = None
 
     def __post_init__(self) -> None:
