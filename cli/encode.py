@@ -1,14 +1,28 @@
 """`ragvec encode`: a corpus in, Parquet shards out."""
 
 import json
+import os
 import sys
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ragvec.cli.corpus_options import (
+    IdField,
+    OnError,
+    OnErrorChoice,
+    Overlap,
+    PassageTokens,
+    TextFields,
+    TextLines,
+    field_names,
+)
 from ragvec.cli.output import report_skipped
+
+FAILURES_SHOWN = 5
 
 
 class VectorDtype(str, Enum):
@@ -16,6 +30,8 @@ class VectorDtype(str, Enum):
 
     float16 = "float16"
     float32 = "float32"
+    int8 = "int8"
+    binary = "binary"
 
 
 class Format(str, Enum):
@@ -36,43 +52,153 @@ def run(
     max_length: Annotated[
         int | None, typer.Option(min=1, help="Longest prompt in tokens; what is longer is cut and counted.")
     ] = None,
-    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="To compute in: float32, bfloat16, float16 or auto (as stored).")] = None,
+    passage_tokens: PassageTokens = None,
+    overlap: Overlap = 0,
+    text_fields: TextFields = None,
+    id_field: IdField = None,
+    text_lines: TextLines = False,
+    on_error: OnError = OnErrorChoice.stop,
+    quarantine: Annotated[
+        Path | None, typer.Option(help="Where --on-error skip keeps what it skips; default: OUTPUT.quarantine.jsonl.")
+    ] = None,
+    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch; default: measured.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: all GPUs, or the best here.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 (weights, CPU) or auto (as stored).")
+    ] = None,
     vector_dtype: Annotated[VectorDtype, typer.Option(help="To store vectors in.")] = VectorDtype.float16,
+    truncate_dim: Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions (Matryoshka).")] = None,
     normalize: Annotated[bool, typer.Option(help="Scale vectors to length 1.")] = True,
-    text_lines: Annotated[bool, typer.Option("--text-lines", help="Each line of a .txt file is a document.")] = False,
     part_rows: Annotated[int | None, typer.Option(min=1, help="Passages in one Parquet file.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="On this machine; default: one for each GPU.")] = None,
+    rank: Annotated[
+        int | None, typer.Option(envvar=["RANK", "SLURM_PROCID"], min=0, help="This process' number among --world-size.")
+    ] = None,
+    world_size: Annotated[
+        int | None,
+        typer.Option(envvar=["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"], min=1, help="Processes that share corpus and output."),
+    ] = None,
+    log_json: Annotated[str | None, typer.Option(help='Append progress as JSON lines to this file; "-" = stderr.')] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the shards that the folder holds.")] = False,
     format: Annotated[Format | None, typer.Option(help="Default: a sentence on a terminal, JSON on a pipe.")] = None,
 ) -> None:
-    from ragvec.bulk import PART_ROWS, check_folder, encode_corpus
-    from ragvec.corpus import count_documents, read_documents, to_passages
-    from ragvec.corpus.files import InputFile
+    from ragvec.bulk import PART_ROWS, Rank, check_folder, encode_corpus
+    from ragvec.bulk.passages import CorpusOptions, cut_for, open_documents
+    from ragvec.corpus import count_documents
+    from ragvec.corpus.files import STDIN, InputFile
+    from ragvec.corpus.quarantine import Quarantine
+    from ragvec.errors import RagvecError
+    from ragvec.shards import load_manifest
 
     check_folder(output)
-    report_skipped(corpus)
+    reading = CorpusOptions(field_names(text_fields), id_field, text_lines, passage_tokens, overlap)
+    place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
+    place.check()
+    devices = [device or "cpu"] * processes if processes else _all_gpus(device) if place.of == 1 else []
+    if corpus == STDIN and (place.of > 1 or len(devices) > 1):
+        raise RagvecError("standard input can't be read by several processes: save it to a file, or use --processes 1")
+    if place.number == 0:
+        report_skipped(corpus)
+    if len(devices) > 1:
+        from ragvec.bulk.processes import encode_in_processes
+
+        report = encode_in_processes(sys.argv[1:], output, _numbered(devices))
+        _finish(report, load_manifest(output).failed, format, quarantined=0, path=None)
+        return
     from ragvec.encoder import Encoder  # only once the paths are right: loading takes seconds
 
-    loaded = Encoder.load(
-        encoder, revision=revision, device=device, dtype=dtype, max_length=max_length, batch_tokens=batch_tokens
-    )
+    lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
+    lasting = {name: value for name, value in lasting.items() if value is not None}
+    loaded = Encoder.load(encoder, device=device or _own_gpu(place.of), dtype=dtype, batch_tokens=batch_tokens, **lasting)
+    shown = sys.stderr.isatty()
     inputs: list[InputFile] = []
-    report = encode_corpus(
-        to_passages(read_documents(corpus, text_lines=text_lines, on_file=inputs.append)),
-        loaded,
-        output,
-        instruction=instruction,
-        dtype=vector_dtype.value,
-        normalize=normalize,
-        inputs=inputs,
-        part_rows=part_rows or PART_ROWS,
-        overwrite=overwrite,
-        total=count_documents(corpus, text_lines=text_lines) if sys.stderr.isatty() else None,
-        show_progress=True,
-    )
+    default = output.with_name(f"{output.name}.quarantine.jsonl")
+    rejects = Quarantine((quarantine or default) if place.number == 0 else None)
+    with ExitStack() as stack:
+        skipping = on_error is OnErrorChoice.skip
+        on_reject = stack.enter_context(rejects) if skipping else None
+        documents = open_documents(corpus, reading, on_file=inputs.append, on_reject=on_reject)
+        total = count_documents(corpus, text_lines=text_lines) if passage_tokens is None and (shown or log_json) else None
+        report = encode_corpus(
+            cut_for(documents, reading, loaded, instruction),
+            loaded,
+            output,
+            instruction=instruction,
+            dtype=vector_dtype.value,
+            normalize=normalize,
+            inputs=inputs,
+            encoder_options=lasting,
+            part_rows=part_rows or PART_ROWS,
+            overwrite=overwrite,
+            rank=place,
+            total=None if total is None else -(-total // place.of),
+            show_progress=place.number == 0,
+            speed=_speed(loaded) if shown or log_json else None,
+            log=_log(log_json, place.number, stack) if log_json else None,
+        )
+    failed = load_manifest(output).failed if report.complete else ()
+    _finish(report, failed, format, quarantined=rejects.count, path=rejects.path)
+
+
+def _all_gpus(device: str | None) -> list[str]:
+    """A device for each of several GPUs; nothing where one process is enough."""
+    if device is not None:
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    return [f"cuda:{number}" for number in range(count)] if count > 1 else []
+
+
+def _numbered(devices: list[str]) -> list[str]:
+    """cuda, cuda … become cuda:0, cuda:1 …"""
+    return [f"cuda:{number}" if device == "cuda" else device for number, device in enumerate(devices)]
+
+
+def _own_gpu(world: int) -> str | None:
+    """The GPU that torchrun or SLURM means this process to use."""
+    if world == 1:
+        return None
+    import torch
+
+    count = torch.cuda.device_count()
+    local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
+    return f"cuda:{int(local) % count}" if count else None
+
+
+def _speed(encoder):
+    from ragvec.encoder.speed import Speed
+
+    return Speed(encoder)
+
+
+def _log(path: str, rank: int, stack: ExitStack):
+    file = sys.stderr if path == "-" else stack.enter_context(Path(path).open("a", encoding="utf-8"))
+
+    def write(record: dict) -> None:
+        file.write(json.dumps({"rank": rank, **record}, ensure_ascii=False) + "\n")
+        file.flush()
+
+    return write
+
+
+def _finish(report, failed, format: Format | None, *, quarantined: int, path: Path | None) -> None:
+    """Print what was done; passages that could not be encoded make the exit code 1."""
     as_json = (format or (Format.table if sys.stdout.isatty() else Format.json)) is Format.json
     print(json.dumps(report._asdict(), ensure_ascii=False) if as_json else _sentence(report))
+    if quarantined:
+        print(f"{quarantined:,} rows could not be read and were skipped{f': see {path}' if path else ''}", file=sys.stderr)
+    for failure in failed[:FAILURES_SHOWN]:
+        print(f"not encoded: passage {failure.passage_id!r}: {failure.error}", file=sys.stderr)
+    if report.failed:
+        raise SystemExit(
+            _say(f"error: {report.failed:,} passages could not be encoded and were left out; their ids are in manifest.json")
+        )
+
+
+def _say(line: str) -> int:
+    print(line, file=sys.stderr)
+    return 1
 
 
 def _sentence(report) -> str:
@@ -80,7 +206,9 @@ def _sentence(report) -> str:
     notes = [f"{count:,} {origin}" for origin, count in origins.items() if count]
     if report.damaged:
         notes.append(f"{report.damaged:,} damaged files made anew")
+    loss = f"; recall@10 {report.recall:.3f} of float32's" if report.recall is not None else ""
+    waiting = "" if report.complete else "; the folder is complete once the other ranks are"
     return (
         f"{report.folder}: {report.rows:,} passages, {report.tokens:,} tokens, {report.truncated:,} truncated, "
-        f"in {report.seconds:.1f} s" + (f" ({', '.join(notes)})" if notes else "")
+        f"in {report.seconds:.1f} s" + (f" ({', '.join(notes)})" if notes else "") + loss + waiting
     )

@@ -198,11 +198,54 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert files(tmp_path) == ["thesis.docx"]
 
 
-def test_nan_vectors_are_refused_by_name(tmp_path):
-    with pytest.raises(RagvecError, match="NaN or infinity for passage 'd13'.*float32"):
-        encode(passages(25), tmp_path / "s", HashEncoder(poison="text number 13"))
-    assert load_manifest(tmp_path / "s").rows == 10
-    assert encode(passages(25), tmp_path / "s").kept == 10
+def test_a_passage_that_fails_is_left_out_by_name_and_tried_again(tmp_path):
+    corpus = passages(25)
+    log = []
+    report = encode(corpus, tmp_path / "s", HashEncoder(poison="text number 13"), log=log.append)
+    assert (report.rows, report.encoded, report.failed, report.parts) == (24, 24, 1, 3)
+    rest = [*corpus[:13], *corpus[14:]]
+    assert contents(tmp_path / "s") == expected(rest)
+    [failure] = load_manifest(tmp_path / "s").failed
+    assert (failure.passage_id, failure.doc_id) == ("d13", "d13") and failure.error.startswith(
+        "the encoder gave NaN or infinity"
+    )
+    assert [record["passage_id"] for record in log if record["event"] == "failed"] == ["d13"]
+    encoder = HashEncoder()
+    report = encode(corpus, tmp_path / "s", encoder)
+    assert (encoder.seen, report.failed, report.rows) == (["text number 13"], 0, 25)
+    assert contents(tmp_path / "s") == expected(corpus) and load_manifest(tmp_path / "s").failed == ()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_text_that_crashes_the_encoder_is_found_among_the_others(tmp_path, stream):
+    class Crashing(HashEncoder):
+        def encode_counted(self, texts, **options):
+            if any(text in ("text number 3", "text number 17") for text in texts):
+                raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+            return super().encode_counted(texts, **options)
+
+    encoder = Crashing()
+    if stream:
+        encoder.encode_blocks = lambda blocks, **options: (encoder.encode_counted(block, **options) for block in blocks)
+    report = encode(passages(25), tmp_path / "s", encoder)
+    manifest = load_manifest(tmp_path / "s")
+    assert [failure.passage_id for failure in manifest.failed] == ["d3", "d17"] and report.failed == 2
+    assert "can't allocate memory" in manifest.failed[0].error
+    assert contents(tmp_path / "s") == expected([p for p in passages(25) if p.passage_id not in ("d3", "d17")])
+
+
+def test_an_encoder_that_fails_on_everything_stops_the_run(tmp_path):
+    class Broken(HashEncoder):
+        def encode_counted(self, texts, **options):
+            raise RuntimeError("CUDA error: device-side assert triggered\nmore lines")
+
+    with pytest.raises(
+        RagvecError, match=r"32 passages in a row could not be .* 'd31': CUDA error: device-side assert triggered\."
+    ):
+        encode(passages(50), tmp_path / "s", Broken(), part_rows=50)
+    with pytest.raises(RagvecError, match="no passage of this part could be encoded; the first, 'd0': CUDA error"):
+        encode(passages(5), tmp_path / "s", Broken())
+    assert encode(passages(50), tmp_path / "s").encoded == 50
 
 
 def test_vectors_too_large_for_float16_are_refused(tmp_path):
@@ -210,7 +253,7 @@ def test_vectors_too_large_for_float16_are_refused(tmp_path):
     encoder.encode_counted = lambda texts, **_: Vectors(
         np.full((len(texts), 8), 1e5, np.float32), np.ones(1), np.zeros(1, bool)
     )
-    with pytest.raises(RagvecError, match="'d0' is too large for float16: store float32"):
+    with pytest.raises(RagvecError, match="the first, 'd0': the vector is too large for float16: store float32"):
         encode(passages(1), tmp_path / "s", encoder)
 
 
@@ -226,9 +269,9 @@ def test_a_second_writer_is_refused(tmp_path):
 
 
 def test_a_full_disk_says_so_and_the_run_goes_on_later(tmp_path, monkeypatch):
-    import ragvec.shards
+    import pyarrow.parquet as pq
 
-    real = ragvec.shards.pq.write_table
+    real = pq.write_table
     calls = []
 
     def full(*args, **kwargs):
@@ -237,7 +280,7 @@ def test_a_full_disk_says_so_and_the_run_goes_on_later(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(ragvec.shards.pq, "write_table", full)
+    monkeypatch.setattr(pq, "write_table", full)
     with pytest.raises(
         RagvecError, match="part-00001.parquet cannot be written: No space left on device. Finished parts are kept"
     ):
@@ -281,8 +324,13 @@ def test_interrupted_while_whole_parts_move_up_nothing_is_encoded_again(tmp_path
 
 def test_a_grown_corpus_is_not_complete_before_all_of_it_is_there(tmp_path):
     encode(passages(10), tmp_path / "s")
-    with pytest.raises(RagvecError, match="NaN"):
-        encode(passages(35), tmp_path / "s", HashEncoder(poison="text number 25"))
+
+    def cut_off():
+        yield from passages(25)
+        raise RagvecError("corpus.jsonl is damaged")
+
+    with pytest.raises(RagvecError, match="damaged"):
+        encode(cut_off(), tmp_path / "s")
     with pytest.raises(RagvecError, match=r"not finished \(20 passages so far\)"):
         Shards.open(tmp_path / "s")
 
@@ -336,7 +384,7 @@ def test_killed_at_random_the_result_equals_an_uninterrupted_run(tmp_path, seed)
             child.send_signal(signal.SIGKILL)
             kills += 1
     assert contents(folder) == expected(passages(300))
-    assert len(log.read_text().splitlines()) <= 300 + kills * ROWS
+    assert len(log.read_text().splitlines()) <= 300 + kills * 2 * ROWS  # the part being written and the one being computed
     encode(passages(300), tmp_path / "whole")
     assert files(folder) == files(tmp_path / "whole")
     assert json.loads((folder / "manifest.json").read_text()) == json.loads((tmp_path / "whole" / "manifest.json").read_text())

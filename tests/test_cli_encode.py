@@ -53,7 +53,7 @@ def test_a_corpus_is_encoded_and_encoded_again_for_nothing(capsys, tmp_path, tin
     code, out, _ = ragvec(capsys, *command)
     assert json.loads(out) | {"seconds": 0, "bytes": 0} == {
         "folder": str(tmp_path / "s"), "rows": 6, "tokens": manifest.tokens, "truncated": 1, "encoded": 0, "reused": 0,
-        "kept": 6, "damaged": 0, "parts": 1, "bytes": 0, "seconds": 0,
+        "kept": 6, "damaged": 0, "failed": 0, "parts": 1, "bytes": 0, "recall": None, "complete": True, "seconds": 0,
     }  # fmt: skip
 
 

@@ -4,28 +4,51 @@ import errno
 import fcntl
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ragvec.errors import RagvecError
 from ragvec.files import TEMPORARY_SUFFIX, fsync_folder
-from ragvec.shards import Manifest, Part, part_is_whole, save_manifest
+from ragvec.shards import MANIFEST, Manifest, Part, part_is_whole, save_manifest
 
 PREVIOUS = "previous"
+RANKS = "ranks"
+FinishedPart = tuple[Path, Part]
+
+
+def check_folder(folder: Path) -> None:
+    """Raises RagvecError unless shards may be written there: nothing yet, an empty folder, or shards."""
+    if folder.exists() and not folder.is_dir():
+        raise RagvecError(f"{folder} is a file: name a folder for the shards")
+    if folder.exists() and not (folder / MANIFEST).exists():
+        names = [path.name for path in folder.iterdir() if not path.name.startswith(".") and path.suffix != TEMPORARY_SUFFIX]
+        strange = sorted(name for name in names if name != RANKS)
+        if strange:
+            raise RagvecError(f"{folder} holds {strange[0]!r} and no shards: name another folder, or empty this one")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises RagvecError where that can't be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RagvecError(f"{folder} cannot be made: {error.strerror}") from error
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the folder for one writer; the system lets go of it when the process ends, however it ends.
 
-    Raises RagvecError if another process holds it. A file system that cannot lock folders (some network ones) is left unlocked.
+    Raises RagvecError if another process holds it, unless it is to wait. A file system that cannot lock folders (some network
+    ones) is left unlocked.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise RagvecError(f"{folder} is being written by another run: wait for it, or write to another folder") from None
         except OSError as error:
@@ -59,26 +82,39 @@ def set_aside(folder: Path, manifest: Manifest, first: int) -> Manifest:
     return manifest
 
 
-def take_back(folder: Path, previous: Sequence[Part], digest: str, name: str) -> Part | None:
-    """Give an old part with exactly these passages its new name, if there is a whole one; it stays in previous/ too.
+def set_aside_parts(folder: Path, manifest: Manifest) -> list[FinishedPart]:
+    """Where the parts lie that wait in previous/."""
+    return [(folder / previous_name(part), part) for part in manifest.previous]
+
+
+def take_back(folder: Path, finished: Sequence[FinishedPart], digest: str, name: str) -> Part | None:
+    """Give a finished part with exactly these passages a name in the folder, if there is a whole one; it stays where it was too.
 
     A second link, not a move: whatever happens before the manifest names it, the old one can still be found.
     """
-    for part in previous:
-        path = folder / previous_name(part)
-        if part.content_digest == digest and part_is_whole(path, part):
-            temporary = folder / f"{name}.{os.getpid()}{TEMPORARY_SUFFIX}"
-            try:
-                os.link(path, temporary)
-            except OSError:  # a file system without links
-                shutil.copyfile(path, temporary)
-                with open(temporary, "rb") as file:
-                    os.fsync(file.fileno())
-            os.replace(temporary, folder / name)
-            temporary.unlink(missing_ok=True)  # renaming onto another link of the same file leaves both
-            fsync_folder(folder)
-            return replace(part, name=name)
+    for path, part in finished:
+        if part.content_digest == digest and not part.failed and part_is_whole(path, part):
+            with suppress(FileNotFoundError):  # another rank's, which has just been removed
+                link(path, folder / name)
+                return replace(part, name=name)
     return None
+
+
+def link(path: Path, target: Path) -> None:
+    """Give a file a second name, replacing what bears it; a copy where the file system has no links."""
+    temporary = target.with_name(f"{target.name}.{socket.gethostname()}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(path, temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+    os.replace(temporary, target)
+    temporary.unlink(missing_ok=True)  # renaming onto another link of the same file leaves both
+    fsync_folder(target.parent)
 
 
 def sweep(folder: Path, manifest: Manifest) -> None:

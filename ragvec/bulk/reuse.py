@@ -2,28 +2,26 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ragvec.bulk.folder import previous_name
+from ragvec.bulk.folder import FinishedPart
 from ragvec.records import Passage
-from ragvec.shards import Part, PartVectors, batch_vectors, part_is_whole
+from ragvec.shards import PartVectors, batch_stored, part_is_whole
 
 _OPEN_PARTS = 2  # rows that moved mostly stay neighbours: two parts in memory serve nearly all
 
 
 class OldVectors:
-    """The set-aside parts that are whole, as a sorted table of content hashes: 24 bytes a row."""
+    """Finished parts that are whole, as a sorted table of content hashes: 24 bytes a row."""
 
-    def __init__(self, folder: Path, previous: Sequence[Part]) -> None:
-        self.sources = tuple(previous)
-        self._paths = [folder / previous_name(part) for part in previous]
+    def __init__(self, finished: Sequence[FinishedPart]) -> None:
+        self._paths = [path for path, _ in finished]
         self._open: OrderedDict[int, pa.RecordBatch] = OrderedDict()
         hashes, places = [np.empty(0, "S16")], [np.empty((0, 2), np.int32)]
-        for number, (path, part) in enumerate(zip(self._paths, previous, strict=True)):
+        for number, (path, part) in enumerate(finished):
             if part_is_whole(path, part):
                 column = pq.read_table(path, columns=["content_hash"]).column(0)
                 hashes.append(np.array([bytes.fromhex(text) for text in column.to_pylist()], "S16"))
@@ -42,18 +40,22 @@ class OldVectors:
         rows, places = np.flatnonzero(known), self._places[found[known]]
         for number in np.unique(places[:, 0]):
             mine = places[:, 0] == number
-            self._copy(self._part(int(number)), places[mine, 1], out, rows[mine])
+            try:
+                self._copy(self._part(int(number)), places[mine, 1], out, rows[mine])
+            except FileNotFoundError:  # another rank's, which has just been removed
+                known[rows[mine]] = False
         return np.flatnonzero(~known).tolist()
 
     def _copy(self, part: pa.RecordBatch, from_rows: np.ndarray, out: PartVectors, to_rows: np.ndarray) -> None:
-        out.vectors[to_rows] = batch_vectors(part)[from_rows]
+        out.stored.put(to_rows, batch_stored(part).rows(from_rows))
         out.token_counts[to_rows] = part.column("tokens").to_numpy()[from_rows]
         out.truncated[to_rows] = part.column("truncated").to_numpy(zero_copy_only=False)[from_rows]
 
     def _part(self, number: int) -> pa.RecordBatch:
         if number not in self._open:
-            table = pq.read_table(self._paths[number], columns=["tokens", "truncated", "embedding"]).combine_chunks()
-            self._open[number] = table.to_batches()[0]
+            schema = pq.read_schema(self._paths[number]).names
+            columns = [name for name in ("tokens", "truncated", "scale", "embedding") if name in schema]
+            self._open[number] = pq.read_table(self._paths[number], columns=columns).combine_chunks().to_batches()[0]
             if len(self._open) > _OPEN_PARTS:
                 self._open.popitem(last=False)
         self._open.move_to_end(number)

@@ -1,0 +1,69 @@
+"""From a corpus to the passages that are encoded: which fields are read, and how long a passage may be."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ragvec.chunk import Cutter, cut_documents
+from ragvec.corpus import read_documents, to_passages
+from ragvec.corpus.ahead import read_ahead
+from ragvec.corpus.documents import Rejected
+from ragvec.corpus.files import InputFile
+from ragvec.errors import RagvecError
+from ragvec.records import Document, Passage
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusOptions:
+    """How a corpus is read and cut.
+
+    text_fields, id_field, text_lines   as in `read_documents`
+    passage_tokens   most tokens of a passage, title included; None = a document is one passage
+    overlap          tokens that a passage repeats from the one before
+    """
+
+    text_fields: tuple[str, ...] = ()
+    id_field: str | None = None
+    text_lines: bool = False
+    passage_tokens: int | None = None
+    overlap: int = 0
+
+    def __post_init__(self) -> None:
+        if self.overlap and self.passage_tokens is None:
+            raise RagvecError("an overlap needs a length of passages: give --passage-tokens too")
+
+
+def open_documents(
+    source: str | Path,
+    options: CorpusOptions,
+    *,
+    on_file: Callable[[InputFile], None] | None = None,
+    on_reject: Callable[[Rejected], None] | None = None,
+) -> Iterator[Document]:
+    """The corpus' documents, read ahead by a thread."""
+    return read_ahead(
+        read_documents(
+            source,
+            text_fields=options.text_fields,
+            id_field=options.id_field,
+            text_lines=options.text_lines,
+            on_file=on_file,
+            on_reject=on_reject,
+        )
+    )
+
+
+def cut_for(documents: Iterable[Document], options: CorpusOptions, encoder, instruction: str = "") -> Iterator[Passage]:
+    """The documents' passages, measured in this encoder's tokens.
+
+    Raises RagvecError if passages are to be longer than the encoder reads.
+    """
+    if options.passage_tokens is None:
+        return to_passages(documents)
+    room = encoder.prompts.room(instruction)
+    if options.passage_tokens > room:
+        raise RagvecError(
+            f"passages of {options.passage_tokens} tokens, but the encoder reads {room} of a text: "
+            f"choose --passage-tokens {room} or less, or raise --max-length"
+        )
+    return cut_documents(documents, Cutter(encoder.count_tokens, options.passage_tokens, options.overlap))
