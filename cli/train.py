@@ -1,5 +1,6 @@
 """`ragvec train`: an objective and a JSON config in, a loadable folder out."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -21,21 +22,25 @@ def run(
 ) -> None:
     from ragvec.recipe import read_recipe
 
+    speaks = os.environ.get("RANK", "0") == "0"  # one of several processes that torchrun started
     recipe, notes = read_recipe(objective, config, overrides or ())
-    for note in notes:
+    for note in notes if speaks else ():
         typer.echo(f"note: {note}", err=True)
     from ragvec.train import plan_run, train
 
     if dry_run:
-        for line in plan_run(objective, recipe).lines():
+        lines = plan_run(objective, recipe).lines()
+        for line in lines if speaks else ():
             typer.echo(line)
         return
     try:
         summary = train(objective, recipe, resume=resume, report=typer.echo, show_progress=True)
     except KeyboardInterrupt:
-        typer.echo("interrupted: --resume goes on from the last checkpoint", err=True)
+        if speaks:
+            typer.echo("interrupted: --resume goes on from the last checkpoint", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    typer.echo(
-        f"{recipe.output_dir}: {summary['plan']['steps']:,} steps in {summary['seconds']:,} s, "
-        f"{summary['tokens_per_second']:,} tokens/s, last loss {summary['last_loss']}"
-    )
+    if speaks:
+        typer.echo(
+            f"{recipe.output_dir}: {summary['plan']['steps']:,} steps in {summary['seconds']:,} s, "
+            f"{summary['tokens_per_second']:,} tokens/s, last loss {summary['last_loss']:.4f}"
+        )

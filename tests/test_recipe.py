@@ -1,6 +1,8 @@
 """Recipes: keys, defaults, types, overrides, and how mistakes are answered."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,20 @@ from ragvec.recipe import OBJECTIVES, explicit_defaults, make_recipe, read_recip
 
 def recipe(objective: str = "mntp", **keys):
     return make_recipe(objective, {"output_dir": "out", **keys})[0]
+
+
+def default_cell(key: str) -> str:
+    """A key's default as docs/training.md writes it: mntp's, then those of objectives that differ."""
+    values = {name: json.dumps(defaults[key]) for name in OBJECTIVES if key in (defaults := explicit_defaults(name))}
+    plain = values.get("mntp") or next(iter(values.values()))
+    others = "".join(f"; {name} {value}" for name, value in values.items() if value != plain)
+    return (plain if plain not in ("null", "[]", "{}", '""') else "–") + others
+
+
+def test_the_documentation_lists_every_key_with_its_default():
+    page = (Path(__file__).resolve().parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page.split("## Keys")[1], flags=re.M))
+    assert listed == {key: default_cell(key) for name in OBJECTIVES for key in explicit_defaults(name)}
 
 
 def test_defaults_are_the_published_recipes():

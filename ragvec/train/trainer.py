@@ -77,6 +77,7 @@ def _arguments(recipe: Recipe, objective: Objective) -> TrainingArguments:
         remove_unused_columns=False,
         label_names=[],
         dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
         disable_tqdm=True,
         report_to="none",
     )

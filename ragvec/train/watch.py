@@ -52,6 +52,8 @@ class Watch(TrainerCallback):
         self.interrupted = ranks.total(self.interrupted) > 0  # processes hear of a signal at different steps
         if self.interrupted or (stop is not None and state.global_step >= stop):
             control.should_training_stop = control.should_save = True
+        if state.global_step >= self._steps:
+            control.should_log = True  # however few steps there are, the last one's loss is known
 
     def on_log(self, args, state, control, logs=None, **_) -> None:
         if "loss" not in logs:
