@@ -173,7 +173,7 @@ def _speed(encoder):
 
 
 def _log(path: str, rank: int, stack: ExitStack):
-    file = sys.stderr if path == "-" else stack.enter_context(Path(path).open("a", encoding="utf-8"))
+    file = sys.stderr if path == "-" else stack.enter_context(open(path, "a", encoding="utf-8"))  # noqa: SIM115
 
     def write(record: dict) -> None:
         file.write(json.dumps({"rank": rank, **record}, ensure_ascii=False) + "\n")

@@ -163,7 +163,7 @@ def sentence_borders(text: str) -> Iterator[int]:
         end = match.end()
         if end >= len(text) or end == start or _CONTINUES.match(text, end):
             continue
-        full_stop = "\n" not in match.group() and text[match.start() - 1] == "."
+        full_stop = "\n" not in match.group() and text[match.start() - 1] in ".…"
         if full_stop and (
             _LOWER.match(text, end) or _ABBREVIATION.search(text[max(start, match.start() - 12) : match.start()])
         ):

@@ -88,7 +88,7 @@ def set_aside_parts(folder: Path, manifest: Manifest) -> list[FinishedPart]:
 
 
 def take_back(folder: Path, finished: Sequence[FinishedPart], digest: str, name: str) -> Part | None:
-    """Give a finished part with exactly these passages a name in the folder, if there is a whole one; it stays where it was too.
+    """Give a finished part with exactly these passages a name in the folder, if there is a whole one; it stays there too.
 
     A second link, not a move: whatever happens before the manifest names it, the old one can still be found.
     """
