@@ -26,13 +26,9 @@ class Layout:
     lengths: tuple[int, ...]
     offsets: Tensor
 
-    def runs(self) -> Iterator[tuple[int, int, int]]:
-        """Neighbouring texts of equal length, as (first token, texts, tokens per text)."""
-        start = 0
-        for length, texts in groupby(self.lengths):
-            count = sum(1 for _ in texts)
-            yield start, count, length
-            start += count * length
+    def runs(self) -> list[tuple[int, int]]:
+        """Neighbouring texts of equal length, as (texts, tokens per text)."""
+        return [(sum(1 for _ in texts), length) for length, texts in groupby(self.lengths)]
 
 
 def packed_inputs(ids: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> dict:
@@ -99,8 +95,8 @@ def packed_attention(
     if groups > 1:  # SDPA's own enable_gqa leaves the CPU's flash kernel
         key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
     pieces = []
-    for start, texts, length in layout.runs():
-        run = [_as_batch(states, start, texts, length) for states in (query, key, value)]
+    runs = layout.runs()
+    for (texts, length), run in zip(runs, _split_runs((query, key, value), runs), strict=True):
         if softcap is not None or s_aux is not None:
             allowed = _allowed(length, causal, sliding_window, query.device)
             out = _explicit(*run, allowed, scaling=scaling, dropout=dropout, softcap=softcap, sinks=s_aux)
@@ -113,10 +109,15 @@ def packed_attention(
     return torch.cat(pieces)[None], None
 
 
-def _as_batch(states: Tensor, start: int, texts: int, length: int) -> Tensor:
-    """Cut a run out of (1, heads, tokens, dim) as a view (texts, heads, length, dim)."""
-    run = states[0, :, start : start + texts * length]
-    return run.unflatten(1, (texts, length)).transpose(0, 1)
+def _split_runs(states: Sequence[Tensor], runs: Sequence[tuple[int, int]]) -> Iterator[list[Tensor]]:
+    """Views (texts, heads, length, dim) of each run, out of each of the states, (1, heads, tokens, dim).
+
+    Split in one operation: the gradient of a slice has the size of the whole, and there may be hundreds of runs.
+    """
+    sizes = [texts * length for texts, length in runs]
+    parts = [whole.squeeze(0).split(sizes, dim=1) for whole in states]
+    for run, *pieces in zip(runs, *parts, strict=True):
+        yield [piece.unflatten(1, run).transpose(0, 1) for piece in pieces]
 
 
 def _reaches_all(length: int, causal: bool, window: int | None) -> bool:
