@@ -5,16 +5,21 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.search_settings import IndexKey, MaxMemory, Recall, search_settings
+
 
 def run(
     index: Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
+    index_key: IndexKey = None,
+    recall: Recall = None,
+    max_memory: MaxMemory = None,
 ) -> None:
     from ragvec.cli.info import size
     from ragvec.index import Index
 
     with Index.open(index) as opened:
         before = opened.describe()
-        opened.compact()
+        opened.compact(**search_settings(index_key, recall, max_memory))
         after = opened.describe()
     print(
         f"{index}: {len(before['segments'])} segments → {len(after['segments'])}, "

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ragvec.cli.output import report_skipped
+from ragvec.cli.search_settings import IndexKey, MaxMemory, Recall, search_settings
 
 
 def run(
@@ -18,9 +19,9 @@ def run(
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
     text_lines: Annotated[bool, typer.Option("--text-lines", help="Each line of a .txt file is a document.")] = False,
     sync: Annotated[bool, typer.Option("--sync", help="Remove documents that are no longer in the source.")] = False,
-    index_key: Annotated[
-        str | None, typer.Option(help='How a new index is searched: "exact" (default) or a FAISS factory string.')
-    ] = None,
+    index_key: IndexKey = None,
+    recall: Recall = None,
+    max_memory: MaxMemory = None,
 ) -> None:
     from ragvec.index.build import build, is_shards
 
@@ -34,7 +35,7 @@ def run(
         encoder_options=lasting,
         device=device,
         dtype=dtype,
-        faiss_key=index_key,
+        search=search_settings(index_key, recall, max_memory),
         text_lines=text_lines,
         sync=sync,
         show_progress=True,

@@ -14,6 +14,7 @@ import pytest
 
 from ragvec.bulk import encode_corpus
 from ragvec.cli.main import main
+from ragvec.cli.search_settings import parse_size
 from ragvec.corpus import read_documents, to_passages
 from ragvec.encoder import Encoder
 from ragvec.index import Index
@@ -119,7 +120,10 @@ def test_another_encoder_is_refused_with_the_remedy(
     assert f"this is {other} (48-d, " in err
     assert f"build a new index with `ragvec index … -o NEW_INDEX --encoder {other}`" in err
     code, _, err = ragvec(capsys, "index", "corpus.jsonl", "--index-key", "SQ8")
-    assert err == "error: the index in ragvec-index has the key exact, not SQ8: leave --index-key out, or build a new index\n"
+    assert err == (
+        "error: the index in ragvec-index was made with --index-key auto, not SQ8: leave --index-key out, "
+        "or change the index by `ragvec compact --index-key SQ8`\n"
+    )
     assert len(contents(here / "ragvec-index")) == 3
 
 
@@ -179,6 +183,8 @@ def test_a_bad_corpus_leaves_an_index_as_it_was(here: Path, tiny_decoder: Path, 
         (["corpus.jsonl", "-o", "corpus.jsonl/below"], "corpus.jsonl/below"),
         (["corpus.jsonl", "-o", "."], "holds other files (corpus.jsonl …) and no index"),
         (["corpus.jsonl", "--index-key", "Bogus"], "--index-key 'Bogus'"),
+        (["corpus.jsonl", "--recall", "1.2"], "the target recall is 1.2: choose above 0 and up to 1, such as 0.95"),
+        (["corpus.jsonl", "--max-memory", "0"], "the most memory is 0 bytes"),
     ],
 )
 def test_what_cannot_be_indexed_is_one_line(
@@ -295,3 +301,28 @@ def test_a_second_writer_is_told_who_is_writing(here: Path, tiny_decoder: Path, 
             assert (code, out, err.count("\n")) == (1, "", 1)
             assert err.startswith(holder) and err.endswith("try again when it has ended\n")
     assert len(contents(here / "ragvec-index")) == 3
+
+
+def test_how_an_index_is_searched_can_be_chosen_and_changed(
+    here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_corpus(here / "corpus.jsonl", [{"_id": str(number), "text": f"document {number}"} for number in range(1100)])
+    options = ["--index-key", "IVF4,SQ8", "--recall", "0.9", "--max-memory", "1.5GB"]
+    assert ragvec(capsys, "index", "corpus.jsonl", "-e", tiny_decoder, *options)[0] == 0
+    described = json.loads(ragvec(capsys, "info", "ragvec-index")[1])
+    assert [described[name] for name in ("faiss_key", "recall_target", "max_memory")] == ["IVF4,SQ8", 0.9, 1_500_000_000]
+    (segment,) = described["segments"]
+    assert segment["faiss_key"] == "IVF4,SQ8" and 0.9 <= segment["recall@10"] <= 1 and "nprobe=" in segment["effort"]
+    assert ragvec(capsys, "compact", "--index-key", "exact")[0] == 0
+    (segment,) = json.loads(ragvec(capsys, "info", "ragvec-index")[1])["segments"]
+    assert (segment["faiss_key"], segment["recall@10"], segment["rows"]) == ("exact", None, 1100)
+
+
+@pytest.mark.parametrize("size", ["2 parsecs", "GB", "-1GB"])
+def test_a_size_that_is_none_is_a_usage_error(here: Path, capsys: pytest.CaptureFixture, size: str) -> None:
+    code, out, err = ragvec(capsys, "index", "corpus.jsonl", f"--max-memory={size}")
+    assert (code, out) == (2, "") and "is no size: write it like 800MB or 2GiB" in " ".join(err.replace("│", " ").split())
+
+
+def test_sizes() -> None:
+    assert [parse_size(text) for text in ("10", "1kB", "2 MB", "1.5g", "1GiB")] == [10, 1000, 2 * 10**6, 1_500_000_000, 2**30]

@@ -33,7 +33,7 @@ def examine_index(folder: Path, *, device: str | None = None, dtype: str | None 
                 yield _database(view, segments, again)
                 yield _checksums(segments, again)
                 yield _vectors(segments, index.settings.normalized, again)
-                yield from _recalls(segments, getattr(index.settings, "recall_target", 0.95))
+                yield from _recalls(segments, index.settings.recall_target)
                 yield _deleted(segments, passages, folder)
                 yield _orphans(folder, segments)
             yield from _encoder(index, device, dtype)

@@ -1,27 +1,32 @@
-"""Approximate search: a FAISS index by its factory string, with the recall it was measured to have."""
+"""Approximate search: a FAISS index finds candidates, the exact vectors decide among them."""
 
-import re
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ragvec.errors import RagvecError
-from ragvec.index.exact import Candidates, faiss_selector, search_exact
+from ragvec.index.choice import AUTO_KEY, EXACT_KEY, enough_rows, plan_keys
+from ragvec.index.exact import Allowed, Candidates, mapped_index, search_exact
+from ragvec.index.threads import load_faiss
+from ragvec.index.tuning import Effort, draw_sample, tune
 
-RECALL_K = 10
-RECALL_QUERIES = 200
-RECALL_TARGET = 0.95
 TRAINING_ROWS = 200_000
+POINTS_PER_CELL = 64  # to train an inverted file's cells on; FAISS's own 256 take four times as long for no recall
+ITERATIONS = 6
 ADD_ROWS = 65_536
-MIN_ROWS = 1_000
-OVERSAMPLING = 4  # candidates taken per result wanted; the caller scores them again from the exact vectors
-EXTRA_CANDIDATES = 32
+FEW_VALUES = 2_000_000  # of the rows allowed: comparing them all takes about a millisecond
+MOST_LOOKED = 8  # times the usual candidates, where a filter allows few: they may lie where codes tell them apart badly
 
 
-def enough_rows(key: str, rows: int) -> bool:
-    """Whether a segment is worth an index: below, exact search is faster, and a key's clusters can't be trained."""
-    clusters = re.search(r"IVF(\d+)", key)
-    return rows >= max(MIN_ROWS, int(clusters.group(1)) if clusters else 0)
+class Built(NamedTuple):
+    """What a segment is searched with: a FAISS key or "exact", the effort as text, and the recall@10 measured with it."""
+
+    key: str
+    effort: str
+    recall: float | None
 
 
 def check_key(key: str, dimension: int) -> None:
@@ -29,100 +34,111 @@ def check_key(key: str, dimension: int) -> None:
     _make(key, dimension)
 
 
-def build_faiss(key: str, vectors: np.ndarray, path: Path) -> tuple[str, float]:
-    """Build an index over a segment's vectors, tune it, write it to `path`.
+def build_faiss(key: str, vectors: np.ndarray, path: Path, *, recall: float, max_memory: int | None = None) -> Built:
+    """Build an index over a segment's vectors, tune it and write it to `path`; nothing is written where exact search is best.
 
-    vectors  (rows, d) float16
-    returns  the search parameters (FAISS's ParameterSpace syntax, may be empty) and the recall@10 measured with them
+    key         a FAISS factory string, or "auto" = the first of `plan_keys` that reaches the recall
+    vectors     (rows, d) float16
+    max_memory  for "auto": bytes the index may take
     """
-    import faiss
+    if key == AUTO_KEY:
+        keys = plan_keys(*vectors.shape, max_memory=max_memory)
+    else:
+        keys = [key] if enough_rows(key, len(vectors)) else [EXACT_KEY]
+    if keys[0] == EXACT_KEY:
+        return Built(EXACT_KEY, "", None)
+    sample = draw_sample(vectors)
+    for chosen in keys:
+        if chosen == EXACT_KEY:
+            break
+        index = _filled(chosen, vectors)
+        effort, reached = tune(index, sample, recall)
+        if reached >= recall or key != AUTO_KEY:
+            load_faiss().write_index(index, str(path))
+            return Built(chosen, str(effort), reached)
+    return Built(EXACT_KEY, "", None)
 
+
+class Approximate:
+    """An index over a segment's vectors, open; its codes are in memory, the exact vectors stay mapped."""
+
+    def __init__(self, path: Path, effort: str, vectors: np.ndarray) -> None:
+        faiss = load_faiss()
+        self.effort = Effort.parse(effort)
+        self.vectors = vectors
+        self.codes = faiss.read_index(str(path))
+        self._exact = mapped_index(vectors)
+        self._refined = faiss.IndexRefine(self.codes, self._exact)
+
+    def search(self, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
+        """The best rows of each query, at least min(k, rows allowed) of them; scores from the exact vectors.
+
+        queries  (n, d) float32
+        """
+        wanted = min(k, len(self.vectors) if allowed is None else allowed.count)
+        share = 1.0 if allowed is None else allowed.count / len(self.vectors)
+        if allowed is not None and (allowed.count * self.vectors.shape[1] <= FEW_VALUES or not self._selects):
+            return search_exact(self.vectors, queries, k, allowed)
+        pool = min(round(self.effort.pool(k) * min(1 / share, MOST_LOOKED)), len(self.vectors))
+        parameters = load_faiss().IndexRefineSearchParameters(
+            k_factor=pool / wanted, base_index_params=self._parameters(self.codes, share, allowed)
+        )
+        found = Candidates(*self._refined.search(np.ascontiguousarray(queries, np.float32), wanted, params=parameters))
+        short = (found.rows >= 0).sum(axis=1) < wanted
+        if not short.any():
+            return found
+        whole = search_exact(self.vectors, queries[short], wanted, allowed)  # the cells looked into held too few
+        found.scores[short], found.rows[short] = whole
+        return found
+
+    @cached_property
+    def _selects(self) -> bool:
+        """Whether this kind of index takes a selector."""
+        every = Allowed(np.ones(len(self.vectors), dtype=bool))
+        try:
+            self.codes.search(np.zeros((1, self.codes.d), np.float32), 1, params=self._parameters(self.codes, 1.0, every))
+        except RuntimeError:
+            return False
+        return True
+
+    def _parameters(self, index, share: float, allowed: Allowed | None):
+        """FAISS's parameter object for this kind of index.
+
+        share  of the rows that are allowed: the fewer, the more cells hold as many
+        """
+        faiss = load_faiss()
+        selector = None if allowed is None else allowed.selector
+        index = faiss.downcast_index(index)
+        if isinstance(index, faiss.IndexPreTransform):
+            return faiss.SearchParametersPreTransform(index_params=self._parameters(index.index, share, allowed))
+        if isinstance(index, faiss.IndexIVF):
+            nprobe = min(index.nlist, round((self.effort.nprobe or index.nprobe) / share))
+            kind = faiss.IVFPQSearchParameters if isinstance(index, faiss.IndexIVFPQ) else faiss.SearchParametersIVF
+            kind = faiss.IVFRaBitQSearchParameters if isinstance(index, faiss.IndexIVFRaBitQ) else kind
+            return kind(nprobe=nprobe, sel=selector)
+        if isinstance(index, faiss.IndexHNSW):
+            return faiss.SearchParametersHNSW(efSearch=self.effort.efSearch or index.hnsw.efSearch, sel=selector)
+        return None if selector is None else faiss.SearchParameters(sel=selector)
+
+
+def _filled(key: str, vectors: np.ndarray):
+    """A trained index that holds the vectors."""
+    faiss = load_faiss()
     index = _make(key, vectors.shape[1])
+    rows = TRAINING_ROWS
+    with suppress(RuntimeError):  # raised for kinds without cells
+        cells = faiss.extract_index_ivf(index)
+        cells.cp.niter, cells.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CELL
+        rows = max(TRAINING_ROWS // 4, cells.nlist * POINTS_PER_CELL)
+        if getattr(faiss, "get_num_gpus", int)():
+            cells.clustering_index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(cells.d))
     try:
-        index.train(_sample(vectors, TRAINING_ROWS).astype(np.float32))
+        index.train(_sample(vectors, rows).astype(np.float32))
         for start in range(0, len(vectors), ADD_ROWS):
             index.add(vectors[start : start + ADD_ROWS].astype(np.float32))
     except RuntimeError as error:
         raise RagvecError(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
-    parameters, recall = _tune(index, vectors)
-    faiss.write_index(index, str(path))
-    return parameters, recall
-
-
-def read_faiss(path: Path, parameters: str):
-    """Read an index and set its search parameters."""
-    import faiss
-
-    index = faiss.read_index(str(path))
-    if parameters:
-        faiss.ParameterSpace().set_index_parameters(index, parameters)
     return index
-
-
-def search_faiss(index, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> Candidates:
-    """Candidates for the k best rows, as many per query as FAISS gives; row -1 where it gives fewer.
-
-    The scores are FAISS's own approximations.
-    """
-    import faiss
-
-    wanted = min(max(OVERSAMPLING * k, k + EXTRA_CANDIDATES), index.ntotal)
-    queries = np.ascontiguousarray(queries, np.float32)
-    if allowed is None:
-        return Candidates(*index.search(queries, wanted))
-    parameters = _search_parameters(faiss.downcast_index(index), faiss_selector(allowed))
-    if parameters is None:  # a kind that takes no selector: look at as many more as are not allowed
-        return _masked(Candidates(*index.search(queries, index.ntotal)), allowed, wanted)
-    return Candidates(*index.search(queries, wanted, params=parameters))
-
-
-def _search_parameters(index, selector):
-    """FAISS's parameter object for this kind of index, keeping what was set on the index; None if it takes no selector."""
-    import faiss
-
-    if isinstance(index, faiss.IndexPreTransform):
-        inner = _search_parameters(faiss.downcast_index(index.index), selector)
-        return inner and faiss.SearchParametersPreTransform(index_params=inner)
-    if isinstance(index, faiss.IndexIVF) and not isinstance(index, faiss.IndexIVFFastScan):
-        return faiss.SearchParametersIVF(sel=selector, nprobe=index.nprobe)
-    if isinstance(index, faiss.IndexHNSW):
-        return faiss.SearchParametersHNSW(sel=selector, efSearch=index.hnsw.efSearch)
-    if isinstance(index, (faiss.IndexFlat, faiss.IndexScalarQuantizer)):
-        return faiss.SearchParameters(sel=selector)
-    return None
-
-
-def _masked(found: Candidates, allowed: np.ndarray, k: int) -> Candidates:
-    good = (found.rows >= 0) & allowed[np.maximum(found.rows, 0)]
-    order = np.argsort(~good, axis=1, kind="stable")[:, :k]
-    rows = np.where(np.take_along_axis(good, order, 1), np.take_along_axis(found.rows, order, 1), -1)
-    return Candidates(np.take_along_axis(found.scores, order, 1), rows)
-
-
-def _tune(index, vectors: np.ndarray) -> tuple[str, float]:
-    """Search ever more cells of an inverted file until the target recall is met; other kinds keep FAISS's defaults."""
-    import faiss
-
-    queries = _sample(vectors, RECALL_QUERIES).astype(np.float32)
-    truth = search_exact(vectors, queries, RECALL_K + 1, None).rows
-    try:
-        cells = faiss.extract_index_ivf(index)
-    except RuntimeError:
-        return "", _recall(index, queries, truth)
-    probes = 1
-    while True:
-        cells.nprobe = probes
-        recall = _recall(index, queries, truth)
-        if recall >= RECALL_TARGET or probes >= cells.nlist:
-            return f"nprobe={probes}", recall
-        probes = min(2 * probes, cells.nlist)
-
-
-def _recall(index, queries: np.ndarray, truth: np.ndarray) -> float:
-    """The share of the 10 true neighbours among the candidates; each query's best hit, the query itself, does not count."""
-    found = search_faiss(index, queries, RECALL_K + 1, None).rows
-    shares = [np.isin(true[1:], near).mean() for true, near in zip(truth, found, strict=True)]
-    return round(float(np.mean(shares)), 4)
 
 
 def _sample(vectors: np.ndarray, rows: int) -> np.ndarray:
@@ -133,8 +149,7 @@ def _sample(vectors: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _make(key: str, dimension: int):
-    import faiss
-
+    faiss = load_faiss()
     try:
         return faiss.index_factory(dimension, key, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:

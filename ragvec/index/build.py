@@ -17,13 +17,14 @@ from ragvec.index.changes import Changes
 from ragvec.index.index import ENCODING_NAME, Index, check_new_folder
 from ragvec.index.lock import LOCK_NAME, writer_lock
 from ragvec.index.origin import check_fingerprint, lasting_source, load_encoder, settings_of
-from ragvec.index.segment import EXACT_KEY, SEGMENTS_NAME
+from ragvec.index.segment import SEGMENTS_NAME
 from ragvec.index.store import DATABASE_NAME, IndexSettings
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
 from ragvec.shards import MANIFEST, Shards
 
 BLOCK_ROWS = 4096
+SEARCH_FLAGS = {"faiss_key": "--index-key", "recall_target": "--recall", "max_memory": "--max-memory"}
 
 Blocks = Iterator[tuple[list[Passage], np.ndarray]]
 
@@ -51,7 +52,7 @@ def build(
     encoder_options: dict[str, Any] | None = None,
     device: str | None = None,
     dtype: str | None = None,
-    faiss_key: str | None = None,
+    search: dict[str, Any] | None = None,
     text_lines: bool = False,
     sync: bool = False,
     show_progress: bool = False,
@@ -60,7 +61,7 @@ def build(
 
     encoder          folder or hub id; None = the one the index was built with, or the bundled one for a new index
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
-    faiss_key        for a new index: "exact" or a FAISS factory string; None = exact
+    search           how a new index is searched: faiss_key, recall_target, max_memory, as `Index.create` explains them
     text_lines       each line of a .txt file is a document
     sync             remove documents that are not in the source
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
@@ -68,11 +69,11 @@ def build(
     started = time.monotonic()
     with _undone_on_failure(path):
         if is_shards(source):
-            report = _from_shards(Path(source), path, faiss_key, sync, show_progress)
+            report = _from_shards(Path(source), path, search or {}, sync, show_progress)
         else:
             passages = iter(to_passages(read_documents(source, text_lines=text_lines)))
             first = next(passages)  # a bad corpus shows before seconds are spent on loading an encoder
-            with _open_or_create(path, encoder, encoder_options or {}, device, dtype, faiss_key) as index:
+            with _open_or_create(path, encoder, encoder_options or {}, device, dtype, search or {}) as index:
                 total = count_documents(source, text_lines=text_lines) if show_progress and not len(index) else None
                 report = index_passages(index, chain([first], passages), sync=sync, total=total, show_progress=show_progress)
     return report._replace(seconds=time.monotonic() - started)
@@ -121,15 +122,15 @@ def index_passages(
     return _report(index, changes, encoded, truncated)
 
 
-def _from_shards(folder: Path, path: Path, faiss_key: str | None, sync: bool, show_progress: bool) -> BuildReport:
+def _from_shards(folder: Path, path: Path, search: dict[str, Any], sync: bool, show_progress: bool) -> BuildReport:
     shards = Shards.open(folder)
     manifest = shards.manifest
     is_new = not (path / DATABASE_NAME).exists()
-    with Index.create_with(path, _settings_of_shards(manifest, faiss_key)) if is_new else Index.open(path) as index:
+    with Index.create_with(path, _settings_of_shards(manifest, search)) if is_new else Index.open(path) as index:
         check_fingerprint(
             index.settings, manifest.fingerprint, manifest.dimension, f"{folder}, made by {manifest.maker.source}"
         )
-        _check_key(index, faiss_key)
+        _check_same_search(index, search)
         with index.writing() as writer:
             changes = Changes(writer.connection, sync=sync)
             blocks = _counted(shards.blocks(BLOCK_ROWS), manifest.rows, show_progress)
@@ -137,24 +138,24 @@ def _from_shards(folder: Path, path: Path, faiss_key: str | None, sync: bool, sh
         return _report(index, changes, 0, 0)
 
 
-def _settings_of_shards(manifest, faiss_key: str | None) -> IndexSettings:
+def _settings_of_shards(manifest, search: dict[str, Any]) -> IndexSettings:
     return IndexSettings(
         encoder_source=lasting_source(manifest.maker.source),
         fingerprint=manifest.fingerprint,
         dimension=manifest.dimension,
         document_instruction=manifest.instruction,
         normalized=manifest.normalized,
-        faiss_key=faiss_key or EXACT_KEY,
+        **search,
     )
 
 
 def _open_or_create(
-    path: Path, source: str | None, options: dict[str, Any], device: str | None, dtype: str | None, faiss_key: str | None
+    path: Path, source: str | None, options: dict[str, Any], device: str | None, dtype: str | None, search: dict[str, Any]
 ) -> Index:
     """The index to fill. One that exists loads its encoder only once there is something to encode, unless one is named."""
     if (path / DATABASE_NAME).exists():
         index = Index.open(path, device=device, dtype=dtype)
-        _check_key(index, faiss_key)
+        _check_same_search(index, search)
         if not source and not options:
             return index
         with index:
@@ -163,16 +164,18 @@ def _open_or_create(
     from ragvec.encoder import Encoder
 
     encoder = Encoder.load(source, **options, device=device, dtype=dtype)
-    settings = settings_of(encoder, options=options, faiss_key=faiss_key or EXACT_KEY)
+    settings = settings_of(encoder, options=options, **search)
     return Index.create_with(path, settings, encoder=encoder)
 
 
-def _check_key(index: Index, faiss_key: str | None) -> None:
-    if faiss_key not in (None, index.settings.faiss_key):
-        raise RagvecError(
-            f"the index in {index.path} has the key {index.settings.faiss_key}, not {faiss_key}: "
-            "leave --index-key out, or build a new index"
-        )
+def _check_same_search(index: Index, search: dict[str, Any]) -> None:
+    for name, value in search.items():
+        if value != (kept := getattr(index.settings, name)):
+            flag = SEARCH_FLAGS[name]
+            raise RagvecError(
+                f"the index in {index.path} was made with {flag} {kept}, not {value}: leave {flag} out, "
+                f"or change the index by `ragvec compact {flag} {value}`"
+            )
 
 
 def _fresh_rows(blocks: Blocks, changes: Changes) -> Blocks:

@@ -1,8 +1,11 @@
 """Exact search by inner product over float16 vectors that stay on disk, mapped."""
 
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
+
+from ragvec.index.threads import in_parallel, load_faiss, search_threads
 
 BLOCK_ROWS = 8192
 # Measured on 2 cores at 100,000 x 384: numpy's float16 conversion takes 65 ms whatever the number of queries, FAISS's scalar
@@ -18,22 +21,40 @@ class Candidates(NamedTuple):
     rows: np.ndarray
 
 
-def search_exact(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> Candidates:
+class Allowed:
+    """The rows of a segment that may be found."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        """mask: (rows,) bool"""
+        self.mask = mask
+        self.count = int(np.count_nonzero(mask))
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """The rows themselves, ascending."""
+        return np.flatnonzero(self.mask)
+
+    @cached_property
+    def selector(self):
+        """The same for FAISS."""
+        return load_faiss().IDSelectorBitmap(np.packbits(self.mask, bitorder="little"))
+
+
+def search_exact(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
     """The k rows with the highest inner product for each query, of those allowed.
 
     vectors  (rows, d) float16
     queries  (n, d) float32
-    allowed  (rows,) bool, or None for all
+    allowed  None = all
     returns  scores and rows (n, min(k, allowed rows)), best first, equal scores by row
     """
-    rows = None if allowed is None else np.flatnonzero(allowed)
-    available = len(vectors) if rows is None else len(rows)
+    available = len(vectors) if allowed is None else allowed.count
     k = min(k, available)
     if k == 0:
         return Candidates(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
     if len(queries) < MANY_QUERIES and available * vectors.shape[1] > FEW_VALUES:
         return _search_mapped(vectors, queries, k, allowed)
-    return _search_blocks(vectors, queries, k, rows)
+    return _search_blocks(vectors, queries, k, None if allowed is None else allowed.rows)
 
 
 def _search_blocks(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.ndarray | None) -> Candidates:
@@ -60,11 +81,35 @@ def _above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return found
 
 
-def _search_mapped(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> Candidates:
-    """The same by FAISS's float16 scalar quantiser, whose codes are the mapped file itself: nothing is copied."""
-    import faiss
+def _search_mapped(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
+    """The same by FAISS, which shares queries out among its threads; fewer queries than threads share out the rows."""
+    parts = min(search_threads(), len(vectors) // BLOCK_ROWS) if len(queries) < search_threads() else 1
+    if parts <= 1:
+        return keep_best(_search_part(vectors, queries, k, allowed), k)
+    bounds = [len(vectors) * part // parts for part in range(parts + 1)]
+    found = in_parallel(partial(_search_between, vectors, queries, k, allowed), bounds[:-1], bounds[1:])
+    return keep_best(Candidates(np.hstack([one.scores for one in found]), np.hstack([one.rows for one in found])), k)
 
-    count, dimension = vectors.shape
+
+def _search_between(vectors, queries, k: int, allowed: Allowed | None, start: int, stop: int) -> Candidates:
+    here = None if allowed is None else Allowed(allowed.mask[start:stop])
+    found = _search_part(vectors[start:stop], queries, min(k, stop - start), here)
+    return Candidates(found.scores, np.where(found.rows >= 0, found.rows + start, -1))
+
+
+def _search_part(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
+    index = mapped_index(vectors)
+    parameters = load_faiss().SearchParameters(sel=None if allowed is None else allowed.selector)
+    return Candidates(*index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters))
+
+
+def mapped_index(vectors: np.ndarray):
+    """FAISS's float16 scalar quantiser over vectors (rows, d) float16 as they lie, mapped: nothing is copied.
+
+    The vectors must outlive it.
+    """
+    faiss = load_faiss()
+    rows, dimension = vectors.shape
     index = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index.is_trained = True
     pointer = faiss.swig_ptr(np.asarray(vectors).view(np.uint8))
@@ -72,17 +117,8 @@ def _search_mapped(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: np
     codes.is_owned = False
     codes.view_data = codes.c_ptr = pointer
     codes.view_size = codes.c_size = vectors.nbytes
-    index.ntotal = count
-    parameters = faiss.SearchParameters(sel=faiss_selector(allowed))
-    scores, rows = index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)
-    return keep_best(Candidates(scores, rows), k)
-
-
-def faiss_selector(allowed: np.ndarray | None):
-    """The FAISS selector of the rows where `allowed` is true; None selects all."""
-    import faiss
-
-    return None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+    index.ntotal = rows
+    return index
 
 
 def keep_best(candidates: Candidates, k: int) -> Candidates:

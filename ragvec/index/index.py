@@ -4,6 +4,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from ragvec.errors import RagvecError
 from ragvec.index import store
 from ragvec.index.changes import ChangeReport, Changes
+from ragvec.index.choice import AUTO_KEY, EXACT_KEY, RECALL_TARGET
 from ragvec.index.lock import LOCK_NAME, writer_lock
 from ragvec.index.origin import check_encoder, load_encoder, settings_of
 from ragvec.index.segment import SEGMENTS_NAME
@@ -62,22 +64,31 @@ class Index:
         return cls(path, encoder, {"device": device, "dtype": dtype})
 
     @classmethod
-    def create(cls, path: str | Path, *, encoder: "Encoder", faiss_key: str = "exact") -> "Index":
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        encoder: "Encoder",
+        faiss_key: str = AUTO_KEY,
+        recall_target: float = RECALL_TARGET,
+        max_memory: int | None = None,
+    ) -> "Index":
         """Make an empty index for an encoder's vectors.
 
-        faiss_key  how it is searched: "exact", or a FAISS factory string such as "IVF256,SQ8"
+        faiss_key      how segments are searched: "auto" = as their size asks for, "exact", or a FAISS factory string such as
+                       "IVF256,SQ8"
+        recall_target  the recall@10 against exact search that approximate search is tuned to reach
+        max_memory     bytes that a segment's index may take, for "auto"; None = no limit
         Raises RagvecError if the folder holds anything.
         """
-        return cls.create_with(path, settings_of(encoder, faiss_key=faiss_key), encoder=encoder)
+        settings = settings_of(encoder, faiss_key=faiss_key, recall_target=recall_target, max_memory=max_memory)
+        return cls.create_with(path, settings, encoder=encoder)
 
     @classmethod
     def create_with(cls, path: str | Path, settings: IndexSettings, *, encoder: "Encoder | None" = None) -> "Index":
         """The same where the encoder itself is not at hand, only what an index must know of it."""
         path = Path(path)
-        if settings.faiss_key != "exact":
-            from ragvec.index.approximate import check_key
-
-            check_key(settings.faiss_key, settings.dimension)
+        _check_search(settings)
         if (path / DATABASE_NAME).exists():
             raise RagvecError(f"there is an index in {path} already: open it, or choose another folder")
         check_new_folder(path)
@@ -123,10 +134,17 @@ class Index:
         with self.writing() as writer:
             return writer.delete(writer.documents_where(where))
 
-    def compact(self) -> None:
-        """Merge all segments into one and give the space of deleted passages back."""
+    def compact(self, **search: Any) -> None:
+        """Merge all segments into one and give the space of deleted passages back.
+
+        search  change how the index is searched, from now on: faiss_key, recall_target, max_memory; see `create`. Nothing is
+                encoded anew.
+        """
+        settings = replace(self.settings, **search)
+        _check_search(settings)
         with self.writing() as writer:
-            writer.compact()
+            writer.compact(settings)
+        self.settings = settings
 
     def search(self, vectors: np.ndarray, k: int, *, allowed: np.ndarray | None = None) -> SearchResult:
         """The k passages nearest to each query vector; see `View.search`. For text, use a Retriever."""
@@ -183,8 +201,17 @@ class Index:
             "document_instruction": self.settings.document_instruction,
             "normalized": self.settings.normalized,
             "faiss_key": self.settings.faiss_key,
+            "recall_target": self.settings.recall_target,
+            "max_memory": self.settings.max_memory,
             "segments": [
-                {"number": r.number, "rows": r.rows, "faiss_key": r.faiss_key, "recall@10": r.recall, "created": r.created}
+                {
+                    "number": r.number,
+                    "rows": r.rows,
+                    "faiss_key": r.faiss_key,
+                    "recall@10": r.recall,
+                    "effort": r.search_parameters,
+                    "created": r.created,
+                }
                 for r in segments
             ],
             "bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
@@ -242,6 +269,17 @@ def check_new_folder(path: Path) -> None:
     foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _OWN_NAMES) if there == path else []
     if foreign:
         raise RagvecError(f"{path} holds other files ({foreign[0]} …) and no index: choose another folder")
+
+
+def _check_search(settings: IndexSettings) -> None:
+    if not 0 < settings.recall_target <= 1:
+        raise RagvecError(f"the target recall is {settings.recall_target}: choose above 0 and up to 1, such as {RECALL_TARGET}")
+    if settings.max_memory is not None and settings.max_memory <= 0:
+        raise RagvecError(f"the most memory is {settings.max_memory} bytes: allow some, or leave it out")
+    if settings.faiss_key not in (AUTO_KEY, EXACT_KEY):
+        from ragvec.index.approximate import check_key
+
+        check_key(settings.faiss_key, settings.dimension)
 
 
 def _make_folder(path: Path) -> None:

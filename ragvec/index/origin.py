@@ -12,15 +12,19 @@ if TYPE_CHECKING:
 BUNDLED = "bundled"
 
 
-def settings_of(encoder: "Encoder", *, options: dict[str, Any] | None = None, faiss_key: str = "exact") -> IndexSettings:
-    """The settings of a new index for this encoder; options are what else `Encoder.load` was given besides the source."""
+def settings_of(encoder: "Encoder", *, options: dict[str, Any] | None = None, **search: Any) -> IndexSettings:
+    """The settings of a new index for this encoder.
+
+    options  what else `Encoder.load` was given besides the source
+    search   how the index is searched: faiss_key, recall_target, max_memory
+    """
     return IndexSettings(
         encoder_source=lasting_source(encoder.source),
         fingerprint=encoder.fingerprint,
         dimension=encoder.dimension,
         encoder_options=options or {},
         query_instruction=encoder.settings.query_instruction,
-        faiss_key=faiss_key,
+        **search,
     )
 
 

@@ -2,7 +2,7 @@
 
 segments/0001/vectors.f16    (rows, dimension) float16, raw, row by row
 segments/0001/ids.i64        (rows,) int64, raw, ascending: the id in index.sqlite of each row's passage
-segments/0001/index.faiss    only where a FAISS key other than "exact" was asked for
+segments/0001/index.faiss    only where exact search would be slower
 """
 
 import hashlib
@@ -10,19 +10,23 @@ import shutil
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ragvec.errors import RagvecError
 from ragvec.files import fsync_file, fsync_folder, sha256_file
-from ragvec.index.exact import Candidates, search_exact
-from ragvec.index.store import SegmentRecord
+from ragvec.index.choice import EXACT_KEY
+from ragvec.index.exact import Allowed, Candidates, search_exact
+from ragvec.index.store import IndexSettings, SegmentRecord
+
+if TYPE_CHECKING:
+    from ragvec.index.approximate import Approximate
 
 SEGMENTS_NAME = "segments"
 VECTORS_NAME = "vectors.f16"
 IDS_NAME = "ids.i64"
 FAISS_NAME = "index.faiss"
-EXACT_KEY = "exact"
 
 
 def segment_folder(index_folder: Path, number: int) -> Path:
@@ -62,25 +66,29 @@ class SegmentWriter:
         self._write(IDS_NAME, np.ascontiguousarray(ids, dtype=np.int64))
         self.rows += len(halves)
 
-    def finish(self, faiss_key: str) -> SegmentRecord:
-        """Build the FAISS index if one is asked for, put every file on disk, and describe the segment."""
+    def finish(self, settings: IndexSettings) -> SegmentRecord:
+        """Build the FAISS index if one is worth it, put every file on disk, and describe the segment."""
         self._close()
-        parameters, recall = "", None
         names = [VECTORS_NAME, IDS_NAME]
-        if faiss_key != EXACT_KEY:
-            from ragvec.index.approximate import build_faiss, enough_rows
+        key, effort, recall = EXACT_KEY, "", None
+        if settings.faiss_key != EXACT_KEY and self.rows:
+            from ragvec.index.approximate import build_faiss
 
-            if enough_rows(faiss_key, self.rows):
-                vectors = map_vectors(self.folder, self.rows, self.dimension)
-                parameters, recall = build_faiss(faiss_key, vectors, self.folder / FAISS_NAME)
-                self._digests[FAISS_NAME] = None
-                names.append(FAISS_NAME)
-            else:
-                faiss_key = EXACT_KEY  # a few rows are found faster, and all of them, without an index
+            vectors = map_vectors(self.folder, self.rows, self.dimension)
+            key, effort, recall = build_faiss(
+                settings.faiss_key,
+                vectors,
+                self.folder / FAISS_NAME,
+                recall=settings.recall_target,
+                max_memory=settings.max_memory,
+            )
+        if key != EXACT_KEY:
+            self._digests[FAISS_NAME] = None
+            names.append(FAISS_NAME)
         files = {name: self._describe(name) for name in names}
         for folder in (self.folder, self.folder.parent, self.folder.parent.parent):
             fsync_folder(folder)
-        return SegmentRecord(self.number, self.rows, faiss_key, parameters, recall, files, _now())
+        return SegmentRecord(self.number, self.rows, key, effort, recall, files, _now())
 
     def discard(self) -> None:
         """Remove what was written."""
@@ -114,14 +122,34 @@ class Segment:
             if size != file["bytes"]:
                 raise RagvecError(f"{self.folder / name} is damaged: {size} bytes, not {file['bytes']}; build the index again")
         self.vectors = map_vectors(self.folder, record.rows, dimension)
+        self._last_allowed: tuple[np.ndarray | None, np.ndarray | None, Allowed] | None = None
         self.ids = np.memmap(self.folder / IDS_NAME, dtype=np.int64, mode="r", shape=(record.rows,))
 
     @cached_property
-    def faiss_index(self):
+    def approximate(self) -> "Approximate":
         """The FAISS index, read on first use."""
-        from ragvec.index.approximate import read_faiss
+        from ragvec.index.approximate import Approximate
 
-        return read_faiss(self.folder / FAISS_NAME, self.record.search_parameters)
+        return Approximate(self.folder / FAISS_NAME, self.record.search_parameters, self.vectors)
+
+    def allowed(self, live: np.ndarray | None, ids: np.ndarray | None) -> Allowed | None:
+        """The rows that may be found, None = all: those that live, and of them those with these ids.
+
+        live  (rows,) bool, None = all; ids (m,) int64, None = any
+        """
+        if live is None and ids is None:
+            return None
+        last = self._last_allowed
+        if last is not None and last[0] is live and last[1] is ids:  # as long as a commit and a filter last
+            return last[2]
+        mask = live
+        if ids is not None:
+            mask = np.zeros(self.record.rows, dtype=bool)
+            mask[self.rows_of(ids)] = True
+            mask = mask if live is None else mask & live
+        allowed = Allowed(mask)
+        self._last_allowed = (live, ids, allowed)
+        return allowed
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
         """The rows of those ids that are in this segment; (m,) int64."""
@@ -134,22 +162,16 @@ class Segment:
         rows[rows == len(self.ids)] = 0
         return rows, self.ids[rows] == ids
 
-    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> Candidates:
+    def search(self, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
         """The best rows for each query.
 
         queries  (n, dimension) float32
-        allowed  (rows,) bool: the rows that may be found; None = all
+        allowed  the rows that may be found; None = all
         returns  scores (n, m) float32 and rows (n, m) int64, row -1 for none; at least min(k, rows that may be found) rows
         """
         if self.record.faiss_key == EXACT_KEY:
             return search_exact(self.vectors, queries, k, allowed)
-        from ragvec.index.approximate import search_faiss
-
-        found = search_faiss(self.faiss_index, queries, k, allowed)
-        wanted = min(k, self.record.rows if allowed is None else int(np.count_nonzero(allowed)))
-        if ((found.rows >= 0).sum(axis=1) < wanted).any():
-            return search_exact(self.vectors, queries, k, allowed)  # the cells that FAISS looked into held too few
-        return found
+        return self.approximate.search(queries, k, allowed)
 
 
 def map_vectors(folder: Path, rows: int, dimension: int) -> np.ndarray:

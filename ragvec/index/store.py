@@ -19,12 +19,13 @@ import orjson
 
 from ragvec.errors import RagvecError
 from ragvec.files import fsync_file, fsync_folder
+from ragvec.index.choice import AUTO_KEY, RECALL_TARGET
 from ragvec.index.lexical import TOKENIZER, indexed_terms
 from ragvec.index.where import Filter
 from ragvec.records import Passage
 
 DATABASE_NAME = "index.sqlite"
-FORMAT = 2
+FORMAT = 3
 WAIT_S = 30.0  # for a lock that another connection holds for a moment
 MOST_ROWS = 2**31
 PATIENCE_S = 60.0  # of a writer, for readers who began before it: write-ahead mode begins between two reads
@@ -52,7 +53,9 @@ class IndexSettings:
 
     encoder_source   what `Encoder.load` is given to make the encoder again; "bundled" = the one that ships with ragvec
     encoder_options  further arguments of `Encoder.load` (revision, max_length …)
-    faiss_key        what new segments are searched with: "exact", or a FAISS factory string
+    faiss_key        what new segments are searched with: "auto" = what their size asks for, "exact", or a FAISS factory string
+    recall_target    the recall@10 that approximate search is tuned to reach
+    max_memory       bytes that the index of a segment may take, for "auto"; None = no limit
     """
 
     encoder_source: str
@@ -62,7 +65,9 @@ class IndexSettings:
     query_instruction: str = ""
     document_instruction: str = ""
     normalized: bool = True
-    faiss_key: str = "exact"
+    faiss_key: str = AUTO_KEY
+    recall_target: float = RECALL_TARGET
+    max_memory: int | None = None
 
 
 class SegmentRecord(NamedTuple):
@@ -189,10 +194,17 @@ def write_value(connection: sqlite3.Connection, key: str, value) -> None:
 
 
 def read_settings(connection: sqlite3.Connection) -> IndexSettings:
-    """The index's settings. Raises RagvecError if a newer ragvec wrote them."""
+    """The index's settings. Raises RagvecError if an older or a newer ragvec wrote them."""
     if (version := read_value(connection, "format")) != FORMAT:
-        raise RagvecError(f"the index has format {version}, this ragvec reads {FORMAT}: upgrade ragvec or build it again")
+        remedy = "upgrade ragvec" if version > FORMAT else "remove the folder and build it again with `ragvec index`"
+        raise RagvecError(f"the index has format {version}, this ragvec reads {FORMAT}: {remedy}")
     return IndexSettings(**{key: read_value(connection, key) for key in IndexSettings.__dataclass_fields__})
+
+
+def write_search_settings(connection: sqlite3.Connection, settings: IndexSettings) -> None:
+    """Change how new segments are searched."""
+    for key in ("faiss_key", "recall_target", "max_memory"):
+        write_value(connection, key, getattr(settings, key))
 
 
 def read_segments(connection: sqlite3.Connection) -> list[SegmentRecord]:

@@ -60,10 +60,10 @@ class View:
         queries = self._checked(vectors, k)
         scores, ids = [np.empty((len(queries), 0), np.float32)], [np.empty((len(queries), 0), np.int64)]
         for segment, live in zip(self.snapshot.segments, self.snapshot.live, strict=True):
-            mask = _mask(segment, live, allowed)
-            if mask is not None and not mask.any():
+            here = segment.allowed(live, allowed)
+            if here is not None and not here.count:
                 continue
-            found = segment.search(queries, k, mask)
+            found = segment.search(queries, k, here)
             scores.append(_score_again(segment.vectors, queries, found))
             ids.append(np.where(found.rows >= 0, segment.ids[found.rows], -1))
         best = keep_best(Candidates(np.hstack(scores), np.hstack(ids)), k)
@@ -190,14 +190,6 @@ def _open_segments(connection, folder: Path, dimension: int, opened: dict) -> tu
         segments.append(segment)
         live.append(mask)
     return segments, live
-
-
-def _mask(segment: Segment, live: np.ndarray | None, allowed: np.ndarray | None) -> np.ndarray | None:
-    if allowed is None:
-        return live
-    mask = np.zeros(segment.record.rows, dtype=bool)
-    mask[segment.rows_of(allowed)] = True
-    return mask if live is None else mask & live
 
 
 def _score_again(vectors: np.ndarray, queries: np.ndarray, found: Candidates) -> np.ndarray:

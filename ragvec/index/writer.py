@@ -13,6 +13,7 @@ from ragvec.index import store
 from ragvec.index.changes import Changes
 from ragvec.index.lock import writer_lock
 from ragvec.index.segment import SEGMENTS_NAME, Segment, SegmentWriter, segment_folder
+from ragvec.index.store import IndexSettings
 from ragvec.index.where import parse_where
 from ragvec.records import Passage
 
@@ -43,7 +44,7 @@ class Writer:
             store.delete_passages(self.connection, changes.take_gone(first))
             store.update_passages(self.connection, changes.take_updates())
             if segment.rows:
-                store.insert_segment(self.connection, segment.finish(self.settings.faiss_key))
+                store.insert_segment(self.connection, segment.finish(self.settings))
 
     def delete(self, doc_ids: Sequence[str]) -> int:
         """Remove documents; returns how many of them were there."""
@@ -61,19 +62,26 @@ class Writer:
         ids = store.matching_ids(self.connection, condition).tolist()
         return sorted(set(store.read_doc_ids(self.connection, ids).values()))
 
-    def compact(self) -> None:
-        """Merge all segments into one without the deleted rows, and give their space on disk back."""
+    def compact(self, settings: IndexSettings | None = None) -> None:
+        """Merge all segments into one without the deleted rows, and give their space on disk back.
+
+        settings  with another way to search (faiss_key, recall_target, max_memory), which is kept; None = as it was
+        """
+        changed = settings not in (None, self.settings)
         dead = store.read_tombstones(self.connection)
         old = [Segment(self.folder, record, self.settings.dimension) for record in store.read_segments(self.connection)]
-        if len(old) <= 1 and not len(dead):
+        if len(old) <= 1 and not len(dead) and not changed:
             return
         with self._transaction(), self._new_segment() as merged:
+            if changed:
+                self.settings = settings
+                store.write_search_settings(self.connection, settings)
             for vectors, ids in _live_blocks(old, dead):
                 merged.append(vectors, ids)
             store.drop_segments(self.connection)
             store.recount_fields(self.connection)
             if merged.rows:
-                store.insert_segment(self.connection, merged.finish(self.settings.faiss_key))
+                store.insert_segment(self.connection, merged.finish(self.settings))
             self.connection.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")
         self.connection.execute("VACUUM")
         sweep(self.folder, self.connection)

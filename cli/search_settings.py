@@ -1,0 +1,33 @@
+"""How an index is searched, as options of `ragvec index` and `ragvec compact`."""
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_size(text: str) -> int:
+    """Bytes from a text such as 800MB, 2G or 1.5GiB."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text.lower())
+    if match is None or match.group(2) not in _UNITS:
+        raise typer.BadParameter(f"{text!r} is no size: write it like 800MB or 2GiB")
+    return int(float(match.group(1)) * _UNITS[match.group(2)])
+
+
+IndexKey = Annotated[
+    str | None,
+    typer.Option(help='How segments are searched: "auto" (default, by their size), "exact", or a FAISS factory string.'),
+]
+Recall = Annotated[float | None, typer.Option(help="Recall@10 that approximate search is tuned to reach; default 0.95.")]
+MaxMemory = Annotated[
+    int | None,
+    typer.Option(parser=parse_size, metavar="SIZE", help="Most memory for a segment's index, with auto, e.g. 2GB."),
+]
+
+
+def search_settings(index_key: str | None, recall: float | None, max_memory: int | None) -> dict[str, Any]:
+    """Those that were given, under the library's names."""
+    given = {"faiss_key": index_key, "recall_target": recall, "max_memory": max_memory}
+    return {name: value for name, value in given.items() if value is not None}

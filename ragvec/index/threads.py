@@ -1,0 +1,56 @@
+"""FAISS and its threads: loaded late, one query on all cores, and no hang in a process made by fork.
+
+FAISS and torch each bring an OpenMP runtime. Its threads don't survive a fork, and a child that asks for them waits for ever;
+with one thread it asks for none. A child made by spawn has threads of its own and is not touched.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+_lock = threading.Lock()
+_guarded = False
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process and size: a child's pool is its own
+
+
+def load_faiss():
+    """The module faiss, with forks made safe."""
+    import faiss
+
+    guard_forks()
+    return faiss
+
+
+def guard_forks() -> None:
+    """From now on, a child made by fork computes with one OpenMP thread in FAISS and torch, whichever is loaded by then."""
+    global _guarded
+    with _lock:
+        if not _guarded and hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_use_one_thread)
+        _guarded = True
+
+
+def search_threads() -> int:
+    """How many threads a search may use: what OpenMP uses in FAISS, set by OMP_NUM_THREADS."""
+    return load_faiss().omp_get_max_threads()
+
+
+def in_parallel(work: Callable[..., Result], *arguments: Iterable) -> list[Result]:
+    """`work` of each set of arguments, side by side on `search_threads()` threads, in each of which FAISS uses one alone."""
+    faiss, key = load_faiss(), (os.getpid(), search_threads())
+    with _lock:
+        if key not in _pools:
+            _pools[key] = ThreadPoolExecutor(key[1], "ragvec-search", initializer=faiss.omp_set_num_threads, initargs=(1,))
+        pool = _pools[key]
+    return list(pool.map(work, *arguments))
+
+
+def _use_one_thread() -> None:
+    for name, call in (("faiss", "omp_set_num_threads"), ("torch", "set_num_threads")):
+        if name in sys.modules:
+            getattr(sys.modules[name], call)(1)

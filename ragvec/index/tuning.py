@@ -1,0 +1,127 @@
+"""How hard an approximate index must look to reach a recall, measured against exact search on vectors of its own."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ragvec.index.exact import search_exact
+from ragvec.index.threads import load_faiss
+
+RECALL_K = 10
+QUERIES = 400
+POOLS = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 1280)  # candidates tried, for 10 results
+GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512, 1024)
+# What a search costs in nanoseconds on one core, measured on AVX2 at 384 dimensions; only their proportions matter
+CODE_NS = 0.07  # a value of a code
+CENTRE_NS = 0.1  # a value of a cell's centre
+CANDIDATE_NS = 1_500  # a candidate: its place in the queue, and its exact vector from anywhere in the file
+
+
+class Effort(NamedTuple):
+    """How hard to look; written as text in index.sqlite, such as "nprobe=8 candidates=120".
+
+    nprobe      inverted lists visited; 0 = the kind has none
+    efSearch    a graph's effort; 0 = the kind has none
+    candidates  for 10 results so many are scored again from their exact vectors
+    """
+
+    nprobe: int = 0
+    efSearch: int = 0
+    candidates: int = 40
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in zip(self._fields, self, strict=True) if value)
+
+    @classmethod
+    def parse(cls, text: str) -> "Effort":
+        """The effort that `str` wrote."""
+        return cls(**{name: int(value) for name, value in (word.split("=") for word in text.split())})
+
+    def pool(self, k: int) -> int:
+        """How many candidates to take for k results: fewer a result the more there are."""
+        return max(k, round(self.candidates * (k / RECALL_K) ** 0.75))
+
+
+class Sample(NamedTuple):
+    """Vectors of the index itself as queries (q, d) float32, and each one's 10 true neighbours, itself left out."""
+
+    queries: np.ndarray
+    truth: np.ndarray
+    own: np.ndarray
+
+
+def draw_sample(vectors: np.ndarray) -> Sample:
+    """A sample of a segment's vectors (rows, d) float16, the same for the same rows."""
+    rows = np.arange(len(vectors))
+    if len(vectors) > QUERIES:
+        rows = np.sort(np.random.default_rng(0).choice(len(vectors), QUERIES, replace=False))
+    queries = vectors[rows].astype(np.float32)
+    found = search_exact(vectors, queries, RECALL_K + 1, None).rows
+    return Sample(queries, _without(found, rows, RECALL_K), rows)
+
+
+def tune(index, sample: Sample, target: float) -> tuple[Effort, float]:
+    """The cheapest effort whose recall@10 reaches the target, or the best there is; and that recall.
+
+    index  a FAISS index over the segment's vectors, in their order
+    """
+    faiss = load_faiss()
+    try:
+        cells = faiss.extract_index_ivf(index)
+    except RuntimeError:
+        cells = None
+    if cells is not None:
+        return _tune_cells(index, cells, sample, target)
+    graph = faiss.downcast_index(index)
+    graph = faiss.downcast_index(graph.index) if isinstance(graph, faiss.IndexPreTransform) else graph
+    if isinstance(graph, faiss.IndexHNSW):
+        return _tune_graph(index, graph, sample, target)
+    return _least_pool(recalls(index, sample), target, Effort())
+
+
+def recalls(index, sample: Sample) -> dict[int, float]:
+    """The recall@10 for each number of candidates: the share of the 10 true neighbours that are among them."""
+    most = min(POOLS[-1], index.ntotal - 1)
+    pools = [pool for pool in POOLS if pool < most] + [most]
+    _, found = index.search(sample.queries, most + 1)
+    found = _without(found, sample.own, most)
+    places = [np.flatnonzero(np.isin(line, true)) for line, true in zip(found, sample.truth, strict=True)]
+    wanted = sample.truth.shape[1] * len(places)
+    return {pool: sum(int((place < pool).sum()) for place in places) / max(1, wanted) for pool in pools}
+
+
+def _tune_cells(index, cells, sample: Sample, target: float) -> tuple[Effort, float]:
+    dimension, width = cells.d, cells.code_size * 8
+    tried: list[tuple[float, Effort, float]] = []
+    probes = 1
+    while True:
+        cells.nprobe = probes
+        effort, recall = _least_pool(recalls(index, sample), target, Effort(nprobe=probes))
+        scanned = probes * index.ntotal / cells.nlist * width * CODE_NS
+        cost = scanned + cells.nlist * dimension * CENTRE_NS + effort.candidates * CANDIDATE_NS
+        tried.append((cost, effort, recall))
+        best = min((one for one in tried if one[2] >= target), default=None)
+        if probes >= cells.nlist or (best is not None and scanned > best[0]):
+            _, effort, recall = best or max(tried, key=lambda one: one[2])
+            return effort, recall
+        probes = min(2 * probes, cells.nlist)
+
+
+def _tune_graph(index, graph, sample: Sample, target: float) -> tuple[Effort, float]:
+    for effort in GRAPH_EFFORTS:
+        graph.hnsw.efSearch = effort
+        found, recall = _least_pool(recalls(index, sample), target, Effort(efSearch=effort))
+        if recall >= target:
+            break
+    return found, recall
+
+
+def _least_pool(measured: dict[int, float], target: float, effort: Effort) -> tuple[Effort, float]:
+    pool = next((pool for pool, recall in measured.items() if recall >= target), max(measured))
+    return effort._replace(candidates=pool), round(measured[pool], 4)
+
+
+def _without(found: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
+    """The first k of each row that are not the query itself; -1 fills up."""
+    order = np.argsort(found == own[:, None], axis=1, kind="stable")
+    return np.take_along_axis(found, order, 1)[:, :k]

@@ -1,0 +1,207 @@
+"""Approximate search: what each kind of index finds, filters inside it, how it is chosen and tuned, and forks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ragvec.index import Index, IndexSettings, choice
+from ragvec.index.approximate import Approximate, build_faiss
+from ragvec.index.choice import cells_for, memory_of, plan_keys
+from ragvec.index.exact import Allowed, search_exact
+from ragvec.index.tuning import Effort, Sample, draw_sample, recalls
+from tests.test_index import DIMENSION, expected, found, passages_named, put, run_python, same, unit_vectors
+
+
+def clustered(rows: int, dimension: int = DIMENSION, seed: int = 0) -> np.ndarray:
+    """(rows, dimension) float32 of length 1, around 16 centres that any seed shares."""
+    dice = np.random.default_rng(seed)
+    centres = unit_vectors(16, dimension=dimension)
+    vectors = centres[dice.integers(0, 16, rows)] + 0.1 * dice.standard_normal((rows, dimension), dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def recall(hits, wanted) -> float:
+    return float(np.mean([len({n for n, _ in a} & {n for n, _ in b}) / len(b) for a, b in zip(hits, wanted, strict=True)]))
+
+
+KEYS = [
+    ("IVF16,Flat", 0.95),
+    ("SQ8", 0.95),
+    ("HNSW16", 0.95),
+    ("PCA16,IVF8,SQ8", 0.9),
+    ("IVF8,RaBitQ", 0.9),
+    ("IVF8,RaBitQfs", 0.9),
+    ("IVF8_HNSW8,RaBitQfs4", 0.9),
+    ("PCA16,IVF4,RaBitQfs", 0.9),
+    ("RaBitQfs", 0.9),
+    ("PQ12x4fs", 0.9),
+]
+
+
+@pytest.mark.parametrize(("key", "least"), KEYS)
+def test_faiss_keys_find_what_exact_search_finds(tmp_path: Path, key: str, least: float) -> None:
+    vectors = clustered(2000)
+    with Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key=key)) as index:
+        put(index, passages_named(range(2000)), vectors)
+        put(index, passages_named(range(2000, 2003)), unit_vectors(3))
+        large, small = index.describe()["segments"]
+        assert (large["faiss_key"], small["faiss_key"]) == (key, "exact")
+        assert large["recall@10"] >= least
+        index.delete([str(row) for row in range(1000)])
+        names, live = list(range(1000, 2003)), np.vstack([vectors[1000:], unit_vectors(3)])
+        queries = vectors[1500:1520]
+        hits = found(index, queries, 10)
+        assert recall(hits, expected(names, live, queries, 10)) >= least
+        assert all(abs(score - 1) < 1e-3 for ((_, score), *_) in hits)  # the exact score of a vector with itself
+        assert {name for line in hits for name, _ in line} <= {str(name) for name in names}
+        half = np.arange(1001, 1501)  # documents 1000 … 1499
+        assert recall(found(index, queries, 10, half), expected(range(1000, 1500), vectors[1000:1500], queries, 10)) >= least
+        few = found(index, queries[:2], 10, np.arange(1996, 2000))  # documents 1995 … 1998
+        assert same(few, expected(range(1995, 1999), vectors[1995:1999], queries[:2], 10))
+        assert len(found(index, queries[:1], 5000)[0]) == 1003
+
+
+@pytest.mark.parametrize("kind", ["anywhere", "far from the query"])
+def test_the_fewer_a_filter_allows_the_more_cells_are_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("ragvec.index.approximate.FEW_VALUES", 0)
+    vectors = clustered(8000, 64).astype(np.float16)
+    path = tmp_path / "index.faiss"
+    index = Approximate(path, build_faiss("IVF32,RaBitQfs", vectors, path, recall=0.95).effort, vectors)
+    queries = vectors[:40].astype(np.float32)
+    shares = []
+    for query in queries:
+        order = np.argsort(vectors.astype(np.float32) @ query)
+        chosen = order[:600] if kind.startswith("far") else order[::13]
+        allowed = Allowed(np.isin(np.arange(8000), chosen))
+        rows = index.search(query[None], 10, allowed).rows
+        assert rows.shape == (1, 10) and np.isin(rows, chosen).all()
+        shares.append(np.isin(rows, search_exact(vectors, query[None], 10, allowed).rows).mean())
+    assert np.mean(shares) >= (0.9 if kind.startswith("far") else 0.95)
+
+
+def test_small_segments_are_searched_exactly_and_large_ones_by_index() -> None:
+    assert plan_keys(10_000, 1024) == ["exact"]
+    assert plan_keys(100_000, 1024) == ["IVF256,RaBitQfs", "IVF256,RaBitQfs4", "exact"]
+    assert plan_keys(1_000_000, 256)[0] == "IVF2048,RaBitQfs"
+    assert plan_keys(10_000_000, 1024)[0] == "IVF32768_HNSW32,RaBitQfs"
+    assert [cells_for(rows) for rows in (1, 800, 10**9)] == [1, 2, 65536]
+
+
+def test_memory_is_kept_to_by_shorter_vectors_and_then_by_no_index() -> None:
+    whole = memory_of(100_000, 1024, 256)
+    assert plan_keys(100_000, 1024, max_memory=whole) == ["IVF256,RaBitQfs", "PCA256,IVF256,RaBitQfs4", "exact"]
+    assert plan_keys(100_000, 1024, max_memory=whole - 1)[0] == "PCA512,IVF256,RaBitQfs"
+    assert plan_keys(100_000, 1024, max_memory=1_000_000) == ["exact"]
+
+
+@pytest.mark.parametrize("dimension", [64, 256])
+def test_what_is_expected_to_fit_fits(tmp_path: Path, dimension: int) -> None:
+    vectors = clustered(20_000, dimension).astype(np.float16)
+    build_faiss("IVF64,RaBitQfs", vectors, tmp_path / "index.faiss", recall=0.5)
+    assert (tmp_path / "index.faiss").stat().st_size == pytest.approx(memory_of(20_000, dimension, 64), rel=0.1)
+
+
+@pytest.mark.parametrize("target", [0.9, 0.99])
+def test_auto_reaches_its_target_and_says_what_it_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: float
+) -> None:
+    monkeypatch.setattr(choice, "EXACT_VALUES", 100_000)
+    settings = IndexSettings("e", "f", 64, recall_target=target)
+    vectors = clustered(6000, 64)
+    with Index.create_with(tmp_path / "index", settings) as index:
+        put(index, passages_named(range(6000)), vectors)
+        (segment,) = index.describe()["segments"]
+        assert segment["faiss_key"] == "IVF16,RaBitQfs" and segment["recall@10"] >= target
+        queries = clustered(200, 64, seed=1)  # none of them in the index
+        assert recall(found(index, queries, 10), expected(range(6000), vectors, queries, 10)) >= target - 0.03
+        assert recall(found(index, queries, 100), expected(range(6000), vectors, queries, 100)) >= target - 0.03
+
+
+def test_a_target_that_no_index_reaches_is_met_by_exact_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "EXACT_VALUES", 100_000)
+    monkeypatch.setattr("ragvec.index.approximate.plan_keys", lambda rows, dimension, max_memory: ["PQ1x4", "exact"])
+    vectors = unit_vectors(6000, dimension=64).astype(np.float16)
+    assert build_faiss("auto", vectors, tmp_path / "index.faiss", recall=1.0) == ("exact", "", None)
+    assert not (tmp_path / "index.faiss").exists()
+
+
+def test_recall_is_what_numpy_says_it_is() -> None:
+    import faiss
+
+    vectors = clustered(3000)
+    index = faiss.index_factory(DIMENSION, "IVF8,RaBitQ", faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    index.add(vectors)
+    sample = draw_sample(vectors.astype(np.float16))
+    scores = sample.queries @ vectors.astype(np.float16).astype(np.float32).T
+    scores[np.arange(len(scores)), sample.own] = -np.inf
+    truth = np.argsort(-scores, axis=1)[:, :10]
+    assert np.mean([len(set(a) & set(b)) for a, b in zip(truth, sample.truth, strict=True)]) > 9.9  # equal scores aside
+    measured = recalls(index, sample)
+    _, rows = index.search(sample.queries, 41)
+    by_hand = [len(set(line[line != own][:40]) & set(true)) / 10 for line, own, true in zip(rows, *sample[:0:-1], strict=True)]
+    assert measured[40] == pytest.approx(np.mean(by_hand))
+    assert list(measured.values()) == sorted(measured.values())
+    assert isinstance(sample, Sample)
+
+
+def test_effort_is_written_and_read() -> None:
+    assert str(Effort(nprobe=8, candidates=120)) == "nprobe=8 candidates=120"
+    assert Effort.parse("nprobe=8 candidates=120") == Effort(nprobe=8, candidates=120)
+    assert [Effort(candidates=100).pool(k) for k in (1, 10, 100, 1000)] == [18, 100, 562, 3162]
+
+
+def test_compacting_with_another_key_builds_anew_without_encoding(tmp_path: Path) -> None:
+    vectors = clustered(2000)
+    with Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key="exact")) as index:
+        put(index, passages_named(range(2000)), vectors)
+        index.compact(faiss_key="IVF4,SQ8", recall_target=0.99)
+        assert [s["faiss_key"] for s in index.describe()["segments"]] == ["IVF4,SQ8"]
+        assert Index.open(index.path).settings.recall_target == 0.99
+        assert recall(found(index, vectors[:50], 10), expected(range(2000), vectors, vectors[:50], 10)) >= 0.97
+        index.compact()  # nothing to do
+        assert [s["number"] for s in index.describe()["segments"]] == [2]
+
+
+@pytest.mark.parametrize("order", ["torch, faiss", "faiss, torch"])
+def test_a_forked_child_searches_and_encodes_without_hanging(order: str) -> None:
+    """Both OpenMP runtimes have run in the parent; without the guard the child would wait for threads that are not there."""
+    code = f"""
+        import os, signal
+        import numpy as np
+        import {order}
+        from ragvec.index.exact import search_exact
+        from ragvec.index.threads import guard_forks
+        guard_forks()
+        faiss.omp_set_num_threads(2)
+        torch.set_num_threads(2)
+        vectors = np.ones((30_000, 256), np.float16)
+        queries = np.ones((20, 256), np.float32)
+        def work():
+            search_exact(vectors, queries, 3, None)
+            search_exact(vectors, queries[:1], 3, None)
+            torch.ones(500, 500).matmul(torch.ones(500, 500)).sum()
+        work()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            work()
+            os._exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    assert run_python(code).stdout == "7\n"
+
+
+def test_one_query_is_shared_out_among_threads_and_equals_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = unit_vectors(40_000, dimension=256).astype(np.float16)
+    query = unit_vectors(1, seed=1, dimension=256)
+    for threads in (1, 3):
+        monkeypatch.setattr("ragvec.index.exact.search_threads", lambda threads=threads: threads)
+        for mask in (None, np.arange(40_000) % 7 > 2):
+            result = search_exact(vectors, query, 12, None if mask is None else Allowed(mask))
+            scores = vectors.astype(np.float32) @ query[0]
+            scores[~mask if mask is not None else slice(0)] = -np.inf
+            assert result.rows[0].tolist() == np.argsort(-scores, kind="stable")[:12].tolist()
