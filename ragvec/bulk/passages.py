@@ -40,30 +40,32 @@ def open_documents(
     on_file: Callable[[InputFile], None] | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
 ) -> Iterator[Document]:
-    """The corpus' documents, read ahead by a thread."""
-    return read_ahead(
-        read_documents(
-            source,
-            text_fields=options.text_fields,
-            id_field=options.id_field,
-            text_lines=options.text_lines,
-            on_file=on_file,
-            on_reject=on_reject,
-        )
+    """The corpus' documents, read as these options say."""
+    return read_documents(
+        source,
+        text_fields=options.text_fields,
+        id_field=options.id_field,
+        text_lines=options.text_lines,
+        on_file=on_file,
+        on_reject=on_reject,
     )
 
 
 def cut_for(documents: Iterable[Document], options: CorpusOptions, encoder, instruction: str = "") -> Iterator[Passage]:
-    """The documents' passages, measured in this encoder's tokens.
+    """The documents' passages, measured in this encoder's tokens; read and cut by a thread that runs ahead.
 
     Raises RagvecError if passages are to be longer than the encoder reads.
     """
     if options.passage_tokens is None:
-        return to_passages(documents)
+        return _ahead(to_passages(documents))
     room = encoder.prompts.room(instruction)
     if options.passage_tokens > room:
         raise RagvecError(
             f"passages of {options.passage_tokens} tokens, but the encoder reads {room} of a text: "
             f"choose --passage-tokens {room} or less, or raise --max-length"
         )
-    return cut_documents(documents, Cutter(encoder.count_tokens, options.passage_tokens, options.overlap))
+    return _ahead(cut_documents(documents, Cutter(encoder.count_tokens, options.passage_tokens, options.overlap)))
+
+
+def _ahead(passages: Iterable[Passage]) -> Iterator[Passage]:
+    return read_ahead(passages, lambda passage: len(passage.text))

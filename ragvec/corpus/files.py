@@ -182,7 +182,7 @@ def _known_suffixes() -> str:
 def _decompressed(file: io.RawIOBase, name: str) -> io.RawIOBase:
     suffix = Path(name).suffix.lower()
     if suffix == ".gz":
-        return gzip.GzipFile(fileobj=file)
+        return _GzipFile(fileobj=file)
     return _ZstdFile(file) if suffix == ".zst" else file
 
 
@@ -202,6 +202,13 @@ class _HashingFile(io.RawIOBase):
         self.digest.update(memoryview(buffer)[:count])
         self.bytes += count
         return count
+
+
+class _GzipFile(gzip.GzipFile):
+    """One that gives what comes before damage, and only then raises."""
+
+    def readinto(self, buffer) -> int:
+        return self.readinto1(buffer)
 
 
 class _ZstdFile(io.RawIOBase):

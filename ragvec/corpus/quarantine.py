@@ -29,8 +29,8 @@ class Quarantine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._file:
             self._file.close()
-        elif self.path and kind is None:
-            self.path.unlink(missing_ok=True)
+        elif self.path and kind is None and self.path.is_file():
+            self.path.unlink()
 
     def __call__(self, rejected: Rejected) -> None:
         """Keep one row."""
