@@ -15,7 +15,7 @@ from guard import Guard
 _LEAST, _MOST = 20, 400  # characters of a sentence worth distilling
 _SAMPLES = {"wikitext": 15_000, "books": 8_000, "reuters": 3_000}  # distillation texts per source
 _SENTENCES = {"scifact": 25_000, "nfcorpus": 20_000, "scitldr": 10_000, "cranfield": 10_000}  # out of documents
-_DISTILLED = 60_000  # texts that the teacher reads, chosen from all of these by chance
+_DISTILLED = 130_000  # texts that the teacher reads, chosen from all of these by chance
 _BOOK_PARAGRAPHS = 40_000  # for the language model
 _PAIRS_PER_QUERY = {"nfcorpus": 1}  # it has dozens of loosely relevant documents per query
 _PAIRS_PER_SOURCE = {  # what costs many tokens, or is far from what is searched, has less of a say
