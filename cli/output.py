@@ -43,6 +43,16 @@ def print_hits(results: Iterable[tuple[str, str, list[Hit]]], form: Format, *, s
         write_lines(lines)
 
 
+def print_context(record: dict, form: Format | None) -> None:
+    """Print a context, as `ragvec.context.Context.record` gives it: its text, or with --format json all of it."""
+    if not record["sources"]:
+        print("nothing found", file=sys.stderr)
+    if form is Format.json:
+        write_lines([json.dumps(record, ensure_ascii=False)])
+    elif record["text"]:
+        write_lines([record["text"].removesuffix("\n")])
+
+
 def write_lines(lines: Iterable[str]) -> None:
     """Print lines as UTF-8, whatever the locale: ids and text must come out as they went in."""
     sys.stdout.flush()
@@ -52,12 +62,14 @@ def write_lines(lines: Iterable[str]) -> None:
 
 def report_skipped(corpus: str) -> None:
     """Name on stderr the files of a corpus folder that ragvec does not read."""
-    from ragvec.corpus.files import STDIN, corpus_files
+    from ragvec.corpus.files import STDIN, corpus_files, format_of
 
     skipped = [] if corpus == STDIN else corpus_files(corpus).skipped
     if skipped:
         shown = ", ".join(str(path) for path in skipped[:3]) + (", …" if len(skipped) > 3 else "")
-        print(f"passed over {len(skipped):,} that hold no documents: {shown}", file=sys.stderr)
+        needs_docs = any(path.is_file() and format_of(path) for path in skipped)
+        hint = " (PDF, HTML and DOCX need markitdown: pip install 'ragvec[docs]')" if needs_docs else ""
+        print(f"passed over {len(skipped):,} that hold no documents: {shown}{hint}", file=sys.stderr)
 
 
 def hit_record(hit: Hit) -> dict:

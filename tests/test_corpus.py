@@ -197,7 +197,7 @@ BAD = {
         (b"plain text, no zstd", "is damaged after line 0"),
     ],
     "a.parquet": [(b"PAR1", "is not a readable Parquet file")],
-    "a.docx": [(b"x", "has an unknown suffix: use one of .jsonl")],
+    "a.doc": [(b"x", "has an unknown suffix: use one of .jsonl")],
     "a.parquet.gz": [(b"x", "has an unknown suffix")],
 }
 

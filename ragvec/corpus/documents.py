@@ -40,8 +40,8 @@ def read_documents(
 ) -> Iterator[Document]:
     """Read a corpus, one document at a time.
 
-    source       a file (.jsonl .json .csv .tsv .txt .md, also with .gz or .zst; .parquet), a folder of them, or "-": JSONL from
-                 standard input
+    source       a file (.jsonl .json .csv .tsv .txt .md .html .pdf .docx, also with .gz or .zst; .parquet), a folder of them,
+                 or "-": JSONL from standard input
     text_fields  the fields that make the text, in order; empty = the usual names. id_field: likewise
     text_lines   each non-empty line of a .txt file is a document; otherwise the file is one
     on_file      called with each file's size and SHA-256 once it has been read to its end
@@ -135,6 +135,10 @@ def _file_rows(
             yield from json_rows(file, path)
         elif kind == "markdown":
             yield from markdown_rows(file, path, name)
+        elif kind == "converted":
+            from ragvec.corpus.converted import converted_rows
+
+            yield from converted_rows(file, path, name)
         elif kind == "text":
             yield from text_rows(file, path, name, lines=text_lines)
         else:

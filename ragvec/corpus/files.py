@@ -8,6 +8,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -20,6 +21,7 @@ STDIN = "-"
 FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "tsv",
     ".txt": "text", ".text": "text", ".md": "markdown", ".markdown": "markdown",
+    ".html": "converted", ".htm": "converted", ".pdf": "converted", ".docx": "converted",
 }  # fmt: skip
 COMPRESSIONS = (".gz", ".zst")
 _BEIR_CORPUS, _BEIR_QUERIES = "corpus", "queries"
@@ -50,7 +52,8 @@ def corpus_files(source: str | Path) -> CorpusFiles:
     """Every readable file of a corpus: one file, or a folder's files in sorted order, subfolders included.
 
     A folder that holds both corpus.* and queries.* (BEIR) stands for its corpus alone. Hidden files, files of other kinds and
-    folders that ragvec wrote (shards, indices) are passed over; the two latter are listed in `skipped`.
+    folders that ragvec wrote (shards, indices) are passed over; the two latter are listed in `skipped`, as are PDF, HTML,
+    DOCX where markitdown is not installed.
     Raises RagvecError if the source is missing, of an unknown kind, or a folder without a readable file.
     """
     path = Path(source)
@@ -76,6 +79,11 @@ def format_of(path: Path) -> str | None:
         suffixes.pop()
     found = FORMATS.get(suffixes[-1]) if suffixes else None
     return None if compressed and found == "parquet" else found
+
+
+def can_convert() -> bool:
+    """Whether what reads PDF, HTML and DOCX (the extra `docs`) is installed."""
+    return find_spec("markitdown") is not None
 
 
 @contextmanager
@@ -156,7 +164,9 @@ def _walk(root: Path) -> tuple[list[Path], list[Path]]:
             subfolders.clear()
             continue
         for path in files:
-            (paths if format_of(path) else skipped).append(path)
+            kind = format_of(path)
+            readable = kind is not None and (kind != "converted" or can_convert())
+            (paths if readable else skipped).append(path)
     return sorted(paths), sorted(skipped)
 
 

@@ -146,14 +146,19 @@ def markdown_rows(file: BinaryIO, path: str | Path, name: str) -> Iterator[Row]:
         for line in (matter.group(1) or "").splitlines():
             if found := _FRONT_MATTER_LINE.fullmatch(line.rstrip()):
                 fields[found.group(1)] = typed(found.group(2).strip("\"'"))
-    if heading := _HEADING.match(text):
-        fields.setdefault("title", heading.group(1))
-        if fields["title"] == heading.group(1):
-            text = text[heading.end() :]
+    heading, rest = split_heading(text)
+    if heading and fields.setdefault("title", heading) == heading:
+        text = rest
     for taken in ("_id", "text"):
         fields.pop(taken, None)
     if text.strip() or "title" in fields:
         yield str(path), {**fields, "title": str(fields.get("title", "")), "_id": name, "text": text.strip()}
+
+
+def split_heading(text: str) -> tuple[str, str]:
+    """The level-one heading at the very top of a Markdown text, "" if there is none, and what follows it."""
+    found = _HEADING.match(text)
+    return (found.group(1), text[found.end() :]) if found else ("", text)
 
 
 class _Text:
