@@ -121,13 +121,34 @@ def distillation(student: Tensor, teacher: Tensor, *, cosine: float, mse: float,
     return loss
 
 
+def score_distillation(student: Tensor, teacher: Tensor, *, mse: float, kl: float) -> Tensor:
+    """How far a student's scores of each query's candidates are from its teacher's: a weighted sum of two terms.
+
+    student, teacher  (n, candidates), the positive first; −inf where a query has fewer candidates
+    mse               weight of the squared difference of margins, positive less negative (MarginMSE, Hofstätter et al. 2020)
+    kl                weight of KL(teacher ‖ student) between the softmaxes over a query's candidates
+    returns           a scalar; a query's negatives share its weight
+    """
+    there = torch.isfinite(teacher)
+    loss = student[there].sum() * 0.0
+    if mse:
+        ours, theirs = ((scores[:, :1] - scores[:, 1:]).masked_fill(~there[:, 1:], 0) for scores in (student, teacher))
+        loss = loss + mse * ((ours - theirs) ** 2).sum(dim=1).div(there[:, 1:].sum(dim=1)).mean()
+    if kl:
+        ours, theirs = (log_softmax(scores.float(), dim=-1).masked_fill(~there, 0) for scores in (student, teacher))
+        loss = loss + kl * (theirs.exp() * (theirs - ours) * there).sum(dim=1).mean()
+    return loss
+
+
 def similarity_kl(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
     """Mean KL divergence between teacher's and student's distributions over the batch's other texts; inputs normalised."""
     itself = torch.eye(len(student), dtype=torch.bool, device=student.device)
-    ours, theirs = ((vectors @ vectors.T / temperature)[~itself].view(len(vectors), -1) for vectors in (student, teacher))
+    with torch.autocast(student.device.type, enabled=False):
+        ours, theirs = ((vectors @ vectors.T / temperature)[~itself].view(len(vectors), -1) for vectors in (student, teacher))
     return kl_div(log_softmax(ours, dim=-1), softmax(theirs, dim=-1), reduction="batchmean")
 
 
 def _scores(queries: Tensor, positives: Tensor, negatives: Tensor | None) -> Tensor:
     documents = positives if negatives is None else torch.cat([positives, negatives])
-    return normalize(queries.float(), dim=-1) @ normalize(documents.float(), dim=-1).T
+    with torch.autocast(queries.device.type, enabled=False):
+        return normalize(queries.float(), dim=-1) @ normalize(documents.float(), dim=-1).T

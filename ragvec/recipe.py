@@ -69,6 +69,7 @@ class Recipe:
     mask_identical: bool = True
     false_negative_margin: float | None = None
     homogeneous_batches: bool = True
+    matryoshka_dims: list[int] = field(default_factory=list)
     distill_cosine: float = 1.0
     distill_mse: float = 0.0
     distill_kl: float = 1.0
@@ -76,6 +77,7 @@ class Recipe:
     # the run
     per_device_train_batch_size: int = 8
     batch_tokens: int | None = None
+    mini_batch_tokens: int | None = None
     gradient_accumulation_steps: int = 1
     num_train_epochs: float = 3.0
     max_steps: int = -1
@@ -133,9 +135,11 @@ _ONLY_FOR = {
     "pooling_mode": ("simcse", "supervised", "distill"),
     "instruction": ("simcse", "supervised", "distill"),
     "instructions": ("supervised", "distill"),
-    "symmetric": ("supervised",),
-    "corpus_root": ("supervised",),
-    "max_negatives": ("supervised",),
+    "symmetric": ("supervised", "distill"),
+    "corpus_root": ("supervised", "distill"),
+    "max_negatives": ("supervised", "distill"),
+    "matryoshka_dims": ("simcse", "supervised"),
+    "mini_batch_tokens": ("simcse", "supervised", "distill"),
     "mask_identical": ("simcse", "supervised"),
     "false_negative_margin": ("simcse", "supervised"),
     "homogeneous_batches": ("supervised", "distill"),
@@ -228,8 +232,12 @@ def _checked(recipe: Recipe, place: str) -> Recipe:
         if getattr(recipe, name) not in allowed:
             choices = ", ".join(str(choice) for choice in allowed if choice)
             raise RagvecError(f"{place}: {name} is {getattr(recipe, name)!r}: choose one of {choices}")
-    if recipe.lora_r < 0 or recipe.num_train_epochs <= 0 or (recipe.batch_tokens or 1) < 1 or recipe.distill_temperature <= 0:
-        raise RagvecError(f"{place}: lora_r must be 0 or more; num_train_epochs, batch_tokens, distill_temperature above 0")
+    for name in ("num_train_epochs", "batch_tokens", "mini_batch_tokens", "max_train_samples", "distill_temperature"):
+        value = getattr(recipe, name)
+        if value is not None and value <= 0:
+            raise RagvecError(f"{place}: {name} is {value}, must be above 0")
+    if recipe.lora_r < 0:
+        raise RagvecError(f"{place}: lora_r is {recipe.lora_r}: name a rank, or 0 to train every weight")
     if not recipe.output_dir:
         raise RagvecError(f'{place}: no output_dir: add "output_dir": "…", the folder for the result')
     return recipe

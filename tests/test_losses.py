@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from ragvec.losses import distillation, hard_negative_nll, head_cross_entropy, likely_false_negatives, similarity_kl
+from ragvec.losses import (
+    distillation,
+    hard_negative_nll,
+    head_cross_entropy,
+    likely_false_negatives,
+    score_distillation,
+    similarity_kl,
+)
 from tests.conftest import shared
 
 
@@ -116,3 +123,31 @@ def test_similarity_kl_by_its_formula():
 def test_one_text_has_no_neighbours_to_compare():
     loss = distillation(random(1, 4), random(1, 4, seed=1), cosine=0.0, mse=0.0, kl=1.0, temperature=0.1)
     assert loss.item() == 0
+
+
+def test_score_distillation_by_hand():
+    """Two candidates, then three: the padding of the first query counts nowhere, not in its gradient either."""
+    student = torch.tensor([[2.0, 1.0, -torch.inf], [1.0, 0.0, 3.0]], requires_grad=True)
+    teacher = torch.tensor([[5.0, 1.0, -torch.inf], [2.0, 1.0, 1.0]])
+    mse = score_distillation(student, teacher, mse=2.0, kl=0.0)
+    assert mse.item() == pytest.approx(2 * ((1 - 4) ** 2 + ((1 - 1) ** 2 + (-2 - 1) ** 2) / 2) / 2)
+    kl = score_distillation(student, teacher, mse=0.0, kl=1.0)
+    expected = 0.0
+    for row, count in ((0, 2), (1, 3)):
+        ours, theirs = (torch.softmax(scores.detach()[row, :count], dim=-1) for scores in (student, teacher))
+        expected += (theirs * (theirs.log() - ours.log())).sum().item() / 2
+    assert kl.item() == pytest.approx(expected, abs=1e-6)
+    (mse + kl).backward()
+    assert torch.isfinite(student.grad).all() and student.grad[0, 2] == 0 and student.grad[0, 0] != 0
+    assert score_distillation(teacher + 3, teacher, mse=1.0, kl=1.0).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_similarities_are_computed_in_float32_under_autocast():
+    """At scale 50 bfloat16 similarities would move the loss by tenths."""
+    vectors = [random(16, 64, seed=seed) for seed in range(3)]
+    plain = hard_negative_nll(*vectors, scale=50)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert hard_negative_nll(*vectors, scale=50).item() == plain.item()
+        assert similarity_kl(*vectors[:2], temperature=0.05).item() == pytest.approx(
+            similarity_kl(*(v.double() for v in vectors[:2]), temperature=0.05).item(), rel=1e-4
+        )

@@ -9,8 +9,9 @@ import torch
 from ragvec.errors import RagvecError
 from ragvec.recipe import make_recipe
 from ragvec.train.masking import IGNORED, choose_mask_token, mask_tokens, special_tokens
-from ragvec.train.objectives import PromptTable, causal_batch, identical_to_positive, masked_batch, pair_batch
+from ragvec.train.objectives import causal_batch, masked_batch
 from ragvec.train.sampler import Batches
+from ragvec.train.texts import PromptTable, no_negatives, pair_batch, score_batch
 from ragvec.train.tokens import Pieces, make_pieces
 from tests.conftest import shared
 from tests.tiny import TEXTS, make_tokenizer
@@ -153,8 +154,26 @@ def test_pair_batches_hold_each_text_at_its_place():
     assert [batch.ids[place][0] for place in batch.place.tolist()] == wanted
     assert [batch.pool_starts[place] for place in batch.place.tolist()] == [table.pool_starts[row] for row in wanted]
     assert [len(ids) for ids in batch.ids] == sorted(len(ids) for ids in batch.ids)
-    assert batch.documents.tolist() == [1, 1, 4, 3]
-    assert identical_to_positive(*batch.documents.split((2, 2))).tolist() == [[True, True, False, False]] * 2
+    assert batch.numbers.tolist() == wanted
+    assert no_negatives(*batch.numbers.split((2, 2, 2))).tolist() == [[True, True, False, False]] * 2
+
+
+def test_what_is_no_negative():
+    """Equal to the positive, to the query itself, or the positive of an equal query."""
+    queries, positives, negatives = (torch.tensor(numbers) for numbers in ([1, 2, 1], [4, 5, 6], [2, 4]))
+    assert no_negatives(queries, positives, negatives).tolist() == [
+        [True, False, True, False, True],
+        [False, True, False, True, False],
+        [True, False, True, False, False],
+    ]
+
+
+def test_score_batches_hold_each_querys_candidates_and_scores():
+    table = PromptTable([np.array([row] * (5 - row)) for row in range(5)], [0] * 5)
+    build = score_batch(table, [(0, 1, (4, 3)), (2, 1, (3,))], [(0.5, 0.1, 0.2), (1.0, -1.0)])
+    batch = build([0, 1], torch.Generator())
+    assert [batch.ids[place][0] for place in batch.place.tolist()] == [0, 2, 1, 4, 3, 1, 3] and batch.sizes == (2, 5, 0)
+    assert torch.equal(batch.teacher, torch.tensor([[0.5, 0.1, 0.2], [1.0, -1.0, -torch.inf]]))
 
 
 def batches(lengths=None, *, count: int = 0, **options) -> Batches:

@@ -112,6 +112,73 @@ def test_pairs_under_every_field_name(tmp_path):
     assert [one.source for one in found] == ["nq", "nq", "nq", "nq", "other"]
 
 
+def test_pairs_as_other_tools_write_them(tmp_path):
+    found = examples(
+        tmp_path,
+        {"anchor": "q", "positive": "p", "negative_1": "n", "negative_2": "m", "negative_10": "z"},  # sentence-transformers
+        {"query_id": 1, "query": "q", "positive_passages": [{"docid": "1", "title": "T", "text": "p"}],
+         "negative_passages": [{"docid": "2", "title": "", "text": "n"}, {"docid": "3", "text": "m"}]},  # Tevatron
+        {"query": "q", "pos": ["p", "r"], "neg": ["n"]},  # FlagEmbedding
+    )  # fmt: skip
+    assert [(one.positive, one.negatives) for one in found] == [
+        ("p", ("n", "m", "z")), ("T p", ("n", "m")), ("p", ("n",)), ("r", ("n",))
+    ]  # fmt: skip
+
+
+def test_labelled_text_pairs(tmp_path):
+    """Those labelled 0 are hard negatives of the same text's positives, and of no use without one."""
+    rows = [
+        {"sentence1": "q", "sentence2": "no", "label": 0},
+        {"sentence1": "q", "sentence2": "p", "label": 1},
+        {"sentence1": "q", "sentence2": "never", "label": "0"},
+        {"sentence1": "alone", "sentence2": "no", "score": 0.0},
+        {"premise": "a", "hypothesis": "b", "label": "entailment"},
+        {"premise": "a", "hypothesis": "c", "label": "contradiction"},
+    ]
+    found = examples(tmp_path, *rows)
+    assert [(one.query, one.positive, one.negatives) for one in found] == [("q", "p", ("no", "never")), ("a", "b", ("c",))]
+    assert examples(tmp_path, *rows, max_negatives=1)[0].negatives == ("no",)
+    assert len(examples(tmp_path, {"query": "q", "positive": "p", "score": 0.31})) == 1
+    with pytest.raises(RagvecError, match=r"line 1: label 3.8 is neither 1 \(the texts belong together\) nor 0: make it one"):
+        examples(tmp_path, {"sentence1": "q", "sentence2": "p", "score": 3.8})
+
+
+def scored(tmp_path, row: dict, **keys) -> Example:
+    file = tmp_path / "nq.jsonl"
+    file.write_text(json.dumps({"query": "q", "positive": "p", **row}) + "\n")
+    return read_examples(recipe("distill", **keys), [str(file)], scored=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "scores"),
+    [
+        ({"negatives": ["n", "m"], "scores": [9, 1, 2.5]}, (9, 1, 2.5)),
+        ({"negatives": ["n", " ", "m"], "scores": [9, 1, 5, 2.5]}, (9, 1, 2.5)),  # an empty text goes with its score
+        ({"neg": ["n", "m"], "pos_scores": [0.9], "neg_scores": [0.1, 0.2]}, (0.9, 0.1, 0.2)),  # FlagEmbedding
+        ({"negative": "n", "label": 3.5}, (0, -3.5)),  # a margin, as sentence-transformers' MarginMSE has it
+        ({"negatives": ["n", "m"], "label": [3.5, 1]}, (0, -3.5, -1)),
+    ],
+)
+def test_a_teachers_scores(row, scores, tmp_path):
+    found = scored(tmp_path, row)
+    assert found.scores == scores and len(found.negatives) == len(scores) - 1
+    assert scored(tmp_path, row, max_negatives=1)[-1] == scores[:2]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"negative": "n"}, "line 1: no teacher's scores .looked for scores, score, label, labels, or pos_scores"),
+        ({"negatives": ["n", "m"], "scores": [1]}, "line 1: 1 scores for a positive and 2 negatives: give one for each"),
+        ({"negative": "n", "scores": "high"}, "line 1: field 'scores' must be a number or a list of numbers, not 'high'"),
+        ({"scores": [1]}, "line 1: a teacher's scores tell one positive from its negatives: found 1 and 0"),
+    ],
+)
+def test_scores_that_do_not_belong(row, message, tmp_path):
+    with pytest.raises(RagvecError, match=message):
+        scored(tmp_path, row)
+
+
 def test_instructions_by_data_set_and_on_both_sides_of_symmetric_tasks(tmp_path):
     row = {"query": "q", "positive": "p"}
     keys = {"instruction": "find:", "instructions": {"dup": ["same:", "equal:"]}, "symmetric": ["dup"]}
@@ -137,7 +204,7 @@ def test_the_e5_mix_has_the_references_instructions(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"query": "q"}, r"nq.jsonl, line 2: no positive field \(looked for positive, pos, answer.*; fields seen: query"),
+        ({"query": "q"}, r"nq.jsonl, line 2: no positive field \(looked for positive, positives, pos,.*; fields seen: query"),
         ({"positive": "p"}, "nq.jsonl, line 2: no query field"),
         ({"query": "q", "positive": " "}, "nq.jsonl, line 2: empty positive: remove the row"),
         ({"query": "", "positive": "p"}, "nq.jsonl, line 2: empty query"),

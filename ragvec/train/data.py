@@ -4,6 +4,7 @@ No torch here: rows in, plain records out; every bad row is named by file and li
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,9 @@ from ragvec.corpus.formats import Row, csv_rows, json_rows, jsonl_rows, markdown
 from ragvec.errors import RagvecError
 from ragvec.recipe import Recipe
 from ragvec.train.e5 import E5_INSTRUCTIONS, E5_SYMMETRIC
+from ragvec.train.pairs import read_pair
 from ragvec.train.pointers import PointedTexts
 
-QUERY_FIELDS = ("query", "anchor", "question")
-POSITIVE_FIELDS = ("positive", "pos", "answer")
-NEGATIVE_FIELDS = ("negatives", "negative", "neg")
 _SOURCE_FIELDS = ("source", "dataset", "task")
 
 
@@ -33,6 +32,7 @@ class Example(NamedTuple):
     """A query with the text that answers it and any number of hard negatives.
 
     query_instruction is read before the query, document_instruction before the others ("" for none).
+    scores: a teacher's, of the positive and of each negative, where it is one to learn from.
     """
 
     query: str
@@ -41,6 +41,7 @@ class Example(NamedTuple):
     source: str
     query_instruction: str
     document_instruction: str
+    scores: tuple[float, ...] = ()
 
 
 def read_texts(recipe: Recipe, files: Sequence[str]) -> list[Text]:
@@ -55,20 +56,31 @@ def read_texts(recipe: Recipe, files: Sequence[str]) -> list[Text]:
     return _not_empty(found, files, recipe.max_train_samples)
 
 
-def read_examples(recipe: Recipe, files: Sequence[str]) -> list[Example]:
-    """Pairs and triples: query/positive/negatives (or anchor, question, answer, pos, neg), or pointers into BEIR folders."""
+def read_examples(recipe: Recipe, files: Sequence[str], *, scored: bool = False) -> list[Example]:
+    """Pairs and triples under the names of ragvec.train.pairs; a row with several positives makes an example of each.
+
+    scored: rows must carry a teacher's scores. Text pairs labelled 0 become hard negatives of the same query, if it has a
+    positive in its data set.
+    """
     e5 = recipe.dataset_name == "E5"
     instructions = {**(E5_INSTRUCTIONS if e5 else {}), **recipe.instructions}
     symmetric = {*recipe.symmetric, *(E5_SYMMETRIC if e5 else ())}
-    found, pointed = [], PointedTexts(recipe.corpus_root)
+    limit = recipe.max_negatives
+    found, pointed, more = [], PointedTexts(recipe.corpus_root), defaultdict(list)
     for path in _files(files):
         name = _stem(path)
         for number, (place, row) in enumerate(rows(path)):
-            query, positive, negatives = _pair(row, place, pointed, path)
-            source = _source(row, name)
+            pair, source = read_pair(row, place, pointed, path.parent, scored=scored), _source(row, name)
+            if not pair.positives:
+                more[source, pair.query] += pair.negatives
+                continue
             instruction = _choose(instructions.get(source, recipe.instruction), number)
             lead = instruction if source in symmetric else ""
-            found.append(Example(query, positive, negatives[: recipe.max_negatives], source, instruction, lead))
+            scores = pair.scores if limit is None else pair.scores[: limit + 1]
+            for positive in pair.positives:
+                found.append(Example(pair.query, positive, pair.negatives, source, instruction, lead, scores))
+    if limit is not None or more:
+        found = [one._replace(negatives=(*one.negatives, *more[one.source, one.query])[:limit]) for one in found]
     return _not_empty(found, files, recipe.max_train_samples)
 
 
@@ -125,37 +137,6 @@ def _text_field(row: dict[str, Any], wanted: str | None, place: str) -> str:
         raise RagvecError(
             f'{place}: no text field (looked for {", ".join(names)}; fields seen: {_seen(row)}): set "text_field" in the config'
         )
-    return found
-
-
-def _pair(row: dict[str, Any], place: str, pointed: PointedTexts, path: Path) -> tuple[str, str, tuple[str, ...]]:
-    query = _string(row, _field(row, QUERY_FIELDS, place), place)
-    if "pos_id" in row:
-        positive, negatives = pointed.resolve(row, place, near=path.parent)
-    else:
-        positive = _string(row, _field(row, POSITIVE_FIELDS, place), place)
-        negatives = _negatives(row, place)
-    if not query.strip() or not positive.strip():
-        raise RagvecError(f"{place}: empty {'query' if not query.strip() else 'positive'}: remove the row")
-    return query, positive, tuple(text for text in negatives if text.strip())
-
-
-def _negatives(row: dict[str, Any], place: str) -> tuple[str, ...]:
-    name = next((name for name in NEGATIVE_FIELDS if name in row), None)
-    value = row.get(name) if name else None
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, list) and all(isinstance(text, str) for text in value):
-        return tuple(value)
-    raise RagvecError(f"{place}: field {name!r} must be a string or a list of strings, not {value!r:.60}")
-
-
-def _field(row: dict[str, Any], names: tuple[str, ...], place: str) -> str:
-    found = next((name for name in names if name in row), None)
-    if found is None:
-        raise RagvecError(f"{place}: no {names[0]} field (looked for {', '.join(names)}; fields seen: {_seen(row)})")
     return found
 
 

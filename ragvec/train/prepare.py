@@ -17,20 +17,21 @@ from ragvec.train.data import Example, Text, instruction_for, read_examples, rea
 from ragvec.train.hub_data import dataset_files
 from ragvec.train.masking import choose_mask_token, special_tokens
 from ragvec.train.model import Learner, add_embedding_row
-from ragvec.train.objectives import (
-    Objective,
-    PromptTable,
-    causal_batch,
-    check_dimensions,
-    contrastive_loss,
-    distillation_loss,
-    language_loss,
-    masked_batch,
-    pair_batch,
-    teacher_batch,
-)
+from ragvec.train.objectives import Objective, causal_batch, language_loss, masked_batch
 from ragvec.train.sampler import Batches
 from ragvec.train.teacher import read_teacher
+from ragvec.train.texts import (
+    PromptTable,
+    check_terms,
+    check_widths,
+    contrastive_loss,
+    needs_projection,
+    pair_batch,
+    score_batch,
+    score_distillation_loss,
+    teacher_batch,
+    vector_distillation_loss,
+)
 from ragvec.train.tokens import make_pieces
 
 
@@ -59,16 +60,16 @@ class _Set:
 
 def prepare(objective: str, recipe: Recipe, learner: Learner) -> Prepared:
     """Read and tokenize the data of a recipe. Raises RagvecError for data that can't be used."""
-    if objective == "distill":
-        make, read, extra = _distillation(recipe, learner)
-    elif objective in ("simcse", "supervised"):
-        make, read, extra = *_contrastive(objective, recipe, learner), None
+    if objective == "distill" and recipe.teacher_vectors:
+        make, read, loss, extra = _vector_distillation(recipe, learner)
     else:
-        make, read, extra = *_language(objective, recipe, learner), None
+        choose = _language if objective in ("clm", "mntp") else _pairs
+        make, read, loss = choose(objective, recipe, learner)
+        extra = None
     training, validation = _read_sets(recipe, read)
     first = make(training)
     return Prepared(
-        Objective(learner, _loss(objective, recipe, extra), extra),
+        Objective(learner, loss, extra),
         _batches(first, recipe, ranks.world()),
         _batches(make(validation), recipe) if validation else None,
         len(first.lengths),
@@ -100,13 +101,7 @@ def _read_sets(recipe: Recipe, read: Callable[[list[str]], list]) -> tuple[list,
     return split_validation(training, recipe.validation_split_percentage, recipe.seed)
 
 
-def _loss(objective: str, recipe: Recipe, extra: nn.Module | None) -> Callable:
-    if objective in ("clm", "mntp"):
-        return language_loss
-    return distillation_loss(recipe, extra) if objective == "distill" else contrastive_loss(recipe)
-
-
-def _language(objective: str, recipe: Recipe, learner: Learner) -> tuple[Callable, Callable]:
+def _language(objective: str, recipe: Recipe, learner: Learner) -> tuple[Callable, Callable, Callable]:
     if objective == "mntp":
         mask_id = choose_mask_token(learner.tokenizer, recipe)
         embeddings = learner.backbone.get_input_embeddings().num_embeddings
@@ -127,10 +122,15 @@ def _language(objective: str, recipe: Recipe, learner: Learner) -> tuple[Callabl
             build = masked_batch(pieces, recipe, mask_id=mask_id, special=special, vocabulary=vocabulary)
         return _Set(build, lengths, np.zeros(len(lengths), dtype=int))
 
-    return make, lambda files: read_texts(recipe, files)
+    return make, lambda files: read_texts(recipe, files), language_loss
 
 
-def _contrastive(objective: str, recipe: Recipe, learner: Learner) -> tuple[Callable, Callable]:
+def _pairs(objective: str, recipe: Recipe, learner: Learner) -> tuple[Callable, Callable, Callable]:
+    """SimCSE, supervised training, and distillation from scores."""
+    check_widths(recipe, learner.backbone.get_input_embeddings().embedding_dim)
+    if objective == "distill":
+        check_terms(recipe, "distill_mse", "distill_kl")
+
     def make(examples: list[Example]) -> _Set:
         wanted = []
         for one in examples:
@@ -144,22 +144,26 @@ def _contrastive(objective: str, recipe: Recipe, learner: Learner) -> tuple[Call
             edge += len(mine)
         lengths = [sum(len(table.ids[row]) for row in (query, positive, *negatives)) for query, positive, negatives in triples]
         groups = [one.source if recipe.homogeneous_batches else "" for one in examples]
+        if objective == "distill":
+            return _Set(score_batch(table, triples, [one.scores for one in examples]), lengths, groups)
         return _Set(pair_batch(table, triples, recipe.mask_identical), lengths, groups)
 
-    def read_twice(files: list[str]) -> list[Example]:
-        """SimCSE's pairs: a text with itself; dropout makes the difference."""
-        lead = recipe.instruction
-        return [Example(one.text, one.text, (), "", lead, lead) for one in read_texts(recipe, files)]
+    def read(files: list[str]) -> list[Example]:
+        if objective == "simcse":  # a text with itself; dropout makes the difference
+            lead = recipe.instruction
+            return [Example(one.text, one.text, (), "", lead, lead) for one in read_texts(recipe, files)]
+        return read_examples(recipe, files, scored=objective == "distill")
 
-    return make, read_twice if objective == "simcse" else lambda files: read_examples(recipe, files)
+    return make, read, (score_distillation_loss if objective == "distill" else contrastive_loss)(recipe)
 
 
-def _distillation(recipe: Recipe, learner: Learner) -> tuple[Callable, Callable, nn.Module | None]:
+def _vector_distillation(recipe: Recipe, learner: Learner) -> tuple[Callable, Callable, Callable, nn.Module | None]:
     files = [str(path) for name in recipe.train_file for path in corpus_files(Path(name).expanduser()).paths]
+    check_terms(recipe, "distill_cosine", "distill_mse", "distill_kl")
     texts, vectors = read_teacher(recipe, files)
     student = learner.backbone.get_input_embeddings().embedding_dim
     projection = None
-    if check_dimensions(recipe, student, vectors.shape[1]):
+    if needs_projection(recipe, student, vectors.shape[1]):
         torch.manual_seed(recipe.seed)
         projection = nn.Linear(student, vectors.shape[1], bias=False).to(learner.device)
 
@@ -171,7 +175,7 @@ def _distillation(recipe: Recipe, learner: Learner) -> tuple[Callable, Callable,
         targets = vectors if len(numbers) == len(vectors) else vectors[numbers]
         return _Set(teacher_batch(everyone, targets), [len(ids) for ids in everyone.ids], groups)
 
-    return make, lambda _: list(range(len(texts))), projection
+    return make, lambda _: list(range(len(texts))), vector_distillation_loss(recipe, projection), projection
 
 
 def prompt_table(builder: PromptBuilder, wanted: Sequence[tuple[str, str]]) -> tuple[PromptTable, list[int]]:

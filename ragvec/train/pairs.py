@@ -1,0 +1,140 @@
+"""Queries with positives and hard negatives, as the field's tools write them: one row in, examples out.
+
+Read are ragvec's own names, sentence-transformers' (anchor, positive, negative_1 …; sentence1, sentence2, label), Tevatron's
+(query, positive_passages, negative_passages), FlagEmbedding's (query, pos, neg, pos_scores, neg_scores), and pointers into
+BEIR folders (query, corpus, pos_id, neg_ids).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ragvec.errors import RagvecError
+from ragvec.train.pointers import PointedTexts
+
+QUERY_FIELDS = ("query", "anchor", "question", "sentence1", "sentence_A", "text1", "question1", "premise")
+_PAIRED_FIELDS = ("sentence2", "sentence_B", "text2", "question2", "hypothesis")  # both texts are of a kind
+POSITIVE_FIELDS = ("positive", "positives", "pos", "positive_passages", "answer", *_PAIRED_FIELDS)
+NEGATIVE_FIELDS = ("negatives", "negative", "neg", "negative_passages", "negative_1")
+SCORE_FIELDS = ("scores", "score", "label", "labels")
+_LABELS = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False,
+           "entailment": True, "neutral": False, "contradiction": False}  # fmt: skip
+
+
+class Pair(NamedTuple):
+    """What a row says of a query: texts that answer it, texts that don't, and a teacher's scores of both, or none."""
+
+    query: str
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...]
+    scores: tuple[float, ...] = ()
+
+
+def read_pair(row: dict[str, Any], place: str, pointed: PointedTexts, near: Path, *, scored: bool = False) -> Pair:
+    """The pair of a row. scored: teacher's scores are wanted.
+
+    A text pair with a label is a positive (1) or a negative (0) and has no more than that.
+    Raises RagvecError, with the row's place, for fields that are missing or of another kind.
+    """
+    query = _text(row[_field(row, QUERY_FIELDS, place)], place, "query")
+    if "pos_id" in row:
+        positive, negatives = pointed.resolve(row, place, near=near)
+        positives = (positive,)
+    else:
+        name = _field(row, POSITIVE_FIELDS, place)
+        positives, negatives = _texts(row[name], place, name), _negatives(row, place)
+    if not query or not positives:
+        raise RagvecError(f"{place}: empty {'positive' if query else 'query'}: remove the row")
+    if scored:
+        return _with_scores(Pair(query, positives, negatives), row, place)
+    label = None if negatives else next((name for name in _label_fields(row) if name in row), None)
+    if label and not _label(row[label], place):
+        return Pair(query, (), positives)
+    return Pair(query, positives, tuple(text for text in negatives if text))
+
+
+def _with_scores(pair: Pair, row: dict[str, Any], place: str) -> Pair:
+    """The pair with a score for its positive and each negative; margins (positive less negative) are scores too."""
+    if not pair.negatives or len(pair.positives) != 1:
+        raise RagvecError(f"{place}: a teacher's scores tell one positive from its negatives: found {len(pair.positives)} "
+                          f"and {len(pair.negatives)}")  # fmt: skip
+    if "pos_scores" in row and "neg_scores" in row:
+        given = [*_numbers(row["pos_scores"], place, "pos_scores"), *_numbers(row["neg_scores"], place, "neg_scores")]
+    else:
+        name = next((name for name in SCORE_FIELDS if name in row), None)
+        if name is None:
+            raise RagvecError(
+                f"{place}: no teacher's scores (looked for {', '.join(SCORE_FIELDS)}, or pos_scores and neg_scores; "
+                f'fields seen: {_seen(row)}): distill needs them, or "teacher_vectors" in the config'
+            )
+        given = _numbers(row[name], place, name)
+    if len(given) == len(pair.negatives):
+        given = [0.0, *(-margin for margin in given)]
+    if len(given) != 1 + len(pair.negatives):
+        raise RagvecError(f"{place}: {len(given)} scores for a positive and {len(pair.negatives)} negatives: give one for each")
+    kept = [(text, score) for text, score in zip(pair.negatives, given[1:], strict=True) if text]
+    return Pair(pair.query, pair.positives, tuple(text for text, _ in kept), (given[0], *(score for _, score in kept)))
+
+
+def _negatives(row: dict[str, Any], place: str) -> tuple[str, ...]:
+    """Empty ones included, since scores may count them."""
+    name = next((name for name in NEGATIVE_FIELDS if row.get(name) is not None), None)
+    if name is None:
+        return ()
+    if name == "negative_1":
+        names = sorted(
+            (name for name in row if name.startswith("negative_") and name[9:].isdigit()), key=lambda one: int(one[9:])
+        )
+        return tuple(_text(row[name], place, name) for name in names)
+    return _texts(row[name], place, name, keep_empty=True)
+
+
+def _texts(value: Any, place: str, name: str, *, keep_empty: bool = False) -> tuple[str, ...]:
+    """A text, or a list of them; a text may be an object with title and text."""
+    values = value if isinstance(value, list) else [value]
+    texts = tuple(_text(one, place, name, several=True) for one in values)
+    return texts if keep_empty else tuple(text for text in texts if text)
+
+
+def _text(value: Any, place: str, name: str, *, several: bool = False) -> str:
+    if isinstance(value, dict) and isinstance(value.get("text"), str):
+        title = value.get("title")
+        value = f"{title} {value['text']}" if isinstance(title, str) and title.strip() else value["text"]
+    if not isinstance(value, str):
+        kinds = "a string or a list of strings" if several else "a string"
+        raise RagvecError(f"{place}: field {name!r} must be {kinds}, not {value!r:.60}")
+    return value if value.strip() else ""
+
+
+def _numbers(value: Any, place: str, name: str) -> list[float]:
+    values: Sequence = value if isinstance(value, list) else [value]
+    try:
+        return [float(one) for one in values]
+    except (TypeError, ValueError) as error:
+        raise RagvecError(f"{place}: field {name!r} must be a number or a list of numbers, not {value!r:.60}") from error
+
+
+def _label_fields(row: dict[str, Any]) -> tuple[str, ...]:
+    """Where a pair's label may stand: a score beside a query and a positive is no label."""
+    return ("label", "score") if any(name in row for name in _PAIRED_FIELDS) else ("label",)
+
+
+def _label(value: Any, place: str) -> bool:
+    found = _LABELS.get(str(value).lower())
+    if found is None:
+        raise RagvecError(
+            f"{place}: label {value!r:.40} is neither 1 (the texts belong together) nor 0: make it one, contrastive training "
+            "knows no degrees"
+        )
+    return found
+
+
+def _field(row: dict[str, Any], names: tuple[str, ...], place: str) -> str:
+    found = next((name for name in names if name in row), None)
+    if found is None:
+        raise RagvecError(f"{place}: no {names[0]} field (looked for {', '.join(names)}; fields seen: {_seen(row)})")
+    return found
+
+
+def _seen(row: dict[str, Any]) -> str:
+    return f"{', '.join(map(str, row)) or 'none':.200}"
