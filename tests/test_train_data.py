@@ -78,7 +78,7 @@ def test_a_field_by_name(tmp_path):
         ("t.csv", "text,n\na,1\nb\n", "t.csv, line 3: 1 fields where the header has 2"),
         ("t.jsonl", '{"label": "a"}\n', r"t.jsonl, line 1: no text field .*fields seen: label\): set \"text_field\""),
         ("t.txt", "\n \n", "t.txt holds no training text"),
-        ("t.pdf", "x", "t.pdf has an unknown suffix"),
+        ("t.xyz", "x", "t.xyz has an unknown suffix"),
     ],
 )
 def test_bad_rows_are_named_by_file_and_line(name, content, message, tmp_path):

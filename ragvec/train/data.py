@@ -15,7 +15,7 @@ from ragvec.corpus.formats import Row, csv_rows, json_rows, jsonl_rows, markdown
 from ragvec.errors import RagvecError
 from ragvec.recipe import Recipe
 from ragvec.train.e5 import E5_INSTRUCTIONS, E5_SYMMETRIC
-from ragvec.train.pairs import read_pair
+from ragvec.train.pairs import Pair, read_pair
 from ragvec.train.pointers import PointedTexts
 
 _SOURCE_FIELDS = ("source", "dataset", "task")
@@ -84,6 +84,17 @@ def read_examples(recipe: Recipe, files: Sequence[str], *, scored: bool = False)
     return _not_empty(found, files, recipe.max_train_samples)
 
 
+def read_pairs(files: Sequence[str], corpus_root: str | None = None) -> list[tuple[Pair, str]]:
+    """Pairs as they stand in files, each with the name of its data set."""
+    pointed = PointedTexts(corpus_root)
+    found = [
+        (read_pair(row, place, pointed, path.parent), _source(row, _stem(path)))
+        for path in _files(files)
+        for place, row in rows(path)
+    ]
+    return _not_empty(found, files, None)
+
+
 def instruction_for(recipe: Recipe, source: str) -> str:
     """The instruction of a data set, the first where several take turns."""
     return _choose(recipe.instructions.get(source, recipe.instruction), 0)
@@ -104,8 +115,10 @@ def rows(path: Path) -> Iterator[Row]:
             yield from text_rows(file, path, path.name, lines=True)
         elif kind == "markdown":
             yield from markdown_rows(file, path, path.name)
-        else:
+        elif kind in ("csv", "tsv"):
             yield from csv_rows(file, path, "," if kind == "csv" else "\t")
+        else:
+            raise RagvecError(f"{path} is no training data: use JSON, JSONL, CSV, TSV, TXT, Markdown or Parquet")
 
 
 def split_validation(found: list, percentage: int, seed: int) -> tuple[list, list]:

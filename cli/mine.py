@@ -1,0 +1,47 @@
+"""`ragvec mine`: pairs in, the same pairs with hard negatives out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    pairs: Annotated[list[str], typer.Argument(help="Files or folders of pairs, as `ragvec train supervised` reads them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file to write.")],
+    index: Annotated[
+        Path | None, typer.Option("--index", "-i", help="Look for candidates here; default: among the texts of the pairs.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", "-e", help="Folder or hub id; default: the index's own, or the bundled one.")
+    ] = None,
+    negatives: Annotated[int, typer.Option(help="Hard negatives of each pair, at most.")] = 7,
+    depth: Annotated[int, typer.Option(help="Candidates looked at for each query.")] = 100,
+    margin: Annotated[
+        float, typer.Option(help="Candidates scoring above (1 - margin) x the positive are taken for answers and left out.")
+    ] = 0.05,
+    instruction: Annotated[str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.')] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
+) -> None:
+    from ragvec.train.mine import mine
+
+    loaded = None
+    if encoder is not None or index is None:
+        from ragvec.encoder import Encoder
+
+        loaded = Encoder.load(encoder, device=device)
+    mined = mine(
+        pairs,
+        output,
+        index=index,
+        encoder=loaded,
+        negatives=negatives,
+        depth=depth,
+        margin=margin,
+        instruction=instruction,
+        show_progress=True,
+    )
+    print(
+        f"{output}: {mined.rows:,} pairs, {mined.negatives / mined.rows:.1f} negatives each; "
+        f"{mined.likely_answers:,} candidates passed over as likely answers, {mined.without:,} pairs without a negative"
+    )
