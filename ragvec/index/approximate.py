@@ -80,9 +80,8 @@ class Approximate:
         if allowed is not None and (allowed.count * self.vectors.shape[1] <= FEW_VALUES or not self._selects):
             return search_exact(self.vectors, queries, k, allowed)
         pool = min(round(self.effort.pool(k) * min(1 / share, MOST_LOOKED)), len(self.vectors))
-        parameters = load_faiss().IndexRefineSearchParameters(
-            k_factor=pool / wanted, base_index_params=self._parameters(self.codes, share, allowed)
-        )
+        inner = self._parameters(self.codes, share, allowed) if allowed is not None else self._unfiltered
+        parameters = load_faiss().IndexRefineSearchParameters(k_factor=pool / wanted, base_index_params=inner)
         found = Candidates(*self._refined.search(np.ascontiguousarray(queries, np.float32), wanted, params=parameters))
         short = (found.rows >= 0).sum(axis=1) < wanted
         if not short.any():
@@ -100,6 +99,10 @@ class Approximate:
         except RuntimeError:
             return False
         return True
+
+    @cached_property
+    def _unfiltered(self):
+        return self._parameters(self.codes, 1.0, None)
 
     def _parameters(self, index, share: float, allowed: Allowed | None):
         """FAISS's parameter object for this kind of index.
