@@ -145,7 +145,7 @@ for folder in (killed, whole):
 """
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_at_random_the_shards_equal_an_uninterrupted_run(tmp_path, tiny_decoder, kills):
     corpus = tmp_path / "corpus.jsonl"
     rows = [{"_id": f"d{i}", "text": TEXTS[i % 5] + f" number {i}"} for i in range(16 * (kills + 15))]
