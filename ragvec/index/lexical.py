@@ -18,7 +18,10 @@ _PAIRED = (  # scripts that are searched by pairs of characters: most write no s
 _RUN = re.compile(f"[{_PAIRED}]+")
 # White space, ASCII punctuation and the punctuation blocks. Whatever else FTS5 takes for a separator turns a term into a
 # phrase of its parts, which still matches; splitting where FTS5 doesn't would lose words (Indic vowel signs, for one).
-_SEPARATORS = r"\s\x00-/:-@\[-`{-\xa9\xab-\xb1\xb4\xb6-\xb8\xbb\xbf\u2000-\u206f\u3000-\u3004\u3008-\u3020\u3030\u3036\u3037\u303d-\u303f\ud800-\udfff"
+_SEPARATORS = (
+    r"\s\x00-/:-@\[-`{-\xa9\xab-\xb1\xb4\xb6-\xb8\xbb\xbf\u2000-\u206f"
+    r"\u3000-\u3004\u3008-\u3020\u3030\u3036\u3037\u303d-\u303f\ud800-\udfff"
+)
 _TERM = re.compile(f"[{_PAIRED}]+|[^{_SEPARATORS}{_PAIRED}]+")
 
 _STOPWORDS = """

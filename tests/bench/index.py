@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.bench.rivals import K, RIVALS, installed
+from tests.bench.rivals import RIVALS, K, installed
 from tests.bench.vectors import clustered, nearest, recall
 
 SINGLE_QUERIES = 300
@@ -130,7 +130,8 @@ def memory() -> tuple[int, int]:
 
 def report(rows: int, dimension: int, options: argparse.Namespace, figures: dict[str, dict]) -> None:
     """A table, and what ragvec is to each of the others."""
-    print(f"{rows:,} x {dimension}, recall@{K} >= {options.recall}, {options.threads} threads to build and for batches; {cpu()}")
+    threads = f"{options.threads} threads to build and for batches"
+    print(f"{rows:,} x {dimension}, recall@{K} >= {options.recall}, {threads}; {cpu()}")
     print("| | build s | one query ms | batch queries/s | recall@10 | open s | memory MiB (mapped) | disk MiB |")
     print("|---|---|---|---|---|---|---|---|")
     for name, f in figures.items():
@@ -152,7 +153,8 @@ def cpu() -> str:
     """The vector instructions of this machine."""
     path = Path("/proc/cpuinfo")
     flags = set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
-    return "CPU: " + " ".join(flag for flag in ("avx2", "avx512f", "avx512_bf16", "avx512_vpopcntdq", "amx_bf16") if flag in flags)
+    known = ("avx2", "avx512f", "avx512_bf16", "avx512_vpopcntdq", "amx_bf16")
+    return f"CPU: {' '.join(flag for flag in known if flag in flags)}"
 
 
 if __name__ == "__main__":

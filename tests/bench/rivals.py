@@ -113,9 +113,9 @@ def open_usearch(folder: Path) -> Opened:
 def build_scann(vectors: np.ndarray, folder: Path, threads: int) -> None:
     import scann
 
-    leaves = int(len(vectors) ** 0.5)
+    leaves, sample = int(len(vectors) ** 0.5), min(len(vectors), 250_000)
     builder = scann.scann_ops_pybind.builder(vectors, K, "dot_product").set_n_training_threads(threads)
-    builder = builder.tree(num_leaves=leaves, num_leaves_to_search=leaves // 10, training_sample_size=min(len(vectors), 250_000))
+    builder = builder.tree(num_leaves=leaves, num_leaves_to_search=leaves // 10, training_sample_size=sample)
     index = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(100).build()
     (folder / "scann").mkdir()
     index.serialize(str(folder / "scann"))
