@@ -54,8 +54,10 @@ def run(
         str | None, typer.Option(help="Probe words of a CoNLL file: pos, chunk, ner, upos, xpos, or a column's number.")
     ] = None,
     mteb: Annotated[
-        list[str] | None, typer.Option(help="MTEB's tasks by name, such as SciFact; may be repeated, or joined by commas.")
+        list[str] | None,
+        typer.Option(help="MTEB's tasks (SciFact) or benchmarks ('MTEB(eng, v1)'); joined by commas or repeated."),
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --mteb: print the prompts and settings, and stop.")] = False,
     baseline: Annotated[list[str] | None, typer.Option(help="An encoder whose figures stand beside; may be repeated.")] = None,
     baselines: Annotated[bool, typer.Option(help="Show BM25, and all-MiniLM-L6-v2 where installed, beside.")] = True,
     test: Annotated[str, typer.Option(help="How systems are compared: bootstrap or t-test, both paired.")] = "bootstrap",
@@ -76,8 +78,14 @@ def run(
     kept = cache or Path.home() / ".cache" / "ragvec"
     form = format or (Format.table if sys.stdout.isatty() else Format.json)
     if mteb:
-        _mteb([name for words in mteb for name in words.split(",")], encoder, mode, instruction, kept, options, form)
+        _only_mteb(
+            dataset=dataset, index=index, rerank=rerank, topics=topics, qrels=qrels, run=score_run, metric=metric, task=task,
+            probe=probe, baseline=baseline, save_run=save_run, per_query=per_query, report=report, chart=chart,
+        )  # fmt: skip
+        _mteb(mteb, encoder, mode, instruction, kept, options, form, dry_run)
         return
+    if dry_run:
+        raise typer.BadParameter("it goes with --mteb", param_hint="--dry-run")
     from ragvec.evaluate.output import Files
     from ragvec.evaluate.plan import Plan, carry_out
     from ragvec.metrics import RETRIEVAL_METRICS
@@ -108,27 +116,39 @@ def run(
     print("\n".join(_json_lines(outcome)) if form is Format.json else _table(outcome))
 
 
-def _mteb(tasks: list[str], encoders, modes, instructions, cache: Path, options: dict, form: Format) -> None:
+def _only_mteb(**others) -> None:
+    if given := ["DATASET" if name == "dataset" else f"--{name.replace('_', '-')}" for name, value in others.items() if value]:
+        raise typer.BadParameter(f"it brings data and metrics of its own: leave {', '.join(given)} out", param_hint="--mteb")
+
+
+def _mteb(words: list[str], encoders, modes, instructions, cache: Path, options: dict, form: Format, dry: bool) -> None:
     from ragvec.encoder import Encoder
     from ragvec.errors import RagvecError
-    from ragvec.integrations.mteb import evaluate_mteb, import_mteb
+    from ragvec.integrations.mteb import evaluate_mteb, preview_mteb
+    from ragvec.integrations.mteb_tasks import find_tasks, split_names
 
     if any(len(given or ()) > 1 for given in (encoders, modes, instructions)):
         raise RagvecError("--mteb measures one encoder, mode and instruction a call: MTEB keeps the results for comparison")
-    import_mteb()  # before seconds are spent on loading an encoder
+    tasks = find_tasks(split_names(words))  # before seconds are spent on loading an encoder
     loaded = Encoder.load(encoders[0] if encoders else None, **options)
-    found = evaluate_mteb(
-        tasks,
-        loaded,
-        mode=modes[0].value if modes else "dense",
-        instruction=instructions[0] if instructions else None,
-        results=cache / "mteb",
-        show_progress=True,
-    )
-    for one in found:
-        score = one.figures["main_score"]
-        record = json.dumps(one.as_record(), ensure_ascii=False)
-        print(record if form is Format.json else f"{one.dataset:<32}  {one.task:<16}  {score:.4f}")
+    how = {"mode": modes[0].value if modes else "dense", "instruction": instructions[0] if instructions else None}
+    if dry:
+        for record in preview_mteb(tasks, loaded, **how):
+            print(json.dumps(record, ensure_ascii=False) if form is Format.json else "\n".join(_described(record)))
+        return
+    scores = []
+    for one in evaluate_mteb(tasks, loaded, **how, results=cache / "mteb", show_progress=True):
+        scores.append(one.figures["main_score"])
+        line = f"{one.dataset:<38}  {one.task:<18}  {scores[-1]:.4f}"
+        print(json.dumps(one.as_record(), ensure_ascii=False) if form is Format.json else line, flush=True)
+    if len(scores) > 1 and form is Format.table:
+        print(f"{f'mean of {len(scores)} tasks':<58}  {sum(scores) / len(scores):.4f}")
+
+
+def _described(record: dict) -> list[str]:
+    width = max(map(len, record))
+    lines = [f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(value)}" for name, value in record.items()]
+    return [*lines, ""]
 
 
 def _json_lines(outcome) -> list[str]:

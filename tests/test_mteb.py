@@ -1,6 +1,10 @@
 """MTEB over ragvec, offline: local tasks of four kinds, and the instructions of the published evaluation."""
 
 import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +18,15 @@ from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, AbsTaskSTS  #
 from mteb.models.models_protocols import EncoderProtocol, SearchProtocol  # noqa: E402
 from mteb.types import PromptType  # noqa: E402
 
+from ragvec.cli.main import main  # noqa: E402
 from ragvec.encoder import Encoder  # noqa: E402
 from ragvec.errors import RagvecError  # noqa: E402
 from ragvec.evaluate import evaluate  # noqa: E402
 from ragvec.integrations.mteb import MtebModel, evaluate_mteb  # noqa: E402
+from ragvec.integrations.mteb_tasks import find_tasks, split_names  # noqa: E402
+from tests.conftest import REPOSITORY  # noqa: E402
+from tests.test_sources import make_adapter, put_in_cache  # noqa: E402
+from tests.tiny import save_tiny_decoder  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default")  # of mteb and datasets
 
@@ -108,7 +117,7 @@ def measured(task, encoder, **options) -> float:
 def test_it_is_both_of_mtebs_protocols(encoder):
     model = MtebModel(encoder=encoder)
     assert isinstance(model, EncoderProtocol) and isinstance(model, SearchProtocol)
-    assert model.mteb_model_meta.revision == encoder.fingerprint
+    assert model.mteb_model_meta.revision == f"{encoder.fingerprint[:16]}-float32"
 
 
 def test_retrieval_goes_through_the_index_and_gives_ragvec_evals_figure(encoder, tmp_path):
@@ -177,15 +186,147 @@ def test_tasks_carry_the_published_evaluations_instructions(encoder, task, promp
 
 
 def test_an_encoder_trained_without_instructions_gets_none_unless_told(encoder):
-    from types import SimpleNamespace
+    def model(own: str, attention: str = "bidirectional", given: str | None = None) -> MtebModel:
+        settings = replace(encoder.settings, query_instruction=own, attention=attention)
+        return MtebModel(encoder=SimpleNamespace(settings=settings), instruction=given)
 
-    plain = MtebModel(encoder=SimpleNamespace(settings=SimpleNamespace(query_instruction="")))
-    assert plain.task_instruction(LocalRetrieval.metadata, PromptType.query) == ""
-    told = MtebModel(encoder=plain.encoder, instruction="mine:")
-    assert told.task_instruction(LocalRetrieval.metadata, PromptType.query) == "mine:"
-    assert told.task_instruction(LocalRetrieval.metadata, PromptType.document) == ""
+    def instructions(model: MtebModel) -> list[str]:
+        return [model.task_instruction(LocalRetrieval.metadata, kind) for kind in (PromptType.query, PromptType.document, None)]
+
+    assert instructions(model("")) == ["", "", ""]
+    assert instructions(model("", given="mine:")) == ["mine:", "", "mine:"]
+    assert instructions(model("Find:")) == ["Find the answer:", "", "Find the answer:"]
+    assert instructions(model("query: ", "unchanged")) == ["query: ", "", ""], "as sentence-transformers has its prompts"
 
 
 def test_an_unknown_task_is_refused(encoder):
-    with pytest.raises(RagvecError, match="MTEB knows no task 'SciFakt'"):
-        evaluate_mteb(["SciFakt"], encoder)
+    with pytest.raises(RagvecError, match=r"no task or benchmark 'SciFakt' \(did you mean 'SciFact'\?\)"):
+        list(evaluate_mteb(["SciFakt"], encoder))
+    with pytest.raises(RagvecError, match="name some"):
+        list(evaluate_mteb([], encoder))
+
+
+def test_names_are_joined_by_commas_and_a_benchmark_is_all_its_tasks():
+    assert split_names(["SciFact,NFCorpus, STS12", "MTEB(eng, v1),KorSTS"]) == [
+        "SciFact", "NFCorpus", "STS12", "MTEB(eng, v1)", "KorSTS",
+    ]  # fmt: skip
+    tasks = {task.metadata.name: task for task in find_tasks(["MTEB(eng, v1)"])}
+    assert len(tasks) == 56
+    assert (tasks["MSMARCO"].eval_splits, tasks["STS17"].hf_subsets) == (["dev"], ["en-en"]), "as the leaderboard has it"
+
+
+def test_results_are_kept_and_those_of_another_mode_or_instruction_are_not_taken_for_them(encoder, tmp_path, monkeypatch):
+    first = measured(LocalRetrieval(), encoder, results=tmp_path)
+    for options in ({"mode": "lexical"}, {"instruction": "find?"}, {"instruction": "find:"}):
+        measured(LocalRetrieval(), encoder, results=tmp_path, **options)
+    assert len(list(tmp_path.rglob("LocalRetrieval.json"))) == 4
+    monkeypatch.setattr(MtebModel, "index", None)  # nothing is encoded again
+    assert measured(LocalRetrieval(), encoder, results=tmp_path) == first
+
+
+PUBLISHED = {
+    "princeton-nlp/Sheared-LLaMA-1.3B": ("llama", "<s>", ""),
+    "meta-llama/Llama-2-7b-chat-hf": ("llama", "<s>[INST] ", " [/INST]"),
+    "mistralai/Mistral-7B-Instruct-v0.2": ("mistral", "<s>[INST] ", " [/INST]"),
+    "meta-llama/Meta-Llama-3-8B-Instruct": ("llama", "<s><|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>"),
+}
+NAMES = dict(
+    zip(("Sheared-LLaMA", "Llama-2-7b-chat-hf", "Mistral-7B-Instruct-v2", "Meta-Llama-3-8B-Instruct"), PUBLISHED, strict=True)
+)
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory) -> Path:
+    """A hub cache with tiny stand-ins under the published names: bases and both stages' adapters."""
+    home = tmp_path_factory.mktemp("hub")
+    for name, base in NAMES.items():
+        decoder = save_tiny_decoder(home / name, PUBLISHED[base][0])
+        put_in_cache(home, base, decoder)
+        for seed, stage in enumerate(("mntp", "mntp-supervised", "mntp-unsup-simcse")):
+            adapter = make_adapter(decoder, home / f"{name}-{stage}", base_name=base, seed=seed)
+            put_in_cache(home, f"McGill-NLP/LLM2Vec-{name}-{stage}", adapter)
+    return home / "hub"
+
+
+def documented() -> list[list[str]]:
+    """The commands of the documentation that measure a published model."""
+    page = (REPOSITORY / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    lines = [shlex.split(line) for line in page.splitlines() if line.startswith("ragvec eval --mteb")]
+    return [words[1:] for words in lines if any("McGill-NLP" in word for word in words)]
+
+
+def test_the_documented_commands_measure_as_the_published_evaluation_did(hub, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    commands = documented()
+    assert len(commands) == 8
+    seen = set()
+    for words in commands:
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--dry-run", "--format", "json", "--device", "cpu"])
+        shown = capsys.readouterr()
+        assert ended.value.code == 0, shown.err
+        model, *tasks = map(json.loads, shown.out.splitlines())
+        seen.add(model["source"])
+        first_stage = model["source"].removesuffix("-supervised").removesuffix("-unsup-simcse")
+        assert model["adapters"] == [first_stage, model["source"]]
+        _, front, back = PUBLISHED[model["base_model"]]
+        assert model["base_model"] == NAMES[first_stage.removeprefix("McGill-NLP/LLM2Vec-").removesuffix("-mntp")]
+        settings = {
+            name: model[name] for name in ("attention", "pooling", "max_length", "doc_max_length", "skip_instruction", "dtype")
+        }
+        assert settings == {
+            "attention": "bidirectional", "pooling": "mean", "max_length": 512, "doc_max_length": 400,
+            "skip_instruction": True, "dtype": "bfloat16",
+        }  # fmt: skip
+        found = {task["task"]: task for task in tasks}
+        assert len(found) == 56 - 1 + 12, "CQADupstack is twelve"
+        for name, task in found.items():
+            asked = task.get("query prompt") or task["prompt"]
+            assert asked.startswith(front) and asked.endswith(f": …{back}") and len(asked) > len(front + back) + 20, name
+            assert task.get("document prompt", f"{front}…{back}") == f"{front}…{back}", name
+        claim = "Given a scientific claim, retrieve documents that support or refute the claim:"
+        assert found["SciFact"]["query prompt"] == f"{front}{claim} …{back}"
+        assert (
+            found["SummEval"]["prompt"]
+            == f"{front}Given a news summary, retrieve other semantically similar summaries: …{back}"
+        )
+        assert found["TwitterURLCorpus"]["prompt"].startswith(f"{front}Retrieve tweets that are semantically similar to")
+    assert len(seen) == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["folder", "--mteb", "SciFact", "--report", "r.md"], "leave DATASET, --report out"),
+        (["folder", "--dry-run"], "it goes with --mteb"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(words, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["eval", *words])
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_data_that_can_not_be_had_is_one_line(tiny_decoder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(SystemExit) as ended:
+        main(["eval", "--mteb", "SciFact", "--encoder", str(tiny_decoder), "--cache", str(tmp_path)])
+    assert ended.value.code == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: MTEB's task SciFact: ") and "mteb/scifact" in error
+
+
+def test_the_command_prints_a_line_a_task_and_their_mean(encoder, tiny_decoder, tmp_path, capsys, monkeypatch):
+    chosen = [LocalRetrieval(), LocalSTS()]
+    monkeypatch.setattr("ragvec.integrations.mteb_tasks.find_tasks", lambda names: chosen)  # MTEB has no local ones by name
+    scores = [measured(task, encoder) for task in chosen]
+    words = ("eval", "--mteb", "both", "--encoder", str(tiny_decoder), "--dtype", "float32", "--cache", str(tmp_path))
+    with pytest.raises(SystemExit):
+        main([*words, "--format", "table"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["LocalRetrieval", "Retrieval", f"{scores[0]:.4f}"],
+        ["LocalSTS", "STS", f"{scores[1]:.4f}"],
+        ["mean", "of", "2", "tasks", f"{sum(scores) / 2:.4f}"],
+    ]

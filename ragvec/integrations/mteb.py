@@ -1,15 +1,15 @@
 """MTEB (≥ 2) over a ragvec encoder and the real index; needs ragvec's extra `mteb`.
 
 import mteb
-from ragvec import Encoder
 from ragvec.integrations.mteb import MtebModel
 
 model = MtebModel("McGill-NLP/LLM2Vec-Meta-Llama-3-8B-Instruct-mntp-supervised")
 mteb.evaluate(model, mteb.get_tasks(tasks=["SciFact"]))
 """
 
+import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,11 +23,13 @@ from ragvec.evaluate.result import Evaluation, short_name
 from ragvec.evaluate.vectors import normalizes_itself
 from ragvec.index import Index
 from ragvec.index.build import index_passages
+from ragvec.integrations.mteb_tasks import find_tasks, import_mteb, preview, prompt_of
 from ragvec.records import Passage
 from ragvec.retrieve import Retriever
 
 _log = logging.getLogger("ragvec")
 _QUERIES = 256  # searched at once
+_HEX = 16
 
 
 class MtebModel:
@@ -59,33 +61,45 @@ class MtebModel:
     @property
     def mteb_model_meta(self):
         """What MTEB writes beside the scores: source, fingerprint as revision, size."""
-        from mteb.models import ModelMeta
+        from mteb.models.model_meta import ModelMeta, ScoringFunction
 
         told = self.encoder.describe()
         name = told["source"] if told["source"].count("/") == 1 else f"ragvec/{short_name(told['source'])}"
         overwrites = {
             "name": name,
-            "revision": told["fingerprint"],
+            "revision": f"{told['fingerprint'][:_HEX]}-{told['dtype']}",
             "n_parameters": told["parameters"],
             "max_tokens": told["max_length"],
             "embed_dim": told["dimension"],
-            "similarity_fn_name": "cosine",
+            "similarity_fn_name": ScoringFunction.COSINE,
             "use_instructions": bool(self.encoder.settings.query_instruction),
-            "experiment_kwargs": None if self.mode == "dense" else {"mode": self.mode},
+            "experiment_kwargs": self._experiment() or None,
         }
         return ModelMeta.create_empty(overwrites=overwrites)
 
+    def _experiment(self) -> dict[str, str]:
+        """What changes the scores and is not in the fingerprint: MTEB keeps the results of each apart."""
+        given = self.instruction
+        if given is None and not self.encoder.settings.query_instruction:
+            given = ""  # whether an encoder has an instruction of its own is not in its fingerprint
+        if given:  # MTEB makes a folder's name of it, in which ? and : are one
+            given = f"{given} {hashlib.sha256(given.encode()).hexdigest()[:8]}"
+        changed = {"mode": None if self.mode == "dense" else self.mode, "instruction": given}
+        return {name: value for name, value in changed.items() if value is not None}
+
     def task_instruction(self, task_metadata: Any, prompt_type: Any = None) -> str:
         """What is put before texts of a task: nothing for documents; else the instruction given, the reference's for this task,
-        or MTEB's. An encoder without a query instruction of its own was not trained with any, and gets none."""
-        if getattr(prompt_type, "value", prompt_type) == "document":
+        or MTEB's. An encoder without a query instruction of its own was not trained with any, and gets none; a
+        sentence-transformers model puts its own prompt before queries, and nothing elsewhere."""
+        kind, settings = getattr(prompt_type, "value", prompt_type), self.encoder.settings
+        if kind == "document":
             return ""
         if self.instruction is not None:
             return self.instruction
-        if not self.encoder.settings.query_instruction:
-            return ""
+        if settings.attention == "unchanged" or not settings.query_instruction:
+            return settings.query_instruction if kind == "query" else ""
         known = TASK_INSTRUCTIONS.get(task_metadata.name)
-        return known if known is not None else with_colon(_prompt_of(task_metadata))
+        return known if known is not None else with_colon(prompt_of(task_metadata))
 
     def encode(
         self, inputs: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, prompt_type: Any = None, **_: Any
@@ -175,49 +189,37 @@ def evaluate_mteb(
     instruction: str | None = None,
     results: Path | None = None,
     show_progress: bool = False,
-) -> list[Evaluation]:
-    """MTEB's main score of an encoder on tasks, one evaluation each (figures: main_score, averaged as MTEB does).
+) -> Iterator[Evaluation]:
+    """MTEB's main score of an encoder on tasks, one evaluation each as it is done (figures: main_score, averaged as MTEB does).
 
-    tasks    names ("SciFact") or task objects; offline (HF_HUB_OFFLINE=1) their data comes from the hub's cache
+    tasks    names of tasks ("SciFact") or benchmarks ("MTEB(eng, v1)"), or task objects; offline (HF_HUB_OFFLINE=1) their
+             data comes from the hub's cache
     results  a folder where MTEB keeps its result files and takes finished ones from
     Raises RagvecError if mteb is not installed, a task is unknown, or its data can't be had.
     """
     mteb = import_mteb()
-    chosen = [_task(mteb, task) for task in tasks]
     model = MtebModel(encoder=encoder, mode=mode, instruction=instruction)
     cache = None if results is None else mteb.ResultCache(cache_path=results)
-    try:
-        found = mteb.evaluate(model, chosen, cache=cache, co2_tracker=False, show_progress_bar=show_progress)
-    except (OSError, ConnectionError, FileNotFoundError) as error:
-        raise RagvecError(f"MTEB can't load the data of {', '.join(task.metadata.name for task in chosen)}: {error}") from error
-    finally:
-        model.close()
-    metadata = {task.metadata.name: task.metadata for task in chosen}
-    return [_evaluation(one, metadata[one.task_name], model) for one in found.task_results]
+    for task in find_tasks(tasks):
+        try:
+            found = mteb.evaluate(model, task, cache=cache, co2_tracker=False, show_progress_bar=show_progress)
+        except OSError as error:  # data that is not in the cache and can't be fetched, mostly
+            raise RagvecError(f"MTEB's task {task.metadata.name}: {' '.join(str(error).split())}") from error
+        finally:
+            model.close()
+        yield from (_evaluation(one, task.metadata, model) for one in found.task_results)
 
 
-def import_mteb():
-    """The mteb module. Raises RagvecError if it is missing or older than 2."""
-    try:
-        import mteb
-    except ImportError as error:
-        raise RagvecError("MTEB's tasks need mteb: pip install 'ragvec[mteb]'") from error
-    if not hasattr(mteb, "evaluate"):
-        raise RagvecError(f"mteb {getattr(mteb, '__version__', '')} is too old: pip install -U 'mteb>=2.5'")
-    return mteb
-
-
-def _task(mteb, task: Any):
-    if not isinstance(task, str):
-        return task
-    try:
-        return mteb.get_task(task)
-    except KeyError as error:
-        raise RagvecError(f"MTEB knows no task {task!r}: see `mteb available-tasks`") from error
+def preview_mteb(
+    tasks: Sequence[Any], encoder: Encoder, *, mode: str = "dense", instruction: str | None = None
+) -> list[dict[str, Any]]:
+    """What `evaluate_mteb` would do, as JSON values: the encoder, then each task with its splits, subsets and whole prompts."""
+    model = MtebModel(encoder=encoder, mode=mode, instruction=instruction)
+    told = {**encoder.describe(), "skip_instruction": encoder.settings.skip_instruction}
+    return [told, *preview(encoder, find_tasks(tasks), model.task_instruction)]
 
 
 def _evaluation(found: Any, metadata: Any, model: MtebModel) -> Evaluation:
-    retrieval = metadata.type in ("Retrieval", "InstructionRetrieval")
     return Evaluation(
         metadata.name,
         ", ".join(found.scores),
@@ -227,17 +229,5 @@ def _evaluation(found: Any, metadata: Any, model: MtebModel) -> Evaluation:
         model.task_instruction(metadata, "query"),
         {"main_score": float(found.get_score())},
         {},
-        mode=model.mode if retrieval else None,
+        mode=model.mode if metadata.type.endswith("Retrieval") else None,
     )
-
-
-def _prompt_of(metadata: Any) -> str:
-    """MTEB's prompt for a task's queries, or for its kind of task."""
-    prompt = metadata.prompt
-    if isinstance(prompt, dict):
-        prompt = prompt.get("query")
-    if prompt:
-        return prompt
-    from mteb.abstasks.abstask import get_abstask_prompt
-
-    return get_abstask_prompt(metadata.name)
