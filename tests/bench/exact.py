@@ -86,9 +86,8 @@ def timed(call: Callable[[], object]) -> float:
 def report(size: int, medians: dict[str, float]) -> None:
     print(f"{size / 1e6:,.0f} MB of float16 vectors, {search_threads()} threads; {cpu()}")
     for name, median in medians.items():
-        print(
-            f"{name:16s} {1000 * median:7.2f} ms  {size / median / 1e9:6.1f} GB/s  {median / medians['floor']:5.2f} times the floor"
-        )
+        speed = f"{1000 * median:7.2f} ms  {size / median / 1e9:6.1f} GB/s"
+        print(f"{name:16s} {speed}  {median / medians['floor']:5.2f} times the floor")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m tests.bench.rows --rows 10000000 --folder FOLDER
 
 Synthetic documents of 12 words (Zipf over 200,000 words) with a year and a language; vectors of 8 dimensions, since what is
-measured is the rows. Run again with the same folder, it goes on from the rows that are there; --rows says how many there shall be.
+measured is the rows. Run again with the same folder, it goes on from the rows that are there; --rows says how many are wanted.
 """
 
 import argparse
