@@ -307,3 +307,24 @@ def test_all_minilm_reaches_its_published_figures(corpus, published):
     encoder = Encoder.load(Path(package.__file__).parent / "model")
     found = evaluate(shared(f"data/retrieval/{corpus}"), encoder)
     assert found.figures["nDCG@10"] == pytest.approx(published, abs=0.005)
+
+
+def test_the_cards_table_stands_the_encoder_beside_its_own_word_vectors(beir, sts, tiny_decoder, capsys, monkeypatch, tmp_path):
+    """Word vectors: the mean of a text's rows of the token table, whatever the layers do."""
+    from ragvec.encoder import Encoder
+    from tests.bench import card
+
+    pairs = sts.rename(sts.with_name("pairs.tsv"))
+    words = ["--encoder", str(tiny_decoder), "--retrieval", str(beir.parent), "--sts", str(pairs), "--cache", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["card", *words, "--beside", f"same={tiny_decoder}", "--json", str(tmp_path / "card.json")])
+    card.main()
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["", "letters", "pairs"]
+    rows = {line[0]: line[1:] for line in lines[2:]}
+    assert list(rows) == ["BM25", "average word vectors", "same", "encoder", "encoder + BM25 (hybrid)"]
+    assert rows["same"] == rows["encoder"] and rows["BM25"][1] == "" and float(rows["encoder"][1]) != 0
+    plain = card.word_vectors(Encoder.load(tiny_decoder, dtype="float32"))
+    table = plain.model.get_input_embeddings().weight.detach().numpy()
+    ids = plain.prompts.build(["fox"], "").ids[0]
+    mean = table[ids[1:]].mean(axis=0)  # without <s>
+    np.testing.assert_allclose(plain.encode_documents(["fox"])[0], mean / np.linalg.norm(mean), atol=1e-5)
