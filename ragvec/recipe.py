@@ -38,6 +38,8 @@ class Recipe:
     train_file: list[str] = field(default_factory=list)
     validation_file: list[str] = field(default_factory=list)
     validation_split_percentage: int = 0
+    eval_dataset: str | None = None
+    eval_split: str = "dev"
     dataset_name: str | None = None
     dataset_config_name: str | None = None
     dataset_file_path: str | None = None
@@ -95,6 +97,7 @@ class Recipe:
     gradient_checkpointing: bool = False
     seed: int = 42
     logging_steps: int = 50
+    report_to: list[str] = field(default_factory=list)
     eval_steps: int = 500
     save_steps: int = 500
     save_total_limit: int | None = 2
@@ -169,7 +172,6 @@ WITHOUT_EFFECT = {
     "low_cpu_mem_usage": "weights are memory-mapped",
     "ddp_find_unused_parameters": "the model's forward is the objective",
     "ddp_timeout": "one process",
-    "report_to": "training.json and the console are the log",
     "loss_class": "the objective has one loss",
     "experiment_id": "output_dir names the run",
 }

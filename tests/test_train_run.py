@@ -155,6 +155,16 @@ def test_what_cannot_be_resumed(tiny_decoder, data, tmp_path):
     assert (tmp_path / "out" / "model.safetensors").exists() and not (tmp_path / "out" / "adapter_config.json").exists()
 
 
+def test_a_run_that_cannot_begin_leaves_nothing(tiny_decoder, data, tmp_path):
+    """So that the next try needs neither --resume nor leave to overwrite."""
+    with pytest.raises(RagvecError, match="nowhere.json does not exist"):
+        run("mntp", tiny_decoder, data, tmp_path / "out", train_file=str(tmp_path / "nowhere.json"))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(RagvecError, match="output_dir .*taken is a file: choose a folder"):
+        run("mntp", tiny_decoder, data, tmp_path / "taken")
+
+
 # --- the command -------------------------------------------------------------------------------------------------------------
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ragvec.bidirectional import make_bidirectional, make_causal
 from ragvec.encoder import Encoder, EncoderSettings
-from ragvec.encoder.encoder import probe_model
 from ragvec.encoder.forward import hidden_states
+from ragvec.encoder.ready import probe_model
 from ragvec.encoder.sources import Source, locate
 from ragvec.encoder.weights import DTYPES, add_adapter, choose_device, choose_dtype, load_tokenizer, quiet, refuse_pickle
 from ragvec.errors import RagvecError

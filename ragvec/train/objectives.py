@@ -35,16 +35,16 @@ class Objective(nn.Module):
         super().__init__()
         self.model = learner.whole or learner.backbone
         self.extra = extra
-        self._learner, self._loss = learner, loss
+        self.learner, self._loss = learner, loss
         self.tokens_seen = 0
         self.losses_are_finite = True
 
     def forward(self, batch: LanguageBatch | TextBatch) -> dict[str, Tensor]:
         """The loss of a batch under the key "loss"."""
         self.tokens_seen += sum(map(len, batch.ids))
-        half = self._learner.dtype is not torch.float32
-        with torch.autocast(self._learner.device.type, dtype=self._learner.dtype if half else None, enabled=half):
-            loss = self._loss(self._learner, batch)
+        half = self.learner.dtype is not torch.float32
+        with torch.autocast(self.learner.device.type, dtype=self.learner.dtype if half else None, enabled=half):
+            loss = self._loss(self.learner, batch)
         self.losses_are_finite = self.losses_are_finite and bool(torch.isfinite(loss))
         return {"loss": loss}
 

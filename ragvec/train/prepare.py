@@ -14,6 +14,7 @@ from ragvec.prompt import PromptBuilder
 from ragvec.recipe import Recipe
 from ragvec.train import ranks
 from ragvec.train.data import Example, Text, instruction_for, read_examples, read_texts, split_validation
+from ragvec.train.evaluation import Metric, make_metric
 from ragvec.train.hub_data import dataset_files
 from ragvec.train.masking import choose_mask_token, special_tokens
 from ragvec.train.model import Learner, add_embedding_row
@@ -37,7 +38,7 @@ from ragvec.train.tokens import make_pieces
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A training set as batches, a validation set where there is one, and the module whose forward is the loss.
+    """A training set as batches, a validation set and a metric where there is one, and the module whose forward is the loss.
 
     examples, tokens  of the training set, counted once
     """
@@ -45,6 +46,7 @@ class Prepared:
     objective: Objective
     batches: Batches
     validation: Batches | None
+    metric: Metric | None
     examples: int
     tokens: int
 
@@ -72,6 +74,7 @@ def prepare(objective: str, recipe: Recipe, learner: Learner) -> Prepared:
         Objective(learner, loss, extra),
         _batches(first, recipe, ranks.world()),
         _batches(make(validation), recipe) if validation else None,
+        make_metric(recipe, learner) if ranks.rank() == 0 else None,
         len(first.lengths),
         int(np.sum(first.lengths)),
     )

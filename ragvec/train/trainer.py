@@ -1,5 +1,6 @@
 """The run itself, on the Hugging Face Trainer: checkpoints, signals, and the reasons for which a run stops."""
 
+import errno
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,21 +19,24 @@ from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, read_state,
 from ragvec.train.objectives import Objective
 from ragvec.train.optimizer import make_optimizer
 from ragvec.train.prepare import Prepared
-from ragvec.train.watch import Watch
+from ragvec.train.watch import Watch, only_figures
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run_trainer(prepared: Prepared, recipe: Recipe, *, steps: int, checkpoint: Path | None, report: Callable[[str], None],
-                show_progress: bool) -> list[dict]:  # fmt: skip
+                show_progress: bool, on_save: Callable[[list[dict]], None] = lambda log: None) -> list[dict]:  # fmt: skip
     """Train, from a checkpoint if one is given, and return the log: a dict for each logged step.
 
+    on_save  is given the log so far whenever a checkpoint has been written
     Raises KeyboardInterrupt after SIGINT or SIGTERM, once the step under way is finished and its checkpoint is written;
     RagvecError for a loss that is not finite, a checkpoint that can't be written, or too little memory.
     """
     objective = prepared.objective
     if checkpoint is not None and (state := read_state(checkpoint))["global_step"] >= steps:
         objective.load_state_dict(load_file(checkpoint / "model.safetensors"))  # the Trainer would take a step more
-        return _losses(state["log_history"])
-    watch = Watch(prepared, recipe, steps=steps, report=report, show=show_progress)
+        return only_figures(state["log_history"])
+    watch = Watch(prepared, recipe, steps=steps, report=report, show=show_progress, on_save=on_save)
     trainer = Trainer(
         model=objective,
         args=_arguments(recipe, objective),
@@ -42,16 +46,13 @@ def run_trainer(prepared: Prepared, recipe: Recipe, *, steps: int, checkpoint: P
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
+    watch.log = trainer.log
     objective.train()
     with quiet(show_progress=False), _graceful_interrupt(watch), _reasons(recipe):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if watch.interrupted:
         raise KeyboardInterrupt
-    return _losses(trainer.state.log_history)
-
-
-def _losses(history: list[dict]) -> list[dict]:
-    return [entry for entry in history if "loss" in entry or "eval_loss" in entry]
+    return only_figures(trainer.state.log_history)
 
 
 def _arguments(recipe: Recipe, objective: Objective) -> TrainingArguments:
@@ -79,10 +80,20 @@ def _arguments(recipe: Recipe, objective: Objective) -> TrainingArguments:
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
         disable_tqdm=True,
-        report_to="none",
+        report_to=_reporters(recipe),
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one process: on several GPUs the Trainer would replicate the model by threads
     return arguments
+
+
+def _reporters(recipe: Recipe) -> list[str]:
+    from transformers.integrations import get_available_reporting_integrations
+
+    wanted, there = [name for name in recipe.report_to if name != "none"], get_available_reporting_integrations()
+    for name in wanted:
+        if name not in there:
+            raise RagvecError(f"report_to: {name} is not installed here (installed: {', '.join(there) or 'none'}): install it")
+    return wanted
 
 
 @contextmanager
@@ -97,11 +108,12 @@ def _reasons(recipe: Recipe) -> Iterator[None]:
         ) from error
     except (OSError, RuntimeError, SafetensorError) as error:
         torn = remove_torn_checkpoints(recipe)
-        if not torn:
+        if not torn and getattr(error, "errno", None) not in _NO_ROOM:
             raise
+        what = torn[-1] if torn else getattr(error, "filename", None) or recipe.output_dir
         left = newest_checkpoint(recipe) if not recipe.save_only_model else None
         raise RagvecError(
-            f"{torn[-1]} could not be written ({str(error).splitlines()[0]}): free some disk space, then pass --resume; "
+            f"{what} could not be written ({str(error).splitlines()[0]}): free some disk space, then pass --resume; "
             + (f"{left} is the newest good checkpoint" if left else "it would have been the first checkpoint")
         ) from error
 

@@ -12,6 +12,7 @@ from ragvec.progress import progress_bar
 from ragvec.recipe import Recipe
 from ragvec.train import ranks
 from ragvec.train.checkpoints import newest_checkpoint
+from ragvec.train.evaluation import Best, keep_if_best, measure
 from ragvec.train.objectives import Objective
 from ragvec.train.prepare import Prepared
 from ragvec.train.sampler import Batches
@@ -20,9 +21,14 @@ from ragvec.train.sampler import Batches
 class Watch(TrainerCallback):
     """The Trainer's callback. A signal sets `interrupted`: the step under way ends, a checkpoint is written, training stops."""
 
-    def __init__(self, prepared: Prepared, recipe: Recipe, *, steps: int, report: Callable[[str], None], show: bool) -> None:
-        """steps: of the whole run; report is told lines, show: a progress bar too."""
-        self._objective, self._validation = prepared.objective, prepared.validation
+    log: Callable[[dict], None]  # the Trainer's, set once there is one
+
+    def __init__(self, prepared: Prepared, recipe: Recipe, *, steps: int, report: Callable[[str], None], show: bool,
+                 on_save: Callable[[list[dict]], None]) -> None:  # fmt: skip
+        """steps: of the whole run; report is told lines, show: a progress bar too; on_save is given the log."""
+        self._objective, self._validation, self._metric = prepared.objective, prepared.validation, prepared.metric
+        self._evaluates = prepared.validation is not None or recipe.eval_dataset is not None
+        self._on_save = on_save
         self._recipe, self._steps, self._report, self._show = recipe, steps, report, show
         self._clock, self._tokens = 0.0, 0.0
         self._bar = None
@@ -46,8 +52,8 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_) -> None:
         self._bar.update(1)
-        if self._validation is not None and state.global_step % self._recipe.eval_steps == 0:
-            self._evaluate(state)
+        if self._evaluates and state.global_step % self._recipe.eval_steps == 0:
+            self._evaluate(state, control)
         stop = self._recipe.stop_after_n_steps
         self.interrupted = ranks.total(self.interrupted) > 0  # processes hear of a signal at different steps
         if self.interrupted or (stop is not None and state.global_step >= stop):
@@ -69,21 +75,41 @@ class Watch(TrainerCallback):
 
     def on_train_end(self, args, state, control, **_) -> None:
         due = state.global_step % self._recipe.eval_steps != 0  # otherwise the last step did it
-        if self._validation is not None and due and not self.interrupted:
-            self._evaluate(state)
+        if self._evaluates and due and not self.interrupted:
+            self._evaluate(state, control)
         self._bar.close()
 
-    def _evaluate(self, state) -> None:
-        started = time.perf_counter()
-        loss = mean_loss(self._objective, self._validation)
-        state.log_history.append({"step": state.global_step, "eval_loss": loss})
-        self._say(f"step {state.global_step:,}/{self._steps:,}  validation loss {loss:.4f}")
+    def on_save(self, args, state, control, **_) -> None:
+        self._on_save(only_figures(state.log_history))
+
+    def _evaluate(self, state, control) -> None:
+        started, found, told = time.perf_counter(), {}, []
+        if self._validation is not None:
+            found["eval_loss"] = mean_loss(self._objective, self._validation)
+            told.append(f"validation loss {found['eval_loss']:.4f}")
+        if self._metric is not None:
+            value = measure(self._metric, self._objective.learner)
+            found[self._metric.name] = value
+            told.append(f"{self._metric.name} {value:.4f}")
+            best = Best(state.global_step, self._metric.name, value)
+            if keep_if_best(self._recipe, self._objective.state_dict(), best):
+                told.append("(the best so far)")
+        ranks.wait_for_all()
+        due = control.should_log
+        self.log(found)
+        control.should_log = due  # logging this has not logged the step's loss
+        self._say(f"step {state.global_step:,}/{self._steps:,}  {'  '.join(told)}")
         self._clock += time.perf_counter() - started
 
     def _say(self, line: str) -> None:
         self._bar.clear()
         self._report(line)
         self._bar.refresh()
+
+
+def only_figures(history: list[dict]) -> list[dict]:
+    """The Trainer's log without its closing entry about the run time."""
+    return [entry for entry in history if "train_runtime" not in entry]
 
 
 @torch.no_grad()

@@ -1,0 +1,148 @@
+"""What a run leaves beside its weights: training.json, a plot of its losses and figures, and a model card."""
+
+import json
+import platform
+import time
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ragvec import __version__
+from ragvec.files import replacing, write_text
+from ragvec.recipe import Recipe, explicit_defaults
+from ragvec.train import ranks
+from ragvec.train.evaluation import Best
+from ragvec.train.plan import Plan
+
+SUMMARY_FILE, PLOT_FILE, CARD_FILE = "training.json", "training.png", "README.md"
+_SECONDS_BETWEEN_PLOTS = 30
+_TAUGHT = {
+    "clm": "causal language modelling",
+    "mntp": "masked next token prediction with bidirectional attention",
+    "simcse": "unsupervised contrastive learning (SimCSE)",
+    "supervised": "contrastive learning on pairs with hard negatives",
+    "distill": "distillation from a teacher",
+}
+_UNINTERESTING = {"output_dir", "overwrite_output_dir", "logging_steps", "save_steps", "save_total_limit", "eval_steps"}
+_NOT_CURVES = {"loss", "eval_loss", "step", "epoch", "learning_rate", "grad_norm", "tokens_per_second"}
+
+
+def make_summary(objective: str, recipe: Recipe, plan: Plan, log: list[dict], *, seconds: float, tokens: int,
+                 best: Best | None) -> dict[str, Any]:  # fmt: skip
+    """What training.json holds: losses, figures, seconds, tokens per second, recipe, versions."""
+    import peft
+    import transformers
+
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    return {
+        "objective": objective,
+        "plan": asdict(plan),
+        "steps_done": log[-1]["step"] if log else 0,
+        "seconds": round(seconds, 1),
+        "tokens_seen": tokens,
+        "tokens_per_second": round(tokens / max(seconds, 1e-9)),
+        "first_loss": losses[0] if losses else None,
+        "last_loss": losses[-1] if losses else None,
+        "best": best._asdict() if best else None,
+        "log": log,
+        "recipe": recipe.as_json(),
+        "versions": {
+            "ragvec": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "peft": peft.__version__,
+        },
+    }
+
+
+class Record:
+    """training.json and training.png beside the checkpoints, brought up to date as the run goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._drawn = time.monotonic()
+
+    def write(self, summary: dict[str, Any], *, last: bool = False) -> None:
+        """Write the summary, and the plot if the run is over or the plot is old. The first of several processes does it."""
+        if ranks.rank():
+            return
+        write_text(self.folder / SUMMARY_FILE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        if last or time.monotonic() - self._drawn > _SECONDS_BETWEEN_PLOTS:
+            write_plot(self.folder, summary)
+            self._drawn = time.monotonic()
+
+
+def write_plot(folder: Path, summary: dict[str, Any]) -> bool:
+    """Draw losses and figures over the steps as training.png; says whether it could: matplotlib is optional."""
+    if find_spec("matplotlib") is None:
+        return False
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for key, label in (("loss", "training loss"), ("eval_loss", "validation loss")):
+        _curve(axes, summary["log"], key, label)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    figures = sorted({key for entry in summary["log"] for key in entry} - _NOT_CURVES)
+    if figures:
+        right = axes.twinx()
+        for number, key in enumerate(figures):
+            _curve(right, summary["log"], key, key, color=f"C{2 + number}", marker="o")
+        right.set_ylabel(", ".join(figures))
+    axes.set_title(f"{summary['objective']}: {Path(summary['recipe']['output_dir']).name}", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    with replacing(folder / PLOT_FILE) as file:
+        figure.savefig(file, format="png", dpi=120)
+    return True
+
+
+def _curve(axes, log: list[dict], key: str, label: str, **style) -> None:
+    points = [(entry["step"], entry[key]) for entry in log if key in entry]
+    if points:
+        axes.plot(*zip(*points, strict=True), label=label, **style)
+
+
+def write_card(folder: Path, summary: dict[str, Any], base: str | None) -> None:
+    """Write a model card: what was trained from what, on what, how, and with which figures."""
+    objective, recipe, plan = summary["objective"], summary["recipe"], summary["plan"]
+    head = ["---", "library_name: ragvec", "tags:", "- ragvec", "- llm2vec", "- feature-extraction"]
+    if base and "/" in base and not Path(base).exists():
+        head.append(f"base_model: {base}")
+    used = explicit_defaults(objective)
+    chosen = {key: recipe[key] for key in used if recipe[key] != used[key] and key not in _UNINTERESTING}
+    figures = [f"| {key} | {value} |" for key, value in _figures(summary).items()]
+    lines = [
+        *head, "---", "", f"# {Path(recipe['output_dir']).name}", "",
+        f"{'A decoder' if objective == 'clm' else 'A text encoder'} trained with ragvec {summary['versions']['ragvec']}: "
+        f"{_TAUGHT[objective]}, starting from {base or 'random weights'}.", "",
+        "| | |", "|---|---|",
+        f"| examples | {plan['examples']:,} ({plan['tokens']:,} tokens) |", f"| steps | {summary['steps_done']:,} |",
+        f"| total batch | {plan['total_batch']} |", f"| trained weights | {plan['trainable']:,} of {plan['parameters']:,} |",
+        *figures, "",
+        "![losses and figures over the steps](training.png)" if (folder / PLOT_FILE).exists() else "", "",
+        "What the recipe says beyond its defaults (all of it is in `recipe.json`, the log in `training.json`):", "",
+        "```json", json.dumps(chosen, indent=2, ensure_ascii=False), "```",
+    ]  # fmt: skip
+    if objective != "clm":
+        name = Path(recipe["output_dir"]).name
+        lines += ["", "```python", "from ragvec import Encoder", "",
+                  f'Encoder.load("{name}").encode_queries(["how do plants make food?"])', "```"]  # fmt: skip
+    write_text(folder / CARD_FILE, "\n".join(lines) + "\n")
+
+
+def _figures(summary: dict[str, Any]) -> dict[str, str]:
+    found = {}
+    if summary["last_loss"] is not None:
+        found["loss, first and last"] = f"{summary['first_loss']:.4f}, {summary['last_loss']:.4f}"
+    if summary["best"]:
+        best = summary["best"]
+        found[f"{best['metric']} on {Path(summary['recipe']['eval_dataset']).name}"] = (
+            f"{best['value']:.4f} (step {best['step']:,}, whose weights these are)"
+        )
+    found["speed"] = f"{summary['tokens_per_second']:,} tokens/s"
+    return found

@@ -1,0 +1,196 @@
+"""How fast MNTP and contrastive steps are, as ratios against the alternatives in the same run.
+
+    python -m tests.bench.train                  both; a random Llama of hidden size 384 with 6 layers
+    python -m tests.bench.train --shape 768x4    another one
+    python -m tests.bench.train --only mntp      one of them: mntp, contrastive
+
+MNTP against the plain Hugging Face Trainer: the same LoRA, masks and batches of 32 texts, padded, logits at every position.
+Contrastive against sentence-transformers' trainer: MultipleNegativesRankingLoss on triplets, every weight trained, batches of
+32. Lengths are mixed (median 60 words, 9 to 400). Counted are whole steps, optimizer included, after two to warm up.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ragvec.recipe import make_recipe
+from ragvec.train import train
+from tests.bench.encode import make_texts
+
+BATCH, STEPS, WARM_UP, MAX_LENGTH = 32, 8, 2, 512
+
+
+def main() -> None:
+    """Time each contender and print its steps per second beside ragvec's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", default="384x6", help="hidden size x layers")
+    parser.add_argument("--only", choices=("mntp", "contrastive"))
+    options = parser.parse_args()
+    has = torch.cpu.get_capabilities()
+    flags = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if has.get(name)]
+    print(f"{options.shape}, batches of {BATCH}, {torch.get_num_threads()} threads; CPU: {' '.join(flags)}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = random_model(folder / "model", options.shape)
+        if options.only != "contrastive":
+            texts = make_texts(BATCH * (STEPS + 1))
+            compare("mntp", {
+                "ragvec": lambda dtype: ragvec_mntp(model, texts, folder, dtype),
+                "plain Trainer, padded": lambda dtype: plain_mntp(model, texts, folder, dtype),
+            })  # fmt: skip
+        if options.only != "mntp":
+            texts = make_texts(3 * BATCH * (STEPS + 1))
+            triples = list(zip(texts[::3], texts[1::3], texts[2::3], strict=True))
+            compare("contrastive", {
+                "ragvec": lambda dtype: ragvec_contrastive(model, triples, folder, dtype),
+                "sentence-transformers": lambda dtype: their_contrastive(model, triples, folder, dtype),
+            })  # fmt: skip
+
+
+def compare(what: str, contenders: dict[str, Callable[[str], float]]) -> None:
+    """Steps per second of each in float32 and, where the CPU has the instructions, in bfloat16."""
+    has = torch.cpu.get_capabilities()
+    for dtype in ("float32", *(["bfloat16"] if has.get("avx512_bf16") or has.get("amx_bf16") else [])):
+        seconds = {name: run(dtype) for name, run in contenders.items()}
+        for name, one in seconds.items():
+            ratio = "" if name == "ragvec" else f"  ragvec is {one / seconds['ragvec']:.2f} times as fast"
+            print(f"{what:12s} {dtype:9s} {name:24s} {1 / one:7.3f} steps/s{ratio}", flush=True)
+
+
+class Clock:
+    """Ends of steps; seconds_a_step leaves the first ones out."""
+
+    def __init__(self) -> None:
+        self._ends: list[float] = []
+
+    def step_ended(self, *_, **__) -> None:
+        """To be called at the end of each step."""
+        self._ends.append(time.perf_counter())
+
+    def seconds_a_step(self) -> float:
+        """The mean of the steps after the warm-up."""
+        assert len(self._ends) >= STEPS, "a run was shorter than planned"
+        return (self._ends[STEPS - 1] - self._ends[WARM_UP - 1]) / (STEPS - WARM_UP)
+
+
+def ragvec_mntp(model: Path, texts: list[str], folder: Path, dtype: str) -> float:
+    """Seconds of a step of `ragvec train mntp`."""
+    (folder / "texts.json").write_text(json.dumps([{"text": text} for text in texts]))
+    keys = {"line_by_line": True, "mask_token": "~"}
+    return ragvec_seconds("mntp", model, folder / "texts.json", folder, dtype, **keys)
+
+
+def ragvec_contrastive(model: Path, triples: list, folder: Path, dtype: str) -> float:
+    """Seconds of a step of `ragvec train supervised` that trains every weight."""
+    names = ("query", "positive", "negative")
+    rows = [dict(zip(names, triple, strict=True)) for triple in triples]
+    (folder / "triples.json").write_text(json.dumps(rows))
+    return ragvec_seconds("supervised", model, folder / "triples.json", folder, dtype, lora_r=0, warmup_steps=0)
+
+
+def ragvec_seconds(objective: str, model: Path, data: Path, folder: Path, dtype: str, **keys) -> float:
+    """Seconds of a step, told by the lines that a run reports."""
+    recipe, _ = make_recipe(objective, {
+        "model_name_or_path": str(model), "train_file": str(data), "output_dir": str(folder / "out"), "device": "cpu",
+        "overwrite_output_dir": True, "per_device_train_batch_size": BATCH, "max_steps": STEPS, "logging_steps": 1,
+        "max_seq_length": MAX_LENGTH, "torch_dtype": dtype, **keys,
+    })  # fmt: skip
+    clock = Clock()
+    train(objective, recipe, report=lambda line: clock.step_ended() if line.startswith("step ") else None)
+    return clock.seconds_a_step()
+
+
+def plain_mntp(model: Path, texts: list[str], folder: Path, dtype: str) -> float:
+    """Seconds of a step of what a script written from the documentation does."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForLanguageModeling, Trainer
+
+    from ragvec.bidirectional import make_bidirectional
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.pad_token, tokenizer.mask_token = tokenizer.eos_token, "~"
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    make_bidirectional(network.base_model)
+    network = get_peft_model(network, LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear"))
+    rows = [tokenizer(text, truncation=True, max_length=MAX_LENGTH, return_token_type_ids=False) for text in texts]
+    clock = Clock()
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
+    return _seconds(Trainer(network, _arguments(folder, dtype), collator, rows, callbacks=[_callback(clock)]), clock)
+
+
+def their_contrastive(model: Path, triples: list, folder: Path, dtype: str) -> float:
+    """Seconds of a step of sentence-transformers' trainer."""
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.models import Pooling, Transformer
+
+    network = Transformer(str(model), max_seq_length=MAX_LENGTH)
+    network.tokenizer.pad_token = network.tokenizer.eos_token
+    student = SentenceTransformer(modules=[network, Pooling(network.get_word_embedding_dimension())], device="cpu")
+    columns = dict(zip(("anchor", "positive", "negative"), zip(*triples, strict=True), strict=True))
+    clock = Clock()
+    trainer = SentenceTransformerTrainer(
+        student, _arguments(folder, dtype, SentenceTransformerTrainingArguments), Dataset.from_dict(columns),
+        loss=MultipleNegativesRankingLoss(student), callbacks=[_callback(clock)],
+    )  # fmt: skip
+    return _seconds(trainer, clock)
+
+
+def _seconds(trainer, clock: Clock) -> float:
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return clock.seconds_a_step()
+
+
+def _arguments(folder: Path, dtype: str, kind=None):
+    from transformers import TrainingArguments
+
+    return (kind or TrainingArguments)(
+        output_dir=str(folder / "plain"), per_device_train_batch_size=BATCH, max_steps=STEPS, use_cpu=True, report_to="none",
+        save_strategy="no", bf16=dtype == "bfloat16", disable_tqdm=True, logging_strategy="no", dataloader_pin_memory=False,
+    )  # fmt: skip
+
+
+def _callback(clock: Clock):
+    from transformers import TrainerCallback
+
+    class StepEnds(TrainerCallback):
+        on_step_end = clock.step_ended
+
+    return StepEnds()
+
+
+def random_model(folder: Path, shape: str) -> Path:
+    """A Llama of the given shape with random weights and a tokenizer of 8,192 pieces made for the texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(make_texts(512), trainers.BpeTrainer(
+        vocab_size=8192, special_tokens=["<unk>", "<s>", "</s>"], initial_alphabet=alphabet, show_progress=False,
+    ))  # fmt: skip
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    hidden, layers = (int(number) for number in shape.split("x"))
+    torch.manual_seed(0)
+    network = LlamaForCausalLM(LlamaConfig(
+        vocab_size=8192, hidden_size=hidden, intermediate_size=hidden * 8 // 3 // 64 * 64, num_hidden_layers=layers,
+        num_attention_heads=hidden // 64, num_key_value_heads=hidden // 128, bos_token_id=1, eos_token_id=2,
+    ))  # fmt: skip
+    network.save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+if __name__ == "__main__":
+    main()
