@@ -110,6 +110,11 @@ def run(
     lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
     lasting = {name: value for name, value in lasting.items() if value is not None}
     loaded = Encoder.load(encoder, device=device or _own_gpu(place.of), dtype=dtype, batch_tokens=batch_tokens, **lasting)
+    if loaded.int8_cosines and place.number == 0:
+        print(
+            "int8 weights: cosine {:.4f} to the vectors without them, {:.4f} at least".format(*loaded.int8_cosines),
+            file=sys.stderr,
+        )
     shown = sys.stderr.isatty()
     inputs: list[InputFile] = []
     default = output.with_name(f"{output.name}.quarantine.jsonl")

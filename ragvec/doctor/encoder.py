@@ -44,7 +44,7 @@ def examine_encoder(source: str | None, *, device: str | None = None, dtype: str
 
 def examine_loaded(encoder: "Encoder") -> Iterator[Check]:
     """Examine an encoder that is at hand."""
-    from ragvec.encoder.encoder import probe_model
+    from ragvec.encoder.ready import probe_model
 
     model = encoder.model.get_base_model() if hasattr(encoder.model, "get_base_model") else encoder.model
     result = probe_model(model)

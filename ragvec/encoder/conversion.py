@@ -30,7 +30,8 @@ def convert(
     returns      what the probe saw: attention in both directions, padding and packing errors
     Raises RagvecError if the model can't be converted or doesn't pass the probe; then nothing is written.
     """
-    from ragvec.encoder.encoder import Encoder, probe_model
+    from ragvec.encoder.encoder import Encoder
+    from ragvec.encoder.ready import probe_model
 
     folder = Path(output)
     check_free(folder, overwrite=overwrite)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -11,20 +10,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ragvec.attention import use_packed_attention
 from ragvec.batching import plan_batches
-from ragvec.bidirectional import make_bidirectional, make_causal
 from ragvec.encoder.budget import TokenBudget, is_out_of_memory
 from ragvec.encoder.fingerprint import fingerprint
 from ragvec.encoder.forward import hidden_states
-from ragvec.encoder.probe import Probe, probe
+from ragvec.encoder.int8 import check_int8, cosines, int8_weights, sample_texts, use_int8_weights
+from ragvec.encoder.ready import complete, prepare_attention
 from ragvec.encoder.settings import EncoderSettings
-from ragvec.encoder.sources import Source, locate
+from ragvec.encoder.sources import locate
 from ragvec.encoder.weights import choose_device, choose_dtype, load_model, load_tokenizer
 from ragvec.errors import RagvecError
-from ragvec.pooling import POOLINGS, pool
+from ragvec.pooling import pool
 from ragvec.prompt import PromptBuilder, Prompts
-from ragvec.templates import Template, find_template
+from ragvec.templates import Template
 
 _BLOCK = 8192  # texts tokenized and sorted together: enough for full batches, little enough to stay in memory
 
@@ -66,7 +64,8 @@ class Encoder:
         self.fingerprint = fingerprint
         self._budget = TokenBudget(batch_tokens, model.device.type)
         self.device: torch.device = model.device
-        self.dtype = str(model.dtype).removeprefix("torch.")
+        self.dtype = "int8" if int8_weights(model) else str(model.dtype).removeprefix("torch.")
+        self.int8_cosines: tuple[float, float] | None = None  # mean and least, to what it was before its weights were int8
         config = model.config.get_text_config()
         full: int = getattr(config, "word_embed_proj_dim", None) or config.hidden_size  # OPT projects its output
         if settings.truncate_dim is not None and not 1 <= settings.truncate_dim <= full:
@@ -95,7 +94,9 @@ class Encoder:
 
         source    a ragvec encoder, the reference's layout (an adapter's base and earlier adapters are found by themselves),
                   a decoder checkpoint, or a sentence-transformers folder; None = the encoder that ships with ragvec
-        device    cpu, cuda, cuda:1, mps; dtype: float32, bfloat16, float16, or auto = as stored. None = the best here
+        device    cpu, cuda, cuda:1, mps. None = the best here
+        dtype     float32, bfloat16, float16, auto = as stored, or int8 = int8 weights (CPU), whose loss is then measured.
+                  None = the fastest here that keeps the vectors
         adapters  further LoRA adapters to stack, in order; merge: fold them into the weights, else the last stays apart
         truncate_dim  keep the first so many dimensions of every vector (Matryoshka)
         batch_tokens  most tokens in one batch; None = found by measuring while a corpus is encoded
@@ -108,6 +109,9 @@ class Encoder:
             source = data_path("encoder")
         found = locate(str(source), revision=revision, adapters=tuple(str(adapter) for adapter in adapters))
         chosen_device = choose_device(device)
+        if int8 := dtype == "int8":
+            check_int8(chosen_device)
+            dtype = None
         model = load_model(
             found.base,
             found.adapters,
@@ -123,16 +127,16 @@ class Encoder:
             doc_max_length=doc_max_length,
             truncate_dim=truncate_dim,
         )
-        settings = _complete(settings, model, tokenizer, found)
+        settings = complete(settings, model, tokenizer, found)
         model.to(chosen_device).eval()
-        return cls(
-            model,
-            tokenizer,
-            _prepare_attention(model, settings),
-            source=str(source),
-            fingerprint=fingerprint((found.base, *found.adapters), found.tokenizer, settings),
-            batch_tokens=batch_tokens,
-        )
+        settings = prepare_attention(model, settings)
+        identity = {
+            "source": str(source),
+            "fingerprint": fingerprint((found.base, *found.adapters), found.tokenizer, settings),
+            "batch_tokens": batch_tokens,
+        }
+        encoder = cls(model, tokenizer, settings, **identity)
+        return encoder._with_int8_weights(identity) if int8 else encoder
 
     @property
     def batch_tokens(self) -> int:
@@ -259,6 +263,8 @@ class Encoder:
         """
         from ragvec.encoder.conversion import save_checkpoint
 
+        if self.dtype == "int8":
+            raise RagvecError("int8 weights are made while loading and can't be saved: load without --dtype int8 to save")
         save_checkpoint(self.model, self.tokenizer, self.settings, Path(folder))
 
     def describe(self) -> dict:
@@ -267,7 +273,7 @@ class Encoder:
         return {
             "source": self.source,
             "architecture": self.model.config.model_type,
-            "parameters": sum(weight.numel() for weight in self.model.parameters()),
+            "parameters": sum(weight.numel() for weight in self.model.parameters()) + int8_weights(self.model),
             "dimension": self.dimension,
             "fingerprint": self.fingerprint,
             "device": str(self.device),
@@ -281,6 +287,15 @@ class Encoder:
             "base_model": settings.base_model,
             "adapters": list(settings.adapters),
         }
+
+    def _with_int8_weights(self, identity: dict) -> "Encoder":
+        """This encoder with its linear layers' weights as int8; measures what that costs."""
+        texts = sample_texts()
+        exact = self.encode_documents(texts)
+        use_int8_weights(self.model)
+        encoder = Encoder(self.model, self.tokenizer, self.settings, **identity)
+        encoder.int8_cosines = cosines(exact, encoder.encode_documents(texts))
+        return encoder
 
     def _encode_block(self, prompts: Prompts, out: np.ndarray, normalize: bool) -> None:
         for rows, pooled in self._launch(prompts):
@@ -346,46 +361,6 @@ class Encoder:
         if truncate_dim is not None and not 1 <= truncate_dim <= self.dimension:
             raise RagvecError(f"truncate_dim {truncate_dim} is outside 1 … {self.dimension}, the encoder's dimension")
         return truncate_dim or self.dimension
-
-
-def _complete(settings: EncoderSettings, model, tokenizer, found: Source) -> EncoderSettings:
-    """Fill in what only the loaded model can tell: the template, and how long a text its positions allow."""
-    if settings.pooling not in POOLINGS:
-        raise RagvecError(f"unknown pooling {settings.pooling!r}: choose one of {', '.join(POOLINGS)}")
-    config = model.config.get_text_config()
-    if settings.template is None:
-        plain = settings.attention == "unchanged"  # sentence-transformers folders carry no template
-        settings = replace(
-            settings, template=Template() if plain else find_template(settings.base_model, config.model_type, tokenizer)
-        )
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions and settings.max_length > positions:
-        settings = replace(settings, max_length=positions, doc_max_length=min(settings.doc_max_length, positions))
-    return settings
-
-
-def _prepare_attention(model, settings: EncoderSettings) -> EncoderSettings:
-    """Set the direction of attention, then packed batches if the checkpoint or a probe says they work."""
-    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if settings.attention == "bidirectional":
-        make_bidirectional(bare)
-    elif settings.attention == "causal":
-        make_causal(bare)
-    if settings.packed is None:
-        return replace(settings, packed=probe_model(bare).packs)
-    if settings.packed:
-        use_packed_attention(bare)
-    return settings
-
-
-def probe_model(model) -> Probe:
-    """Probe a model where it is; warns if its batches must be padded."""
-    import logging
-
-    result = probe(model, model.config.get_text_config().vocab_size, model.device)
-    if not result.packs:
-        logging.getLogger("ragvec").warning("texts are padded, not packed, with this model: %s", result.packing_refusal)
-    return result
 
 
 def _check_texts(texts: Sequence[str]) -> None:

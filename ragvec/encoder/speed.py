@@ -5,6 +5,8 @@ import time
 import numpy as np
 import torch
 
+from ragvec.encoder.int8 import int8_weights
+
 # Dense half-precision tensor-core peaks of data sheets, FLOP/s; the longest name that fits counts.
 _DATA_SHEETS = {
     "B200": 2250e12, "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "GH200": 989e12, "A100": 312e12, "L40S": 362e12,
@@ -23,7 +25,8 @@ class Speed:
         heads = config.num_attention_heads
         head = getattr(config, "head_dim", None) or config.hidden_size // heads
         self._attention = 4.0 * config.num_hidden_layers * heads * head
-        self._weights = 2.0 * sum(p.numel() for name, p in encoder.model.named_parameters() if "embed" not in name)
+        weights = sum(p.numel() for name, p in encoder.model.named_parameters() if "embed" not in name)
+        self._weights = 2.0 * (weights + int8_weights(encoder.model))
         self.peak = data_sheet_peak(encoder.device, encoder.model.dtype) or matmul_peak(
             encoder.model.dtype, config.hidden_size, encoder.device
         )

@@ -1,0 +1,51 @@
+"""A loaded model made ready to encode: settings that only it can tell, the direction of attention, packed batches."""
+
+import logging
+from dataclasses import replace
+
+from ragvec.attention import use_packed_attention
+from ragvec.bidirectional import make_bidirectional, make_causal
+from ragvec.encoder.probe import Probe, probe
+from ragvec.encoder.settings import EncoderSettings
+from ragvec.encoder.sources import Source
+from ragvec.errors import RagvecError
+from ragvec.pooling import POOLINGS
+from ragvec.templates import Template, find_template
+
+
+def complete(settings: EncoderSettings, model, tokenizer, found: Source) -> EncoderSettings:
+    """Fill in what only the loaded model can tell: the template, and how long a text its positions allow."""
+    if settings.pooling not in POOLINGS:
+        raise RagvecError(f"unknown pooling {settings.pooling!r}: choose one of {', '.join(POOLINGS)}")
+    config = model.config.get_text_config()
+    if settings.template is None:
+        plain = settings.attention == "unchanged"  # sentence-transformers folders carry no template
+        settings = replace(
+            settings, template=Template() if plain else find_template(settings.base_model, config.model_type, tokenizer)
+        )
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and settings.max_length > positions:
+        settings = replace(settings, max_length=positions, doc_max_length=min(settings.doc_max_length, positions))
+    return settings
+
+
+def prepare_attention(model, settings: EncoderSettings) -> EncoderSettings:
+    """Set the direction of attention, then packed batches if the checkpoint or a probe says they work."""
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if settings.attention == "bidirectional":
+        make_bidirectional(bare)
+    elif settings.attention == "causal":
+        make_causal(bare)
+    if settings.packed is None:
+        return replace(settings, packed=probe_model(bare).packs)
+    if settings.packed:
+        use_packed_attention(bare)
+    return settings
+
+
+def probe_model(model) -> Probe:
+    """Probe a model where it is; warns if its batches must be padded."""
+    result = probe(model, model.config.get_text_config().vocab_size, model.device)
+    if not result.packs:
+        logging.getLogger("ragvec").warning("texts are padded, not packed, with this model: %s", result.packing_refusal)
+    return result
