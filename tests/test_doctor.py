@@ -81,8 +81,12 @@ def test_broken_weights_are_found(tiny_decoder):
 
 
 def test_a_path_that_is_nothing_is_one_failed_line(tmp_path):
-    (last,) = [check for check in examine(str(tmp_path)) if check.area == "encoder"]
-    assert last.state == FAILED and "no model folder" in last.found
+    (tmp_path / "file").write_text("x")
+    for path, message in ((tmp_path, "holds no encoder (config.json), shards"), (tmp_path / "file", "is a file")):
+        (last,) = [check for check in examine(str(path)) if check.area == "path"]
+        assert last.state == FAILED and message in last.found and last.remedy.startswith("name the folder")
+    (last,) = [check for check in examine(str(tmp_path / "absent")) if check.area == "encoder"]
+    assert last.state == FAILED and last.found.endswith("check the path")
 
 
 def test_sound_shards_pass(shards):

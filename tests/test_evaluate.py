@@ -119,6 +119,21 @@ def test_a_half_made_cache_is_completed(beir, tmp_path):
     assert evaluate(beir, encoder, cache=tmp_path / "cache") == first
 
 
+def test_a_damaged_cache_is_made_again(beir, tmp_path):
+    """So is one of a ragvec whose index had another format."""
+    encoder, cache = LetterEncoder(), tmp_path / "cache"
+    dense, lexical = evaluate(beir, encoder, cache=cache), evaluate(beir, mode="lexical", split="dev", cache=cache)
+    (home,) = (cache / "corpora").glob("letters-*")
+    for database in home.rglob("index.sqlite"):
+        database.write_text("no database")
+    encoder.texts.clear()
+    assert evaluate(beir, encoder, cache=cache) == dense
+    assert encoder.texts == ["c", "ab"], "the shards were whole"
+    assert evaluate(beir, mode="lexical", split="dev", cache=cache) == lexical
+    next(home.rglob("manifest.json")).write_text("{")
+    assert evaluate(beir, encoder, cache=cache) == dense
+
+
 def test_words_alone_need_no_encoder_and_hybrid_fuses_both(beir):
     lexical = evaluate(beir, mode="lexical", split="dev")
     assert lexical.run == {"q3": {}}

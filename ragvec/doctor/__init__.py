@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ragvec.doctor.check import ADVICE, FAILED, OK, Check
 
+_ENCODER_FILES = ("ragvec.json", "modules.json", "adapter_config.json", "config.json")
 __all__ = ["ADVICE", "FAILED", "OK", "Check", "examine"]
 
 
@@ -27,6 +28,11 @@ def examine(path: str | Path | None = None, *, device: str | None = None, dtype:
         from ragvec.doctor.shards import examine_shards
 
         yield from examine_shards(folder)
+    elif folder is not None and folder.exists() and not any((folder / name).is_file() for name in _ENCODER_FILES):
+        holds = (
+            "holds no encoder (config.json), shards (manifest.json) or index (index.sqlite)" if folder.is_dir() else "is a file"
+        )
+        yield Check("path", "opens", FAILED, f"{folder} {holds}", "name the folder of an encoder, of shards or of an index")
     else:
         from ragvec.doctor.encoder import examine_encoder
 

@@ -32,7 +32,7 @@ def examine_encoder(source: str | None, *, device: str | None = None, dtype: str
     try:
         encoder = Encoder.load(source, device=device, dtype=dtype)
     except RagvecError as error:
-        yield Check(AREA, "loads", FAILED, str(error), "name an encoder's folder or hub id")
+        yield Check(AREA, "loads", FAILED, str(error), "or name another encoder, folder or hub id")
         return
     told = encoder.describe()
     what = (

@@ -38,7 +38,7 @@ def examine_index(folder: Path, *, device: str | None = None, dtype: str | None 
                 yield _orphans(folder, segments)
             yield from _encoder(index, device, dtype)
     except RagvecError as error:
-        yield Check(AREA, "opens", FAILED, str(error), again)
+        yield Check(AREA, "opens", FAILED, str(error))  # which says what to do
 
 
 def _database(view: View, segments: list[Segment], again: str) -> Check:

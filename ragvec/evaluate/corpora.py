@@ -4,6 +4,7 @@ CACHE/corpora/NAME-<corpus hash>/<fingerprint>-<dtype>/shards, …/index     and
 """
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from ragvec.corpus import count_documents, read_documents, to_passages
 from ragvec.corpus.files import corpus_files
+from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
 from ragvec.index import Index, IndexSettings
 from ragvec.index.build import build
@@ -46,13 +48,13 @@ def corpus_folder(corpus: Path, cache: Path | None) -> Iterator[Path]:
 def dense_index(corpus: Path, encoder: "Encoder", folder: Path, show: bool) -> tuple[Path, Manifest]:
     """An index of the corpus with this encoder's vectors, and the manifest of the shards it was built from.
 
-    Both are made where they are missing or unfinished, and taken as they are otherwise.
+    Both are made where they are missing, unfinished, damaged or of another ragvec's format, and taken as they are otherwise.
     """
     from ragvec.bulk import encode_corpus
 
     home = folder / f"{encoder.fingerprint[:_HEX]}-{encoder.dtype}"
     shards, index = home / "shards", home / "index"
-    manifest = load_manifest(shards) if (shards / MANIFEST).is_file() else None
+    manifest = _manifest_of(shards)
     if manifest is None or not manifest.complete:
         total = count_documents(corpus) if show else None
         encode_corpus(to_passages(read_documents(corpus)), encoder, shards, total=total, show_progress=show)
@@ -66,7 +68,7 @@ def lexical_index(corpus: Path, folder: Path, show: bool) -> Path:
     """An index of the corpus for search by words; its vectors say nothing, so no encoder is needed."""
     index = folder / "lexical"
     done = folder / "lexical.done"
-    if not done.exists():
+    if not _passages_in(index) or not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
         is_new = not (index / DATABASE_NAME).exists()
         settings = IndexSettings("none", "none", 1)
@@ -91,8 +93,22 @@ def _blocks(changes: Changes, corpus: Path, show: bool):
             yield block, np.zeros((len(block), 1), np.float32)
 
 
+def _manifest_of(shards: Path) -> Manifest | None:
+    if not (shards / MANIFEST).is_file():
+        return None
+    try:
+        return load_manifest(shards)
+    except RagvecError:  # a cache is made again, whatever befell it
+        shutil.rmtree(shards)
+        return None
+
+
 def _passages_in(path: Path) -> int:
     if not (path / DATABASE_NAME).is_file():
         return 0
-    with Index.open(path) as index:
-        return len(index)
+    try:
+        with Index.open(path) as index:
+            return len(index)
+    except RagvecError:
+        shutil.rmtree(path)
+        return 0
