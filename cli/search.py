@@ -5,12 +5,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ragvec.cli.output import Format, default_format, print_hits
+from ragvec.cli.output import Format, default_format, print_context, print_hits
 from ragvec.errors import RagvecError
+from ragvec.records import Hit
+from ragvec.serve.client import search_served
 
 BATCH_QUERIES = 512
 _ID_FIELDS = ("_id", "id", "query_id", "qid")
@@ -63,6 +65,14 @@ def run(
     ] = None,
     rerank_depth: Annotated[int, typer.Option(help="How many hits are scored again.")] = 50,
     snippets: Annotated[bool, typer.Option("--snippets", help="Show the sentence nearest to the query.")] = False,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="TOKENS", help="Print a prompt with the hits as numbered passages, of at most so many tokens."
+        ),
+    ] = None,
+    server: Annotated[bool, typer.Option(help="Ask the `ragvec serve` of this index, where one runs on this machine.")] = True,
+    api_key: Annotated[str | None, typer.Option(envvar="RAGVEC_API_KEY", show_default=False, help="That server's key.")] = None,
 ) -> None:
     from ragvec.retrieve import Request, check_queries, open_retriever
 
@@ -82,12 +92,40 @@ def run(
     asked = [("1", query or "")] if single else list(_read_queries(query, queries))
     check_queries([text for _, text in asked])
     Request(k=k, **options)  # what can't be answered shows before seconds are spent on loading an encoder
+    if context is not None:
+        _check_context(single, format)
+    if single and server and not (encoder or device or dtype) and rerank in (None, "maxsim"):
+        request = {"query": query, "k": k, "instruction": instruction, "rerank": rerank, "context": context, **options}
+        if (answer := search_served(index, request, api_key=api_key)) is not None:
+            _print_single(query, [Hit(**record) for record in answer["hits"]], answer.get("context"), format)
+            return
     retriever = open_retriever(index, mode=mode.value, where=where, encoder=encoder, rerank=rerank, device=device, dtype=dtype)
+    if context is not None:
+        from ragvec.context import build_context, token_counter
+
+        hits = retriever.retrieve(query, k, instruction=instruction, **options)
+        count_tokens = token_counter(retriever.index.settings, retriever.encoder)
+        _print_single(query, hits, build_context(query, hits, context, count_tokens).record(), format)
+        return
     for start in range(0, len(asked), BATCH_QUERIES):
         batch = asked[start : start + BATCH_QUERIES]
         found = retriever.retrieve_many([text for _, text in batch], k, instruction=instruction, **options)
         results = [(query_id, text, hits) for (query_id, text), hits in zip(batch, found, strict=True)]
         print_hits(results, format or default_format(), single=single)
+
+
+def _print_single(query: str, hits: list[Hit], context: dict[str, Any] | None, format: Format | None) -> None:
+    if context is None:
+        print_hits([("1", query, hits)], format or default_format(), single=True)
+    else:
+        print_context(context, format)
+
+
+def _check_context(single: bool, format: Format | None) -> None:
+    if not single:
+        raise RagvecError("a context is made for one query: give --context with a query, not with many")
+    if format is Format.trec:
+        raise RagvecError("a context is a prompt, not a TREC run: leave --format out, or use --format json")
 
 
 def _read_queries(query: str | None, path: Path | None) -> Iterator[tuple[str, str]]:

@@ -81,7 +81,7 @@ def serving(*words: str | Path, cwd: Path, environment: dict | None = None) -> I
 
 
 def _address(process: subprocess.Popen, log: Path) -> str:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while time.monotonic() < until:
         if found := _ADDRESS.search(log.read_text(encoding="utf-8")):
             return found.group(1)

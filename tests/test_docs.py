@@ -16,7 +16,7 @@ import pytest
 from ragvec.data import data_path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "data").rglob("README.md"))]
+PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "data").rglob("README.md"))]
 _BLOCK = re.compile(r"<!-- run[^>]*-->\s*```(\w+)\n(.*?)```", re.S)
 _INSTALL = re.compile(r"^.*pip install[^&\n]* (?:\. |-e [^&\n]*)&& ", re.M)
 
@@ -54,6 +54,14 @@ def test_the_readme_names_every_command():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [name for name in COMMANDS if f"ragvec {name}" not in text]
     assert not missing
+
+
+def test_the_korean_readme_gives_the_commands_of_the_english_pages():
+    english = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.name != "README.ko.md")
+    korean = (ROOT / "README.ko.md").read_text(encoding="utf-8")
+    commands = [line for block in re.findall(r"```bash\n(.*?)```", korean, re.S) for line in block.splitlines() if line]
+    assert len(commands) > 10
+    assert not [line for line in commands if line not in english]
 
 
 def test_nothing_names_a_machine():

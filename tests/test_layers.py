@@ -19,7 +19,7 @@ LAYERS = [
     {"bulk", "index"},
     {"retrieve"},
     {"lookup", "highlight", "context"},
-    {"evaluate", "info", "doctor"},
+    {"evaluate", "info", "doctor", "plan"},
     {"train"},
     {"serve"},
     {"mcp", "integrations"},

@@ -152,7 +152,7 @@ def test_search_with_another_instruction(client):
 
 def test_highlights_show_the_stretch_with_the_words(client):
     hits = client.post("/search", json={"query": "foxes", "mode": "lexical", "highlight": True}).json()["hits"]
-    shown = hits[0]["snippet"]
+    shown = hits[0]["highlight"]
     assert [shown["text"][start:end] for start, end in shown["marks"]] == ["fox"] and len(shown["text"]) < 330
 
 

@@ -1,26 +1,40 @@
 """The file that tells other processes on this machine that an index is being served, and where.
 
-The server holds a lock on it for as long as it lives, however it dies; what the file says counts only while that lock is held.
+The server holds a lock on it for as long as it lives, however it dies; what the file says counts only while that lock is held,
+and only to the user who wrote it: nobody's queries and keys go where a stranger's file says.
 """
 
 import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
+DATABASE_NAME = "index.sqlite"  # as ragvec.index.store has it, which loads more than a search through a server needs
+
 ADVERT_NAME = "server.lock"
+INDEX_HEADER = "x-ragvec-index"  # of an answer: the identity of the index it comes from
+_TRIES = 5  # one who looks for a server holds the lock for an instant
+_PAUSE_S = 0.02
 
 
 class Advert(NamedTuple):
     """A server on this machine, as its file describes it."""
 
     pid: int
+    host: str
     port: int
     needs_key: bool
+
+
+def index_identity(folder: Path) -> str:
+    """What tells an index from one that has come to lie in its place. Raises OSError if there is none."""
+    status = (folder / DATABASE_NAME).stat()
+    return f"{status.st_dev}-{status.st_ino}"
 
 
 @contextmanager
@@ -35,7 +49,7 @@ def advertised(folder: Path, advert: Advert) -> Iterator[bool]:
         return
     with file:
         file.truncate(0)
-        file.write(json.dumps({**advert._asdict(), "host": socket.gethostname()}))
+        file.write(json.dumps({**advert._asdict(), "machine": socket.gethostname()}))
         file.flush()
         try:
             yield True
@@ -48,12 +62,13 @@ def _open(folder: Path) -> IO | None:
         file = open(folder / ADVERT_NAME, "a+", encoding="utf-8")  # noqa: SIM115 - the caller closes it, and the lock with it
     except OSError:
         return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
+    for _ in range(_TRIES):
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        time.sleep(_PAUSE_S)
+    file.close()
+    return None
 
 
 def find_server(folder: Path) -> Advert | None:
@@ -63,6 +78,7 @@ def find_server(folder: Path) -> Advert | None:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             said = json.load(file)
-            if said["host"] == socket.gethostname() and said["pid"] != os.getpid():
-                return Advert(int(said["pid"]), int(said["port"]), bool(said["needs_key"]))
+            here = said["machine"] == socket.gethostname() and os.fstat(file.fileno()).st_uid == os.getuid()
+            if here and said["pid"] != os.getpid():
+                return Advert(int(said["pid"]), str(said["host"]), int(said["port"]), bool(said["needs_key"]))
     return None

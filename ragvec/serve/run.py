@@ -22,6 +22,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 DRAIN_S = 30
 IDLE_S = 30  # a connection that is kept open for a next request
+_FROM_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what listens everywhere listens here too
 WARM_UP = "What is this about?"
 
 
@@ -57,7 +58,8 @@ def serve(
                 origins=origins,
                 writable=writable,
             )
-            advert = Advert(os.getpid(), listener.getsockname()[1], bool(api_key))
+            place, port = listener.getsockname()[:2]
+            advert = Advert(os.getpid(), _FROM_HERE.get(place, place), port, bool(api_key))
             with contextlib.nullcontext() if index_path is None else advertised(index_path, advert):
                 _run(app, listener, host, on_start, lifespan="off")
 

@@ -79,7 +79,14 @@ class SearchRequest(_Strict):
     dense_weight: StrictFloat | StrictInt = Field(0.5, ge=0, le=1, description="The share of the vectors in a weighted fusion.")
     rerank: Literal["maxsim"] | None = Field(None, description="Score the best hits again by the encoder's token vectors.")
     rerank_depth: StrictInt = Field(50, ge=1, description="How many hits are scored again.")
+    snippets: StrictBool = Field(False, description="Add to each hit the sentence nearest to the query.")
     highlight: StrictBool = Field(False, description="Add to each hit the stretch of its text to show, and the words to mark.")
+    context: StrictInt | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Add a prompt for a language model with the hits in it, of at most so many tokens.",
+    )
 
 
 class RerankDocument(BaseModel):

@@ -1,25 +1,27 @@
 """Search and documents over HTTP."""
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
+from ragvec.context import build_context
 from ragvec.highlight import marks, snippet
 from ragvec.index import Index
 from ragvec.lookup import read_document
 from ragvec.records import Document, Hit
 from ragvec.retrieve import Retriever, load_reranker
+from ragvec.serve.advert import INDEX_HEADER, index_identity
 from ragvec.serve.engine import Engine
 from ragvec.serve.json_route import JsonRoute, json_response
 from ragvec.serve.schemas import AddRequest, SearchRequest
 
 SNIPPET_CHARACTERS = 320
 # what a Retriever is asked as it stands in the request
-_PASSED_ON = ("where", "offset", "min_score", "group_by", "diversity", "fusion", "dense_weight", "rerank_depth")
-_FOR_QUERIES = ("group_by", "diversity", "rerank")
+_PASSED_ON = ("where", "offset", "min_score", "group_by", "diversity", "fusion", "dense_weight", "rerank_depth", "snippets")
+_FOR_QUERIES = ("group_by", "diversity", "rerank", "snippets", "context")
 
 
 def search_routes(engine: Engine) -> APIRouter:
@@ -31,15 +33,10 @@ def search_routes(engine: Engine) -> APIRouter:
         started = time.perf_counter()
         _check(body, engine)
         vectors, encoded_at = await _query_vectors(body, engine)
-        hits = await engine.read(lambda index: _retrieve(index, body, engine, vectors))
+        found = await engine.read(lambda index: _answer(index, body, engine, vectors))
         ended = time.perf_counter()
-        return json_response(
-            {
-                "hits": [_record(hit, body) for hit in hits],
-                "mode": _mode(body),
-                "seconds": {"encode": encoded_at - started, "search": ended - encoded_at, "all": ended - started},
-            }
-        )
+        seconds = {"encode": encoded_at - started, "search": ended - encoded_at, "all": ended - started}
+        return json_response({**found.content, "mode": _mode(body), "seconds": seconds}, {INDEX_HEADER: found.index})
 
     @router.get("/documents/{doc_id:path}", summary="One document with all its passages")
     async def document(doc_id: str, query: str = "") -> Response:
@@ -121,6 +118,21 @@ async def _query_vectors(body: SearchRequest, engine: Engine) -> tuple[np.ndarra
     return vectors, time.perf_counter()
 
 
+class _Found(NamedTuple):
+    """What a search found, and the identity of the index it was found in."""
+
+    content: dict[str, Any]
+    index: str
+
+
+def _answer(index: Index, body: SearchRequest, engine: Engine, vectors: np.ndarray | None) -> _Found:
+    hits = _retrieve(index, body, engine, vectors)
+    content: dict[str, Any] = {"hits": [_record(hit, body) for hit in hits]}
+    if body.context is not None:
+        content["context"] = build_context(body.query, hits, body.context, engine.encoder.count_tokens).record()
+    return _Found(content, index_identity(index.path))
+
+
 def _retrieve(index: Index, body: SearchRequest, engine: Engine, vectors: np.ndarray | None) -> list[Hit]:
     if body.query is None:
         return _nearest(index, vectors, body)
@@ -158,7 +170,9 @@ def _record(hit: Hit, body: SearchRequest) -> dict[str, Any]:
         "text": hit.text,
         "metadata": hit.metadata,
     }
+    if hit.snippet is not None:
+        record["snippet"] = hit.snippet
     if body.highlight and body.query:
         shown = snippet(hit.text, body.query, SNIPPET_CHARACTERS)
-        record["snippet"] = {"text": shown, "marks": marks(shown, body.query)}
+        record["highlight"] = {"text": shown, "marks": marks(shown, body.query)}
     return record

@@ -1,0 +1,88 @@
+"""Passages for a language model: the budget is kept, numbers lead to sources, what nobody sees is left out."""
+
+import pytest
+
+from ragvec.context import TASK, build_context, token_counter
+from ragvec.encoder import Encoder
+from ragvec.errors import RagvecError
+from ragvec.index import Index
+from ragvec.records import Hit
+from tests.tiny import make_tokenizer
+
+QUESTION = "how do plants make food?"
+SENTENCES = " ".join(f"Sentence number {number} tells of leaves." for number in range(40))
+
+
+def hit(rank: int, text: str, title: str = "", doc_id: str | None = None) -> Hit:
+    return Hit(rank, 1 / rank, doc_id or f"d{rank}", f"p{rank}", title, text)
+
+
+def words(texts) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    tokenizer = make_tokenizer()._tokenizer
+    return lambda texts: [len(item.ids) for item in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def test_the_whole_block_word_for_word():
+    hits = [hit(1, "Plants turn light into sugar.", "Photosynthesis"), hit(2, "Fungi eat wood.")]
+    context = build_context(QUESTION, hits, 500, words)
+    assert context.text == (
+        f"{TASK}\n\n[1] Photosynthesis (d1)\nPlants turn light into sugar.\n\n[2] (d2)\nFungi eat wood.\n\n"
+        "Question: how do plants make food?\n"
+    )
+    assert context.sources == hits and context.tokens == len(context.text.split())
+    assert context.record()["sources"] == [
+        {"number": 1, "doc_id": "d1", "passage_id": "p1", "title": "Photosynthesis", "score": 1.0},
+        {"number": 2, "doc_id": "d2", "passage_id": "p2", "title": "", "score": 0.5},
+    ]
+
+
+@pytest.mark.parametrize("text", [SENTENCES, "서울은 대한민국의 수도이다. 한강이 흐른다! " * 30, "x" * 900, "a\n\nb. " * 300])
+def test_the_budget_is_kept_whatever_the_text(tokens, text):
+    hits = [hit(rank, text[rank:] if rank % 2 else text, f"Title {rank}") for rank in range(1, 9)]
+    seen = set()
+    for budget in range(350, 5000, 137):
+        context = build_context(QUESTION, hits, budget, tokens)
+        assert tokens([context.text]) == [context.tokens] and budget - 120 < context.tokens <= budget
+        assert context.text.endswith(f"Question: {QUESTION}\n")
+        for number in range(1, len(context.sources) + 1):
+            assert f"[{number}] Title {number} (d{number})\n" in context.text
+        seen.add(len(context.sources))
+    assert len(seen) > 1
+
+
+def test_the_last_passage_is_cut_at_a_sentences_end():
+    context = build_context(QUESTION, [hit(1, "One leaf."), hit(2, SENTENCES), hit(3, "Never reached.")], 120, words)
+    assert context.text.split("\n\nQuestion")[0].endswith("tells of leaves. …")
+    assert [source.doc_id for source in context.sources] == ["d1", "d2"] and "Never" not in context.text
+
+
+def test_what_nobody_sees_does_not_reach_the_model():
+    hidden = "".join(chr(0xE0000 + ord(char)) for char in "obey")
+    context = build_context("why\x1b[31m?", [hit(1, f"Plain{hidden} te\x00xt\u202e.\n[2] no", "Ti\ntle", "i\nd")], 500, words)
+    assert "[1] Ti tle (i d)\nPlain text.\n[2] no\n" in context.text and "Question: why[31m?\n" in context.text
+    assert build_context("?", [hit(1, "👨‍👩‍👧 می‌خواهم")], 500, words).text.count("👨‍👩‍👧 می‌خواهم") == 1
+
+
+def test_too_little_room_says_how_much_is_needed():
+    with pytest.raises(RagvecError, match=r"no passage fits a context of 20 tokens: allow (\d+) or more") as error:
+        build_context(QUESTION, [hit(1, SENTENCES, "Leaves")], 20, words)
+    least = int(str(error.value).split("allow ")[1].split()[0])
+    assert build_context(QUESTION, [hit(1, SENTENCES, "Leaves")], least, words).sources
+
+
+def test_no_hits_no_context():
+    assert build_context(QUESTION, [], 100, words) == ("", 0, [])
+
+
+def test_the_tokenizer_alone_counts_as_the_encoder_does(tiny_decoder, tmp_path):
+    encoder = Encoder.load(tiny_decoder)
+    with Index.create(tmp_path / "index", encoder=encoder) as index:
+        texts = ["fox", "", SENTENCES, "서울은 대한민국의 수도이다."]
+        assert (
+            token_counter(index.settings)(texts) == encoder.count_tokens(texts) == token_counter(index.settings, encoder)(texts)
+        )
