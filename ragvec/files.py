@@ -36,8 +36,9 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def fsync_file(path: Path) -> None:
-    """Flush a file that something else wrote to disk."""
+def settle_file(path: Path) -> None:
+    """Flush a file that something else wrote to disk, and let the folder's readers read it: safetensors makes it private."""
+    os.chmod(path, path.parent.stat().st_mode & 0o666)
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 

@@ -191,6 +191,8 @@ def test_convert_writes_a_verified_encoder(tiny_decoder, tmp_path):
     encoder = Encoder.load(tmp_path / "encoder", dtype="float32", device="cpu")
     plain = Encoder.load(tiny_decoder, dtype="float32", device="cpu", pooling="weighted_mean")
     np.testing.assert_array_equal(encoder.encode_documents(TEXTS), plain.encode_documents(TEXTS))
+    readable = (tmp_path / "encoder").stat().st_mode & 0o444
+    assert {path.stat().st_mode & 0o444 for path in (tmp_path / "encoder").iterdir()} == {readable}
 
 
 def test_state_space_models_are_refused_by_name(tmp_path):

@@ -9,7 +9,7 @@ from ragvec.encoder.probe import Probe
 from ragvec.encoder.settings import EncoderSettings, write_settings
 from ragvec.encoder.weights import quiet
 from ragvec.errors import RagvecError
-from ragvec.files import TEMPORARY_SUFFIX, fsync_file, fsync_folder
+from ragvec.files import TEMPORARY_SUFFIX, fsync_folder, settle_file
 
 
 def convert(
@@ -72,7 +72,7 @@ def save_checkpoint(model, tokenizer, settings: EncoderSettings, folder: Path, *
         tokenizer.save_pretrained(temporary)
         write_settings(temporary, settings)
         for path in temporary.iterdir():
-            fsync_file(path)
+            settle_file(path)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)

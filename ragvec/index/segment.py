@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragvec.errors import RagvecError
-from ragvec.files import fsync_file, fsync_folder, sha256_file
+from ragvec.files import fsync_folder, settle_file, sha256_file
 from ragvec.index.choice import EXACT_KEY
 from ragvec.index.exact import Allowed, Candidates, search_exact
 from ragvec.index.store import IndexSettings, SegmentRecord
@@ -102,7 +102,7 @@ class SegmentWriter:
 
     def _describe(self, name: str) -> dict:
         path = self.folder / name
-        fsync_file(path)
+        settle_file(path)
         digest = self._digests[name]
         return {"bytes": path.stat().st_size, "sha256": digest.hexdigest() if digest else sha256_file(path)}
 

@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 
 from ragvec.errors import RagvecError
-from ragvec.files import fsync_file, fsync_folder
+from ragvec.files import fsync_folder, settle_file
 from ragvec.index.choice import AUTO_KEY, RECALL_TARGET
 from ragvec.index.lexical import TOKENIZER, indexed_terms
 from ragvec.index.where import Filter
@@ -115,7 +115,7 @@ def create_store(folder: Path, settings: IndexSettings) -> None:
         connection.executemany("INSERT INTO settings VALUES (?, ?)", rows)
     finally:
         connection.close()
-    fsync_file(temporary)
+    settle_file(temporary)
     temporary.replace(folder / DATABASE_NAME)
     fsync_folder(folder)
 

@@ -10,7 +10,7 @@ from ragvec.encoder import write_settings
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings
 from ragvec.encoder.sources import ADAPTER_FILE, Source
 from ragvec.encoder.weights import DTYPES, quiet
-from ragvec.files import fsync_file, fsync_folder
+from ragvec.files import fsync_folder, settle_file
 from ragvec.recipe import Recipe
 from ragvec.train.model import Learner
 
@@ -85,6 +85,6 @@ def _move_in(temporary: Path, folder: Path) -> None:
         if not (temporary / name).exists():
             (folder / name).unlink(missing_ok=True)  # of a run of another kind
     for path in sorted(temporary.iterdir(), key=lambda path: _LAST.index(path.name) if path.name in _LAST else -1):
-        fsync_file(path)
+        settle_file(path)
         os.replace(path, folder / path.name)
     fsync_folder(folder)
