@@ -54,6 +54,7 @@ class Recipe:
     cross_document: bool = False
     line_by_line: bool = False
     # what is trained
+    load_in_4bit: bool = False
     lora_r: int = 16
     lora_alpha: int | None = None
     lora_dropout: float = 0.05
@@ -95,6 +96,7 @@ class Recipe:
     adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0
     gradient_checkpointing: bool = False
+    fsdp: bool = False
     seed: int = 42
     logging_steps: int = 50
     report_to: list[str] = field(default_factory=list)
@@ -240,6 +242,8 @@ def _checked(recipe: Recipe, place: str) -> Recipe:
             raise RagvecError(f"{place}: {name} is {value}, must be above 0")
     if recipe.lora_r < 0:
         raise RagvecError(f"{place}: lora_r is {recipe.lora_r}: name a rank, or 0 to train every weight")
+    if recipe.fsdp and recipe.eval_dataset:
+        raise RagvecError(f"{place}: eval_dataset needs a whole model, which no process has with fsdp: use `ragvec eval` later")
     if not recipe.output_dir:
         raise RagvecError(f'{place}: no output_dir: add "output_dir": "…", the folder for the result')
     return recipe

@@ -13,6 +13,7 @@ from ragvec.train.objectives import LanguageBatch, Objective, language_loss
 from ragvec.train.plan import count_parameters
 from tests.conftest import shared
 from tests.tiny import save_tiny_decoder
+from tests.training import losses, run, vectors, write_data
 
 LLAMA_3_8B = dict(vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
                   num_key_value_heads=8, tie_word_embeddings=False)  # fmt: skip
@@ -137,6 +138,32 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_decoder):
         assert all(gradient.any() for gradient in gradients[-1])
     for plain, checkpointed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, checkpointed, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["mntp", "supervised"])
+def test_a_base_in_four_bits(objective, tiny_decoder, tmp_path):
+    """Its linear layers take a fraction of their memory, the adapters learn, and the result loads upon the whole base."""
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    learner = learn(tiny_decoder, objective, load_in_4bit=True)
+    layers = [part for part in learner.backbone.modules() if isinstance(part, bitsandbytes.nn.Linear4bit)]
+    assert len(layers) == 2 * len(LLAMA_TARGETS) and {layer.weight.dtype for layer in layers} == {torch.uint8}
+    whole = learn(tiny_decoder, objective)
+    ids = [[1, 50, 60, 70], [1, 80, 90]]
+    near = torch.nn.functional.cosine_similarity(learner.hidden(ids), whole.hidden(ids))
+    assert near.mean() > 0.8 and near.max() < 0.9999
+    summary = run(objective, tiny_decoder, write_data(tmp_path), tmp_path / "out", load_in_4bit=True, max_steps=8)
+    assert losses(summary)[-1] < losses(summary)[0]
+    assert np.abs(vectors(tmp_path / "out") - vectors(tiny_decoder)).max() > 1e-3
+
+
+@pytest.mark.parametrize("keys", [{"lora_r": 0}, {"save_merged": True}, {"fsdp": True}])
+def test_what_does_not_go_with_four_bits(keys, tiny_decoder, monkeypatch):
+    monkeypatch.setattr("ragvec.train.quantize.find_spec", lambda name: name)
+    with pytest.raises(RagvecError, match="load_in_4bit trains adapters upon a base that stays as it is"):
+        learn(tiny_decoder, load_in_4bit=True, **keys)
+    monkeypatch.setattr("ragvec.train.quantize.find_spec", lambda name: None)
+    with pytest.raises(RagvecError, match="load_in_4bit needs bitsandbytes: pip install bitsandbytes"):
+        learn(tiny_decoder, load_in_4bit=True)
 
 
 @pytest.mark.parametrize(

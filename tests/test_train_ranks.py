@@ -31,10 +31,19 @@ def keeping_a_digest(prepared, recipe, **options):
 
 run.run_trainer = keeping_a_digest
 for path in sys.argv[1:]:
-    objective, values = json.load(open(path))
-    run.train(objective, make_recipe(objective, values)[0])
+    objective, values, resume = json.load(open(path))
+    run.train(objective, make_recipe(objective, values)[0], resume=resume)
 """
 OBJECTIVES = ("supervised", "distill", "clm", "mntp")
+# Name, objective, further keys and whether it is resumed. With fsdp each process holds half of every weight.
+RUNS = [
+    *((objective, objective, {}, False) for objective in OBJECTIVES),
+    ("cached", "supervised", {"mini_batch_tokens": 40}, False),
+    ("sharded", "supervised", {"fsdp": True, "save_steps": 1}, False),
+    ("sharded-clm", "clm", {"fsdp": True}, False),
+    ("parts", "supervised", {"fsdp": True, "save_steps": 1, "stop_after_n_steps": 2}, False),
+    ("parts", "supervised", {"fsdp": True, "save_steps": 1}, True),
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +63,12 @@ def two_processes(tmp_path_factory, tiny_decoder, data) -> tuple[Path, str]:
     """The folder with the results of two processes, and what they printed."""
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "worker.py").write_text(WORKER)
-    for objective in OBJECTIVES:
-        values = {**recipe_values(objective, tiny_decoder, data, folder / objective), **keys(objective)}
-        (folder / f"{objective}.json").write_text(json.dumps([objective, values]))
+    recipes = []
+    for number, (name, objective, more, resume) in enumerate(RUNS):
+        values = {**recipe_values(objective, tiny_decoder, data, folder / name), **keys(objective), **more}
+        recipes.append(str(folder / f"{number}.json"))
+        Path(recipes[-1]).write_text(json.dumps([objective, values, resume]))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    recipes = [str(folder / f"{objective}.json") for objective in OBJECTIVES]
     done = subprocess.run(
         [*torchrun, str(folder / "worker.py"), *recipes], capture_output=True, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
@@ -77,21 +87,28 @@ def keys(objective: str) -> dict:
     return {"lora_dropout": 0.0, "lora_r": 4, "max_seq_length": 12, **sensitive, **mask}
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_two_processes_equal_one_on_the_joined_batch(objective, two_processes, tiny_decoder, data, tmp_path):
+@pytest.mark.parametrize(("name", "objective"), {(name, objective) for name, objective, *_ in RUNS if name != "parts"})
+def test_two_processes_equal_one_on_the_joined_batch(name, objective, two_processes, tiny_decoder, data, tmp_path):
     folder, _ = two_processes
     one = run(objective, tiny_decoder, data, tmp_path / "one", per_device_train_batch_size=8, **keys(objective))
-    first, second = (Path(f"{folder / objective}.rank{rank}").read_text() for rank in (0, 1))
+    first, second = (Path(f"{folder / name}.rank{rank}").read_text() for rank in (0, 1))
     assert first == second
-    two = json.loads((folder / objective / "training.json").read_text())
+    two = json.loads((folder / name / "training.json").read_text())
     np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
-    np.testing.assert_allclose(vectors(folder / objective), vectors(tmp_path / "one"), atol=1e-4)
+    np.testing.assert_allclose(vectors(folder / name), vectors(tmp_path / "one"), atol=1e-4)
     assert two["plan"]["processes"] == 2 and two["plan"]["steps"] == one["plan"]["steps"] == 3
     assert two["tokens_seen"] == one["tokens_seen"]
+    assert two["plan"]["trainable"] == one["plan"]["trainable"]
+
+
+def test_a_sharded_run_resumes_to_the_same_weights(two_processes):
+    """Weights and optimizer state are gathered for a checkpoint and dealt out again."""
+    folder, _ = two_processes
+    np.testing.assert_array_equal(vectors(folder / "parts"), vectors(folder / "sharded"))
 
 
 def test_one_process_alone_speaks(two_processes):
     _, printed = two_processes
-    assert printed.count("processes             2") == len(OBJECTIVES)
-    assert printed.count("total batch           8 examples") == len(OBJECTIVES)
-    assert printed.count("step 3/3 ") == len(OBJECTIVES)
+    assert printed.count("processes             2") == len(RUNS)
+    assert printed.count("total batch           8 examples") == len(RUNS)
+    assert printed.count("step 3/3 ") == len(RUNS) - 1

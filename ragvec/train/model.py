@@ -18,6 +18,7 @@ from ragvec.errors import RagvecError
 from ragvec.losses import head_cross_entropy
 from ragvec.prompt import PromptBuilder
 from ragvec.recipe import Recipe
+from ragvec.train.quantize import check_four_bit, to_four_bit
 from ragvec.train.ranks import start_ranks
 
 
@@ -60,6 +61,7 @@ class Learner:
 
 def load_learner(objective: str, recipe: Recipe) -> Learner:
     """Load what a recipe starts from. Raises RagvecError if something is missing or does not fit the objective."""
+    check_four_bit(objective, recipe)
     device = start_ranks(choose_device(recipe.device))
     dtype = _compute_dtype(recipe, device)
     if objective in ("clm", "mntp"):
@@ -87,6 +89,8 @@ def add_trainable_parts(learner: Learner, objective: str, recipe: Recipe) -> Non
 
     Raises RagvecError if a part to freeze is not there, nothing is left to train, or the head can't be trained apart.
     """
+    if recipe.load_in_4bit:
+        to_four_bit(learner.backbone, learner.dtype)
     if recipe.lora_r:
         learner.adapter = _inject_lora(learner.backbone, recipe)
     else:

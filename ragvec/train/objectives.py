@@ -12,6 +12,7 @@ from ragvec.recipe import Recipe
 from ragvec.train.masking import IGNORED, mask_tokens
 from ragvec.train.model import Learner
 from ragvec.train.ranks import weighted
+from ragvec.train.shard import share_like, whole
 from ragvec.train.texts import TextBatch
 from ragvec.train.tokens import Pieces
 
@@ -38,6 +39,12 @@ class Objective(nn.Module):
         self.learner, self._loss = learner, loss
         self.tokens_seen = 0
         self.losses_are_finite = True
+        self.gathered: dict[str, Tensor] | None = None  # what state_dict gives, of a model dealt out
+
+    def gather(self) -> None:
+        """Gather the trained weights of a model dealt out over processes, for state_dict; all of them call this together."""
+        self.gathered = None
+        self.gathered = whole(self.state_dict())
 
     def forward(self, batch: LanguageBatch | TextBatch) -> dict[str, Tensor]:
         """The loss of a batch under the key "loss"."""
@@ -50,6 +57,8 @@ class Objective(nn.Module):
 
     def state_dict(self, **_) -> dict[str, Tensor]:
         """The trained weights alone: a checkpoint need not repeat what is frozen, nor a tied weight."""
+        if self.gathered is not None:
+            return self.gathered
         return {name: weight.detach() for name, weight in self.named_parameters() if weight.requires_grad}
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
@@ -57,7 +66,9 @@ class Objective(nn.Module):
         other = state_dict.keys() ^ self.state_dict().keys()
         if other:
             raise RagvecError(f"the checkpoint is of another model or recipe ({min(other)}): start the run anew")
-        return super().load_state_dict(state_dict, strict=False, assign=assign)
+        weights = dict(self.named_parameters())
+        shares = {name: share_like(value, weights[name]) for name, value in state_dict.items()}
+        return super().load_state_dict(shares, strict=False, assign=assign)
 
 
 def language_loss(learner: Learner, batch: LanguageBatch) -> Tensor:

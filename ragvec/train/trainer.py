@@ -15,10 +15,12 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from ragvec.encoder.weights import quiet
 from ragvec.errors import RagvecError
 from ragvec.recipe import Recipe
+from ragvec.train import ranks
 from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, read_state, remove_torn_checkpoints
 from ragvec.train.objectives import Objective
 from ragvec.train.optimizer import make_optimizer
 from ragvec.train.prepare import Prepared
+from ragvec.train.shard import WholeOptimizerState, gather, shard
 from ragvec.train.watch import Watch, only_figures
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -37,21 +39,31 @@ def run_trainer(prepared: Prepared, recipe: Recipe, *, steps: int, checkpoint: P
         objective.load_state_dict(load_file(checkpoint / "model.safetensors"))  # the Trainer would take a step more
         return only_figures(state["log_history"])
     watch = Watch(prepared, recipe, steps=steps, report=report, show=show_progress, on_save=on_save)
+    dealt_out = recipe.fsdp and ranks.world() > 1
+    if dealt_out:
+        shard(objective, objective.learner.backbone)
+    optimizer = make_optimizer(objective, recipe)
     trainer = Trainer(
         model=objective,
         args=_arguments(recipe, objective),
         train_dataset=prepared.batches,
         data_collator=lambda entries: {"batch": entries[0]},  # an entry is a whole batch already
-        optimizers=(make_optimizer(objective, recipe), None),
+        optimizers=(optimizer, None),
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
     watch.log = trainer.log
+    if dealt_out:
+        trainer.accelerator.prepare_model = lambda model, **_: model  # it is spread over the processes already
+        watch.optimizer_state = WholeOptimizerState(optimizer)
     objective.train()
     with quiet(show_progress=False), _graceful_interrupt(watch), _reasons(recipe):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if watch.interrupted:
         raise KeyboardInterrupt
+    if dealt_out:
+        gather(objective)
+        objective.gathered = None
     return only_figures(trainer.state.log_history)
 
 

@@ -16,12 +16,14 @@ from ragvec.train.evaluation import Best, keep_if_best, measure
 from ragvec.train.objectives import Objective
 from ragvec.train.prepare import Prepared
 from ragvec.train.sampler import Batches
+from ragvec.train.shard import WholeOptimizerState, whole
 
 
 class Watch(TrainerCallback):
     """The Trainer's callback. A signal sets `interrupted`: the step under way ends, a checkpoint is written, training stops."""
 
     log: Callable[[dict], None]  # the Trainer's, set once there is one
+    optimizer_state: WholeOptimizerState | None = None  # of a model dealt out over processes
 
     def __init__(self, prepared: Prepared, recipe: Recipe, *, steps: int, report: Callable[[str], None], show: bool,
                  on_save: Callable[[list[dict]], None]) -> None:  # fmt: skip
@@ -41,7 +43,7 @@ class Watch(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state, control, **_) -> None:
         gradients = [weight.grad for weight in self._objective.parameters() if weight.grad is not None]
-        if self._objective.losses_are_finite and torch.isfinite(get_total_norm(gradients)):
+        if self._objective.losses_are_finite and torch.isfinite(whole(get_total_norm(gradients))):
             return
         checkpoint = newest_checkpoint(self._recipe) if not self._recipe.save_only_model else None
         what = "gradient" if self._objective.losses_are_finite else "loss"
@@ -60,6 +62,9 @@ class Watch(TrainerCallback):
             control.should_training_stop = control.should_save = True
         if state.global_step >= self._steps:
             control.should_log = True  # however few steps there are, the last one's loss is known
+        if control.should_save and self.optimizer_state is not None:
+            self._objective.gather()
+            self.optimizer_state.gather()
 
     def on_log(self, args, state, control, logs=None, **_) -> None:
         if "loss" not in logs:
