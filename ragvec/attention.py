@@ -6,6 +6,8 @@ work is one call of torch's variable-length flash attention; elsewhere one SDPA 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from inspect import signature
 from itertools import groupby
 
 import torch
@@ -150,7 +152,17 @@ def _explicit(query, key, value, allowed, *, scaling, dropout, softcap, sinks) -
 
 
 def _has_varlen_kernel(query: Tensor) -> bool:
-    return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
+    return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and _varlen_is_complete()
+
+
+@cache
+def _varlen_is_complete() -> bool:
+    """Whether this torch's variable-length attention knows windows and grouped heads; its first versions did not."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return {"scale", "window_size", "enable_gqa"} <= set(signature(varlen_attn).parameters)
 
 
 def _window(causal: bool, sliding_window: int | None) -> tuple[int, int]:

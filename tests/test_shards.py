@@ -16,6 +16,8 @@ from ragvec.shards import (
     Shards,
     content_digest,
     load_manifest,
+    recall_of,
+    restore,
     save_manifest,
     store,
     verify_shards,
@@ -71,6 +73,42 @@ def test_other_tools_read_it(tmp_path):
     folder = make(tmp_path / "s")
     query = f"select passage_id, embedding[2], metadata->>'year' from '{folder}/*.parquet' order by 1"
     assert duckdb.sql(query).fetchall() == [("p1", 0.5, "2020"), ("p2", -1.0, None), ("p3", 2.5, None)]
+
+
+def test_pandas_polars_and_lancedb_read_it(tmp_path):
+    folder = make(tmp_path / "s")
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_parquet(folder / "part-00000.parquet")
+    assert frame["passage_id"].tolist() == ["p1", "p2", "p3"] and frame["embedding"][2].tolist() == [0.25, 2.5]
+    polars = pytest.importorskip("polars")
+    long = polars.read_parquet(folder / "*.parquet").filter(polars.col("tokens") > 2)
+    assert long["text"].to_list() == ["plants make food", "emoji 🌱 \n new line"] and long["embedding"][0].to_list() == [1, 0.5]
+    lancedb = pytest.importorskip("lancedb")
+    table = lancedb.connect(tmp_path / "db").create_table("passages", pq.read_table(folder / "part-00000.parquet"))
+    found = table.search([0.25, 2.5], vector_column_name="embedding").distance_type("dot").limit(1).to_list()
+    assert [row["passage_id"] for row in found] == ["p3"]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "binary"])
+def test_vectors_stored_in_fewer_bits(tmp_path, dtype):
+    folder = make(tmp_path / "s", dtype)
+    [(_, vectors)] = Shards.open(folder).blocks(10)
+    table = pq.read_table(folder / "part-00000.parquet")
+    if dtype == "int8":
+        assert table["embedding"].to_pylist() == [[127, 64], [0, -127], [13, 127]]
+        assert np.abs(vectors - VECTORS).max() < 2.5 / 127
+    else:
+        assert table["embedding"].to_pylist() == [[0b11000000], [0], [0b11000000]]
+        assert np.allclose(vectors, np.array([[1, 1], [-1, -1], [1, 1]]) / 2**0.5)
+
+
+def test_the_recall_of_stored_vectors_is_counted_against_exact_neighbours():
+    exact = np.random.default_rng(0).standard_normal((300, 32)).astype(np.float32)
+    assert recall_of(exact, exact) == 1.0 and recall_of(exact[:20], exact[:20]) is None
+    shuffled = np.random.default_rng(1).permutation(exact)
+    assert recall_of(exact, shuffled) < 0.2
+    whole = {dtype: recall_of(exact, restore(store(exact, dtype), dtype, 32)) for dtype in ("float16", "int8", "binary")}
+    assert whole["float16"] > whole["int8"] > whole["binary"] > 0.3
 
 
 def test_the_manifest_says_what_made_it(tmp_path):
