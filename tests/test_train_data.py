@@ -10,6 +10,7 @@ import zstandard
 from ragvec.errors import RagvecError
 from ragvec.recipe import make_recipe
 from ragvec.train.data import Example, Text, read_examples, read_texts, split_validation
+from ragvec.train.hub_data import dataset_files
 from ragvec.train.teacher import read_teacher
 
 TEXTS = ["first, with a comma", "두 번째", 'third "quoted"']
@@ -265,3 +266,26 @@ def test_teacher_files_that_do_not_belong(tmp_path):
     (tmp_path / "t.txt").write_text("a\n")
     with pytest.raises(RagvecError, match="t.npy is not a readable .npy file"):  # pickles are not opened
         read_teacher(recipe("distill", teacher_vectors=str(tmp_path / "t.npy")), [str(tmp_path / "t.txt")])
+
+
+def hub_layout(folder, *names: str):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"anchor": [name], "positive": ["p"]}), folder / name)
+    return str(folder)
+
+
+def test_a_data_set_as_the_hub_lays_it_out(tmp_path):
+    name = hub_layout(tmp_path, "pair/train-00000-of-00001.parquet", "pair/dev-0.parquet", "triplet/train-0.parquet")
+    files = dataset_files(name, "pair", "train")
+    assert [one.query for one in read_examples(recipe("supervised"), files)] == ["pair/train-00000-of-00001.parquet"]
+    assert dataset_files(name, "pair", "validation", optional=True) == []
+    with pytest.raises(RagvecError, match=r"has several configurations \(pair, triplet\): name one in \"dataset_config_name\""):
+        dataset_files(name, None, "train")
+    with pytest.raises(RagvecError, match=r"has no \*\*/pair/validation\*.parquet"):
+        dataset_files(name, "pair", "validation")
+    with pytest.raises(RagvecError, match="data set no/such is neither in the hub's cache nor within reach"):
+        dataset_files("no/such", None, "train")

@@ -7,19 +7,26 @@ from ragvec.errors import RagvecError
 _MOVED = {"wikitext": "Salesforce/wikitext"}  # the name the reference's configs use
 
 
-def dataset_files(name: str, config: str | None, split: str) -> list[str]:
+def dataset_files(name: str, config: str | None, split: str, *, optional: bool = False) -> list[str]:
     """The Parquet files of a split, downloaded or found in the cache; a local folder works too.
 
-    Raises RagvecError if there is no such data set within reach, or it has no Parquet files.
+    optional  no files are no error
+    Raises RagvecError if there is no such data set within reach, it has no Parquet files, or several configurations of which
+    none is named.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
         folder = _download(_MOVED.get(name, name), config, split)
     pattern = f"**/{split}*.parquet" if config is None else f"**/{config}/{split}*.parquet"
-    found = sorted(str(path) for path in folder.glob(pattern))
-    if not found:
+    found = sorted(folder.glob(pattern))
+    if not found and not optional:
         raise RagvecError(f"data set {name} has no {pattern}: download it and name its files in train_file")
-    return found
+    configs = sorted({path.parent.relative_to(folder).as_posix() for path in found})
+    if len(configs) > 1:
+        raise RagvecError(
+            f'data set {name} has several configurations ({", ".join(configs)}): name one in "dataset_config_name"'
+        )
+    return [str(path) for path in found]
 
 
 def _download(name: str, config: str | None, split: str) -> Path:

@@ -100,7 +100,8 @@ def _read_sets(recipe: Recipe, read: Callable[[list[str]], list]) -> tuple[list,
     if recipe.validation_file:
         return training, read(recipe.validation_file)
     if _names_hub_data(recipe) and not recipe.validation_split_percentage:
-        return training, read(dataset_files(recipe.dataset_name, recipe.dataset_config_name, "validation"))
+        files = dataset_files(recipe.dataset_name, recipe.dataset_config_name, "validation", optional=True)
+        return training, read(files) if files else []
     return split_validation(training, recipe.validation_split_percentage, recipe.seed)
 
 

@@ -1,0 +1,80 @@
+"""What each stage of the recipe does to a real pretrained decoder, as a table in the manner of LLM2Vec's.
+
+    python -m tests.bench.stages                             on the 260,000-parameter Llama of the reference material
+    python -m tests.bench.stages --model FOLDER --mask _     on another decoder
+    python -m tests.bench.stages --steps 200                 shorter stages
+
+Causal attention with weighted mean pooling, bidirectional attention as it is, after MNTP, after MNTP and SimCSE, after MNTP and
+supervised training. Measured on STS-B (test), SciFact (test; its training queries are among the pairs) and Banking77. Needs the
+reference material (../shared, or RAGVEC_SHARED).
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import orjson
+
+from ragvec import Encoder
+from ragvec.evaluate import evaluate
+from ragvec.recipe import make_recipe
+from ragvec.train import train
+from tests.conftest import SHARED
+
+SETS = (
+    ("sts/stsb-en.test.tsv", "spearman"),
+    ("retrieval/scifact", "nDCG@10"),
+    ("classification/banking77.test.tsv", "accuracy"),
+)
+
+
+def main() -> None:
+    """Train the stages one upon another and print a row for each as it is measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=SHARED / "lm" / "stories260K-hf")
+    parser.add_argument("--mask", default="~", help="the piece that hides a token in MNTP")
+    parser.add_argument("--steps", type=int, default=600, help="of each stage")
+    options = parser.parse_args()
+    print("| | STS-B | SciFact nDCG@10 | Banking77 accuracy | training |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_texts(folder)
+        measure("causal, weighted mean", options.model, attention="causal", pooling="weighted_mean")
+        measure("bidirectional, mean", options.model)
+        common = {"max_steps": options.steps, "batch_tokens": 8192, "logging_steps": 100, "save_steps": 10**6, "seed": 1}
+        stage("+ MNTP", "mntp", options.model, folder / "mntp", train_file=str(folder / "paragraphs.jsonl"), learning_rate=2e-3,
+              mask_token=options.mask, mlm_probability=0.2, max_seq_length=256, warmup_steps=50, **common)  # fmt: skip
+        stage("+ MNTP + SimCSE", "simcse", folder / "mntp", folder / "simcse", train_file=str(folder / "sentences.jsonl"),
+              learning_rate=1e-3, max_seq_length=128, warmup_steps=50, **common)  # fmt: skip
+        stage("+ MNTP + supervised", "supervised", folder / "mntp", folder / "supervised", learning_rate=2e-3,
+              train_file=str(SHARED / "data" / "pairs" / "en_train.jsonl.gz"), corpus_root=str(SHARED / "data" / "retrieval"),
+              max_seq_length=256, max_negatives=1, warmup_steps=50, loss_scale=20.0, **common)  # fmt: skip
+
+
+def write_texts(folder: Path) -> None:
+    """WikiText-2's paragraphs, and their sentences, as JSONL."""
+    lines = (SHARED / "data" / "text" / "wikitext-2" / "wiki.train.tokens").read_text(encoding="utf-8").splitlines()
+    paragraphs = [line.strip().replace(" @-@ ", "-").replace(" @,@ ", ",") for line in lines if len(line) > 100]
+    sentences = [one.strip() for paragraph in paragraphs for one in paragraph.split(" . ") if len(one) > 30]
+    for name, texts in (("paragraphs", paragraphs), ("sentences", sentences)):
+        (folder / f"{name}.jsonl").write_bytes(b"".join(orjson.dumps({"text": text}) + b"\n" for text in texts))
+
+
+def stage(label: str, objective: str, start: Path, output: Path, **keys) -> None:
+    """Train one stage and measure what came of it."""
+    recipe, _ = make_recipe(objective, {"model_name_or_path": str(start), "output_dir": str(output), **keys})
+    summary = train(objective, recipe, report=lambda line: None)
+    note = f"loss {summary['first_loss']:.2f} → {summary['last_loss']:.2f} in {summary['seconds']:.0f} s"
+    measure(label, output, note)
+
+
+def measure(label: str, source: Path, note: str = "", **options) -> None:
+    """Print the row of one encoder."""
+    encoder = Encoder.load(source, **options)
+    figures = [evaluate(SHARED / "data" / name, encoder, instruction="").figures[metric] for name, metric in SETS]
+    print(f"| {label} | {' | '.join(f'{figure:.3f}' for figure in figures)} | {note} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
