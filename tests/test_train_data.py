@@ -172,7 +172,8 @@ def test_a_teachers_scores(row, scores, tmp_path):
         ({"negative": "n"}, "line 1: no teacher's scores .looked for scores, score, label, labels, or pos_scores"),
         ({"negatives": ["n", "m"], "scores": [1]}, "line 1: 1 scores for a positive and 2 negatives: give one for each"),
         ({"negative": "n", "scores": "high"}, "line 1: field 'scores' must be a number or a list of numbers, not 'high'"),
-        ({"scores": [1]}, "line 1: a teacher's scores tell one positive from its negatives: found 1 and 0"),
+        ({"positive": ["p", "r"], "negative": "n", "scores": [1, 2]}, "line 1: 2 positives: where a teacher's scores are"),
+        ({"scores": [1], "negatives": []}, "nq.jsonl holds no training text"),  # nothing to tell the positive from
     ],
 )
 def test_scores_that_do_not_belong(row, message, tmp_path):

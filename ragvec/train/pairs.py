@@ -54,10 +54,14 @@ def read_pair(row: dict[str, Any], place: str, pointed: PointedTexts, near: Path
 
 
 def _with_scores(pair: Pair, row: dict[str, Any], place: str) -> Pair:
-    """The pair with a score for its positive and each negative; margins (positive less negative) are scores too."""
-    if not pair.negatives or len(pair.positives) != 1:
-        raise RagvecError(f"{place}: a teacher's scores tell one positive from its negatives: found {len(pair.positives)} "
-                          f"and {len(pair.negatives)}")  # fmt: skip
+    """The pair with a score for its positive and each negative; margins (positive less negative) are scores too.
+
+    Without negatives there is nothing to tell the positive from: nothing is left of the pair.
+    """
+    if not pair.negatives:
+        return Pair(pair.query, (), ())
+    if len(pair.positives) != 1:
+        raise RagvecError(f"{place}: {len(pair.positives)} positives: where a teacher's scores are learned, make a row of each")
     if "pos_scores" in row and "neg_scores" in row:
         given = [*_numbers(row["pos_scores"], place, "pos_scores"), *_numbers(row["neg_scores"], place, "neg_scores")]
     else:

@@ -110,8 +110,9 @@ def _curve(axes, log: list[dict], key: str, label: str, **style) -> None:
 def write_card(folder: Path, summary: dict[str, Any], base: str | None) -> None:
     """Write a model card: what was trained from what, on what, how, and with which figures."""
     objective, recipe, plan = summary["objective"], summary["recipe"], summary["plan"]
+    is_local = base is not None and Path(base).expanduser().exists()
     head = ["---", "library_name: ragvec", "tags:", "- ragvec", "- llm2vec", "- feature-extraction"]
-    if base and "/" in base and not Path(base).exists():
+    if base and not is_local:
         head.append(f"base_model: {base}")
     used = explicit_defaults(objective)
     chosen = {key: recipe[key] for key in used if recipe[key] != used[key] and key not in _UNINTERESTING}
@@ -119,7 +120,7 @@ def write_card(folder: Path, summary: dict[str, Any], base: str | None) -> None:
     lines = [
         *head, "---", "", f"# {Path(recipe['output_dir']).name}", "",
         f"{'A decoder' if objective == 'clm' else 'A text encoder'} trained with ragvec {summary['versions']['ragvec']}: "
-        f"{_TAUGHT[objective]}, starting from {base or 'random weights'}.", "",
+        f"{_TAUGHT[objective]}, starting from {Path(base).name if is_local else base or 'random weights'}.", "",
         "| | |", "|---|---|",
         f"| examples | {plan['examples']:,} ({plan['tokens']:,} tokens) |", f"| steps | {summary['steps_done']:,} |",
         f"| total batch | {plan['total_batch']} |", f"| trained weights | {plan['trainable']:,} of {plan['parameters']:,} |",
