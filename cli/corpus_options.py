@@ -1,9 +1,18 @@
 """The options that say how a corpus is read and cut, the same in every command that reads one."""
 
+import sys
+from collections.abc import Sequence
 from enum import Enum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ragvec.bulk.passages import CorpusOptions
+    from ragvec.shards import Failure
+
+FAILURES_SHOWN = 5
 
 
 class OnErrorChoice(str, Enum):
@@ -23,6 +32,33 @@ TextLines = Annotated[bool, typer.Option("--text-lines", help="Each line of a .t
 OnError = Annotated[OnErrorChoice, typer.Option(help="What to do with rows that can't be read: stop, or skip and keep them.")]
 
 
-def field_names(text_fields: str | None) -> tuple[str, ...]:
-    """The names in a list with commas."""
-    return tuple(name.strip() for name in (text_fields or "").split(",") if name.strip())
+QuarantineFile = Annotated[
+    Path | None, typer.Option(help="Where --on-error skip keeps what it skips; default: OUTPUT.quarantine.jsonl.")
+]
+
+
+def corpus_options(
+    text_fields: str | None, id_field: str | None, text_lines: bool, passage_tokens: int | None, overlap: int
+) -> "CorpusOptions":
+    """The options as the library takes them."""
+    from ragvec.bulk.passages import CorpusOptions
+
+    names = tuple(name.strip() for name in (text_fields or "").split(",") if name.strip())
+    return CorpusOptions(names, id_field, text_lines, passage_tokens, overlap)
+
+
+def report_quarantined(count: int, path: Path | None) -> None:
+    """Say on stderr how many rows were skipped, and where they are."""
+    if count:
+        print(f"{count:,} rows could not be read and were skipped{f': see {path}' if path else ''}", file=sys.stderr)
+
+
+def report_failed(failed: Sequence["Failure"], count: int) -> None:
+    """Name on stderr the first passages that could not be encoded, and exit with 1 if there are any."""
+    for failure in failed[:FAILURES_SHOWN]:
+        print(f"not encoded: passage {failure.passage_id!r}: {failure.error}", file=sys.stderr)
+    if count:
+        print(
+            f"error: {count:,} passages could not be encoded and were left out; the next run tries them again", file=sys.stderr
+        )
+        raise SystemExit(1)

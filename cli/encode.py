@@ -16,13 +16,14 @@ from ragvec.cli.corpus_options import (
     OnErrorChoice,
     Overlap,
     PassageTokens,
+    QuarantineFile,
     TextFields,
     TextLines,
-    field_names,
+    corpus_options,
+    report_failed,
+    report_quarantined,
 )
 from ragvec.cli.output import report_skipped
-
-FAILURES_SHOWN = 5
 
 
 class VectorDtype(str, Enum):
@@ -58,9 +59,7 @@ def run(
     id_field: IdField = None,
     text_lines: TextLines = False,
     on_error: OnError = OnErrorChoice.stop,
-    quarantine: Annotated[
-        Path | None, typer.Option(help="Where --on-error skip keeps what it skips; default: OUTPUT.quarantine.jsonl.")
-    ] = None,
+    quarantine: QuarantineFile = None,
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch; default: measured.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: all GPUs, or the best here.")] = None,
     dtype: Annotated[
@@ -83,15 +82,14 @@ def run(
     format: Annotated[Format | None, typer.Option(help="Default: a sentence on a terminal, JSON on a pipe.")] = None,
 ) -> None:
     from ragvec.bulk import PART_ROWS, Rank, check_folder, encode_corpus
-    from ragvec.bulk.passages import CorpusOptions, cut_for, open_documents
-    from ragvec.corpus import count_documents
+    from ragvec.bulk.passages import count_passages, cut_for, open_documents
     from ragvec.corpus.files import STDIN, InputFile
     from ragvec.corpus.quarantine import Quarantine
     from ragvec.errors import RagvecError
     from ragvec.shards import load_manifest
 
     check_folder(output)
-    reading = CorpusOptions(field_names(text_fields), id_field, text_lines, passage_tokens, overlap)
+    reading = corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap)
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     place.check()
     devices = [device or "cpu"] * processes if processes else _all_gpus(device) if place.of == 1 else []
@@ -120,10 +118,9 @@ def run(
     default = output.with_name(f"{output.name}.quarantine.jsonl")
     rejects = Quarantine((quarantine or default) if place.number == 0 else None)
     with ExitStack() as stack:
-        skipping = on_error is OnErrorChoice.skip
-        on_reject = stack.enter_context(rejects) if skipping else None
+        on_reject = stack.enter_context(rejects) if on_error is OnErrorChoice.skip else None
         documents = open_documents(corpus, reading, on_file=inputs.append, on_reject=on_reject)
-        total = count_documents(corpus, text_lines=text_lines) if passage_tokens is None and (shown or log_json) else None
+        total = count_passages(corpus, reading) if shown or log_json else None
         report = encode_corpus(
             cut_for(documents, reading, loaded, instruction),
             loaded,
@@ -188,22 +185,10 @@ def _log(path: str, rank: int, stack: ExitStack):
 
 
 def _finish(report, failed, format: Format | None, *, quarantined: int, path: Path | None) -> None:
-    """Print what was done; passages that could not be encoded make the exit code 1."""
     as_json = (format or (Format.table if sys.stdout.isatty() else Format.json)) is Format.json
     print(json.dumps(report._asdict(), ensure_ascii=False) if as_json else _sentence(report))
-    if quarantined:
-        print(f"{quarantined:,} rows could not be read and were skipped{f': see {path}' if path else ''}", file=sys.stderr)
-    for failure in failed[:FAILURES_SHOWN]:
-        print(f"not encoded: passage {failure.passage_id!r}: {failure.error}", file=sys.stderr)
-    if report.failed:
-        raise SystemExit(
-            _say(f"error: {report.failed:,} passages could not be encoded and were left out; their ids are in manifest.json")
-        )
-
-
-def _say(line: str) -> int:
-    print(line, file=sys.stderr)
-    return 1
+    report_quarantined(quarantined, path)
+    report_failed(failed, report.failed)
 
 
 def _sentence(report) -> str:

@@ -1,10 +1,24 @@
 """`ragvec index`: a corpus or shards in, an index out."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ragvec.cli.corpus_options import (
+    IdField,
+    OnError,
+    OnErrorChoice,
+    Overlap,
+    PassageTokens,
+    QuarantineFile,
+    TextFields,
+    TextLines,
+    corpus_options,
+    report_failed,
+    report_quarantined,
+)
 from ragvec.cli.output import report_skipped
 from ragvec.cli.search_settings import IndexKey, MaxMemory, Recall, search_settings
 
@@ -17,29 +31,39 @@ def run(
     max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
-    text_lines: Annotated[bool, typer.Option("--text-lines", help="Each line of a .txt file is a document.")] = False,
+    passage_tokens: PassageTokens = None,
+    overlap: Overlap = 0,
+    text_fields: TextFields = None,
+    id_field: IdField = None,
+    text_lines: TextLines = False,
+    on_error: OnError = OnErrorChoice.stop,
+    quarantine: QuarantineFile = None,
     sync: Annotated[bool, typer.Option("--sync", help="Remove documents that are no longer in the source.")] = False,
     index_key: IndexKey = None,
     recall: Recall = None,
     max_memory: MaxMemory = None,
 ) -> None:
+    from ragvec.corpus.quarantine import Quarantine
     from ragvec.index.build import build, is_shards
 
     if not is_shards(source):
         report_skipped(source)
     lasting = {name: value for name, value in {"revision": revision, "max_length": max_length}.items() if value is not None}
-    report = build(
-        source,
-        output,
-        encoder=encoder,
-        encoder_options=lasting,
-        device=device,
-        dtype=dtype,
-        search=search_settings(index_key, recall, max_memory),
-        text_lines=text_lines,
-        sync=sync,
-        show_progress=True,
-    )
+    rejects = Quarantine(quarantine or output.with_name(f"{output.name}.quarantine.jsonl"))
+    with rejects if on_error is OnErrorChoice.skip else nullcontext() as on_reject:
+        report = build(
+            source,
+            output,
+            encoder=encoder,
+            encoder_options=lasting,
+            device=device,
+            dtype=dtype,
+            search=search_settings(index_key, recall, max_memory),
+            reading=corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap),
+            on_reject=on_reject,
+            sync=sync,
+            show_progress=True,
+        )
     print(
         f"{report.path}: {report.added:,} documents added, {report.replaced:,} replaced, {report.unchanged:,} unchanged"
         f"{f', {report.removed:,} removed' if sync else ''}; "
@@ -47,3 +71,5 @@ def run(
     )
     if report.truncated:
         print(f"{report.truncated:,} of {report.encoded:,} encoded passages were longer than the encoder reads and were cut")
+    report_quarantined(rejects.count, rejects.path)
+    report_failed(report.failed, len(report.failed))

@@ -101,10 +101,26 @@ def test_the_index_folder_comes_from_the_environment(
 def test_folders_lines_and_what_is_passed_over(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:
     (here / "notes").mkdir()
     (here / "notes" / "a.txt").write_text("first line\nsecond line\n")
-    (here / "notes" / "scan.pdf").write_bytes(b"%PDF")
+    (here / "notes" / "scan.png").write_bytes(b"PNG")
     code, out, err = ragvec(capsys, "index", "notes", "-e", tiny_decoder, "--text-lines")
     assert code == 0 and out.startswith("ragvec-index: 2 documents added")
-    assert err.startswith("passed over 1 that hold no documents: ") and err.endswith("scan.pdf\n")
+    assert err.startswith("passed over 1 that hold no documents: ") and err.endswith("scan.png\n")
+
+
+def test_passages_fields_and_rows_that_cannot_be_read(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:
+    rows = [{"pmid": i, "abstract": f"Plant {i} makes food. It grows in the light. Then it rests."} for i in range(3)]
+    (here / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{broken\n")
+    words = ["index", "c.jsonl", "-e", tiny_decoder, "--text-fields", "abstract", "--id-field", "pmid", "--passage-tokens", 40]
+    code, _, err = ragvec(capsys, *words)
+    assert code == 1 and "line 4: bad JSON" in err and not (here / "ragvec-index").exists()
+    code, out, err = ragvec(capsys, *words, "--on-error", "skip")
+    assert code == 0 and out.startswith("ragvec-index: 3 documents added") and " 6 passages" in out
+    assert err == "1 rows could not be read and were skipped: see ragvec-index.quarantine.jsonl\n"
+    with Index.open(here / "ragvec-index") as index:
+        assert len(index) == 6
+    assert ragvec(capsys, *words, "--on-error", "skip")[1].startswith(
+        "ragvec-index: 0 documents added, 0 replaced, 3 unchanged"
+    )
 
 
 def test_another_encoder_is_refused_with_the_remedy(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ragvec.chunk import Cutter, cut_documents
-from ragvec.corpus import read_documents, to_passages
+from ragvec.corpus import count_documents, read_documents, to_passages
 from ragvec.corpus.ahead import read_ahead
 from ragvec.corpus.documents import Rejected
 from ragvec.corpus.files import InputFile
@@ -49,6 +49,11 @@ def open_documents(
         on_file=on_file,
         on_reject=on_reject,
     )
+
+
+def count_passages(source: str | Path, options: CorpusOptions) -> int | None:
+    """About how many passages a corpus will make, for a progress bar; None where only reading and cutting would tell."""
+    return None if options.passage_tokens else count_documents(source, text_lines=options.text_lines)
 
 
 def cut_for(documents: Iterable[Document], options: CorpusOptions, encoder, instruction: str = "") -> Iterator[Passage]:

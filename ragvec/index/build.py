@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ragvec.bulk import encode_corpus
-from ragvec.corpus import count_documents, read_documents, to_passages
+from ragvec.bulk.passages import CorpusOptions, count_passages, cut_for, open_documents
+from ragvec.corpus import Rejected
 from ragvec.errors import RagvecError
 from ragvec.index.changes import Changes
 from ragvec.index.index import ENCODING_NAME, Index, check_new_folder
@@ -21,7 +22,7 @@ from ragvec.index.segment import SEGMENTS_NAME
 from ragvec.index.store import DATABASE_NAME, IndexSettings
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
-from ragvec.shards import MANIFEST, Shards
+from ragvec.shards import MANIFEST, Failure, Shards
 
 BLOCK_ROWS = 4096
 SEARCH_FLAGS = {"faiss_key": "--index-key", "recall_target": "--recall", "max_memory": "--max-memory"}
@@ -30,7 +31,10 @@ Blocks = Iterator[tuple[list[Passage], np.ndarray]]
 
 
 class BuildReport(NamedTuple):
-    """What a build did: documents added, replaced, left as they were, removed; passages encoded, and of them shortened."""
+    """What a build did: documents added, replaced, left as they were, removed; passages encoded, and of them shortened.
+
+    failed   passages that could not be encoded, and are not in the index
+    """
 
     path: Path
     added: int
@@ -42,6 +46,7 @@ class BuildReport(NamedTuple):
     passages: int
     dimension: int
     seconds: float
+    failed: tuple[Failure, ...] = ()
 
 
 def build(
@@ -53,7 +58,8 @@ def build(
     device: str | None = None,
     dtype: str | None = None,
     search: dict[str, Any] | None = None,
-    text_lines: bool = False,
+    reading: CorpusOptions | None = None,
+    on_reject: Callable[[Rejected], None] | None = None,
     sync: bool = False,
     show_progress: bool = False,
 ) -> BuildReport:
@@ -62,7 +68,8 @@ def build(
     encoder          folder or hub id; None = the one the index was built with, or the bundled one for a new index
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
     search           how a new index is searched: faiss_key, recall_target, max_memory, as `Index.create` explains them
-    text_lines       each line of a .txt file is a document
+    reading          how a corpus is read and cut; None = a document is a passage, fields by their usual names
+    on_reject        called with each row that can't be read; None = the first one raises
     sync             remove documents that are not in the source
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
     """
@@ -71,11 +78,14 @@ def build(
         if is_shards(source):
             report = _from_shards(Path(source), path, search or {}, sync, show_progress)
         else:
-            passages = iter(to_passages(read_documents(source, text_lines=text_lines)))
-            first = next(passages)  # a bad corpus shows before seconds are spent on loading an encoder
+            reading = reading or CorpusOptions()
+            documents = open_documents(source, reading, on_reject=on_reject)
+            first = next(documents)  # a bad corpus shows before seconds are spent on loading an encoder
             with _open_or_create(path, encoder, encoder_options or {}, device, dtype, search or {}) as index:
-                total = count_documents(source, text_lines=text_lines) if show_progress and not len(index) else None
-                report = index_passages(index, chain([first], passages), sync=sync, total=total, show_progress=show_progress)
+                total = count_passages(source, reading) if show_progress and not len(index) else None
+                cutting = index.encoder if reading.passage_tokens else None
+                passages = cut_for(chain([first], documents), reading, cutting, index.settings.document_instruction)
+                report = index_passages(index, passages, sync=sync, total=total, show_progress=show_progress)
     return report._replace(seconds=time.monotonic() - started)
 
 
@@ -103,6 +113,7 @@ def index_passages(
         first = next(fresh, None)
         folder = index.path / ENCODING_NAME
         encoded = truncated = 0
+        failed: tuple[Failure, ...] = ()
         if first is None:
             writer.commit([], changes)
         else:
@@ -117,9 +128,11 @@ def index_passages(
                 show_progress=show_progress,
             )
             encoded, truncated = report.rows, report.truncated
-            writer.commit(_counted(Shards.open(folder).blocks(BLOCK_ROWS), encoded, show_progress), changes)
+            shards = Shards.open(folder)
+            failed = shards.manifest.failed
+            writer.commit(_counted(shards.blocks(BLOCK_ROWS), encoded, show_progress), changes)
         shutil.rmtree(folder, ignore_errors=True)
-    return _report(index, changes, encoded, truncated)
+    return _report(index, changes, encoded, truncated)._replace(failed=failed)
 
 
 def _from_shards(folder: Path, path: Path, search: dict[str, Any], sync: bool, show_progress: bool) -> BuildReport:
