@@ -142,3 +142,11 @@ def test_a_full_disk_says_so_and_the_run_goes_on_once_there_is_room(tmp_path, si
     parts = int(state.split()[0])
     assert 0 < parts < 20 and state == f"{parts} [] []"
     assert after == f"{parts * ROWS} {200 - parts * ROWS} True"
+
+
+@pytest.mark.slow
+def test_ten_times_the_documents_take_the_same_memory(tmp_path):
+    from tests.bench.memory import peaks
+
+    [(_, _, few), (_, _, many)] = peaks(tmp_path, [30_000, 300_000])
+    assert many < 1.1 * few

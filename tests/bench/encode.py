@@ -1,11 +1,14 @@
 """How fast passages of mixed lengths are encoded, as ratios against the alternatives in the same run.
 
-    python -m tests.bench.encode                     the bundled encoder
-    python -m tests.bench.encode --shape 1024x4      random weights: hidden size x layers
-    python -m tests.bench.encode --model FOLDER      any decoder checkpoint
+    python -m tests.bench.encode                       the bundled encoder, on all cores
+    python -m tests.bench.encode --shape 1024x4 --threads 1    random weights: hidden size x layers
+    python -m tests.bench.encode --device cuda --shape 8b      a GPU, with the shape of Llama 3 8B
+    python -m tests.bench.encode --model FOLDER        any decoder checkpoint
 
-Against: a plain transformers loop (batches of 32 in corpus order, padded, float32), and sentence-transformers at its defaults
-where it is installed. Prints tokens/s counting real tokens only, and ragvec's share of the measured matrix-multiply peak.
+Against a plain transformers loop (batches of 32 in corpus order, padded; float32 on a CPU, as it loads by default), and, where
+they are installed, sentence-transformers at its defaults, its ONNX and OpenVINO backends, and the reference (llm2vec). On a GPU
+all of them compute in bfloat16. Prints tokens/s counting real tokens only, and ragvec's share of the peak: the data sheet's for
+a known GPU, else the measured matrix product's. The corpus is made from the sample corpus' words and always the same.
 """
 
 import argparse
@@ -14,7 +17,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,25 +25,39 @@ import torch
 
 from ragvec import Encoder
 from ragvec.data import data_path
+from ragvec.encoder.speed import Speed
 
-PEAK_SIZE = 2048
+BATCH = 32
+BLOCK = 4096
+SHAPES = {  # hidden, layers, feed-forward, heads, key-value heads, vocabulary
+    "8b": (4096, 32, 14336, 32, 8, 128_256),
+    "1.3b": (2048, 24, 5504, 16, 16, 32_000),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=data_path("encoder"))
-    parser.add_argument("--shape", help="hidden size x layers, e.g. 1024x4: random weights with the model's tokenizer")
-    parser.add_argument("--passages", type=int, default=256)
+    parser.add_argument("--shape", help=f"random weights: hidden size x layers, e.g. 1024x4, or {', '.join(SHAPES)}")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", help="ragvec's, on the CPU: float32, bfloat16, int8; default: what it chooses")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--passages", type=int, help="default: 256, on a GPU 4,096")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-tokens", type=int)
+    parser.add_argument("--only", action="store_true", help="ragvec alone")
     options = parser.parse_args()
-    texts = make_texts(options.passages)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    texts = make_texts(options.passages or (256 if options.device == "cpu" else 4096))
     with tempfile.TemporaryDirectory() as folder:
-        model = random_model(Path(folder), options.model, options.shape) if options.shape else options.model
-        encoder = Encoder.load(model, device="cpu", batch_tokens=options.batch_tokens)
-        contenders = {"ragvec": lambda: encoder.encode_documents(texts), "transformers loop": plain_loop(model, texts)}
-        if (theirs := sentence_transformers(model, texts)) is not None:
-            contenders["sentence-transformers"] = theirs
+        model = random_model(Path(folder), options) if options.shape or not options.model.exists() else options.model
+        encoder = Encoder.load(model, device=options.device, dtype=options.dtype, batch_tokens=options.batch_tokens)
+        contenders = {"ragvec": lambda: in_blocks(encoder, texts)}
+        if not options.only:
+            contenders |= dict(alternatives(model, texts, options.device))
+        for _ in range(4):  # until the token budget is found
+            in_blocks(encoder, texts)
         report(encoder, texts, measure(contenders, options.rounds))
 
 
@@ -53,61 +70,113 @@ def make_texts(count: int) -> list[str]:
     return [" ".join(draw.choices(words, k=length)) for length in lengths]
 
 
-def random_model(folder: Path, tokenizer_from: Path, shape: str) -> Path:
-    """A Llama of the given shape with random weights, saved with an existing tokenizer."""
+def random_model(folder: Path, options: argparse.Namespace) -> Path:
+    """A Llama of the given shape with random weights, saved with an existing tokenizer, else a byte-level one."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaModel
 
-    hidden, layers = (int(number) for number in shape.split("x"))
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_from)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=hidden * 8 // 3 // 64 * 64,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // 64,
-        num_key_value_heads=hidden // 128,
-    )
-    LlamaModel(config).save_pretrained(folder)
+    from tests.tiny import make_tokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(options.model) if options.model.exists() else make_tokenizer()
     tokenizer.save_pretrained(folder)
+    config = LlamaConfig(max_position_embeddings=2048, **shape(options.shape or "384x6", len(tokenizer)))
+    dtype = torch.bfloat16 if options.device != "cpu" else torch.float32
+    with torch.device(options.device):
+        torch.set_default_dtype(dtype)
+        model = LlamaModel(config)
+        torch.set_default_dtype(torch.float32)
+    model.save_pretrained(folder)
     return folder
 
 
-def plain_loop(model: Path, texts: list[str]) -> Callable[[], np.ndarray]:
+def shape(name: str, vocabulary: int) -> dict[str, int]:
+    """The configuration of a named shape, or of "hidden x layers"."""
+    if name in SHAPES:
+        hidden, layers, inner, heads, groups, size = SHAPES[name]
+        vocabulary = max(size, vocabulary)
+    else:
+        hidden, layers = (int(number) for number in name.split("x"))
+        inner, heads, groups = hidden * 8 // 3 // 64 * 64, hidden // 64, max(1, hidden // 128)
+    return {
+        "vocab_size": vocabulary, "hidden_size": hidden, "num_hidden_layers": layers, "intermediate_size": inner,
+        "num_attention_heads": heads, "num_key_value_heads": groups,
+    }  # fmt: skip
+
+
+def in_blocks(encoder: Encoder, texts: list[str]) -> int:
+    """What bulk encoding does, without files; returns the tokens encoded."""
+    blocks = (texts[start : start + BLOCK] for start in range(0, len(texts), BLOCK))
+    return sum(int(encoded.token_counts.sum()) for encoded in encoder.encode_blocks(blocks, instruction=""))
+
+
+def alternatives(model: Path, texts: list[str], device: str) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What else can encode these texts with these weights here; says what cannot, and why."""
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    makers = {
+        "transformers loop": lambda: plain_loop(model, texts, device, dtype),
+        "sentence-transformers": lambda: sentence_transformers(model, texts, device, dtype),
+        "reference (llm2vec)": lambda: reference(model, texts, device, dtype),
+    }
+    if device == "cpu":
+        for backend in ("onnx", "openvino"):
+            makers[f"s-t {backend}"] = lambda backend=backend: exported(model, texts, backend)
+    for name, make in makers.items():
+        try:
+            yield name, make()
+        except Exception as error:  # whatever keeps another library from running here is its figure
+            print(f"{name}: not measured: {str(error).strip().splitlines()[0]:.110}")
+
+
+def plain_loop(model: Path, texts: list[str], device: str, dtype: torch.dtype) -> Callable[[], np.ndarray]:
     """What a script written from the documentation does."""
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    network = AutoModel.from_pretrained(model, dtype=torch.float32).eval()
+    network = AutoModel.from_pretrained(model, dtype=dtype).eval().to(device)
 
     def encode() -> np.ndarray:
         vectors = []
         with torch.inference_mode():
-            for start in range(0, len(texts), 32):
+            for start in range(0, len(texts), BATCH):
                 batch = tokenizer(
-                    texts[start : start + 32], padding=True, truncation=True, max_length=512, return_tensors="pt",
+                    texts[start : start + BATCH], padding=True, truncation=True, max_length=512, return_tensors="pt",
                     return_token_type_ids=False,
-                )  # fmt: skip
+                ).to(device)  # fmt: skip
                 hidden = network(**batch).last_hidden_state
                 mask = batch["attention_mask"][..., None]
-                vectors.append(((hidden * mask).sum(1) / mask.sum(1)).numpy())
+                vectors.append(((hidden * mask).sum(1) / mask.sum(1)).float().cpu().numpy())
         return np.concatenate(vectors)
 
     return encode
 
 
-def sentence_transformers(model: Path, texts: list[str]) -> Callable[[], np.ndarray] | None:
-    """sentence-transformers with mean pooling at its defaults, or None where it is not installed."""
-    try:
-        from sentence_transformers import SentenceTransformer
-        from sentence_transformers.models import Pooling, Transformer
-    except ImportError:
-        print("sentence-transformers is not installed: pip install sentence-transformers")
-        return None
-    network = Transformer(str(model))
+def sentence_transformers(model: Path, texts: list[str], device: str, dtype: torch.dtype) -> Callable[[], np.ndarray]:
+    """sentence-transformers with mean pooling at its defaults."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    network = Transformer(str(model), model_kwargs={"dtype": dtype})
     network.tokenizer.pad_token = network.tokenizer.pad_token or network.tokenizer.eos_token
-    ready = SentenceTransformer(modules=[network, Pooling(network.get_word_embedding_dimension())], device="cpu")
+    ready = SentenceTransformer(modules=[network, Pooling(network.get_embedding_dimension())], device=device)
     return lambda: ready.encode(texts)
+
+
+def exported(model: Path, texts: list[str], backend: str) -> Callable[[], np.ndarray]:
+    """The same through ONNX Runtime or OpenVINO."""
+    from sentence_transformers import SentenceTransformer
+
+    ready = SentenceTransformer(str(model), backend=backend, device="cpu")
+    ready.tokenizer.pad_token = ready.tokenizer.pad_token or ready.tokenizer.eos_token
+    ready.encode(texts[:2])
+    return lambda: ready.encode(texts)
+
+
+def reference(model: Path, texts: list[str], device: str, dtype: torch.dtype) -> Callable[[], object]:
+    """The reference implementation, which needs an older transformers."""
+    from llm2vec import LLM2Vec
+
+    ready = LLM2Vec.from_pretrained(str(model), device_map=device, torch_dtype=dtype)
+    return lambda: ready.encode(texts, batch_size=BATCH)
 
 
 def measure(contenders: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
@@ -125,39 +194,26 @@ def measure(contenders: dict[str, Callable], rounds: int) -> dict[str, list[floa
 def report(encoder: Encoder, texts: list[str], seconds: dict[str, list[float]]) -> None:
     counts = encoder.encode_counted(texts, instruction="").token_counts
     tokens = int(counts.sum())
-    has = torch.cpu.get_capabilities()
-    flags = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if has.get(name)]
-    print(f"{len(texts)} passages, {tokens} tokens (median {int(np.median(counts))}, longest {counts.max()}); "
-          f"hidden size {encoder.dimension}; {torch.get_num_threads()} threads; CPU: {' '.join(flags)}")  # fmt: skip
+    speed = Speed(encoder)
+    print(f"{len(texts):,} passages, {tokens:,} tokens (median {int(np.median(counts))}, longest {counts.max()}); "
+          f"hidden size {encoder.dimension}; {where(encoder)}; {encoder.batch_tokens:,} tokens a batch")  # fmt: skip
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     for name, median in medians.items():
         ratio = statistics.median(b / a for a, b in zip(seconds["ragvec"], seconds[name], strict=True))
         note = f"({encoder.dtype})" if name == "ragvec" else f"ragvec is {ratio:.2f} times as fast"
-        print(f"{name:22s} {tokens / median:10.0f} tokens/s  {note}")
-    done = flops(encoder, counts) / medians["ragvec"]
-    peak = matmul_peak(encoder.model.dtype, encoder.dimension)
-    print(
-        f"{'share of peak':22s} {done / peak:10.0%}           ({done / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s in {encoder.dtype})"
-    )
+        print(f"{name:22s} {tokens / median:10,.0f} tokens/s  {note}")
+    done = speed.flops(counts) / medians["ragvec"]
+    print(f"{'share of peak':22s} {done / speed.peak:10.0%}           "
+          f"({done / 1e9:,.0f} of {speed.peak / 1e9:,.0f} GFLOP/s)")  # fmt: skip
 
 
-def flops(encoder: Encoder, counts: np.ndarray) -> float:
-    """Floating-point operations of a forward pass over real tokens: 2 per weight, and attention's two products."""
-    weights = sum(weight.numel() for name, weight in encoder.model.named_parameters() if "embed" not in name)
-    config = encoder.model.config
-    width = config.num_attention_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-    return 2.0 * weights * counts.sum() + 4.0 * config.num_hidden_layers * width * (counts.astype(float) ** 2).sum()
-
-
-def matmul_peak(dtype: torch.dtype, hidden: int) -> float:
-    """FLOP/s of a (2048, h) by (h, 4h) product in this dtype, the best of many."""
-    a, b = torch.randn(PEAK_SIZE, hidden).to(dtype), torch.randn(hidden, 4 * hidden).to(dtype)
-    times = []
-    for _ in range(30):
-        start = time.perf_counter()
-        a @ b
-        times.append(time.perf_counter() - start)
-    return 2 * PEAK_SIZE * hidden * 4 * hidden / min(times)
+def where(encoder: Encoder) -> str:
+    """What computes."""
+    if encoder.device.type == "cuda":
+        return torch.cuda.get_device_name(encoder.device)
+    has = torch.cpu.get_capabilities()
+    flags = [name for name in ("avx2", "avx512_f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8") if has.get(name)]
+    return f"{torch.get_num_threads()} threads; CPU: {' '.join(flags)}"
 
 
 if __name__ == "__main__":
