@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import sqlite3
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from ragvec.cli.main import main
 from ragvec.doctor import FAILED, OK, examine
 from ragvec.doctor.check import ADVICE
 from ragvec.doctor.encoder import examine_loaded
+from ragvec.doctor.index import examine_index
 from ragvec.doctor.machine import _threads
 from ragvec.doctor.shards import count_faults, examine_shards
 from ragvec.encoder import Encoder
-from ragvec.index import Index
+from ragvec.index import Index, IndexSettings
+from ragvec.index.changes import Changes
 from ragvec.records import Document, Passage
 
 DOCUMENTS = [Document(f"d{number}", f"text number {number} about foxes and plants") for number in range(12)]
@@ -146,6 +149,40 @@ def test_faults_of_an_index_are_found(index, capsys):
     wrong = {name for name, state in found.items() if name.startswith("index") and state != OK}
     assert wrong == {"index database", "index checksums", "index vectors", "index orphans"}
     assert found["index orphans"] == ADVICE
+
+
+def test_a_flipped_bit_is_found_in_any_file(tmp_path):
+    dice = random.Random(5)
+    vectors = np.random.default_rng(0).standard_normal((1200, 16)).astype(np.float32)
+    settings = IndexSettings("nowhere", "0", 16, faiss_key="IVF8,SQ8", normalized=False)
+    with Index.create_with(tmp_path / "index", settings) as made, made.writing() as writer:
+        rows = [Passage(str(row), str(row), f"a word and another, {row}") for row in range(1200)]
+        writer.commit([(rows, vectors)], Changes(writer.connection))
+    files = sorted((tmp_path / "index" / "segments" / "0001").iterdir())
+    assert [file.name for file in files] == ["ids.i64", "index.faiss", "vectors.f16"]
+    for file in files * 5:
+        whole = file.read_bytes()
+        place, bit = dice.randrange(len(whole)), 1 << dice.randrange(8)
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+        checks = {check.name: check for check in examine_index(tmp_path / "index")}
+        assert checks["checksums"].state == FAILED and checks["checksums"].found == f"damaged: {file}"
+        file.write_bytes(whole)
+    database = tmp_path / "index" / "index.sqlite"
+    database.write_bytes(database.read_bytes().replace(b"another, 77", b"anothes, 77"))
+    checks = {check.name: check for check in examine_index(tmp_path / "index")}
+    assert (checks["texts"].state, checks["texts"].found) == (FAILED, "1 passages differ from what was added, such as '77'")
+    assert checks["checksums"].state == OK
+
+
+def test_words_that_were_lost_are_found(index):
+    with Index.open(index) as opened:
+        opened.delete(["d5"])
+    assert states(examine(index))["index words"] == OK
+    with sqlite3.connect(index / "index.sqlite") as connection:
+        connection.execute("INSERT INTO lexical (lexical) VALUES ('delete-all')")
+    connection.close()
+    (found,) = [check for check in examine(index) if check.name == "words"]
+    assert (found.state, found.found) == (FAILED, "0 of 11 passages can be searched by words")
 
 
 def test_an_index_whose_encoder_is_gone_says_so(index, encoder):

@@ -15,6 +15,7 @@ from ragvec.index.index import ENCODING_NAME
 from ragvec.index.origin import load_encoder
 from ragvec.index.segment import EXACT_KEY, SEGMENTS_NAME, Segment
 from ragvec.index.store import count, read_tombstones
+from ragvec.records import Passage
 
 AREA = "index"
 MOST_DELETED = 0.25  # share of a segment's rows; beyond it searches spend time on what is gone
@@ -31,6 +32,8 @@ def examine_index(folder: Path, *, device: str | None = None, dtype: str | None 
                 named = f"{passages:,} passages in {len(segments)} segments, searched by {index.settings.faiss_key}"
                 yield Check(AREA, "opens", OK, named)
                 yield _database(view, segments, again)
+                yield _texts(view, again)
+                yield _words(view, passages, again)
                 yield _checksums(segments, again)
                 yield _vectors(segments, index.settings.normalized, again)
                 yield from _recalls(segments, index.settings.recall_target)
@@ -54,6 +57,18 @@ def _database(view: View, segments: list[Segment], again: str) -> Check:
         f"{lost:,} passages without a vector or vectors without a passage" if lost else "sound; every passage has its vector"
     )
     return judged(AREA, "database", not lost, found, again)
+
+
+def _texts(view: View, again: str) -> Check:
+    rows = view.connection.execute("SELECT passage_id, title, text, content_hash FROM passages")
+    changed = [name for name, title, text, digest in rows if Passage(name, "", text, title).content_hash != digest.hex()]
+    shown = f"{len(changed):,} passages differ from what was added, such as {changed[0]!r}" if changed else "as they were added"
+    return judged(AREA, "texts", not changed, shown, again)
+
+
+def _words(view: View, passages: int, again: str) -> Check:
+    searched = view.connection.execute("SELECT count(*) FROM lexical_docsize").fetchone()[0]
+    return judged(AREA, "words", searched == passages, f"{searched:,} of {passages:,} passages can be searched by words", again)
 
 
 def _checksums(segments: list[Segment], again: str) -> Check:
