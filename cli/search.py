@@ -30,8 +30,8 @@ class Mode(str, Enum):
 class Fusion(str, Enum):
     """How hybrid retrieval makes one ranking of two."""
 
-    rrf = "rrf"
     weighted = "weighted"
+    rrf = "rrf"
 
 
 class Group(str, Enum):
@@ -58,8 +58,10 @@ def run(
     min_score: Annotated[float | None, typer.Option(help="No hit below this score.")] = None,
     group_by: Annotated[Group | None, typer.Option(help="Of each document only its best passage.")] = None,
     diversity: Annotated[float, typer.Option(help="0 to 1: how much hits shall differ from those above them (MMR).")] = 0.0,
-    fusion: Annotated[Fusion, typer.Option(help="Hybrid: by reciprocal ranks, or by weighted scores.")] = Fusion.rrf,
-    dense_weight: Annotated[float, typer.Option(help="Hybrid: the share of the vectors, 0 to 1.")] = 0.5,
+    fusion: Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.")] = Fusion.weighted,
+    dense_weight: Annotated[
+        float | None, typer.Option(help="Hybrid: the share of the vectors, 0 to 1; 0.8, of rrf 0.5.")
+    ] = None,
     rerank: Annotated[
         str | None, typer.Option(help='Score the best hits again: "maxsim" (the encoder\'s token vectors) or a cross-encoder.')
     ] = None,

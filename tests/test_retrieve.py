@@ -78,13 +78,23 @@ def test_lexical_returns_only_what_matches(retriever: Retriever) -> None:
     assert len(retriever.retrieve("!?", mode="hybrid")) == 5
 
 
-def test_hybrid_is_reciprocal_rank_fusion_of_both(retriever: Retriever) -> None:
+def test_reciprocal_rank_fusion_of_both(retriever: Retriever) -> None:
     query = "the lazy protein"
     dense, lexical = (names(retriever.retrieve(query, 5, mode=mode)) for mode in ("dense", "lexical"))
     expected = {name: sum(1 / (61 + ranking.index(name)) for ranking in (dense, lexical) if name in ranking) for name in dense}
-    hits = retriever.retrieve(query, 5)
+    hits = retriever.retrieve(query, 5, fusion="rrf")
     assert {hit.doc_id: pytest.approx(hit.score) for hit in hits} == expected
     assert [hit.score for hit in hits] == sorted(expected.values(), reverse=True)
+
+
+def test_hybrid_adds_scaled_scores_of_both(retriever: Retriever) -> None:
+    query = "the lazy protein"
+    dense, lexical = ({hit.doc_id: hit.score for hit in retriever.retrieve(query, 5, mode=m)} for m in ("dense", "lexical"))
+    cosine, bm25 = max(dense.values()) + 1, max(lexical.values())
+    expected = {name: 0.8 * (score + 1) / cosine + 0.2 * lexical.get(name, 0) / bm25 for name, score in dense.items()}
+    hits = retriever.retrieve(query, 5)
+    assert {hit.doc_id: pytest.approx(hit.score) for hit in hits} == expected
+    assert [hit.score for hit in hits] == pytest.approx(sorted(expected.values(), reverse=True))
 
 
 def test_fuse_by_hand() -> None:
@@ -124,7 +134,7 @@ def test_a_filter_leaves_only_what_matches(retriever: Retriever, mode: str) -> N
         (dict(query="x", offset=-1), "offset is -1"),
         (dict(query="x", group_by="year"), "can't group by 'year': choose doc_id"),
         (dict(query="x", diversity=1.5), "diversity is 1.5: choose from 0 to 1"),
-        (dict(query="x", fusion="sum"), "unknown fusion 'sum': choose one of rrf, weighted"),
+        (dict(query="x", fusion="sum"), "unknown fusion 'sum': choose one of weighted, rrf"),
         (dict(query="x", dense_weight=-0.1), "dense weight is -0.1: choose from 0 to 1"),
         (dict(query="x", rerank_depth=0), "rerank depth is 0"),
     ],

@@ -81,7 +81,11 @@ def test_groups_are_filled_up_however_many_passages_one_document_has(retriever: 
 def test_weighted_fusion_by_hand() -> None:
     dense, lexical = [(1, 0.9), (2, 0.7), (3, 0.5)], [(2, 8.0), (4, 2.0)]
     fused = dict(fuse_scores(dense, lexical, 0.25))
-    assert fused == pytest.approx({1: 0.25, 2: 0.25 * 0.5 + 0.75, 3: 0.0, 4: 0.75 * 0.25})
+    assert fused == pytest.approx(
+        {1: 0.25, 2: 0.25 * 1.7 / 1.9 + 0.75, 3: 0.25 * 1.5 / 1.9, 4: 0.25 * 1.5 / 1.9 + 0.75 * 2 / 8}
+    )
+    assert fuse_scores([(1, 0.9), (2, 0.9)], [(5, 1.0), (4, 1.0)], 0.5) == [(5, 1.0), (4, 1.0), (1, 0.5), (2, 0.5)]
+    assert fuse_scores([(1, 30.0), (2, -10.0)], [], 0.5) == [(1, 0.5), (2, 0.0)], "products of vectors of any length"
     assert fuse_scores([], [], 0.5) == []
     assert [fusion_depth(last) for last in (1, 100, 101, 500)] == [100, 100, 200, 800]
 

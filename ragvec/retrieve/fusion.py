@@ -1,10 +1,13 @@
-"""From two rankings to one: reciprocal rank fusion, and weighted sums of scores."""
+"""From two rankings to one: weighted sums of scores, and reciprocal rank fusion."""
 
 from collections.abc import Sequence
 
 Ranking = list[tuple[int, float]]  # (passage id, score), best first
 
+FUSIONS = ("weighted", "rrf")  # the first is the default
+DENSE_WEIGHTS = {"weighted": 0.8, "rrf": 0.5}  # the vectors' share where none is given; 0.8: Bruch, Gai, Ingber
 FUSION_CONSTANT = 60
+_LEAST_COSINE = -1.0
 FUSION_DEPTH = 100  # hits of each kind that fusion looks at, or as many as are asked for if that is more
 
 
@@ -30,17 +33,22 @@ def fuse(rankings: Sequence[Ranking], weights: Sequence[float] | None = None) ->
 
 
 def fuse_scores(dense: Ranking, lexical: Ranking, dense_weight: float) -> Ranking:
-    """A weighted sum of scores, each scaled to 0 … 1 over its own ranking; a passage that a ranking lacks gets its 0 there.
+    """A weighted sum of scores, 0 … 1: each scaled from the least it could be (cosine -1, BM25 0) to its query's best.
 
-    Source: Bruch, Gai, Ingber, An Analysis of Fusion Functions for Hybrid Retrieval, 2023 (convex combination, TM2C2).
+    So a ranking in which all score alike, as vectors do where an encoder does not know the language, says little. A passage
+    that the words found and the vectors didn't gets the last vector's score; one without the query's words gets 0 for them.
+    Source: Bruch, Gai, Ingber, An Analysis of Fusion Functions for Hybrid Retrieval, 2023 (TM2C2).
     """
-    sums: dict[int, float] = {}
-    floor = min((score for _, score in dense), default=0.0)
-    for ranking, weight, least in ((dense, dense_weight, floor), (lexical, 1 - dense_weight, 0.0)):
-        span = max((score for _, score in ranking), default=0.0) - least
-        for passage, score in ranking:
-            sums[passage] = sums.get(passage, 0.0) + weight * ((score - least) / span if span > 0 else 1.0)
-    return _sorted(sums)
+    found = dict(dense)
+    last = min(found.values(), default=_LEAST_COSINE)
+    vectors = found | {passage: last for passage, _ in lexical if passage not in found}
+    vectors, words = _scaled(vectors, min(last, _LEAST_COSINE)), _scaled(dict(lexical), 0.0)
+    return _sorted({p: dense_weight * score + (1 - dense_weight) * words.get(p, 0.0) for p, score in vectors.items()})
+
+
+def _scaled(scores: dict[int, float], least: float) -> dict[int, float]:
+    span = max(scores.values(), default=0.0) - least
+    return {passage: (score - least) / span if span > 0 else 0.0 for passage, score in scores.items()}
 
 
 def _sorted(sums: dict[int, float]) -> Ranking:

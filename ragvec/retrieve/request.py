@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragvec.errors import RagvecError
+from ragvec.retrieve.fusion import DENSE_WEIGHTS, FUSIONS
 
 MODES = ("dense", "lexical", "hybrid")
-FUSIONS = ("rrf", "weighted")
 GROUPS = ("doc_id",)
 
 
@@ -21,8 +21,8 @@ class Request:
     min_score: float | None = None
     group_by: str | None = None
     diversity: float = 0.0
-    fusion: str = "rrf"
-    dense_weight: float = 0.5
+    fusion: str = FUSIONS[0]
+    dense_weight: float | None = None
     rerank_depth: int = 50
     snippets: bool = False
 
@@ -40,8 +40,13 @@ class Request:
         if self.rerank_depth < 1:
             raise RagvecError(f"rerank depth is {self.rerank_depth}: score at least 1 hit again")
         for name in ("diversity", "dense_weight"):
-            if not 0 <= getattr(self, name) <= 1:
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise RagvecError(f"{name.replace('_', ' ')} is {getattr(self, name)}: choose from 0 to 1")
+
+    @property
+    def share(self) -> float:
+        """The vectors' share in a fusion."""
+        return DENSE_WEIGHTS[self.fusion] if self.dense_weight is None else self.dense_weight
 
     @property
     def last(self) -> int:

@@ -41,9 +41,9 @@ class Retriever:
         instruction   what the query is for; None = the encoder's own
         mode          dense: similarity of vectors (score = cosine). lexical: the query's words (score = BM25).
                       hybrid (default): both, fused
-        fusion        hybrid only; rrf (default): reciprocal ranks, score = sum of 1 / (60 + rank).
-                      weighted: scores scaled to 0 … 1 and added
-        dense_weight  the share of the vectors in a fusion, 0 … 1; default 0.5
+        fusion        hybrid only; weighted (default): scores scaled to the query's best and added, score = 0 … 1.
+                      rrf: reciprocal ranks, score = sum of 1 / (60 + rank)
+        dense_weight  the share of the vectors in a fusion, 0 … 1; default 0.8, of rrf 0.5
         where         a filter on metadata, such as `year >= 2020 and lang = "ko"`; see ragvec.index.where
         offset        hits to pass over, for pages; ranks go on counting
         min_score     no hit below it; the score is the mode's or, if there is one, the reranker's

@@ -40,7 +40,7 @@ class FirstStage(NamedTuple):
         ]
 
     def _fused(self, dense: Ranking, lexical: Ranking) -> Ranking:
-        weight = self.request.dense_weight
+        weight = self.request.share
         if self.request.fusion == "weighted":
             return fuse_scores(dense, lexical, weight)
         return fuse([dense, lexical], [2 * weight, 2 * (1 - weight)])

@@ -75,8 +75,10 @@ class SearchRequest(_Strict):
     min_score: StrictFloat | StrictInt | None = Field(None, description="No hit below it.")
     group_by: Literal["doc_id"] | None = Field(None, description="Of each document only its best passage.")
     diversity: StrictFloat | StrictInt = Field(0.0, ge=0, le=1, description="How much hits shall differ from each other.")
-    fusion: Literal["rrf", "weighted"] = Field("rrf", description="How hybrid search joins its two rankings.")
-    dense_weight: StrictFloat | StrictInt = Field(0.5, ge=0, le=1, description="The share of the vectors in a weighted fusion.")
+    fusion: Literal["rrf", "weighted"] = Field("weighted", description="How hybrid search joins its two rankings.")
+    dense_weight: StrictFloat | StrictInt | None = Field(
+        None, ge=0, le=1, description="The share of the vectors in a fusion; default: 0.8, of rrf 0.5."
+    )
     rerank: Literal["maxsim"] | None = Field(None, description="Score the best hits again by the encoder's token vectors.")
     rerank_depth: StrictInt = Field(50, ge=1, description="How many hits are scored again.")
     snippets: StrictBool = Field(False, description="Add to each hit the sentence nearest to the query.")
