@@ -53,6 +53,9 @@ def run(
     probe: Annotated[
         str | None, typer.Option(help="Probe words of a CoNLL file: pos, chunk, ner, upos, xpos, or a column's number.")
     ] = None,
+    probe_previous: Annotated[
+        bool, typer.Option("--probe-previous", help="Read words off the states before them, as the paper does of MNTP models.")
+    ] = False,
     mteb: Annotated[
         list[str] | None,
         typer.Option(help="MTEB's tasks (SciFact) or benchmarks ('MTEB(eng, v1)'); joined by commas or repeated."),
@@ -79,8 +82,9 @@ def run(
     form = format or (Format.table if sys.stdout.isatty() else Format.json)
     if mteb:
         _only_mteb(
-            dataset=dataset, index=index, rerank=rerank, topics=topics, qrels=qrels, run=score_run, metric=metric, task=task,
-            probe=probe, baseline=baseline, save_run=save_run, per_query=per_query, report=report, chart=chart,
+            dataset=dataset, index=index, rerank=rerank, topics=topics, qrels=qrels, run=score_run, metric=metric,
+            task=task, probe=probe, probe_previous=probe_previous, baseline=baseline, save_run=save_run,
+            per_query=per_query, report=report, chart=chart,
         )  # fmt: skip
         _mteb(mteb, encoder, mode, instruction, kept, options, form, dry_run)
         return
@@ -103,6 +107,7 @@ def run(
         reranker=rerank,
         task=task,
         probe=probe,
+        probe_previous=probe_previous,
         metrics=tuple(metric or RETRIEVAL_METRICS),
         baselines=tuple(baseline or ()),
         automatic_baselines=baselines,

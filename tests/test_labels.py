@@ -158,6 +158,30 @@ def test_words_beyond_the_longest_text_count_as_wrong(tiny_decoder, tmp_path):
     assert found.figures["accuracy"] <= 1 - found.counts["truncated"] / 60
 
 
+def test_the_state_before_a_word_can_be_probed(tmp_path):
+    """In a causal model with one kind of word after the other, the state before a word tells the word before it."""
+    random = np.random.default_rng(1)
+    kinds = {"A": ["fox", "dog", "plant"], "B": ["jumps", "eats", "grows"]}
+
+    def write(name: str, sentences: int) -> None:
+        lines = []
+        for _ in range(sentences):
+            drawn = ["A", *random.choice(["A", "B"], 6)]
+            tags = ["A", *drawn[:-1]]  # each word's tag is the kind of the word before it
+            lines += [f"{random.choice(kinds[kind])} {tag}" for kind, tag in zip(drawn, tags, strict=True)] + [""]
+        (tmp_path / name).write_text("\n".join(lines))
+
+    write("kinds.train.conll", 150)
+    write("kinds.test.conll", 60)
+    folder = save_tiny_decoder(tmp_path / "calm", initializer_range=0.02)  # small weights: a state stays near its own token
+    encoder = Encoder.load(folder, dtype="float32", attention="causal")
+    own, before = (
+        evaluate_words(tmp_path / "kinds.test.conll", encoder, column="2", previous=previous) for previous in (False, True)
+    )
+    assert before.figures["accuracy"] > own.figures["accuracy"] + 0.1
+    assert before.split == "test, 2, previous token"
+
+
 def test_the_command_probes_words(tiny_decoder, tmp_path, capsys):
     for name in ("train", "test"):
         (tmp_path / f"c.{name}.conll").write_text(CONLL_2003)

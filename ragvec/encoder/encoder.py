@@ -236,9 +236,12 @@ class Encoder:
         return vectors
 
     @torch.inference_mode()
-    def encode_tokens(self, texts: Sequence[str], *, instruction: str = "", normalize: bool = True) -> list[TokenVectors]:
+    def encode_tokens(
+        self, texts: Sequence[str], *, instruction: str = "", normalize: bool = True, whole: bool = False
+    ) -> list[TokenVectors]:
         """A vector for every token of each text; instruction, template and special tokens are left out.
 
+        whole  keep those too, with offsets (0, 0)
         Offsets count characters of the text as passed; what was cut off for length has no tokens.
         """
         _check_texts(texts)
@@ -249,7 +252,7 @@ class Encoder:
             states = self._hidden([prompts.ids[row] for row in rows])
             for row, hidden in zip(rows, states.split([len(prompts.ids[row]) for row in rows]), strict=True):
                 spans = np.array(self.prompts.offsets(lead, prompts.texts[row])[: len(hidden)]).reshape(-1, 2)
-                inside = np.flatnonzero(spans[:, 1] > spans[:, 0])
+                inside = np.arange(len(spans)) if whole else np.flatnonzero(spans[:, 1] > spans[:, 0])
                 kept = hidden[torch.from_numpy(inside).to(hidden.device), : self.dimension]
                 vectors = _finish(kept.float(), normalize)
                 names = self.tokenizer.convert_ids_to_tokens([prompts.ids[row][place] for place in inside])

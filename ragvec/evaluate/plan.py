@@ -31,7 +31,7 @@ class Plan:
     runs           TREC run files to score; then nothing is encoded
     reranker       "maxsim", or a cross-encoder's folder or hub id
     task           clustering, where labelled texts shall be clustered and not classified; None = what the data's layout says
-    probe          the column of tags of a CoNLL file: measures words
+    probe          the column of tags of a CoNLL file: measures words; probe_previous: off the states before them
     baselines      encoders whose figures stand beside; automatic_baselines: BM25 and all-MiniLM-L6-v2 too, if installed
     options        further arguments of `Encoder.load`
     """
@@ -48,6 +48,7 @@ class Plan:
     reranker: str | None = None
     task: str | None = None
     probe: str | None = None
+    probe_previous: bool = False
     metrics: tuple[str, ...] = RETRIEVAL_METRICS
     baselines: tuple[str, ...] = ()
     automatic_baselines: bool = True
@@ -147,7 +148,7 @@ def _measure(plan: Plan, task: str) -> Callable[..., Evaluation]:
     if task == "tagging":
         from ragvec.evaluate.words import evaluate_words
 
-        return partial(evaluate_words, column=plan.probe)
+        return partial(evaluate_words, column=plan.probe, previous=plan.probe_previous)
     from ragvec.evaluate.labels import evaluate_classification, evaluate_clustering
 
     return partial(evaluate_classification, split=plan.split) if task == "classification" else evaluate_clustering

@@ -42,12 +42,19 @@ class States(NamedTuple):
 
 
 def evaluate_words(
-    path: Path, encoder: "Encoder", *, column: str, instruction: str = "", show_progress: bool = False
+    path: Path,
+    encoder: "Encoder",
+    *,
+    column: str,
+    previous: bool = False,
+    instruction: str = "",
+    show_progress: bool = False,
 ) -> Evaluation:
     """Accuracy over words and, for tags like B-NP and I-NP, F1 over spans, of a linear classifier trained on frozen states.
 
     path    NAME.test.EXT beside NAME.train.EXT, or a folder with train.* and test.*; CoNLL columns or CoNLL-U
     column  pos, chunk, ner (CoNLL-2003), upos, xpos, deprel (CoNLL-U), or a column's number from 1
+    previous  read each token off the state before it, which MNTP trains to predict it; the paper does so for MNTP models
     A word that the encoder does not read, for its length, counts as wrong.
     Raises RagvecError for missing files, a line without that column, or fewer than two tags.
     """
@@ -56,8 +63,8 @@ def evaluate_words(
     classes = sorted({tag for sentence in train for tag in sentence.tags})
     if len(classes) < 2:
         raise RagvecError(f"{train_path}: column {column} holds {len(classes)} different tags: a probe needs two")
-    known = _states(encoder, train, instruction, "training sentences", show_progress)
-    asked = _states(encoder, test, instruction, "test sentences", show_progress)
+    how = {"instruction": instruction, "previous": previous, "show": show_progress}
+    known, asked = _states(encoder, train, "training sentences", **how), _states(encoder, test, "test sentences", **how)
     tags = np.array([classes.index(tag) for sentence in train for tag in sentence.tags])[known.read]
     predicted = np.full(len(asked.read), "", dtype=object)
     predicted[asked.read] = np.array(classes, dtype=object)[_probe(known.vectors, tags, asked.vectors, len(classes))]
@@ -68,7 +75,7 @@ def evaluate_words(
     counts = {"tags": len(classes), "sentences": len(test), "words": len(gold), "truncated": int((~asked.read).sum())}
     return Evaluation(
         test_path.name.split(".")[0] if not path.is_dir() else path.resolve().name,
-        f"test, {column}",
+        f"test, {column}{', previous token' if previous else ''}",
         "tagging",
         encoder.source,
         encoder.fingerprint,
@@ -148,15 +155,17 @@ def _tables(path: Path) -> tuple[Path, Path]:
     return tables[0], tables[1]
 
 
-def _states(encoder: "Encoder", sentences: list[Tagged], instruction: str, label: str, show: bool) -> States:
+def _states(encoder: "Encoder", sentences: list[Tagged], label: str, *, instruction: str, previous: bool, show: bool) -> States:
     vectors, read = [], []
     with progress_bar(label, total=len(sentences), unit="sentences", show=show) as bar:
         for start in range(0, len(sentences), _SENTENCES):
             block = sentences[start : start + _SENTENCES]
             texts = [" ".join(sentence.words) for sentence in block]
-            tokens = encoder.encode_tokens(texts, instruction=instruction, normalize=False)
+            tokens = encoder.encode_tokens(texts, instruction=instruction, normalize=False, whole=True)
             for sentence, one in zip(block, tokens, strict=True):
-                means, has = word_vectors(sentence.words, one.vectors, one.offsets)
+                places = np.flatnonzero(one.offsets[:, 1] > one.offsets[:, 0])
+                read_at = np.maximum(places - 1, 0) if previous else places
+                means, has = word_vectors(sentence.words, one.vectors[read_at], one.offsets[places])
                 vectors.append(means)
                 read.append(has)
             bar.update(len(block))
