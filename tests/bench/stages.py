@@ -21,6 +21,7 @@ from ragvec.recipe import make_recipe
 from ragvec.train import train
 from tests.conftest import SHARED
 
+MAX_LENGTH = 256  # tokens of a text that are read when figures are measured
 SETS = (
     ("sts/stsb-en.test.tsv", "spearman"),
     ("retrieval/scifact", "nDCG@10"),
@@ -33,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=SHARED / "lm" / "stories260K-hf")
     parser.add_argument("--mask", default="~", help="the piece that hides a token in MNTP")
-    parser.add_argument("--steps", type=int, default=600, help="of each stage")
+    parser.add_argument("--steps", type=int, default=300, help="of each stage")
     options = parser.parse_args()
     print("| | STS-B | SciFact nDCG@10 | Banking77 accuracy | training |")
     print("|---|---|---|---|---|")
@@ -42,7 +43,7 @@ def main() -> None:
         write_texts(folder)
         measure("causal, weighted mean", options.model, attention="causal", pooling="weighted_mean")
         measure("bidirectional, mean", options.model)
-        common = {"max_steps": options.steps, "batch_tokens": 8192, "logging_steps": 100, "save_steps": 10**6, "seed": 1}
+        common = {"max_steps": options.steps, "batch_tokens": 4096, "logging_steps": 100, "save_steps": 10**6, "seed": 1}
         stage("+ MNTP", "mntp", options.model, folder / "mntp", train_file=str(folder / "paragraphs.jsonl"), learning_rate=2e-3,
               mask_token=options.mask, mlm_probability=0.2, max_seq_length=256, warmup_steps=50, **common)  # fmt: skip
         stage("+ MNTP + SimCSE", "simcse", folder / "mntp", folder / "simcse", train_file=str(folder / "sentences.jsonl"),
@@ -71,7 +72,7 @@ def stage(label: str, objective: str, start: Path, output: Path, **keys) -> None
 
 def measure(label: str, source: Path, note: str = "", **options) -> None:
     """Print the row of one encoder."""
-    encoder = Encoder.load(source, **options)
+    encoder = Encoder.load(source, max_length=MAX_LENGTH, **options)
     figures = [evaluate(SHARED / "data" / name, encoder, instruction="").figures[metric] for name, metric in SETS]
     print(f"| {label} | {' | '.join(f'{figure:.3f}' for figure in figures)} | {note} |", flush=True)
 

@@ -3,6 +3,7 @@
     python -m tests.bench.train                  both; a random Llama of hidden size 384 with 6 layers
     python -m tests.bench.train --shape 768x4    another one
     python -m tests.bench.train --only mntp      one of them: mntp, contrastive
+    OMP_NUM_THREADS=1 python -m tests.bench.train --cpu-time     CPU seconds, where other work would disturb the clock
 
 MNTP against the plain Hugging Face Trainer: the same LoRA, masks and batches of 32 texts, padded, logits at every position.
 Contrastive against sentence-transformers' trainer: MultipleNegativesRankingLoss on triplets, every weight trained, batches of
@@ -30,7 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default="384x6", help="hidden size x layers")
     parser.add_argument("--only", choices=("mntp", "contrastive"))
+    parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds instead of the clock's")
     options = parser.parse_args()
+    Clock.now = time.process_time if options.cpu_time else time.perf_counter
     has = torch.cpu.get_capabilities()
     flags = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if has.get(name)]
     print(f"{options.shape}, batches of {BATCH}, {torch.get_num_threads()} threads; CPU: {' '.join(flags)}")
@@ -65,12 +68,14 @@ def compare(what: str, contenders: dict[str, Callable[[str], float]]) -> None:
 class Clock:
     """Ends of steps; seconds_a_step leaves the first ones out."""
 
+    now = time.perf_counter
+
     def __init__(self) -> None:
         self._ends: list[float] = []
 
     def step_ended(self, *_, **__) -> None:
         """To be called at the end of each step."""
-        self._ends.append(time.perf_counter())
+        self._ends.append(Clock.now())
 
     def seconds_a_step(self) -> float:
         """The mean of the steps after the warm-up."""
