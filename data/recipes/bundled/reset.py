@@ -22,6 +22,8 @@ def main() -> None:
     options = parser.parse_args()
     encoder = Encoder.load(options.encoder, device="cpu", dtype="float32")
     with torch.no_grad():
+        table = encoder.model.get_input_embeddings().weight
+        table[encoder.tokenizer.eos_token_id] = table.mean(0)  # what stands for the empty text: no vector of zeros
         for layer in encoder.model.layers:
             layer.self_attn.o_proj.weight.zero_()
             layer.mlp.down_proj.weight.zero_()
