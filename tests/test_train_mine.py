@@ -91,6 +91,8 @@ def test_what_was_mined_trains_both_ways(encoder, tiny_decoder, pairs, tmp_path)
 def test_options_out_of_range(options, message, encoder, pairs, tmp_path):
     with pytest.raises(RagvecError, match=message):
         mine([str(pairs)], tmp_path / "out.jsonl", encoder=encoder, **options)
+    with pytest.raises(RagvecError, match="there is no folder .*none to write out.jsonl into: make it first"):
+        mine([str(pairs)], tmp_path / "none" / "out.jsonl", encoder=encoder)
 
 
 def test_the_command(tiny_decoder, pairs, tmp_path, capsys):

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from ragvec.errors import RagvecError
+from ragvec.files import TEMPORARY_SUFFIX
 from ragvec.recipe import Recipe
 
 CHECKPOINTS = "checkpoints"
@@ -36,6 +37,14 @@ def remove_torn_checkpoints(recipe: Recipe) -> list[str]:
     for path in torn:
         shutil.rmtree(path, ignore_errors=True)
     return [path.name for path in torn]
+
+
+def remove_leftovers(recipe: Recipe) -> None:
+    """Delete what a killed run left half-written in its output folder: torn checkpoints and temporary files."""
+    remove_torn_checkpoints(recipe)
+    folder = Path(recipe.output_dir)
+    for path in [*folder.glob(f"*{TEMPORARY_SUFFIX}"), *(folder / CHECKPOINTS).glob(f"*{TEMPORARY_SUFFIX}")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _checkpoints(recipe: Recipe) -> list[Path]:

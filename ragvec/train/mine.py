@@ -123,3 +123,5 @@ def _check(output: Path, negatives: int, depth: int, margin: float) -> None:
         raise RagvecError(f"the margin is {margin}: choose from 0 to below 1, a share of the positive's score, such as 0.05")
     if output.exists():
         raise RagvecError(f"{output} is there already: choose another file, or remove it")
+    if not output.parent.is_dir():
+        raise RagvecError(f"there is no folder {output.parent} to write {output.name} into: make it first")

@@ -14,7 +14,7 @@ from ragvec.errors import RagvecError
 from ragvec.files import write_text
 from ragvec.recipe import Recipe
 from ragvec.train import ranks
-from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, remove_torn_checkpoints
+from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, remove_leftovers
 from ragvec.train.evaluation import best_so_far, best_weights
 from ragvec.train.model import Learner, add_trainable_parts, load_learner
 from ragvec.train.plan import Plan, make_plan
@@ -131,7 +131,7 @@ def _claim(objective: str, recipe: Recipe, resume: bool) -> None:
     """Make the output folder this run's own: checkpoints of another run, or torn ones, are removed."""
     folder = Path(recipe.output_dir)
     if resume and (folder / RECIPE_FILE).is_file():
-        remove_torn_checkpoints(recipe)
+        remove_leftovers(recipe)
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
