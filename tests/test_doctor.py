@@ -156,22 +156,24 @@ def test_a_flipped_bit_is_found_in_any_file(tmp_path):
     vectors = np.random.default_rng(0).standard_normal((1200, 16)).astype(np.float32)
     settings = IndexSettings("nowhere", "0", 16, faiss_key="IVF8,SQ8", normalized=False)
     with Index.create_with(tmp_path / "index", settings) as made, made.writing() as writer:
-        rows = [Passage(str(row), str(row), f"a word and another, {row}") for row in range(1200)]
+        rows = [Passage(str(row), str(row), f"a word and another, {row}.") for row in range(1200)]
         writer.commit([(rows, vectors)], Changes(writer.connection))
     files = sorted((tmp_path / "index" / "segments" / "0001").iterdir())
     assert [file.name for file in files] == ["ids.i64", "index.faiss", "vectors.f16"]
-    for file in files * 5:
+
+    def judged(name):
+        return next(check for check in examine_index(tmp_path / "index") if check.name == name)
+
+    for file in files * 3:
         whole = file.read_bytes()
         place, bit = dice.randrange(len(whole)), 1 << dice.randrange(8)
         file.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
-        checks = {check.name: check for check in examine_index(tmp_path / "index")}
-        assert checks["checksums"].state == FAILED and checks["checksums"].found == f"damaged: {file}"
+        assert judged("checksums")[2:4] == (FAILED, f"damaged: {file}")
         file.write_bytes(whole)
     database = tmp_path / "index" / "index.sqlite"
-    database.write_bytes(database.read_bytes().replace(b"another, 1077", b"anothes, 1077"))
-    checks = {check.name: check for check in examine_index(tmp_path / "index")}
-    assert (checks["texts"].state, checks["texts"].found) == (FAILED, "1 passages differ from what was added, such as '1077'")
-    assert checks["checksums"].state == OK
+    database.write_bytes(database.read_bytes().replace(b"another, 1077.", b"anothes, 1077."))
+    assert judged("texts")[2:4] == (FAILED, "1 passages differ from what was added, such as '1077'")
+    assert judged("checksums").state == OK
 
 
 def test_words_that_were_lost_are_found(index):
