@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": "Serve embeddings and search over HTTP, with a search page.",
     "mcp": "Let assistants search an index, over the Model Context Protocol.",
     "eval": "Evaluate an encoder on a retrieval or similarity data set.",
+    "plan": "Predict what encoding and indexing a corpus will take: time, memory, disk.",
     "info": "Describe an encoder, shards or an index.",
     "doctor": "Examine an encoder, shards or an index, and the machine.",
 }

@@ -1,0 +1,98 @@
+"""`ragvec plan`: what encoding and indexing a corpus will take, before anything is spent."""
+
+import json
+import sys
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from ragvec.cli.corpus_options import IdField, Overlap, PassageTokens, TextFields, TextLines, corpus_options
+from ragvec.cli.output import report_skipped
+
+
+class Format(str, Enum):
+    """How the prediction is printed."""
+
+    table = "table"
+    json = "json"
+
+
+def run(
+    corpus: Annotated[str, typer.Argument(help="File or folder, as for `ragvec encode`.")],
+    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Folder or hub id; default: the bundled one.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    instruction: Annotated[str, typer.Option(help="Put before every passage.")] = "",
+    max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
+    passage_tokens: PassageTokens = None,
+    overlap: Overlap = 0,
+    text_fields: TextFields = None,
+    id_field: IdField = None,
+    text_lines: TextLines = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: all GPUs, or the best here.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 or auto.")] = None,
+    vector_dtype: Annotated[str, typer.Option(help="To store vectors in: float16, float32, int8 or binary.")] = "float16",
+    truncate_dim: Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions (Matryoshka).")] = None,
+    sample_seconds: Annotated[float, typer.Option(min=0.1, help="Most time to spend on encoding a sample.")] = 20.0,
+    format: Annotated[Format | None, typer.Option(help="Default: lines on a terminal, JSON on a pipe.")] = None,
+) -> None:
+    from ragvec.corpus.files import STDIN
+    from ragvec.encoder import Encoder
+    from ragvec.errors import RagvecError
+    from ragvec.plan import plan_corpus
+
+    if corpus == STDIN:
+        raise RagvecError("standard input can be read only once: save it to a file, and plan that")
+    report_skipped(corpus)
+    reading = corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap)
+    lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
+    loaded = Encoder.load(encoder, device=device, dtype=dtype, **lasting)
+    plan = plan_corpus(
+        corpus,
+        loaded,
+        reading=reading,
+        instruction=instruction,
+        dtype=vector_dtype,
+        devices=_devices(device, loaded),
+        sample_seconds=sample_seconds,
+    )
+    as_json = (format or (Format.table if sys.stdout.isatty() else Format.json)) is Format.json
+    print(json.dumps(plan._asdict()) if as_json else "\n".join(_lines(plan)))
+
+
+def _devices(device: str | None, encoder) -> int:
+    """`ragvec encode` uses all GPUs unless one is named."""
+    if device is not None or encoder.device.type != "cuda":
+        return 1
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _lines(plan) -> list[str]:
+    gpu = "" if plan.gpu_memory_bytes is None else f", {_size(plan.gpu_memory_bytes)} on each GPU"
+    cut = f", {plan.truncated:,} truncated" if plan.truncated else ""
+    return [
+        f"corpus   {plan.documents:,} documents, {plan.passages:,} passages, {plan.tokens:,} tokens{cut}",
+        f"time     {_duration(plan.seconds)} at {plan.tokens_per_s:,.0f} tokens/s"
+        + (f" on {plan.devices} devices" if plan.devices > 1 else ""),
+        f"memory   {_size(plan.memory_bytes)} a process{gpu}",
+        f"shards   {_size(plan.shards_bytes)}, {plan.dimension}-d vectors",
+        f"index    {_size(plan.index_bytes)}",
+        f"         from {plan.sampled:,} passages encoded as a sample",
+    ]
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.2f} TB"
+
+
+def _duration(seconds: float) -> str:
+    for length, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
