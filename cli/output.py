@@ -14,7 +14,6 @@ from ragvec.records import Hit
 BOLD, PLAIN = "\033[1m", "\033[0m"
 ID_WIDTH = 24
 SNIPPET_LINES = 2
-SNIPPET_SEARCHED = 50_000  # characters of a text in which the snippet is looked for
 RUN_NAME = "ragvec"
 
 
@@ -86,37 +85,6 @@ def hit_record(hit: Hit) -> dict:
     }
 
 
-def snippet(text: str, query: str, length: int) -> str:
-    """The stretch of `length` characters of a text in which most of the query's words occur, at word borders."""
-    text = _clean(text[:SNIPPET_SEARCHED])
-    if len(text) <= length:
-        return text
-    found = [(match.start(), match.group().casefold()) for match in query_pattern(query).finditer(text)]
-    lead = length // 6
-    starts = {max(0, min(place - lead, len(text) - length)) for place, _ in found} | {0}
-    start = max(sorted(starts), key=lambda start: len({word for place, word in found if start <= place < start + length}))
-    end = start + length
-    if start and (space := text.find(" ", start, start + lead)) >= 0:
-        start = space + 1
-    if end < len(text) and (space := text.rfind(" ", end - lead, end)) >= 0:
-        end = space
-    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
-
-
-def query_pattern(query: str) -> re.Pattern:
-    """A pattern of the query's words in a text: word beginnings where words have spaces, pairs of characters in CJK."""
-    from ragvec.index.lexical import query_words
-
-    parts = []
-    for word in sorted(query_words(query), key=len, reverse=True):
-        if word.isascii():
-            stem = re.sub(r"(?<=\w{3})(?:ing|ed|es|s|ly)$", "", word)
-            parts.append(rf"\b{re.escape(stem)}\w*")
-        else:
-            parts.append(re.escape(word))
-    return re.compile("|".join(parts) or r"(?!)", re.IGNORECASE)
-
-
 def text_width(text: str) -> int:
     """How many columns a text takes on a terminal: Chinese, Japanese and Korean characters take two, accents none."""
     return sum(map(_char_width, text))
@@ -158,9 +126,11 @@ def _table(query: str, hits: Sequence[Hit], *, show_query: bool) -> list[str]:
 
 
 def _body(hit: Hit, query: str, room: int) -> list[str]:
+    from ragvec.highlight import SEARCHED, query_pattern, snippet
+
     styled = sys.stdout.isatty()
     title = [fit(_clean(hit.title), room)] if hit.title.strip() else []
-    shown = _clean(hit.snippet) if hit.snippet else snippet(hit.text, query, SNIPPET_LINES * room)
+    shown = _clean(hit.snippet) if hit.snippet else snippet(_clean(hit.text[:SEARCHED]), query, SNIPPET_LINES * room)
     text = wrap(shown, room, SNIPPET_LINES)
     if styled:
         pattern = query_pattern(query)

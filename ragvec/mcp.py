@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from ragvec import __version__
 from ragvec.errors import RagvecError
 from ragvec.index import Index
-from ragvec.lookup import metadata_fields, read_document
+from ragvec.lookup import metadata_fields, read_document, whole_text
 from ragvec.retrieve import Retriever
 from ragvec.serve.lazy import LazyEncoder
 from ragvec.serve.live import LiveIndex
@@ -85,8 +85,8 @@ def create_mcp_server(path: str | Path, encoder: str | None = None, **options: A
             passages = read_document(index, doc_id)
             if not passages:
                 raise RagvecError(f"there is no document {doc_id!r}: use a doc_id that search gave")
-            text = "\n\n".join(passage.text for passage in passages)
-            return FoundDocument(doc_id=doc_id, title=passages[0].title, text=text, metadata=passages[0].metadata)
+            first = passages[0]
+            return FoundDocument(doc_id=doc_id, title=first.title, text=whole_text(passages), metadata=first.metadata)
 
         return await answer(work)
 

@@ -13,6 +13,7 @@ from ragvec.cli import output
 from ragvec.cli.search import parse_queries
 from ragvec.encoder import Encoder
 from ragvec.errors import RagvecError
+from ragvec.highlight import snippet
 from ragvec.index import Index
 from ragvec.records import Document
 from tests.conftest import REPOSITORY
@@ -200,9 +201,9 @@ def test_wrap(text: str, width: int, lines: int, expected: list[str]) -> None:
 
 
 def test_snippet_shows_where_the_words_are() -> None:
-    assert "서울 fox" in output.snippet(LONG, "fox 서울", 60)
-    assert output.snippet("short", "fox", 60) == "short"
-    assert output.snippet("word " * 100, "absent", 20).startswith("word")
+    assert "서울 fox" in snippet(LONG, "fox 서울", 60)
+    assert snippet("short", "fox", 60) == "short"
+    assert snippet("word " * 100, "absent", 20).startswith("word")
 
 
 def test_filter_pages_least_score_and_snippets(folder: Path, capsys: pytest.CaptureFixture) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ragvec.encoder import Encoder
 from ragvec.errors import RagvecError
 from ragvec.index import Index
-from ragvec.records import Document
+from ragvec.records import Document, Passage
 from ragvec.retrieve import Retriever
 from tests.serving import RUN
 from tests.test_page import running
@@ -129,6 +129,22 @@ def test_an_index_that_grows_is_searched_as_it_is(folder, tmp_path):
             return content(await client.call_tool("search", {"query": "zebra", "mode": "lexical"}))
 
         assert [hit["doc_id"] for hit in ask(server, search)] == ["zebra"]
+
+
+def test_a_document_of_many_passages_is_read_without_what_they_repeat(folder, tmp_path):
+    from ragvec.chunk import Cutter
+
+    text = " ".join(f"Sentence {number} is here." for number in range(40))
+    cut = Cutter(lambda texts: [len(one.split()) for one in texts], 20, 8).cut(Document("long", text, "Title"))
+    apart = [Passage("two#0", "two", "An end."), Passage("two#1", "two", "end. And more.")]
+    with Index.create(tmp_path / "index", encoder=Encoder.load(Index.open(folder).settings.encoder_source)) as index:
+        index.add_passages([*cut, *apart])
+    assert len(cut) > 5 and sum(len(passage.text) for passage in cut) > 1.2 * len(text)
+
+    async def read(client):
+        return [content(await client.call_tool("get_document", {"doc_id": name}))["text"] for name in ("long", "two")]
+
+    assert ask(create_mcp_server(tmp_path / "index"), read) == [text, "An end.\n\nend. And more."]
 
 
 def test_over_stdin_and_stdout(folder, monkeypatch):
