@@ -47,6 +47,12 @@ def corpus_options(
     return CorpusOptions(names, id_field, text_lines, passage_tokens, overlap)
 
 
+def quarantine_beside(output: Path) -> Path:
+    """Where --on-error skip keeps what it skips unless it is told: OUTPUT.quarantine.jsonl."""
+    place = output if output.name not in ("", "..") else output.resolve()
+    return place.parent / f"{place.name}.quarantine.jsonl"
+
+
 def report_quarantined(count: int, path: Path | None) -> None:
     """Say on stderr how many rows were skipped, and where they are."""
     if count:

@@ -20,6 +20,7 @@ from ragvec.cli.corpus_options import (
     TextFields,
     TextLines,
     corpus_options,
+    quarantine_beside,
     report_failed,
     report_quarantined,
 )
@@ -115,8 +116,7 @@ def run(
         )
     shown = sys.stderr.isatty()
     inputs: list[InputFile] = []
-    default = output.with_name(f"{output.name}.quarantine.jsonl")
-    rejects = Quarantine((quarantine or default) if place.number == 0 else None)
+    rejects = Quarantine((quarantine or quarantine_beside(output)) if place.number == 0 else None)
     with ExitStack() as stack:
         on_reject = stack.enter_context(rejects) if on_error is OnErrorChoice.skip else None
         documents = open_documents(corpus, reading, on_file=inputs.append, on_reject=on_reject)

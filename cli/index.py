@@ -16,6 +16,7 @@ from ragvec.cli.corpus_options import (
     TextFields,
     TextLines,
     corpus_options,
+    quarantine_beside,
     report_failed,
     report_quarantined,
 )
@@ -49,7 +50,7 @@ def run(
     if not is_shards(source):
         report_skipped(source)
     lasting = {name: value for name, value in {"revision": revision, "max_length": max_length}.items() if value is not None}
-    rejects = Quarantine(quarantine or output.with_name(f"{output.name}.quarantine.jsonl"))
+    rejects = Quarantine(quarantine or quarantine_beside(output))
     with rejects if on_error is OnErrorChoice.skip else nullcontext() as on_reject:
         report = build(
             source,

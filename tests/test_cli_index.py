@@ -293,7 +293,15 @@ def test_interrupted_from_the_keyboard_nothing_is_half_written(here: Path, tiny_
     arguments = ["index", "corpus.jsonl", "-e", str(tiny_decoder)]
     command = [sys.executable, "-c", "from ragvec.cli.main import main; main()", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=here,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
     deadline = time.monotonic() + 60
     while not (here / "ragvec-index/encoding").exists() and time.monotonic() < deadline:
         time.sleep(0.005)

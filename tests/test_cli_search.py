@@ -1,5 +1,6 @@
 """`ragvec search`: its exact output, and what it says when it can't answer."""
 
+import importlib.util
 import io
 import json
 import os
@@ -20,6 +21,11 @@ from tests.conftest import REPOSITORY
 from tests.test_cli_index import ragvec
 from tests.tiny import save_tiny_decoder
 
+CROSS_ENCODER = (
+    "can't load the cross-encoder no/such/model"
+    if importlib.util.find_spec("sentence_transformers")
+    else "--rerank with a model needs sentence-transformers"
+)
 LONG = "filler words " * 40 + "then the 서울 fox appears and " + "more filler " * 40
 DOCUMENTS = [
     Document("a", "Women need 46 grams of protein a day.", "Nutrition", {"year": 2020}),
@@ -243,7 +249,7 @@ def test_weights_groups_diversity_and_reranking_reach_the_retriever(folder: Path
         ),
         (["--offset", "-1"], "offset is -1"),
         (["--diversity", "2"], "diversity is 2.0: choose from 0 to 1"),
-        (["--rerank", "no/such/model", "--mode", "lexical"], "can't load the cross-encoder no/such/model"),
+        (["--rerank", "no/such/model", "--mode", "lexical"], CROSS_ENCODER),
     ],
 )
 def test_wrong_options_are_one_line(folder: Path, capsys: pytest.CaptureFixture, words: list[str], message: str) -> None:
