@@ -195,6 +195,21 @@ def test_convert_writes_a_verified_encoder(tiny_decoder, tmp_path):
     assert {path.stat().st_mode & 0o444 for path in (tmp_path / "encoder").iterdir()} == {readable}
 
 
+def test_converting_replaces_an_encoder_when_told_to_and_nothing_else_ever(tiny_decoder, tmp_path):
+    taken = tmp_path / "thesis"
+    taken.mkdir()
+    (taken / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(RagvecError, match="thesis holds 'thesis.tex' and no encoder of ragvec's: choose another folder"):
+            convert(str(tiny_decoder), taken, overwrite=overwrite)
+    assert (taken / "thesis.tex").read_text() == "years of work"
+    convert(str(tiny_decoder), tmp_path / "encoder")
+    with pytest.raises(RagvecError, match="is not empty: choose another folder, or pass --overwrite to replace it"):
+        convert(str(tiny_decoder), tmp_path / "encoder")
+    convert(str(tiny_decoder), tmp_path / "encoder", pooling="last_token", overwrite=True)
+    assert read_settings(tmp_path / "encoder").pooling == "last_token"
+
+
 def test_state_space_models_are_refused_by_name(tmp_path):
     folder = save_tiny_decoder(tmp_path / "mamba", "mamba")
     with pytest.raises(RagvecError, match="mamba can't be converted: its layers are recurrent"):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ragvec.encoder.probe import Probe
-from ragvec.encoder.settings import EncoderSettings, write_settings
+from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, write_settings
 from ragvec.encoder.weights import quiet
 from ragvec.errors import RagvecError
 from ragvec.files import TEMPORARY_SUFFIX, fsync_folder, settle_file
@@ -83,8 +83,11 @@ def save_checkpoint(model, tokenizer, settings: EncoderSettings, folder: Path, *
 
 
 def check_free(folder: Path, *, overwrite: bool) -> None:
-    """Raise RagvecError if a folder to be written is a file, or holds something and overwrite is false."""
+    """Raise RagvecError unless a folder may be written: new, empty, or an encoder that is to be replaced."""
     if folder.exists() and not folder.is_dir():
         raise RagvecError(f"{folder} is a file: choose a folder for the encoder")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+    held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if held and SETTINGS_FILE not in held:
+        raise RagvecError(f"{folder} holds {held[0]!r} and no encoder of ragvec's: choose another folder")
+    if held and not overwrite:
         raise RagvecError(f"{folder} is not empty: choose another folder, or pass --overwrite to replace it")
