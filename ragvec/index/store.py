@@ -197,7 +197,8 @@ def read_settings(connection: sqlite3.Connection) -> IndexSettings:
     """The index's settings. Raises RagvecError if an older or a newer ragvec wrote them."""
     if (version := read_value(connection, "format")) != FORMAT:
         remedy = "upgrade ragvec" if version > FORMAT else "remove the folder and build it again with `ragvec index`"
-        raise RagvecError(f"the index has format {version}, this ragvec reads {FORMAT}: {remedy}")
+        folder = Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent
+        raise RagvecError(f"the index in {folder} has format {version}, this ragvec reads {FORMAT}: {remedy}")
     return IndexSettings(**{key: read_value(connection, key) for key in IndexSettings.__dataclass_fields__})
 
 
