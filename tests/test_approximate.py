@@ -109,6 +109,7 @@ def test_auto_reaches_its_target_and_says_what_it_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: float
 ) -> None:
     monkeypatch.setattr(choice, "EXACT_VALUES", 100_000)
+    monkeypatch.setattr("ragvec.index.approximate._is_faster", lambda index, queries: True)  # so few rows: a toss-up
     settings = IndexSettings("e", "f", 64, recall_target=target)
     vectors = clustered(6000, 64)
     with Index.create_with(tmp_path / "index", settings) as index:
@@ -118,6 +119,15 @@ def test_auto_reaches_its_target_and_says_what_it_measured(
         queries = clustered(200, 64, seed=1)  # none of them in the index
         assert recall(found(index, queries, 10), expected(range(6000), vectors, queries, 10)) >= target - 0.03
         assert recall(found(index, queries, 100), expected(range(6000), vectors, queries, 100)) >= target - 0.03
+
+
+def test_an_index_that_is_slower_than_exact_search_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for a kind by name gets it."""
+    monkeypatch.setattr(choice, "EXACT_VALUES", 100_000)
+    monkeypatch.setattr("ragvec.index.approximate._is_faster", lambda index, queries: False)
+    assert build_faiss("auto", clustered(6000, 64), tmp_path / "index.faiss", recall=0.9) == ("exact", "", None)
+    assert not (tmp_path / "index.faiss").exists()
+    assert build_faiss("IVF16,SQ8", clustered(6000, 64), tmp_path / "index.faiss", recall=0.9).key == "IVF16,SQ8"
 
 
 def test_a_target_that_no_index_reaches_is_met_by_exact_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Approximate search: a FAISS index finds candidates, the exact vectors decide among them."""
 
+import time
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,13 @@ from ragvec.errors import RagvecError
 from ragvec.index.choice import AUTO_KEY, EXACT_KEY, enough_rows, plan_keys
 from ragvec.index.exact import Allowed, Candidates, mapped_index, search_exact
 from ragvec.index.threads import load_faiss
-from ragvec.index.tuning import Effort, draw_sample, tune
+from ragvec.index.tuning import RECALL_K, Effort, draw_sample, tune
 
 TRAINING_ROWS = 200_000
 POINTS_PER_CELL = 64  # to train an inverted file's cells on; FAISS's own 256 take four times as long for no recall
 ITERATIONS = 6
 ADD_ROWS = 65_536
+TIMED_QUERIES = 9
 FEW_VALUES = 2_000_000  # of the rows allowed: comparing them all takes about a millisecond
 MOST_LOOKED = 8  # times the usual candidates, where a filter allows few: they may lie where codes tell them apart badly
 
@@ -37,7 +39,7 @@ def check_key(key: str, dimension: int) -> None:
 def build_faiss(key: str, vectors: np.ndarray, path: Path, *, recall: float, max_memory: int | None = None) -> Built:
     """Build an index over a segment's vectors, tune it and write it to `path`; nothing is written where exact search is best.
 
-    key         a FAISS factory string, or "auto" = the first of `plan_keys` that reaches the recall
+    key         a FAISS factory string, or "auto" = the first of `plan_keys` that reaches the recall, if it is faster than exact
     vectors     (rows, d) float16
     max_memory  for "auto": bytes the index may take
     """
@@ -55,8 +57,25 @@ def build_faiss(key: str, vectors: np.ndarray, path: Path, *, recall: float, max
         effort, reached = tune(index, sample, recall)
         if reached >= recall or key != AUTO_KEY:
             load_faiss().write_index(index, str(path))
-            return Built(chosen, str(effort), reached)
+            if key != AUTO_KEY or _is_faster(Approximate(path, str(effort), vectors), sample.queries[:TIMED_QUERIES]):
+                return Built(chosen, str(effort), reached)
+            path.unlink()  # vectors without clusters: nearly all must be looked at
+            break
     return Built(EXACT_KEY, "", None)
+
+
+def _is_faster(index: "Approximate", queries: np.ndarray) -> bool:
+    """Whether single queries take less time than by exact search, in turns, by the medians."""
+    seconds = np.zeros((len(queries), 2))
+    for number in range(len(queries)):
+        query = queries[number : number + 1]
+        start = time.perf_counter()
+        index.search(query, RECALL_K, None)
+        middle = time.perf_counter()
+        search_exact(index.vectors, query, RECALL_K, None)
+        seconds[number] = middle - start, time.perf_counter() - middle
+    approximate, exact = np.median(seconds, axis=0)
+    return bool(approximate < exact)
 
 
 class Approximate:
