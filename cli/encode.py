@@ -24,7 +24,7 @@ from ragvec.cli.corpus_options import (
     report_failed,
     report_quarantined,
 )
-from ragvec.cli.output import report_skipped
+from ragvec.cli.output import Form, report_skipped, wants_json
 
 
 class VectorDtype(str, Enum):
@@ -34,13 +34,6 @@ class VectorDtype(str, Enum):
     float32 = "float32"
     int8 = "int8"
     binary = "binary"
-
-
-class Format(str, Enum):
-    """How the summary is printed."""
-
-    table = "table"
-    json = "json"
 
 
 def run(
@@ -80,7 +73,7 @@ def run(
     ] = None,
     log_json: Annotated[str | None, typer.Option(help='Append progress as JSON lines to this file; "-" = stderr.')] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the shards that the folder holds.")] = False,
-    format: Annotated[Format | None, typer.Option(help="Default: a sentence on a terminal, JSON on a pipe.")] = None,
+    format: Annotated[Form | None, typer.Option(help="Default: a sentence on a terminal, JSON on a pipe.")] = None,
 ) -> None:
     from ragvec.bulk import PART_ROWS, Rank, check_folder, encode_corpus
     from ragvec.bulk.passages import count_passages, cut_for, open_documents
@@ -184,8 +177,8 @@ def _log(path: str, rank: int, stack: ExitStack):
     return write
 
 
-def _finish(report, failed, format: Format | None, *, quarantined: int, path: Path | None) -> None:
-    as_json = (format or (Format.table if sys.stdout.isatty() else Format.json)) is Format.json
+def _finish(report, failed, format: Form | None, *, quarantined: int, path: Path | None) -> None:
+    as_json = wants_json(format)
     print(json.dumps(report._asdict(), ensure_ascii=False) if as_json else _sentence(report))
     report_quarantined(quarantined, path)
     report_failed(failed, report.failed)

@@ -1,19 +1,13 @@
 """`ragvec eval`: figures of encoders, indices and runs on a data set."""
 
 import json
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Format(str, Enum):
-    """How results are printed."""
-
-    table = "table"
-    json = "json"
+from ragvec.cli.output import Form, wants_json
 
 
 class Mode(str, Enum):
@@ -75,18 +69,18 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
     max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
-    format: Annotated[Format | None, typer.Option(help="Default: a table on a terminal, JSON on a pipe.")] = None,
+    format: Annotated[Form | None, typer.Option(help="Default: a table on a terminal, JSON on a pipe.")] = None,
 ) -> None:
     options = {"revision": revision, "device": device, "dtype": dtype, "max_length": max_length}
     kept = cache or Path.home() / ".cache" / "ragvec"
-    form = format or (Format.table if sys.stdout.isatty() else Format.json)
+    as_json = wants_json(format)
     if mteb:
         _only_mteb(
             dataset=dataset, index=index, rerank=rerank, topics=topics, qrels=qrels, run=score_run, metric=metric,
             task=task, probe=probe, probe_previous=probe_previous, baseline=baseline, save_run=save_run,
             per_query=per_query, report=report, chart=chart,
         )  # fmt: skip
-        _mteb(mteb, encoder, mode, instruction, kept, options, form, dry_run)
+        _mteb(mteb, encoder, mode, instruction, kept, options, as_json, dry_run)
         return
     if dry_run:
         raise typer.BadParameter("it goes with --mteb", param_hint="--dry-run")
@@ -118,7 +112,7 @@ def run(
     files = Files(run=save_run, values=per_query, report=report, chart=chart)
     outcome = carry_out(plan, show_progress=True)
     files.write(outcome)
-    print("\n".join(_json_lines(outcome)) if form is Format.json else _table(outcome))
+    print("\n".join(_json_lines(outcome)) if as_json else _table(outcome))
 
 
 def _only_mteb(**others) -> None:
@@ -126,7 +120,7 @@ def _only_mteb(**others) -> None:
         raise typer.BadParameter(f"it brings data and metrics of its own: leave {', '.join(given)} out", param_hint="--mteb")
 
 
-def _mteb(words: list[str], encoders, modes, instructions, cache: Path, options: dict, form: Format, dry: bool) -> None:
+def _mteb(words: list[str], encoders, modes, instructions, cache: Path, options: dict, as_json: bool, dry: bool) -> None:
     from ragvec.encoder import Encoder
     from ragvec.errors import RagvecError
     from ragvec.integrations.mteb import evaluate_mteb, preview_mteb
@@ -139,14 +133,14 @@ def _mteb(words: list[str], encoders, modes, instructions, cache: Path, options:
     how = {"mode": modes[0].value if modes else "dense", "instruction": instructions[0] if instructions else None}
     if dry:
         for record in preview_mteb(tasks, loaded, **how):
-            print(json.dumps(record, ensure_ascii=False) if form is Format.json else "\n".join(_described(record)))
+            print(json.dumps(record, ensure_ascii=False) if as_json else "\n".join(_described(record)))
         return
     scores = []
     for one in evaluate_mteb(tasks, loaded, **how, results=cache / "mteb", show_progress=True):
         scores.append(one.figures["main_score"])
         line = f"{one.dataset:<38}  {one.task:<18}  {scores[-1]:.4f}"
-        print(json.dumps(one.as_record(), ensure_ascii=False) if form is Format.json else line, flush=True)
-    if len(scores) > 1 and form is Format.table:
+        print(json.dumps(one.as_record(), ensure_ascii=False) if as_json else line, flush=True)
+    if len(scores) > 1 and not as_json:
         print(f"{f'mean of {len(scores)} tasks':<58}  {sum(scores) / len(scores):.4f}")
 
 

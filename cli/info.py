@@ -1,32 +1,25 @@
 """`ragvec info`: what a folder holds."""
 
 import json
-import sys
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ragvec.cli.output import Form, wants_json
+
 _LONG_LISTS = ("parts", "previous")  # one entry a file: counted on a terminal, written out in JSON
-
-
-class Format(str, Enum):
-    """How the description is printed."""
-
-    table = "table"
-    json = "json"
 
 
 def run(
     path: Annotated[Path, typer.Argument(help="Folder of an encoder, of shards, or of an index.")],
-    format: Annotated[Format | None, typer.Option(help="Default: lines on a terminal, JSON on a pipe.")] = None,
+    format: Annotated[Form | None, typer.Option(help="Default: lines on a terminal, JSON on a pipe.")] = None,
 ) -> None:
     from ragvec.info import describe
 
     described = describe(path)
-    if (format or (Format.table if sys.stdout.isatty() else Format.json)) is Format.json:
+    if wants_json(format):
         print(json.dumps(described, ensure_ascii=False))
     else:
         print("\n".join(readable(described)))

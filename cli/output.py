@@ -25,6 +25,18 @@ class Format(str, Enum):
     trec = "trec"
 
 
+class Form(str, Enum):
+    """The forms that all other results can be printed in."""
+
+    table = "table"
+    json = "json"
+
+
+def wants_json(form: Form | None) -> bool:
+    """Whether JSON is to be printed: where it was asked for, and by default on a pipe."""
+    return (form or (Form.table if sys.stdout.isatty() else Form.json)) is Form.json
+
+
 def default_format() -> Format:
     """A table on a terminal, NDJSON on a pipe."""
     return Format.table if sys.stdout.isatty() else Format.json

@@ -1,21 +1,12 @@
 """`ragvec plan`: what encoding and indexing a corpus will take, before anything is spent."""
 
 import json
-import sys
-from enum import Enum
 from typing import Annotated
 
 import typer
 
 from ragvec.cli.corpus_options import IdField, Overlap, PassageTokens, TextFields, TextLines, corpus_options
-from ragvec.cli.output import report_skipped
-
-
-class Format(str, Enum):
-    """How the prediction is printed."""
-
-    table = "table"
-    json = "json"
+from ragvec.cli.output import Form, report_skipped, wants_json
 
 
 def run(
@@ -34,7 +25,7 @@ def run(
     vector_dtype: Annotated[str, typer.Option(help="To store vectors in: float16, float32, int8 or binary.")] = "float16",
     truncate_dim: Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions (Matryoshka).")] = None,
     sample_seconds: Annotated[float, typer.Option(min=0.1, help="Most time to spend on encoding a sample.")] = 20.0,
-    format: Annotated[Format | None, typer.Option(help="Default: lines on a terminal, JSON on a pipe.")] = None,
+    format: Annotated[Form | None, typer.Option(help="Default: lines on a terminal, JSON on a pipe.")] = None,
 ) -> None:
     from ragvec.corpus.files import STDIN
     from ragvec.encoder import Encoder
@@ -56,7 +47,7 @@ def run(
         devices=_devices(device, loaded),
         sample_seconds=sample_seconds,
     )
-    as_json = (format or (Format.table if sys.stdout.isatty() else Format.json)) is Format.json
+    as_json = wants_json(format)
     print(json.dumps(plan._asdict()) if as_json else "\n".join(_lines(plan)))
 
 
