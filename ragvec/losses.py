@@ -102,6 +102,20 @@ def likely_false_negatives(queries: Tensor, positives: Tensor, negatives: Tensor
     return scores > own + margin
 
 
+def cosent(cosines: Tensor, scores: Tensor, *, scale: float) -> Tensor:
+    """Ranking loss on graded pairs: the cosines of two pairs should be in the order of their scores.
+
+    cosines   (n,) or (n, widths), of each pair's two texts; scores (n,), of whatever scale: only their order counts
+    scale     multiplies the cosines (the inverse temperature)
+    returns   log(1 + sum over pairs i, j with score_i < score_j of exp(scale * (cos_i - cos_j))), the mean over widths
+    Source: CoSENT (Su 2022), as sentence-transformers' CoSENTLoss.
+    """
+    lower = scores[:, None] < scores[None]
+    scaled = cosines.float() * scale
+    terms = (scaled[:, None] - scaled[None])[lower]
+    return torch.cat([terms.new_zeros(1, *terms.shape[1:]), terms]).logsumexp(dim=0).mean()
+
+
 def distillation(student: Tensor, teacher: Tensor, *, cosine: float, mse: float, kl: float, temperature: float) -> Tensor:
     """How far a student's vectors are from its teacher's: a weighted sum of three terms.
 

@@ -68,6 +68,7 @@ class Recipe:
     data_collator_type: str = "default"
     mlm_probability: float = 0.15
     simcse_dropout: float = 0.3
+    loss: str = "contrastive"
     loss_scale: float = 20.0
     mask_identical: bool = True
     false_negative_margin: float | None = None
@@ -136,6 +137,7 @@ _ONLY_FOR = {
     "data_collator_type": ("mntp",),
     "mlm_probability": ("mntp",),
     "simcse_dropout": ("simcse",),
+    "loss": ("supervised",),
     "loss_scale": ("simcse", "supervised"),
     "pooling_mode": ("simcse", "supervised", "distill"),
     "instruction": ("simcse", "supervised", "distill"),
@@ -174,7 +176,7 @@ WITHOUT_EFFECT = {
     "low_cpu_mem_usage": "weights are memory-mapped",
     "ddp_find_unused_parameters": "the model's forward is the objective",
     "ddp_timeout": "one process",
-    "loss_class": "the objective has one loss",
+    "loss_class": "the objective and the key loss name it",
     "experiment_id": "output_dir names the run",
 }
 
@@ -230,6 +232,7 @@ def _checked(recipe: Recipe, place: str) -> Recipe:
     for name, allowed in {
         "mask_token_type": ("blank", "eos", "mask"),
         "data_collator_type": ("default", "all_mask"),
+        "loss": ("contrastive", "cosent"),
         "torch_dtype": (None, "auto", "float32", "bfloat16"),
         "save_dtype": (None, "float32", "bfloat16", "float16"),
     }.items():

@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from ragvec.losses import (
+    cosent,
     distillation,
     hard_negative_nll,
     head_cross_entropy,
@@ -94,6 +95,30 @@ def test_nothing_to_predict_is_a_loss_of_zero_with_gradients_of_zero():
     loss = head_cross_entropy(hidden[:0], random(5, 8), torch.tensor([], dtype=torch.long))
     loss.backward()
     assert loss.item() == 0 and not hidden.grad.any()
+
+
+def test_cosent_by_its_formula():
+    """Four pairs, two with equal scores: five of the six comparisons count, and each width is a loss of its own."""
+    cosines, scores = random(4, 2), torch.tensor([0.2, 5.0, 0.2, 1.0])
+    ordered = [(0, 1), (2, 1), (0, 3), (2, 3), (3, 1)]
+    naive = [
+        torch.log(1 + sum(torch.exp(3 * (cosines[low, width] - cosines[high, width])) for low, high in ordered))
+        for width in (0, 1)
+    ]
+    loss = cosent(cosines, scores, scale=3.0)
+    assert loss.item() == pytest.approx(sum(naive).item() / 2, abs=1e-6)
+    assert cosent(cosines[:, 0], 10 * scores - 7, scale=3.0).item() == pytest.approx(naive[0].item(), abs=1e-6)
+    (ours,), (theirs,) = (torch.autograd.grad(value, cosines, retain_graph=True) for value in (loss, sum(naive) / 2))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_cosent_without_an_order_or_in_perfect_order():
+    cosines = torch.tensor([0.9, -0.9], requires_grad=True)
+    equal = cosent(cosines, torch.ones(2), scale=20.0)
+    equal.backward()
+    assert equal.item() == 0 and not cosines.grad.any()
+    assert cosent(cosines, torch.tensor([1.0, 0.0]), scale=20.0).item() == pytest.approx(0, abs=1e-6)
+    assert cosent(cosines, torch.tensor([0.0, 1.0]), scale=200.0).item() == pytest.approx(360)  # no overflow
 
 
 def test_distillation_terms():

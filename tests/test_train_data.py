@@ -140,14 +140,16 @@ def test_labelled_text_pairs(tmp_path):
     assert [(one.query, one.positive, one.negatives) for one in found] == [("q", "p", ("no", "never")), ("a", "b", ("c",))]
     assert examples(tmp_path, *rows, max_negatives=1)[0].negatives == ("no",)
     assert len(examples(tmp_path, {"query": "q", "positive": "p", "score": 0.31})) == 1
-    with pytest.raises(RagvecError, match=r"line 1: label 3.8 is neither 1 \(the texts belong together\) nor 0: make it one"):
+    with pytest.raises(
+        RagvecError, match=r"line 1: label 3.8 is neither 1 \(the texts belong together\) nor 0: make it one, or set"
+    ):
         examples(tmp_path, {"sentence1": "q", "sentence2": "p", "score": 3.8})
 
 
 def scored(tmp_path, row: dict, **keys) -> Example:
     file = tmp_path / "nq.jsonl"
     file.write_text(json.dumps({"query": "q", "positive": "p", **row}) + "\n")
-    return read_examples(recipe("distill", **keys), [str(file)], scored=True)[0]
+    return read_examples(recipe("distill", **keys), [str(file)], scored="teacher")[0]
 
 
 @pytest.mark.parametrize(
@@ -172,13 +174,66 @@ def test_a_teachers_scores(row, scores, tmp_path):
         ({"negative": "n"}, "line 1: no teacher's scores .looked for scores, score, label, labels, or pos_scores"),
         ({"negatives": ["n", "m"], "scores": [1]}, "line 1: 1 scores for a positive and 2 negatives: give one for each"),
         ({"negative": "n", "scores": "high"}, "line 1: field 'scores' must be a number or a list of numbers, not 'high'"),
-        ({"positive": ["p", "r"], "negative": "n", "scores": [1, 2]}, "line 1: 2 positives: where a teacher's scores are"),
+        ({"positive": ["p", "r"], "negative": "n", "scores": [1, 2]}, "line 1: 2 positives: where scores are learned"),
         ({"scores": [1], "negatives": []}, "nq.jsonl holds no training text"),  # nothing to tell the positive from
     ],
 )
 def test_scores_that_do_not_belong(row, message, tmp_path):
     with pytest.raises(RagvecError, match=message):
         scored(tmp_path, row)
+
+
+def graded(tmp_path, content: str, name: str = "sts.jsonl", **keys) -> list[Example]:
+    file = tmp_path / name
+    file.write_text(content)
+    return read_examples(recipe("supervised", loss="cosent", **keys), [str(file)], scored="graded")
+
+
+@pytest.mark.parametrize(
+    "names", [("sentence1", "sentence2", "score"), ("query", "positive", "label"), ("anchor", "positive", "score")]
+)
+def test_graded_pairs_under_every_field_name(names, tmp_path):
+    rows = [("a", "b", 4.5), ("c", "d", 0), ("a", "d", "2.5")]
+    found = graded(tmp_path, "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows))
+    assert [(one.query, one.positive, one.negatives, one.scores) for one in found] == [
+        ("a", "b", (), (4.5,)), ("c", "d", (), (0.0,)), ("a", "d", (), (2.5,))
+    ]  # fmt: skip
+
+
+def test_graded_candidates_of_one_query(tmp_path):
+    row = {"query": "q", "positive": "p", "negatives": ["n", "m"], "scores": [3, 2, 0]}
+    assert graded(tmp_path, json.dumps(row))[0].scores == (3, 2, 0)
+    with pytest.raises(RagvecError, match="line 1: 2 scores for a positive and 2 negatives: give one for each"):
+        graded(tmp_path, json.dumps({**row, "scores": [3, 2]}))  # margins do not compare over queries
+
+
+def test_an_sts_table_where_quotes_are_characters_and_a_tsv_where_they_enclose(tmp_path):
+    found = graded(tmp_path, 'score\tsentence1\tsentence2\n5.0\t"What?" he said\tb "c"\n1.0\t"open\td\n', "sts.tsv")
+    assert [(one.query, one.positive, one.scores) for one in found] == [
+        ('"What?" he said', 'b "c"', (5.0,)), ('"open', "d", (1.0,))
+    ]  # fmt: skip
+    found = graded(tmp_path, 'score\tsentence1\tsentence2\n5.0\t"a\tb"\t"say ""c"""\n', "sts.tsv")
+    assert [(one.query, one.positive) for one in found] == [("a\tb", 'say "c"')]
+    with pytest.raises(RagvecError, match="sts.tsv, line 3: 2 fields where the header has 3"):
+        graded(tmp_path, "score\tsentence1\tsentence2\n5.0\ta\tb\n5.0\ta\n", "sts.tsv")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {},
+            r"line 2: no score \(looked for scores, score, label.*seen: sentence1, sentence2\): \"loss\": \"cosent\" needs one",
+        ),
+        ({"score": None}, "line 2: field 'score' must be a number or a list of numbers, not None"),
+        ({"score": "high"}, "line 2: field 'score' must be a number or a list of numbers, not 'high'"),
+        ({"score": "nan"}, r"line 2: field 'score' is not finite \('nan'\): remove the row"),
+    ],
+)
+def test_graded_rows_without_a_usable_score_are_named(row, message, tmp_path):
+    rows = [{"sentence1": "a", "sentence2": "b", "score": 1}, {"sentence1": "a", "sentence2": "c", **row}]
+    with pytest.raises(RagvecError, match=message):
+        graded(tmp_path, "\n".join(map(json.dumps, rows)))
 
 
 def test_instructions_by_data_set_and_on_both_sides_of_symmetric_tasks(tmp_path):

@@ -34,11 +34,13 @@ for path in sys.argv[1:]:
     objective, values, resume = json.load(open(path))
     run.train(objective, make_recipe(objective, values)[0], resume=resume)
 """
+GRADED = {"loss": "cosent", "train_file": "graded.jsonl"}
 OBJECTIVES = ("supervised", "distill", "clm", "mntp")
 # Name, objective, further keys and whether it is resumed. With fsdp each process holds half of every weight.
 RUNS = [
     *((objective, objective, {}, False) for objective in OBJECTIVES),
     ("cached", "supervised", {"mini_batch_tokens": 40}, False),
+    ("graded", "supervised", GRADED, False),
     ("sharded", "supervised", {"fsdp": True, "save_steps": 1}, False),
     ("sharded-clm", "clm", {"fsdp": True}, False),
     ("parts", "supervised", {"fsdp": True, "save_steps": 1, "stop_after_n_steps": 2}, False),
@@ -65,7 +67,7 @@ def two_processes(tmp_path_factory, tiny_decoder, data) -> tuple[Path, str]:
     (folder / "worker.py").write_text(WORKER)
     recipes = []
     for number, (name, objective, more, resume) in enumerate(RUNS):
-        values = {**recipe_values(objective, tiny_decoder, data, folder / name), **keys(objective), **more}
+        values = recipe_values(objective, tiny_decoder, data, folder / name, **keys(objective), **more)
         recipes.append(str(folder / f"{number}.json"))
         Path(recipes[-1]).write_text(json.dumps([objective, values, resume]))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -90,7 +92,8 @@ def keys(objective: str) -> dict:
 @pytest.mark.parametrize(("name", "objective"), {(name, objective) for name, objective, *_ in RUNS if name != "parts"})
 def test_two_processes_equal_one_on_the_joined_batch(name, objective, two_processes, tiny_decoder, data, tmp_path):
     folder, _ = two_processes
-    one = run(objective, tiny_decoder, data, tmp_path / "one", per_device_train_batch_size=8, **keys(objective))
+    more = GRADED if name == "graded" else {}
+    one = run(objective, tiny_decoder, data, tmp_path / "one", per_device_train_batch_size=8, **keys(objective), **more)
     first, second = (Path(f"{folder / name}.rank{rank}").read_text() for rank in (0, 1))
     assert first == second
     two = json.loads((folder / name / "training.json").read_text())

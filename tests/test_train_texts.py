@@ -11,11 +11,14 @@ from torch.nn.functional import cosine_similarity
 from ragvec import Encoder
 from ragvec.errors import RagvecError
 from ragvec.losses import hard_negative_nll
+from ragvec.metrics import spearman
 from ragvec.recipe import make_recipe
 from ragvec.train.model import Learner, add_trainable_parts, load_learner
 from ragvec.train.prepare import prepare
 from ragvec.train.texts import contrastive_loss, text_vectors
 from tests.training import LONG_TEXTS, losses, recipe_values, run, write_data
+
+GRADED = {"loss": "cosent", "train_file": "graded.jsonl"}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def data(tmp_path_factory) -> Path:
 
 def get_ready(objective: str, start, data, **keys):
     """A learner, its batches and its recipe, LoRA's second half not zero so that all of it has gradients."""
-    recipe, _ = make_recipe(objective, {**recipe_values(objective, start, data, "out"), "lora_dropout": 0.0, **keys})
+    recipe, _ = make_recipe(objective, recipe_values(objective, start, data, "out", **{"lora_dropout": 0.0, **keys}))
     torch.manual_seed(0)
     learner = load_learner(objective, recipe)
     add_trainable_parts(learner, objective, recipe)
@@ -46,6 +49,7 @@ def gradients(learner: Learner, loss: torch.Tensor) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("objective", "keys"), [
     ("supervised", {}), ("supervised", {"lora_r": 0}), ("supervised", {"gradient_checkpointing": True}), ("distill", {}),
+    ("supervised", {**GRADED, "matryoshka_dims": [4]}),
 ])  # fmt: skip
 def test_cached_gradients_equal_the_plain_ones(objective, keys, tiny_decoder, data):
     keys = {"per_device_train_batch_size": 16, "loss_scale": 20.0, **keys}
@@ -108,6 +112,38 @@ def test_matryoshka_is_the_mean_over_the_dimensions(tiny_decoder, data):
 def test_matryoshka_dimensions_that_are_not_there(tiny_decoder, data):
     with pytest.raises(RagvecError, match=r"matryoshka_dims: 64 is outside 1 … 32, the dimension of the model's vectors"):
         get_ready("supervised", tiny_decoder, data, matryoshka_dims=[16, 64])
+
+
+# --- graded pairs ------------------------------------------------------------------------------------------------------------
+
+
+def rank_correlation(folder, data: Path) -> float:
+    rows = [json.loads(line) for line in (data / "graded.jsonl").read_text().splitlines()]
+    encoder = Encoder.load(folder, device="cpu", dtype="float32")
+    one, two = (torch.from_numpy(encoder.encode_documents([row[name] for row in rows])) for name in ("sentence1", "sentence2"))
+    return spearman(cosine_similarity(one, two).tolist(), [row["score"] for row in rows])
+
+
+def test_cosines_come_into_the_order_of_the_scores(tiny_decoder, data, tmp_path):
+    keys = {**GRADED, "loss_scale": 20.0, "per_device_train_batch_size": 24, "max_steps": 20}
+    summary = run("supervised", tiny_decoder, data, tmp_path / "out", **keys)
+    assert losses(summary)[-1] < 0.5 * losses(summary)[0]
+    assert rank_correlation(tmp_path / "out", data) > 0.7 > 0.4 > rank_correlation(tiny_decoder, data)
+    assert "graded pairs (CoSENT)" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_loss_of_graded_pairs_by_hand(tiny_decoder, data):
+    """Packed vectors, put back in order, against the formula; with matryoshka_dims the mean over the dimensions."""
+    learner, prepared, _ = get_ready("supervised", tiny_decoder, data, **GRADED, matryoshka_dims=[8], loss_scale=20.0)
+    batch, expected = prepared.batches[0], []
+    one, two = text_vectors(learner, batch).split(batch.sizes[:2])
+    scores = batch.teacher[:, 0].tolist()
+    assert len(set(scores)) > 1 and len(one) == len(two) == 4
+    for width in (8, 32):
+        cosines = cosine_similarity(one[:, :width], two[:, :width]).tolist()
+        terms = [np.exp(20 * (cosines[i] - cosines[j])) for i in range(4) for j in range(4) if scores[i] < scores[j]]
+        expected.append(np.log1p(sum(terms)))
+    assert prepared.objective(batch)["loss"].item() == pytest.approx(np.mean(expected), abs=1e-4)
 
 
 # --- a teacher's scores ------------------------------------------------------------------------------------------------------

@@ -65,10 +65,14 @@ def json_rows(file: BinaryIO, path: str | Path) -> Iterator[Row]:
         raise RagvecError(f"{path}, line {text.line}: bad JSON: something follows the array's end")
 
 
-def csv_rows(file: BinaryIO, path: str | Path, delimiter: str) -> Iterator[Row]:
-    """The rows under a header of field names; every value is a string, a nameless column is left out."""
+def csv_rows(file: BinaryIO, path: str | Path, delimiter: str, *, quoted: bool = True) -> Iterator[Row]:
+    """The rows under a header of field names; every value is a string, a nameless column is left out.
+
+    quoted: a field may stand in double quotes; otherwise these are characters like any other
+    """
     csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(text_lines(file, path), delimiter=delimiter, strict=True)
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(text_lines(file, path), delimiter=delimiter, strict=True, quoting=quoting)
     header: list[str] | None = None
     while True:
         place = f"{path}, line {reader.line_num + 1}"

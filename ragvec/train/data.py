@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from ragvec.corpus import TEXT_FIELDS
 from ragvec.corpus.files import corpus_files, format_of, open_input
-from ragvec.corpus.formats import Row, csv_rows, json_rows, jsonl_rows, markdown_rows, parquet_rows, text_rows
+from ragvec.corpus.formats import BadRow, Row, csv_rows, json_rows, jsonl_rows, markdown_rows, parquet_rows, text_rows
 from ragvec.errors import RagvecError
 from ragvec.recipe import Recipe
 from ragvec.train.e5 import E5_INSTRUCTIONS, E5_SYMMETRIC
-from ragvec.train.pairs import Pair, read_pair
+from ragvec.train.pairs import Pair, Scores, read_pair
 from ragvec.train.pointers import PointedTexts
 
 _SOURCE_FIELDS = ("source", "dataset", "task")
@@ -32,7 +32,7 @@ class Example(NamedTuple):
     """A query with the text that answers it and any number of hard negatives.
 
     query_instruction is read before the query, document_instruction before the others ("" for none).
-    scores: a teacher's, of the positive and of each negative, where it is one to learn from.
+    scores: of the positive and of each negative, where they are what is learned.
     """
 
     query: str
@@ -56,11 +56,11 @@ def read_texts(recipe: Recipe, files: Sequence[str]) -> list[Text]:
     return _not_empty(found, files, recipe.max_train_samples)
 
 
-def read_examples(recipe: Recipe, files: Sequence[str], *, scored: bool = False) -> list[Example]:
+def read_examples(recipe: Recipe, files: Sequence[str], *, scored: Scores | None = None) -> list[Example]:
     """Pairs and triples under the names of ragvec.train.pairs; a row with several positives makes an example of each.
 
-    scored: rows must carry a teacher's scores. Text pairs labelled 0 become hard negatives of the same query, if it has a
-    positive in its data set.
+    scored: rows must carry scores, a teacher's or degrees. Otherwise text pairs labelled 0 become hard negatives of the same
+    query, if it has a positive in its data set.
     """
     e5 = recipe.dataset_name == "E5"
     instructions = {**(E5_INSTRUCTIONS if e5 else {}), **recipe.instructions}
@@ -100,8 +100,18 @@ def instruction_for(recipe: Recipe, source: str) -> str:
     return _choose(recipe.instructions.get(source, recipe.instruction), 0)
 
 
-def rows(path: Path) -> Iterator[Row]:
-    """Every row of a file with its place ("pairs.jsonl, line 17"); each non-empty line of a text file is a row."""
+def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every row of a file with its place ("pairs.jsonl, line 17"); each non-empty line of a text file is a row.
+
+    Raises RagvecError, with the place, for a row that can't be read.
+    """
+    for place, row in _raw_rows(path):
+        if isinstance(row, BadRow):
+            raise RagvecError(row.error)
+        yield place, row
+
+
+def _raw_rows(path: Path) -> Iterator[Row]:
     kind = format_of(path)
     if kind == "parquet":
         yield from parquet_rows(path)
@@ -115,10 +125,24 @@ def rows(path: Path) -> Iterator[Row]:
             yield from text_rows(file, path, path.name, lines=True)
         elif kind == "markdown":
             yield from markdown_rows(file, path, path.name)
-        elif kind in ("csv", "tsv"):
-            yield from csv_rows(file, path, "," if kind == "csv" else "\t")
+        elif kind == "csv":
+            yield from csv_rows(file, path, ",")
+        elif kind == "tsv":
+            yield from csv_rows(file, path, "\t", quoted=_quotes_enclose(path))
         else:
             raise RagvecError(f"{path} is no training data: use JSON, JSONL, CSV, TSV, TXT, Markdown or Parquet")
+
+
+def _quotes_enclose(path: Path) -> bool:
+    """Whether double quotes in a TSV enclose fields, as in CSV: read so, every row has the header's fields.
+
+    In STS tables and their like a quote is a character of the text, and a field may begin with one that nothing closes.
+    """
+    with open_input(path) as file:
+        try:
+            return not any(isinstance(row, BadRow) for _, row in csv_rows(file, path, "\t"))
+        except RagvecError:
+            return False
 
 
 def split_validation(found: list, percentage: int, seed: int) -> tuple[list, list]:

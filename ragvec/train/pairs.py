@@ -5,9 +5,10 @@ Read are ragvec's own names, sentence-transformers' (anchor, positive, negative_
 BEIR folders (query, corpus, pos_id, neg_ids).
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ragvec.errors import RagvecError
 from ragvec.train.pointers import PointedTexts
@@ -17,12 +18,20 @@ _PAIRED_FIELDS = ("sentence2", "sentence_B", "text2", "question2", "hypothesis")
 POSITIVE_FIELDS = ("positive", "positives", "pos", "positive_passages", "answer", *_PAIRED_FIELDS)
 NEGATIVE_FIELDS = ("negatives", "negative", "neg", "negative_passages", "negative_1")
 SCORE_FIELDS = ("scores", "score", "label", "labels")
+_MISSING = {
+    "teacher": ("teacher's scores", 'distill needs them, or "teacher_vectors" in the config'),
+    "graded": ("score", '"loss": "cosent" needs one in every row'),
+}
 _LABELS = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False,
            "entailment": True, "neutral": False, "contradiction": False}  # fmt: skip
 
 
+# What a row's scores are for: a teacher's choice among one query's texts, or degrees that compare over all rows.
+Scores = Literal["teacher", "graded"]
+
+
 class Pair(NamedTuple):
-    """What a row says of a query: texts that answer it, texts that don't, and a teacher's scores of both, or none."""
+    """What a row says of a query: texts that answer it, texts that don't, and scores of both, or none."""
 
     query: str
     positives: tuple[str, ...]
@@ -30,10 +39,10 @@ class Pair(NamedTuple):
     scores: tuple[float, ...] = ()
 
 
-def read_pair(row: dict[str, Any], place: str, pointed: PointedTexts, near: Path, *, scored: bool = False) -> Pair:
-    """The pair of a row. scored: teacher's scores are wanted.
+def read_pair(row: dict[str, Any], place: str, pointed: PointedTexts, near: Path, *, scored: Scores | None = None) -> Pair:
+    """The pair of a row. scored: the row must carry scores, and what for.
 
-    A text pair with a label is a positive (1) or a negative (0) and has no more than that.
+    Otherwise a text pair with a label is a positive (1) or a negative (0) and has no more than that.
     Raises RagvecError, with the row's place, for fields that are missing or of another kind.
     """
     query = _text(row[_field(row, QUERY_FIELDS, place)], place, "query")
@@ -46,33 +55,34 @@ def read_pair(row: dict[str, Any], place: str, pointed: PointedTexts, near: Path
     if not query or not positives:
         raise RagvecError(f"{place}: empty {'positive' if query else 'query'}: remove the row")
     if scored:
-        return _with_scores(Pair(query, positives, negatives), row, place)
+        return _with_scores(Pair(query, positives, negatives), row, place, scored)
     label = None if negatives else next((name for name in _label_fields(row) if name in row), None)
     if label and not _label(row[label], place):
         return Pair(query, (), positives)
     return Pair(query, positives, tuple(text for text in negatives if text))
 
 
-def _with_scores(pair: Pair, row: dict[str, Any], place: str) -> Pair:
-    """The pair with a score for its positive and each negative; margins (positive less negative) are scores too.
+def _with_scores(pair: Pair, row: dict[str, Any], place: str, kind: Scores) -> Pair:
+    """The pair with a score for its positive and each negative; a teacher's margins (positive less negative) are scores too.
 
-    Without negatives there is nothing to tell the positive from: nothing is left of the pair.
+    Without negatives a teacher's choice has nothing to tell the positive from: nothing is left of the pair.
     """
-    if not pair.negatives:
+    if kind == "teacher" and not pair.negatives:
         return Pair(pair.query, (), ())
     if len(pair.positives) != 1:
-        raise RagvecError(f"{place}: {len(pair.positives)} positives: where a teacher's scores are learned, make a row of each")
+        raise RagvecError(f"{place}: {len(pair.positives)} positives: where scores are learned, make a row of each")
     if "pos_scores" in row and "neg_scores" in row:
         given = [*_numbers(row["pos_scores"], place, "pos_scores"), *_numbers(row["neg_scores"], place, "neg_scores")]
     else:
         name = next((name for name in SCORE_FIELDS if name in row), None)
         if name is None:
+            what, why = _MISSING[kind]
             raise RagvecError(
-                f"{place}: no teacher's scores (looked for {', '.join(SCORE_FIELDS)}, or pos_scores and neg_scores; "
-                f'fields seen: {_seen(row)}): distill needs them, or "teacher_vectors" in the config'
+                f"{place}: no {what} (looked for {', '.join(SCORE_FIELDS)}, or pos_scores and neg_scores; "
+                f"fields seen: {_seen(row)}): {why}"
             )
         given = _numbers(row[name], place, name)
-    if len(given) == len(pair.negatives):
+    if kind == "teacher" and len(given) == len(pair.negatives):
         given = [0.0, *(-margin for margin in given)]
     if len(given) != 1 + len(pair.negatives):
         raise RagvecError(f"{place}: {len(given)} scores for a positive and {len(pair.negatives)} negatives: give one for each")
@@ -113,9 +123,12 @@ def _text(value: Any, place: str, name: str, *, several: bool = False) -> str:
 def _numbers(value: Any, place: str, name: str) -> list[float]:
     values: Sequence = value if isinstance(value, list) else [value]
     try:
-        return [float(one) for one in values]
+        numbers = [float(one) for one in values]
     except (TypeError, ValueError) as error:
         raise RagvecError(f"{place}: field {name!r} must be a number or a list of numbers, not {value!r:.60}") from error
+    if not all(map(math.isfinite, numbers)):
+        raise RagvecError(f"{place}: field {name!r} is not finite ({value!r:.60}): remove the row")
+    return numbers
 
 
 def _label_fields(row: dict[str, Any]) -> tuple[str, ...]:
@@ -127,8 +140,8 @@ def _label(value: Any, place: str) -> bool:
     found = _LABELS.get(str(value).lower())
     if found is None:
         raise RagvecError(
-            f"{place}: label {value!r:.40} is neither 1 (the texts belong together) nor 0: make it one, contrastive training "
-            "knows no degrees"
+            f"{place}: label {value!r:.40} is neither 1 (the texts belong together) nor 0: make it one, or set "
+            '"loss": "cosent", which learns from degrees'
         )
     return found
 

@@ -26,6 +26,7 @@ from ragvec.train.texts import (
     check_terms,
     check_widths,
     contrastive_loss,
+    cosent_loss,
     needs_projection,
     pair_batch,
     score_batch,
@@ -131,8 +132,9 @@ def _language(objective: str, recipe: Recipe, learner: Learner) -> tuple[Callabl
 
 def _pairs(objective: str, recipe: Recipe, learner: Learner) -> tuple[Callable, Callable, Callable]:
     """SimCSE, supervised training, and distillation from scores."""
+    scored = "teacher" if objective == "distill" else "graded" if recipe.loss == "cosent" else None
     check_widths(recipe, learner.backbone.get_input_embeddings().embedding_dim)
-    if objective == "distill":
+    if scored == "teacher":
         check_terms(recipe, "distill_mse", "distill_kl")
 
     def make(examples: list[Example]) -> _Set:
@@ -148,7 +150,7 @@ def _pairs(objective: str, recipe: Recipe, learner: Learner) -> tuple[Callable, 
             edge += len(mine)
         lengths = [sum(len(table.ids[row]) for row in (query, positive, *negatives)) for query, positive, negatives in triples]
         groups = [one.source if recipe.homogeneous_batches else "" for one in examples]
-        if objective == "distill":
+        if scored:
             return _Set(score_batch(table, triples, [one.scores for one in examples]), lengths, groups)
         return _Set(pair_batch(table, triples, recipe.mask_identical), lengths, groups)
 
@@ -156,9 +158,10 @@ def _pairs(objective: str, recipe: Recipe, learner: Learner) -> tuple[Callable, 
         if objective == "simcse":  # a text with itself; dropout makes the difference
             lead = recipe.instruction
             return [Example(one.text, one.text, (), "", lead, lead) for one in read_texts(recipe, files)]
-        return read_examples(recipe, files, scored=objective == "distill")
+        return read_examples(recipe, files, scored=scored)
 
-    return make, read, (score_distillation_loss if objective == "distill" else contrastive_loss)(recipe)
+    loss = {"teacher": score_distillation_loss, "graded": cosent_loss, None: contrastive_loss}[scored]
+    return make, read, loss(recipe)
 
 
 def _vector_distillation(recipe: Recipe, learner: Learner) -> tuple[Callable, Callable, Callable, nn.Module | None]:

@@ -25,6 +25,7 @@ _TAUGHT = {
     "simcse": "unsupervised contrastive learning (SimCSE)",
     "supervised": "contrastive learning on pairs with hard negatives",
     "distill": "distillation from a teacher",
+    "cosent": "supervised learning on graded pairs (CoSENT)",
 }
 _UNINTERESTING = {"output_dir", "overwrite_output_dir", "logging_steps", "save_steps", "save_total_limit", "eval_steps"}
 _NOT_CURVES = {"loss", "eval_loss", "step", "epoch", "learning_rate", "grad_norm", "tokens_per_second"}
@@ -117,10 +118,11 @@ def write_card(folder: Path, summary: dict[str, Any], base: str | None) -> None:
     used = explicit_defaults(objective)
     chosen = {key: recipe[key] for key in used if recipe[key] != used[key] and key not in _UNINTERESTING}
     figures = [f"| {key} | {value} |" for key, value in _figures(summary).items()]
+    taught = _TAUGHT.get(recipe["loss"], _TAUGHT[objective])
     lines = [
         *head, "---", "", f"# {Path(recipe['output_dir']).name}", "",
         f"{'A decoder' if objective == 'clm' else 'A text encoder'} trained with ragvec {summary['versions']['ragvec']}: "
-        f"{_TAUGHT[objective]}, starting from {Path(base).name if is_local else base or 'random weights'}.", "",
+        f"{taught}, starting from {Path(base).name if is_local else base or 'random weights'}.", "",
         "| | |", "|---|---|",
         f"| examples | {plan['examples']:,} ({plan['tokens']:,} tokens) |", f"| steps | {summary['steps_done']:,} |",
         f"| total batch | {plan['total_batch']} |", f"| trained weights | {plan['trainable']:,} of {plan['parameters']:,} |",

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import cosine_similarity
 from torch.utils.checkpoint import checkpoint
 
 from ragvec.errors import RagvecError
-from ragvec.losses import distillation, hard_negative_nll, likely_false_negatives, score_distillation
+from ragvec.losses import cosent, distillation, hard_negative_nll, likely_false_negatives, score_distillation
 from ragvec.pooling import pool
 from ragvec.recipe import Recipe
 from ragvec.train.model import Learner
@@ -23,7 +23,7 @@ class TextBatch:
 
     sizes     how many of them, in order, are queries, positives and negatives
     numbers   of the texts, so that equal ones are told; None = it is not asked
-    teacher   what to imitate: vectors (n, dim), or scores (queries, most candidates of one), −inf where it has fewer
+    teacher   what to learn: vectors (n, dim), or scores (queries, most candidates of one), −inf where it has fewer
     """
 
     ids: list[list[int]]
@@ -94,20 +94,42 @@ def vector_distillation_loss(recipe: Recipe, projection: nn.Module | None) -> Ca
     return loss
 
 
+def cosent_loss(recipe: Recipe) -> Callable[[Learner, TextBatch], Tensor]:
+    """The ranking loss of graded pairs: each against all of its batch, those of other processes included.
+
+    With matryoshka_dims the mean over the vectors cut to each of these dimensions and the whole ones.
+    """
+
+    def loss(learner: Learner, batch: TextBatch) -> Tensor:
+        vectors = text_vectors(learner, batch, recipe.mini_batch_tokens)
+        scores, queries, documents = _scored_pairs(vectors, batch)
+        widths = sorted({*recipe.matryoshka_dims, vectors.shape[1]})
+        cosines = torch.stack([cosine_similarity(queries[:, :width], documents[:, :width]) for width in widths], dim=1)
+        return joined(cosent(gather_rows(cosines), gather_rows(scores), scale=recipe.loss_scale))
+
+    return loss
+
+
 def score_distillation_loss(recipe: Recipe) -> Callable[[Learner, TextBatch], Tensor]:
     """Imitating a teacher's scores of each query's own positive and negatives: a student scores by cosine / temperature."""
 
     def loss(learner: Learner, batch: TextBatch) -> Tensor:
-        vectors = normalize(text_vectors(learner, batch, recipe.mini_batch_tokens), dim=-1)
-        queries, documents = vectors.split((batch.sizes[0], len(vectors) - batch.sizes[0]))
+        vectors = text_vectors(learner, batch, recipe.mini_batch_tokens)
+        _, queries, documents = _scored_pairs(vectors, batch)
         teacher = batch.teacher.to(vectors.device)
-        there = torch.isfinite(teacher)
-        owners = there.nonzero()[:, 0]
         student = torch.full_like(teacher, float("-inf"))
-        student[there] = (queries[owners] * documents).sum(dim=1) / recipe.distill_temperature
-        return weighted(score_distillation(student, teacher, mse=recipe.distill_mse, kl=recipe.distill_kl), len(queries))
+        student[torch.isfinite(teacher)] = cosine_similarity(queries, documents) / recipe.distill_temperature
+        return weighted(score_distillation(student, teacher, mse=recipe.distill_mse, kl=recipe.distill_kl), len(teacher))
 
     return loss
+
+
+def _scored_pairs(vectors: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Every score of a batch (n,), and the vectors of the two texts that it is about, (n, dim) each."""
+    teacher = batch.teacher.to(vectors.device)
+    there = torch.isfinite(teacher)
+    queries, documents = vectors.split((batch.sizes[0], len(vectors) - batch.sizes[0]))
+    return teacher[there], queries[there.nonzero()[:, 0]], documents
 
 
 def text_vectors(learner: Learner, batch: TextBatch, mini_batch_tokens: int | None = None) -> Tensor:
