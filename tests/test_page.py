@@ -10,7 +10,7 @@ import pytest
 from ragvec.encoder import Encoder
 from ragvec.index import Index
 from ragvec.records import Document
-from ragvec.serve import Engine, create_app
+from ragvec.serve import Service, create_app
 from tests.browser import Browser, browsing
 
 DOCUMENTS = [
@@ -38,18 +38,18 @@ def running(app, lifespan: str = "off") -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_decoder, tmp_path_factory):
+def service(tiny_decoder, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "my-index"
     encoder = Encoder.load(tiny_decoder)
     with Index.create(path, encoder=encoder) as index:
         index.add(DOCUMENTS)
-    with Engine(encoder, path) as engine:
-        yield engine
+    with Service(encoder, path) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
-def address(engine):
-    with running(create_app(engine)) as address:
+def address(service):
+    with running(create_app(service)) as address:
         yield address
 
 
@@ -200,8 +200,8 @@ def test_a_phone_shows_all_of_it_readably(page, address, dark, tmp_path):
     assert (tmp_path / "phone.png").stat().st_size > 5000
 
 
-def test_a_key_is_asked_for_and_used(engine, open_browser):
-    with running(create_app(engine, api_key="sesame")) as address:
+def test_a_key_is_asked_for_and_used(service, open_browser):
+    with running(create_app(service, api_key="sesame")) as address:
         open_browser.open(address)
         open_browser.wait("!document.getElementById('unlock').hidden")
         assert "asks for its API key" in open_browser.run("document.getElementById('problem').textContent")
@@ -213,8 +213,8 @@ def test_a_key_is_asked_for_and_used(engine, open_browser):
         open_browser.wait(f"{CARDS}.length")
 
 
-def test_a_server_without_an_index_says_so(engine, open_browser):
-    with Engine(engine.encoder) as bare, running(create_app(bare)) as address:
+def test_a_server_without_an_index_says_so(service, open_browser):
+    with Service(service.encoder) as bare, running(create_app(bare)) as address:
         open_browser.open(address)
         open_browser.wait("!document.getElementById('problem').hidden")
         assert "ragvec serve -i INDEX" in open_browser.run("document.getElementById('problem').textContent")

@@ -11,7 +11,7 @@ from ragvec.encoder import Encoder
 from ragvec.index import Index
 from ragvec.records import Document
 from ragvec.retrieve import Retriever
-from ragvec.serve import Engine, Limits, create_app
+from ragvec.serve import Limits, Service, create_app
 from tests.tiny import TEXTS
 
 DOCUMENTS = [
@@ -40,14 +40,14 @@ def folder(encoder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def engine(encoder, folder):
-    with Engine(encoder, folder, limits=Limits(body_bytes=100_000, texts=20, query_characters=200, k=50)) as engine:
-        yield engine
+def service(encoder, folder):
+    with Service(encoder, folder, limits=Limits(body_bytes=100_000, texts=20, query_characters=200, k=50)) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
-def client(engine):
-    with TestClient(create_app(engine), base_url="http://localhost", raise_server_exceptions=False) as client:
+def client(service):
+    with TestClient(create_app(service), base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client
 
 
@@ -198,7 +198,7 @@ def test_metrics_count_requests_and_batches(client):
 
 
 def test_a_server_without_an_index_embeds_and_says_why_it_does_not_search(encoder):
-    with Engine(encoder) as engine, TestClient(create_app(engine)) as client:
+    with Service(encoder) as service, TestClient(create_app(service)) as client:
         assert client.post("/v1/embeddings", json={"input": "fox"}).status_code == 200
         assert client.get("/ready").status_code == 200 and client.get("/info").json()["index"] is None
         for answer in (client.post("/search", json={"query": "fox"}), client.get("/documents/fox")):
@@ -212,7 +212,7 @@ def test_writing_is_off_unless_asked_for(client):
 
 def test_documents_are_added_replaced_and_deleted(encoder, tmp_path):
     Index.create(tmp_path / "index", encoder=encoder).close()
-    with Engine(encoder, tmp_path / "index") as engine, TestClient(create_app(engine, writable=True)) as client:
+    with Service(encoder, tmp_path / "index") as service, TestClient(create_app(service, writable=True)) as client:
         new = {"doc_id": "dog", "text": "a lazy dog", "title": "Dog", "metadata": {"year": 2020}}
         assert client.post("/documents", json={"documents": [new]}).json() == {"added": 1, "replaced": 0, "unchanged": 0}
         assert client.post("/documents", json={"documents": [new]}).json()["unchanged"] == 1
@@ -220,7 +220,7 @@ def test_documents_are_added_replaced_and_deleted(encoder, tmp_path):
         assert client.post("/documents", json={"documents": [newer]}).json()["replaced"] == 1
         hits = client.post("/search", json={"query": "busy", "mode": "lexical"}).json()["hits"]
         assert [(hit["doc_id"], hit["title"], hit["metadata"]) for hit in hits] == [("dog", "Dog", {"year": 2020})]
-        stored = engine.index.call(lambda index: index.search(encoder.encode_documents(["Dog a busy dog"]), 1)).scores
+        stored = service.index.call(lambda index: index.search(encoder.encode_documents(["Dog a busy dog"]), 1)).scores
         assert stored[0, 0] == pytest.approx(1, abs=1e-3), "encoded as a document, through the queue"
         assert client.delete("/documents/dog").json() == {"deleted": 1}
         assert client.delete("/documents/dog").status_code == 404
@@ -229,7 +229,7 @@ def test_documents_are_added_replaced_and_deleted(encoder, tmp_path):
 
 def test_a_locked_index_is_a_conflict(encoder, tmp_path):
     Index.create(tmp_path / "index", encoder=encoder).close()
-    with Engine(encoder, tmp_path / "index") as engine, TestClient(create_app(engine, writable=True)) as client:
+    with Service(encoder, tmp_path / "index") as service, TestClient(create_app(service, writable=True)) as client:
         with Index.open(tmp_path / "index") as other, other.writing():
             answer = client.post("/documents", json={"documents": [{"doc_id": "x", "text": "y"}]})
         assert answer.status_code == 409 and "being written by process" in answer.json()["error"]["message"]

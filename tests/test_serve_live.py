@@ -12,7 +12,7 @@ from ragvec.encoder import Encoder
 from ragvec.errors import RagvecError
 from ragvec.index import Index
 from ragvec.records import Document
-from ragvec.serve import Engine, create_app
+from ragvec.serve import Service, create_app
 from ragvec.serve.live import IndexUnavailable, LiveIndex
 from tests.serving import asking
 from tests.tiny import save_tiny_decoder
@@ -42,7 +42,7 @@ def test_an_index_replaced_under_load_fails_no_request(encoder, tmp_path, way):
         make_index(tmp_path / name, encoder, numbered(name))
     os.symlink(tmp_path / "apple", current) if way == "link" else os.rename(tmp_path / "apple", current)
 
-    with Engine(encoder, current) as engine, TestClient(create_app(engine)) as client:
+    with Service(encoder, current) as service, TestClient(create_app(service)) as client:
         with asking(lambda: client.post(QUESTION[0], json=QUESTION[1]), 3) as answers:
             for name, other in [("pear", "apple"), ("apple", "pear")] * 6:
                 time.sleep(0.1)
@@ -74,7 +74,7 @@ def test_an_index_of_another_encoder_is_not_mixed_in(encoder, tmp_path):
     make_index(tmp_path / "current", encoder, numbered("apple"))
     other = Encoder.load(save_tiny_decoder(tmp_path / "other", hidden_size=48))
     make_index(tmp_path / "next", other, numbered("pear"))
-    with Engine(encoder, tmp_path / "current") as engine, TestClient(create_app(engine)) as client:
+    with Service(encoder, tmp_path / "current") as service, TestClient(create_app(service)) as client:
         assert client.post("/search", json={"query": "x"}).status_code == 200
         shutil.move(tmp_path / "current", tmp_path / "old")
         shutil.move(tmp_path / "next", tmp_path / "current")

@@ -5,8 +5,8 @@ Names load on first use: `ragvec search` looks for a running server without impo
 
 from importlib import import_module
 
-_LAZY = {"Batcher": "batcher", "Engine": "engine", "Limits": "limits", "create_app": "app", "serve": "run"}
-__all__ = ["Batcher", "Engine", "Limits", "create_app", "serve"]
+_LAZY = {"Batcher": "batcher", "Service": "service", "Limits": "limits", "create_app": "app", "serve": "run"}
+__all__ = ["Batcher", "Service", "Limits", "create_app", "serve"]
 
 
 def __getattr__(name: str):

@@ -6,22 +6,23 @@ from fastapi import FastAPI
 
 from ragvec import __version__
 from ragvec.serve.embedding_routes import embedding_routes
-from ragvec.serve.engine import Engine
 from ragvec.serve.errors import install_handlers
 from ragvec.serve.guard import Guard
+from ragvec.serve.json_route import JsonRoutesFirst
 from ragvec.serve.search_routes import search_routes, writing_routes
+from ragvec.serve.service import Service
 from ragvec.serve.status_routes import status_routes
 
 
 def create_app(
-    engine: Engine,
+    service: Service,
     *,
     api_key: str | None = None,
     host_names: Sequence[str] | None = None,
     origins: Sequence[str] = (),
     writable: bool = False,
 ) -> Guard:
-    """An ASGI application that answers from an engine. Who made the engine closes it.
+    """An ASGI application that answers from a service. Who made the service closes it.
 
     api_key     asked for as a bearer token; None = open to all who can reach the server
     host_names  the only names it answers to, such as localhost; None = any
@@ -35,16 +36,15 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(status_routes(engine, writable=writable))
-    app.include_router(embedding_routes(engine))
-    app.include_router(search_routes(engine))
-    if writable:
-        app.include_router(writing_routes(engine))
+    routers = [status_routes(service, writable=writable), embedding_routes(service), search_routes(service)]
+    routers += [writing_routes(service)] if writable else []
+    for router in routers:
+        app.include_router(router)
     install_handlers(app)
     return Guard(
-        app,
-        limits=engine.limits,
-        metrics=engine.metrics,
+        JsonRoutesFirst(app, routers),
+        limits=service.limits,
+        metrics=service.metrics,
         api_key=api_key,
         host_names=host_names,
         origins=origins,

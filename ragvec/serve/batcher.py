@@ -4,9 +4,10 @@ While a batch runs, what arrives waits; the next batch takes as much of it as fi
 (documents) wait in two lanes that take turns: a query waits for one batch of documents at most, and documents never starve.
 """
 
+import asyncio
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -42,19 +43,27 @@ class BatchReport(NamedTuple):
 
 
 class _Job:
-    """The texts of one request on their way; cancelling its future gives their place to others."""
+    """The texts of one request on their way; its future is an event loop's, if it has a loop."""
 
-    def __init__(self, prompts: Prompts, dimension: int) -> None:
+    def __init__(
+        self,
+        prompts: Prompts,
+        dimension: int,
+        future: "Future[np.ndarray] | asyncio.Future[np.ndarray]",
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         self.prompts = prompts
+        self.future = future
+        self.loop = loop
         self.lengths = [len(ids) for ids in prompts.ids]
         self.tokens = sum(self.lengths)
-        self.future: Future[np.ndarray] = Future()
         self.vectors = np.empty((len(self.lengths), dimension), dtype=np.float32)
         # longest last: rows are popped from the end, and neighbours of equal length are encoded in one call
         self.waiting = sorted(range(len(self.lengths)), key=lambda row: self.lengths[row])
         self.missing = len(self.lengths)
         self.queued_at = time.perf_counter()
         self.begun = False
+        self.error: Exception | None = None
 
 
 class Batcher:
@@ -81,20 +90,21 @@ class Batcher:
 
         Cancel the future to take them back. Raises QueueFull if too much waits; where nothing waits, any job is taken.
         """
-        job = _Job(prompts, self._encoder.dimension)
-        if not job.lengths:
-            job.future.set_result(job.vectors)
-            return job.future
-        with self._changed:
-            if self._closed:
-                raise QueueFull(1)
-            if self._waiting_tokens and self._waiting_tokens + job.tokens > self._queue_tokens:
-                raise QueueFull(self._retry_after())
-            self._lanes[job.tokens * SHORT_SHARE > self._encoder.batch_tokens].append(job)
-            self._waiting_tokens += job.tokens
-            self._changed.notify()
+        job = _Job(prompts, self._encoder.dimension, Future())
+        self._queue(job)
         job.future.add_done_callback(lambda future: self._drop(job) if future.cancelled() else None)
         return job.future
+
+    async def encode(self, prompts: Prompts) -> np.ndarray:
+        """The same for an event loop: the vectors themselves. Cancelling takes the texts back."""
+        loop = asyncio.get_running_loop()
+        job = _Job(prompts, self._encoder.dimension, loop.create_future(), loop)
+        self._queue(job)
+        try:
+            return await job.future
+        except asyncio.CancelledError:
+            self._drop(job)
+            raise
 
     @property
     def waiting_tokens(self) -> int:
@@ -119,10 +129,23 @@ class Batcher:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _queue(self, job: _Job) -> None:
+        if not job.lengths:
+            job.future.set_result(job.vectors)
+            return
+        with self._changed:
+            if self._closed:
+                raise QueueFull(1)
+            if self._waiting_tokens and self._waiting_tokens + job.tokens > self._queue_tokens:
+                raise QueueFull(self._retry_after())
+            self._lanes[job.tokens * SHORT_SHARE > self._encoder.batch_tokens].append(job)
+            self._waiting_tokens += job.tokens
+            self._changed.notify()
+
     def _run(self) -> None:
         while batch := self._next_batch():
             started = time.perf_counter()
-            self._encode(batch)
+            ready = self._encode(batch)
             seconds = time.perf_counter() - started
             tokens = sum(job.lengths[row] for job, rows in batch for row in rows)
             self._tokens_per_second += (tokens / seconds - self._tokens_per_second) / 8
@@ -131,7 +154,9 @@ class Batcher:
                 if not job.begun:
                     job.begun = True
                     waits.append(started - job.queued_at)
+            # before the answers: who has one finds it counted
             self._on_batch(BatchReport(sum(len(rows) for _, rows in batch), tokens, len(batch), seconds, waits))
+            _hand_over(ready)
 
     def _next_batch(self) -> list[tuple[_Job, list[int]]]:
         """Rows of the lane whose turn it is, up to the token budget; empty once closed and done."""
@@ -155,31 +180,23 @@ class Batcher:
             self._waiting_tokens -= sum(job.lengths[row] for job, rows in batch for row in rows)
             return batch
 
-    def _encode(self, batch: list[tuple[_Job, list[int]]]) -> None:
+    def _encode(self, batch: list[tuple[_Job, list[int]]]) -> list[_Job]:
+        """Encode a batch; returns the jobs that are done with, for better or worse."""
         try:
-            self._fill(batch)
+            vectors = self._encoder.encode_prompts(_join(batch))
         except Exception as error:  # the caller hears of it: a server must outlive a batch that fails
-            if len(batch) == 1:
-                self._fail(batch[0][0], error)
-                return
-            for part in batch:  # one job's text must not take the others down with it
-                self._encode([part])
-
-    def _fill(self, batch: list[tuple[_Job, list[int]]]) -> None:
-        vectors = self._encoder.encode_prompts(_join(batch))
+            if len(batch) > 1:  # one job's text must not take the others down with it
+                return [job for part in batch for job in self._encode([part])]
+            [(job, _)] = batch
+            self._drop(job)
+            job.error = error
+            return [job]
         start = 0
         for job, rows in batch:
             job.vectors[rows] = vectors[start : start + len(rows)]
             start += len(rows)
             job.missing -= len(rows)
-            if not job.missing:
-                with suppress(InvalidStateError):  # cancelled meanwhile
-                    job.future.set_result(job.vectors)
-
-    def _fail(self, job: _Job, error: Exception) -> None:
-        self._drop(job)
-        with suppress(InvalidStateError):
-            job.future.set_exception(error)
+        return [job for job, _ in batch if not job.missing]
 
     def _drop(self, job: _Job) -> None:
         with self._changed:
@@ -191,6 +208,28 @@ class Batcher:
 
     def _retry_after(self) -> int:
         return min(max(round(self._waiting_tokens / self._tokens_per_second), 1), MOST_RETRY_S)
+
+
+def _hand_over(jobs: list[_Job]) -> None:
+    """Give each job its vectors, or its error; an event loop is woken once for all of its jobs."""
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[_Job]] = defaultdict(list)
+    for job in jobs:
+        by_loop[job.loop].append(job)
+    for loop, theirs in by_loop.items():
+        if loop is None:
+            _settle(theirs)
+        else:
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(_settle, theirs)
+
+
+def _settle(jobs: list[_Job]) -> None:
+    for job in jobs:
+        with suppress(InvalidStateError, asyncio.InvalidStateError):  # cancelled meanwhile
+            if job.error is None:
+                job.future.set_result(job.vectors)
+            else:
+                job.future.set_exception(job.error)
 
 
 def _take(job: _Job, *, room: int, share: int, must: bool) -> list[int]:

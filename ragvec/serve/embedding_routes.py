@@ -8,48 +8,48 @@ import numpy as np
 from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
-from ragvec.serve.engine import Encoded, Engine
 from ragvec.serve.json_route import JsonRoute, json_response
 from ragvec.serve.schemas import EmbeddingsRequest, EmbedRequest, RerankRequest
+from ragvec.serve.service import Encoded, Service
 
 
-def embedding_routes(engine: Engine) -> APIRouter:
+def embedding_routes(service: Service) -> APIRouter:
     """The routes that need the encoder alone."""
     router = APIRouter(route_class=JsonRoute, tags=["embeddings"])
-    name = model_name(engine)
+    name = model_name(service)
 
     @router.post("/v1/embeddings", summary="Embeddings, as OpenAI's API gives them")
     async def embeddings(body: EmbeddingsRequest) -> Response:
-        texts = _checked(body.texts, engine)
+        texts = _checked(body.texts, service)
         instruction = body.instruction
         if instruction is None:
-            instruction = engine.encoder.settings.query_instruction if body.input_type == "query" else ""
-        encoded = await engine.encode(texts, instruction=instruction, width=body.dimensions)
+            instruction = service.encoder.settings.query_instruction if body.input_type == "query" else ""
+        encoded = await service.encode(texts, instruction=instruction, width=body.dimensions)
         as_json = _base64 if body.encoding_format == "base64" else np.asarray
         data = [
             {"object": "embedding", "index": row, "embedding": as_json(vector)} for row, vector in enumerate(encoded.vectors)
         ]
         usage = {"prompt_tokens": sum(encoded.token_counts), "total_tokens": sum(encoded.token_counts)}
-        truncated = _count_truncated(engine, encoded)
+        truncated = _count_truncated(service, encoded)
         return json_response({"object": "list", "model": name, "data": data, "usage": usage, "truncated": truncated})
 
     @router.post("/embed", summary="Embeddings, as text-embeddings-inference gives them")
     async def embed(body: EmbedRequest) -> Response:
-        texts = _checked(lambda: [body.inputs] if isinstance(body.inputs, str) else body.inputs, engine)
-        instruction = engine.encoder.settings.query_instruction if body.prompt_name == "query" else ""
-        encoded = await engine.encode(texts, instruction=instruction, normalize=body.normalize, width=body.dimensions)
-        truncated = _count_truncated(engine, encoded)
+        texts = _checked(lambda: [body.inputs] if isinstance(body.inputs, str) else body.inputs, service)
+        instruction = service.encoder.settings.query_instruction if body.prompt_name == "query" else ""
+        encoded = await service.encode(texts, instruction=instruction, normalize=body.normalize, width=body.dimensions)
+        truncated = _count_truncated(service, encoded)
         if truncated and not body.truncate:
-            longest = engine.encoder.settings.doc_max_length
+            longest = service.encoder.settings.doc_max_length
             raise HTTPException(413, f"{truncated} of the inputs are longer than {longest} tokens: send truncate = true")
         return json_response(encoded.vectors, {"x-ragvec-truncated": str(truncated)})
 
     @router.post("/v1/rerank", summary="Documents in the order of their similarity to a query")
     async def rerank(body: RerankRequest) -> Response:
-        texts = _checked(body.texts, engine)
-        _check_query(body.query, engine)
-        query = (await engine.encode_queries([body.query], body.instruction))[0]
-        encoded = await engine.encode(texts, instruction="")
+        texts = _checked(body.texts, service)
+        _check_query(body.query, service)
+        query = (await service.encode_queries([body.query], body.instruction))[0]
+        encoded = await service.encode(texts, instruction="")
         scores = encoded.vectors @ query
         best = np.argsort(-scores, kind="stable")[: body.top_n]
         results = [
@@ -59,26 +59,26 @@ def embedding_routes(engine: Engine) -> APIRouter:
         ]
         usage = {"total_tokens": sum(encoded.token_counts)}
         return json_response(
-            {"model": name, "results": results, "usage": usage, "truncated": _count_truncated(engine, encoded)}
+            {"model": name, "results": results, "usage": usage, "truncated": _count_truncated(service, encoded)}
         )
 
     @router.get("/v1/models", summary="The one encoder that answers")
     async def models() -> Response:
-        return json_response({"object": "list", "data": [_model(engine)]})
+        return json_response({"object": "list", "data": [_model(service)]})
 
     return router
 
 
-def model_name(engine: Engine) -> str:
+def model_name(service: Service) -> str:
     """What clients are told the encoder is called: its hub id, or the last part of its folder."""
-    source = engine.encoder.source
+    source = service.encoder.source
     return PurePath(source).name if PurePath(source).is_absolute() else source
 
 
-def _model(engine: Engine) -> dict[str, Any]:
-    encoder = engine.encoder
+def _model(service: Service) -> dict[str, Any]:
+    encoder = service.encoder
     return {
-        "id": model_name(engine),
+        "id": model_name(service),
         "object": "model",
         "created": 0,
         "owned_by": "ragvec",
@@ -88,24 +88,24 @@ def _model(engine: Engine) -> dict[str, Any]:
     }
 
 
-def _checked(read, engine: Engine) -> list[str]:
+def _checked(read, service: Service) -> list[str]:
     try:
         texts = read()
     except ValueError as error:
         raise HTTPException(422, str(error)) from error
-    if len(texts) > engine.limits.texts:
-        raise HTTPException(422, f"{len(texts):,} texts at once: send at most {engine.limits.texts:,}")
+    if len(texts) > service.limits.texts:
+        raise HTTPException(422, f"{len(texts):,} texts at once: send at most {service.limits.texts:,}")
     return texts
 
 
-def _check_query(query: str, engine: Engine) -> None:
-    if len(query) > engine.limits.query_characters:
-        raise HTTPException(422, f"the query has {len(query):,} characters: send at most {engine.limits.query_characters:,}")
+def _check_query(query: str, service: Service) -> None:
+    if len(query) > service.limits.query_characters:
+        raise HTTPException(422, f"the query has {len(query):,} characters: send at most {service.limits.query_characters:,}")
 
 
-def _count_truncated(engine: Engine, encoded: Encoded) -> int:
+def _count_truncated(service: Service, encoded: Encoded) -> int:
     count = sum(encoded.truncated)
-    engine.metrics.truncated.inc(count)
+    service.metrics.truncated.inc(count)
     return count
 
 

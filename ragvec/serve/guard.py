@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-import anyio
-
 from ragvec.serve.errors import error_body
 from ragvec.serve.limits import Limits
 from ragvec.serve.metrics import Metrics
 
 Receive = Callable[[], Awaitable[dict]]
 Send = Callable[[dict], Awaitable[None]]
+Headers = dict[bytes, bytes]
 OPEN_PATHS = {"/", "/health", "/ready", "/docs", "/openapi.json"}  # hold nothing that needs a key
+LOOK_AFTER_S = 0.02  # until then it would cost more to ask whether a client has left than to answer it
 LOCAL_NAMES = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -52,12 +52,13 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        answer = _Answer(send, _cors(scope, self._origins))
+        headers = dict(reversed(scope["headers"]))  # of one that comes twice, the first
+        answer = _Answer(send, self._cors(headers))
         started = time.perf_counter()
         self._in_flight += 1
         self._metrics.in_flight.set(self._in_flight)
         try:
-            await self._serve(scope, receive, answer)
+            await self._serve(scope, headers, receive, answer)
         finally:
             self._in_flight -= 1
             self._metrics.in_flight.set(self._in_flight)
@@ -65,44 +66,44 @@ class Guard:
             self._metrics.requests.labels(path, answer.status).inc()
             self._metrics.request_seconds.labels(path).observe(time.perf_counter() - started)
 
-    async def _serve(self, scope: dict, receive: Receive, answer: "_Answer") -> None:
-        refusal = self._refusal(scope)
+    async def _serve(self, scope: dict, headers: Headers, receive: Receive, answer: "_Answer") -> None:
+        refusal = self._refusal(scope, headers)
         if refusal:
             await answer.refuse(*refusal)
             return
         if scope["method"] == "OPTIONS" and answer.cors:
             await answer.preflight()
             return
-        body = await self._body(scope, receive, answer)
+        body = await self._body(headers, receive, answer)
         if body is not None:
             await self._work(scope, body, receive, answer)
 
-    def _refusal(self, scope: dict) -> tuple[int, str] | None:
-        host = _header(scope, b"host")
+    def _refusal(self, scope: dict, headers: Headers) -> tuple[int, str] | None:
+        host = headers.get(b"host", b"").decode("latin-1")
         if self._host_names is not None and _host_name(host) not in self._host_names:
             return 403, "this server answers to its own name alone: start it with --host to change that"
-        origin = _header(scope, b"origin")
+        origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and origin not in self._origins and _place(origin) != host:
             return 403, f"pages of {origin} may not use this server: allow them with --origin {origin}"
         if self._key and scope["path"] not in self._open_paths and scope["method"] != "OPTIONS":
-            scheme, _, key = _header(scope, b"authorization").partition(" ")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(key.strip().encode("latin-1"), self._key):
+            scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(key.strip(), self._key):
                 return 401, "the API key is missing or wrong: send it as `Authorization: Bearer KEY`"
         if self._in_flight > self._limits.requests and scope["path"] != "/health":
             return 429, "the server is busy: too many requests at once"
         return None
 
-    async def _body(self, scope: dict, receive: Receive, answer: "_Answer") -> bytes | None:
+    async def _body(self, headers: Headers, receive: Receive, answer: "_Answer") -> bytes | None:
         """The whole body; None if the request was refused or its client left."""
         most = self._limits.body_bytes
         too_large = f"the body is over {most:,} bytes: send less at once"
-        length = _header(scope, b"content-length")
+        length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > most:
             await answer.refuse(413, too_large)
             return None
         body = bytearray()
         try:
-            with anyio.fail_after(self._limits.body_seconds):
+            with _Deadline(self._limits.body_seconds):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
@@ -120,27 +121,82 @@ class Guard:
 
     async def _work(self, scope: dict, body: bytes, receive: Receive, answer: "_Answer") -> None:
         """Run the application, and end it when its client leaves: what it waited for is then not computed."""
-        gone = asyncio.ensure_future(receive())
+        client = _Client(receive, answer)
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def replay() -> dict:
-            message = next(messages, None)
-            return message if message is not None else await asyncio.shield(gone)
+            return next(messages, None) or await client.left()
 
-        work = asyncio.ensure_future(self.app(scope, replay, answer))
         try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
-                return
-            self._metrics.disconnects.inc()
-            work.cancel()
-            await asyncio.wait({work})
-            if not work.cancelled():
-                work.exception()  # nobody is there to hear of it
+            await self.app(scope, replay, answer)
+        except (Exception, asyncio.CancelledError):
+            if not client.gone:
+                raise
         finally:
-            work.cancel()
-            gone.cancel()
+            client.forget()
+            if client.gone:
+                self._metrics.disconnects.inc()
+
+    def _cors(self, headers: Headers) -> list[tuple[bytes, bytes]]:
+        origin = headers.get(b"origin", b"")
+        if not origin or origin.decode("latin-1") not in self._origins:
+            return []
+        return [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
+
+
+class _Deadline:
+    """A `with` block that ends with TimeoutError after so many seconds: asyncio.timeout, for Python 3.10 too."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._passed = False
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._pass)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._passed and kind is asyncio.CancelledError:
+            raise TimeoutError
+
+    def _pass(self) -> None:
+        self._passed = True
+        self._task.cancel()
+
+
+class _Client:
+    """Who waits for an answer. Once it has left, the task that works for it is cancelled."""
+
+    def __init__(self, receive: Receive, answer: "_Answer") -> None:
+        """For the current task; most answers are there before anybody has looked whether their client still waits."""
+        self.gone = False
+        self._receive, self._answer = receive, answer
+        self._worker = asyncio.current_task()
+        self._watcher: asyncio.Task | None = None
+        self._timer = asyncio.get_running_loop().call_later(LOOK_AFTER_S, self._look)
+
+    async def left(self) -> dict:
+        """Wait until it has left, or has its answer; the message that says so."""
+        return await asyncio.shield(self._look())
+
+    def forget(self) -> None:
+        """Look no longer."""
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _look(self) -> asyncio.Task:
+        if self._watcher is None:
+            self._watcher = asyncio.ensure_future(self._watch())
+        return self._watcher
+
+    async def _watch(self) -> dict:
+        message = await self._receive()
+        if not self._answer.ended:
+            self.gone = True
+            self._worker.cancel()
+        return message
 
 
 class _Answer:
@@ -150,11 +206,14 @@ class _Answer:
         self._send = send
         self.cors = cors
         self.status = "none"  # a client that left
+        self.ended = False
 
     async def __call__(self, message: dict) -> None:
         if message["type"] == "http.response.start":
             self.status = str(message["status"])
             message = {**message, "headers": [*message["headers"], (b"x-content-type-options", b"nosniff"), *self.cors]}
+        else:
+            self.ended = not message.get("more_body")
         await self._send(message)
 
     async def refuse(self, status: int, message: str) -> None:
@@ -179,10 +238,6 @@ class _Answer:
         await self({"type": "http.response.body", "body": b""})
 
 
-def _header(scope: dict, name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
-
-
 def _host_name(host: str) -> str:
     with suppress(ValueError):
         return urlsplit(f"//{host}").hostname or ""
@@ -193,9 +248,3 @@ def _place(origin: str) -> str:
     with suppress(ValueError):
         return urlsplit(origin).netloc
     return ""
-
-
-def _cors(scope: dict, origins: set[str]) -> list[tuple[bytes, bytes]]:
-    if scope["type"] != "http" or (origin := _header(scope, b"origin")) not in origins or not origin:
-        return []
-    return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin")]

@@ -47,12 +47,12 @@ def serve(
     """
     with contextlib.closing(bind(host, port)) as listener:
         from ragvec.serve.app import create_app
-        from ragvec.serve.engine import Engine
+        from ragvec.serve.service import Service
 
-        with Engine(load(), index_path, limits=limits) as engine:
-            engine.queued_encoder().encode_queries([WARM_UP])  # the first pass of a model is slow
+        with Service(load(), index_path, limits=limits) as service:
+            service.queued_encoder().encode_queries([WARM_UP])  # the first pass of a model is slow
             app = create_app(
-                engine,
+                service,
                 api_key=api_key,
                 host_names=LOCAL_NAMES if host in LOCAL_NAMES and not api_key else None,
                 origins=origins,

@@ -14,9 +14,9 @@ from ragvec.lookup import read_document
 from ragvec.records import Document, Hit
 from ragvec.retrieve import Retriever, load_reranker
 from ragvec.serve.advert import INDEX_HEADER, index_identity
-from ragvec.serve.engine import Engine
 from ragvec.serve.json_route import JsonRoute, json_response
 from ragvec.serve.schemas import AddRequest, SearchRequest
+from ragvec.serve.service import Service
 
 SNIPPET_CHARACTERS = 320
 # what a Retriever is asked as it stands in the request
@@ -24,16 +24,16 @@ _PASSED_ON = ("where", "offset", "min_score", "group_by", "diversity", "fusion",
 _FOR_QUERIES = ("group_by", "diversity", "rerank", "snippets", "context")
 
 
-def search_routes(engine: Engine) -> APIRouter:
+def search_routes(service: Service) -> APIRouter:
     """The routes that read the index."""
     router = APIRouter(route_class=JsonRoute, tags=["search"])
 
     @router.post("/search", summary="The passages that answer a query")
     async def search(body: SearchRequest) -> Response:
         started = time.perf_counter()
-        _check(body, engine)
-        vectors, encoded_at = await _query_vectors(body, engine)
-        found = await engine.read(lambda index: _answer(index, body, engine, vectors))
+        _check(body, service)
+        vectors, encoded_at = await _query_vectors(body, service)
+        found = await service.read(lambda index: _answer(index, body, service, vectors))
         ended = time.perf_counter()
         seconds = {"encode": encoded_at - started, "search": ended - encoded_at, "all": ended - started}
         return json_response({**found.content, "mode": _mode(body), "seconds": seconds}, {INDEX_HEADER: found.index})
@@ -41,7 +41,7 @@ def search_routes(engine: Engine) -> APIRouter:
     @router.get("/documents/{doc_id:path}", summary="One document with all its passages")
     async def document(doc_id: str, query: str = "") -> Response:
         """query: mark its words in the passages."""
-        passages = await engine.read(lambda index: read_document(index, doc_id))
+        passages = await service.read(lambda index: read_document(index, doc_id))
         if not passages:
             raise HTTPException(404, f"there is no document {doc_id!r}")
         first = passages[0]
@@ -54,7 +54,7 @@ def search_routes(engine: Engine) -> APIRouter:
                     {
                         "passage_id": passage.passage_id,
                         "text": passage.text,
-                        **({"marks": marks(passage.text, query[: engine.limits.query_characters])} if query else {}),
+                        **({"marks": marks(passage.text, query[: service.limits.query_characters])} if query else {}),
                     }
                     for passage in passages
                 ],
@@ -64,23 +64,23 @@ def search_routes(engine: Engine) -> APIRouter:
     return router
 
 
-def writing_routes(engine: Engine) -> APIRouter:
+def writing_routes(service: Service) -> APIRouter:
     """The routes that change the index; only a server started with --writable has them."""
     router = APIRouter(route_class=JsonRoute, tags=["documents"])
 
     @router.post("/documents", summary="Add documents, or replace those of the same doc_id, in one commit")
     async def add(body: AddRequest) -> Response:
-        if len(body.documents) > engine.limits.texts:
-            raise HTTPException(422, f"{len(body.documents):,} documents at once: send at most {engine.limits.texts:,}")
+        if len(body.documents) > service.limits.texts:
+            raise HTTPException(422, f"{len(body.documents):,} documents at once: send at most {service.limits.texts:,}")
         documents = [Document(**document.model_dump()) for document in body.documents]
-        async with engine.writing:
-            report = await engine.write(lambda index: index.add(documents))
+        async with service.writing:
+            report = await service.write(lambda index: index.add(documents))
         return json_response({name: getattr(report, name) for name in ("added", "replaced", "unchanged")})
 
     @router.delete("/documents/{doc_id:path}", summary="Delete a document")
     async def delete(doc_id: str) -> Response:
-        async with engine.writing:
-            deleted = await engine.write(lambda index: index.delete([doc_id]))
+        async with service.writing:
+            deleted = await service.write(lambda index: index.delete([doc_id]))
         if not deleted:
             raise HTTPException(404, f"there is no document {doc_id!r}")
         return json_response({"deleted": deleted})
@@ -88,8 +88,8 @@ def writing_routes(engine: Engine) -> APIRouter:
     return router
 
 
-def _check(body: SearchRequest, engine: Engine) -> None:
-    limits = engine.limits
+def _check(body: SearchRequest, service: Service) -> None:
+    limits = service.limits
     if (body.query is None) == (body.vector is None):
         raise HTTPException(422, "send either a query or a vector")
     for name, asked in (("k", body.k), ("offset + k", body.offset + body.k), ("rerank_depth", body.rerank_depth)):
@@ -107,14 +107,14 @@ def _mode(body: SearchRequest) -> str:
     return body.mode or ("dense" if body.query is None else "hybrid")
 
 
-async def _query_vectors(body: SearchRequest, engine: Engine) -> tuple[np.ndarray | None, float]:
+async def _query_vectors(body: SearchRequest, service: Service) -> tuple[np.ndarray | None, float]:
     """The query's vector, (1, d), if the mode needs one, and when it was there."""
     vectors = None
     if body.vector is not None:
         with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, and is refused as such
             vectors = np.array([body.vector], dtype=np.float64).astype(np.float32)
     elif _mode(body) != "lexical":
-        vectors = await engine.encode_queries([body.query], body.instruction)
+        vectors = await service.encode_queries([body.query], body.instruction)
     return vectors, time.perf_counter()
 
 
@@ -125,18 +125,18 @@ class _Found(NamedTuple):
     index: str
 
 
-def _answer(index: Index, body: SearchRequest, engine: Engine, vectors: np.ndarray | None) -> _Found:
-    hits = _retrieve(index, body, engine, vectors)
+def _answer(index: Index, body: SearchRequest, service: Service, vectors: np.ndarray | None) -> _Found:
+    hits = _retrieve(index, body, service, vectors)
     content: dict[str, Any] = {"hits": [_record(hit, body) for hit in hits]}
     if body.context is not None:
-        content["context"] = build_context(body.query, hits, body.context, engine.encoder.count_tokens).record()
+        content["context"] = build_context(body.query, hits, body.context, service.encoder.count_tokens).record()
     return _Found(content, index_identity(index.path))
 
 
-def _retrieve(index: Index, body: SearchRequest, engine: Engine, vectors: np.ndarray | None) -> list[Hit]:
+def _retrieve(index: Index, body: SearchRequest, service: Service, vectors: np.ndarray | None) -> list[Hit]:
     if body.query is None:
         return _nearest(index, vectors, body)
-    encoder = engine.queued_encoder(vectors)
+    encoder = service.queued_encoder(vectors)
     reranker = None if body.rerank is None else load_reranker(body.rerank, encoder, instruction=body.instruction)
     options = {name: getattr(body, name) for name in _PASSED_ON}
     retriever = Retriever(index, encoder, reranker=reranker)

@@ -12,16 +12,16 @@ from fastapi import APIRouter, Response
 from ragvec import __version__
 from ragvec.errors import RagvecError
 from ragvec.lookup import metadata_fields
-from ragvec.serve.engine import Engine
 from ragvec.serve.errors import error_response
 from ragvec.serve.json_route import json_response
 from ragvec.serve.live import IndexUnavailable
 from ragvec.serve.metrics import CONTENT_TYPE
+from ragvec.serve.service import Service
 
 _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.S)
 
 
-def status_routes(engine: Engine, *, writable: bool) -> APIRouter:
+def status_routes(service: Service, *, writable: bool) -> APIRouter:
     """The routes that take no body."""
     router = APIRouter(tags=["status"])
 
@@ -39,11 +39,11 @@ def status_routes(engine: Engine, *, writable: bool) -> APIRouter:
 
     @router.get("/ready", summary="Whether it can encode and search (503 if not)")
     async def ready() -> Response:
-        if not engine.batcher.alive:
+        if not service.batcher.alive:
             return error_response(503, "the encoder's thread has ended: restart the server")
-        if engine.index is not None:
+        if service.index is not None:
             try:
-                await engine.read(len)
+                await service.read(len)
             except (IndexUnavailable, RagvecError) as error:
                 return error_response(503, str(error), {"retry-after": "1"})
         return json_response({"status": "ready"})
@@ -51,22 +51,22 @@ def status_routes(engine: Engine, *, writable: bool) -> APIRouter:
     @router.get("/info", summary="The encoder, the index, and what one request may ask for")
     async def info() -> Response:
         index = None
-        if engine.index is not None:
-            described = await engine.read(lambda index: {**index.describe(), "fields": metadata_fields(index)})
-            index = {"name": engine.index.path.absolute().name, **_without_places(described)}
+        if service.index is not None:
+            described = await service.read(lambda index: {**index.describe(), "fields": metadata_fields(index)})
+            index = {"name": service.index.path.absolute().name, **_without_places(described)}
         return json_response(
             {
                 "ragvec": __version__,
-                "encoder": _without_places(engine.encoder.describe()),
+                "encoder": _without_places(service.encoder.describe()),
                 "index": index,
                 "writable": writable,
-                "limits": {name: getattr(engine.limits, name) for name in engine.limits.__slots__},
+                "limits": {name: getattr(service.limits, name) for name in service.limits.__slots__},
             }
         )
 
     @router.get("/metrics", summary="Measurements, for Prometheus")
     async def metrics() -> Response:
-        return Response(engine.metrics.text(), headers={"content-type": CONTENT_TYPE})
+        return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     return router
 

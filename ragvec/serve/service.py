@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ragvec.encoder import Encoder, TokenVectors
     from ragvec.index import Index
 
+LEAST_LENGTH = 1e-12  # of a vector, as torch's normalize has it
 INLINE_CHARACTERS = 4096  # texts up to this length together are tokenized at once: changing threads would take longer
 
 
@@ -63,7 +64,7 @@ class QueuedEncoder:
         return finish(self._batcher.submit(prompts).result(), None, normalize)
 
 
-class Engine:
+class Service:
     """Encodes and searches for the server. Close it, or use it in a `with` block."""
 
     def __init__(self, encoder: "Encoder", index_path: Any = None, *, limits: Limits | None = None) -> None:
@@ -93,7 +94,7 @@ class Engine:
         if width is not None and not 1 <= width <= self.encoder.dimension:
             raise RagvecError(f"dimensions {width} is outside 1 … {self.encoder.dimension}, the encoder's dimension")
         prompts = await self._tokenize(texts, instruction)
-        vectors = await asyncio.wrap_future(self.batcher.submit(prompts))
+        vectors = await self.batcher.encode(prompts)
         return Encoded(finish(vectors, width, normalize), [len(ids) for ids in prompts.ids], prompts.truncated)
 
     async def encode_queries(self, texts: Sequence[str], instruction: str | None = None) -> np.ndarray:
@@ -126,7 +127,7 @@ class Engine:
         if self.index is not None:
             self.index.close()
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> "Service":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -157,7 +158,7 @@ class NoIndex(RagvecError):
 
 def finish(vectors: np.ndarray, width: int | None, normalize: bool) -> np.ndarray:
     """Pooled vectors as they are given out: cut to `width`, and of length 1 where asked; (n, width) float32."""
-    import torch
-
-    cut = np.ascontiguousarray(vectors[:, :width])
-    return torch.nn.functional.normalize(torch.from_numpy(cut), dim=-1).numpy() if normalize else cut
+    cut = vectors[:, :width]
+    return (
+        cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), LEAST_LENGTH) if normalize else np.ascontiguousarray(cut)
+    )
