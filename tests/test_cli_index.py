@@ -4,10 +4,12 @@ import io
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from ragvec.corpus import read_documents, to_passages
 from ragvec.encoder import Encoder
 from ragvec.index import Index
 from ragvec.index.build import build
+from ragvec.records import Document
 from ragvec.retrieve import open_retriever
 from tests.conftest import REPOSITORY
 from tests.test_index import CountingEncoder, run_python
@@ -121,6 +124,37 @@ def test_passages_fields_and_rows_that_cannot_be_read(here: Path, tiny_decoder: 
     assert ragvec(capsys, *words, "--on-error", "skip")[1].startswith(
         "ragvec-index: 0 documents added, 0 replaced, 3 unchanged"
     )
+
+
+def test_how_documents_are_cut_is_remembered(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:
+    document = {"_id": "plant", "text": "The plant makes food. It grows in the light. Then it rests."}
+    write_corpus(here / "corpus.jsonl", [document])
+    ragvec(capsys, "index", "corpus.jsonl", "-e", tiny_decoder, "--passage-tokens", 40)
+    code, out, _ = ragvec(capsys, "index", "corpus.jsonl")
+    assert code == 0 and out.startswith("ragvec-index: 0 documents added, 0 replaced, 1 unchanged; 2 passages")
+    with Index.open(here / "ragvec-index") as index:
+        assert index.add([Document("plant", document["text"])]).unchanged == 1
+        index.add([Document("again", document["text"])])
+        ids = [passage.passage_id for passage in index.passages(range(1, len(index) + 1))]
+        assert ids == ["plant#0", "plant#1", "again#0", "again#1"]
+        assert ragvec(capsys, "index", "corpus.jsonl", "--passage-tokens", 999)[0] == 1
+        assert ragvec(capsys, "index", "corpus.jsonl", "--passage-tokens", 60)[1].count("1 replaced") == 1
+        index.add([Document("again", document["text"])])
+        assert len(index) == 2, "another process' choice counts from its commit on"
+        assert json.loads(ragvec(capsys, "info", "ragvec-index", "--format", "json")[1])["passage_tokens"] == 60
+
+
+def test_an_index_made_before_that_was_remembered_is_not_cut(
+    here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_corpus(here / "corpus.jsonl", ROWS)
+    ragvec(capsys, "index", "corpus.jsonl", "-e", tiny_decoder)
+    with closing(sqlite3.connect(here / "ragvec-index" / "index.sqlite", isolation_level=None)) as connection:
+        connection.execute("DELETE FROM settings WHERE key IN ('passage_tokens', 'overlap')")
+    assert ragvec(capsys, "index", "corpus.jsonl")[1].count("3 unchanged") == 1
+    assert ragvec(capsys, "index", "corpus.jsonl", "--passage-tokens", 12, "--overlap", 3)[0] == 0
+    with Index.open(here / "ragvec-index") as index:
+        assert (index.settings.passage_tokens, index.settings.overlap) == (12, 3)
 
 
 def test_another_encoder_is_refused_with_the_remedy(

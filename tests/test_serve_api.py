@@ -227,6 +227,21 @@ def test_documents_are_added_replaced_and_deleted(encoder, tmp_path):
         assert client.post("/search", json={"query": "busy"}).json()["hits"] == []
 
 
+def test_documents_are_cut_as_the_index_cuts_them(encoder, tmp_path):
+    text = " ".join(f"Sentence {number} is here." for number in range(9))
+    with Index.create(tmp_path / "other", encoder=encoder, passage_tokens=40, overlap=10) as index:
+        index.add([Document("long", text, "Title")])
+        wanted = [(p.passage_id, p.text) for p in index.passages(range(1, len(index) + 1))]
+    assert len(wanted) > 2
+    Index.create(tmp_path / "index", encoder=encoder, passage_tokens=40, overlap=10).close()
+    with Service(encoder, tmp_path / "index") as service, TestClient(create_app(service, writable=True)) as client:
+        client.post("/documents", json={"documents": [{"doc_id": "long", "text": text, "title": "Title"}]})
+        found = client.get("/documents/long").json()["passages"]
+        assert [(passage["passage_id"], passage["text"]) for passage in found] == wanted
+        assert client.get("/info").json()["index"]["passage_tokens"] == 40
+        assert client.delete("/documents/long").json() == {"deleted": 1}
+
+
 def test_a_locked_index_is_a_conflict(encoder, tmp_path):
     Index.create(tmp_path / "index", encoder=encoder).close()
     with Service(encoder, tmp_path / "index") as service, TestClient(create_app(service, writable=True)) as client:

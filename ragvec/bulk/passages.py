@@ -57,20 +57,21 @@ def count_passages(source: str | Path, options: CorpusOptions) -> int | None:
 
 
 def cut_for(documents: Iterable[Document], options: CorpusOptions, encoder, instruction: str = "") -> Iterator[Passage]:
-    """The documents' passages, measured in this encoder's tokens; read and cut by a thread that runs ahead.
+    """The documents' passages as `passages_of` makes them, read and cut by a thread that runs ahead."""
+    return read_ahead(passages_of(documents, options, encoder, instruction), lambda passage: len(passage.text))
+
+
+def passages_of(documents: Iterable[Document], options: CorpusOptions, encoder, instruction: str = "") -> Iterator[Passage]:
+    """The documents' passages, measured in this encoder's tokens; None will do where nothing is cut.
 
     Raises RagvecError if passages are to be longer than the encoder reads.
     """
     if options.passage_tokens is None:
-        return _ahead(to_passages(documents))
+        return to_passages(documents)
     room = encoder.prompts.room(instruction)
     if options.passage_tokens > room:
         raise RagvecError(
             f"passages of {options.passage_tokens} tokens, but the encoder reads {room} of a text: "
             f"choose --passage-tokens {room} or less, or raise --max-length"
         )
-    return _ahead(cut_documents(documents, Cutter(encoder.count_tokens, options.passage_tokens, options.overlap)))
-
-
-def _ahead(passages: Iterable[Passage]) -> Iterator[Passage]:
-    return read_ahead(passages, lambda passage: len(passage.text))
+    return cut_documents(documents, Cutter(encoder.count_tokens, options.passage_tokens, options.overlap))

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,23 +69,26 @@ def build(
     encoder          folder or hub id; None = the one the index was built with, or the bundled one for a new index
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
     search           how a new index is searched: faiss_key, recall_target, max_memory, as `Index.create` explains them
-    reading          how a corpus is read and cut; None = a document is a passage, fields by their usual names
+    reading          how a corpus is read and cut; None = fields by their usual names. Without passage_tokens it is cut as the
+                     index's documents were; with them, that is how it is cut from now on
     on_reject        called with each row that can't be read; None = the first one raises
     sync             remove documents that are not in the source
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
     """
     started = time.monotonic()
+    reading = reading or CorpusOptions()
     with _undone_on_failure(path):
         if is_shards(source):
-            report = _from_shards(Path(source), path, search or {}, sync, show_progress)
+            report = _from_shards(Path(source), path, search or {}, reading, sync, show_progress)
         else:
-            reading = reading or CorpusOptions()
             documents = open_documents(source, reading, on_reject=on_reject)
             first = next(documents)  # a bad corpus shows before seconds are spent on loading an encoder
             with _open_or_create(path, encoder, encoder_options or {}, device, dtype, search or {}) as index:
+                reading = _cutting_of(index, reading)
                 total = count_passages(source, reading) if show_progress and not len(index) else None
                 cutting = index.encoder if reading.passage_tokens else None
                 passages = cut_for(chain([first], documents), reading, cutting, index.settings.document_instruction)
+                _remember_cutting(index, reading)
                 report = index_passages(index, passages, sync=sync, total=total, show_progress=show_progress)
     return report._replace(seconds=time.monotonic() - started)
 
@@ -135,7 +139,9 @@ def index_passages(
     return _report(index, changes, encoded, truncated)._replace(failed=failed)
 
 
-def _from_shards(folder: Path, path: Path, search: dict[str, Any], sync: bool, show_progress: bool) -> BuildReport:
+def _from_shards(
+    folder: Path, path: Path, search: dict[str, Any], reading: CorpusOptions, sync: bool, show_progress: bool
+) -> BuildReport:
     shards = Shards.open(folder)
     manifest = shards.manifest
     is_new = not (path / DATABASE_NAME).exists()
@@ -144,6 +150,7 @@ def _from_shards(folder: Path, path: Path, search: dict[str, Any], sync: bool, s
             index.settings, manifest.fingerprint, manifest.dimension, f"{folder}, made by {manifest.maker.source}"
         )
         _check_same_search(index, search)
+        _remember_cutting(index, _cutting_of(index, reading))
         with index.writing() as writer:
             changes = Changes(writer.connection, sync=sync)
             blocks = _counted(shards.blocks(BLOCK_ROWS), manifest.rows, show_progress)
@@ -179,6 +186,19 @@ def _open_or_create(
     encoder = Encoder.load(source, **options, device=device, dtype=dtype)
     settings = settings_of(encoder, options=options, **search)
     return Index.create_with(path, settings, encoder=encoder)
+
+
+def _cutting_of(index: Index, reading: CorpusOptions) -> CorpusOptions:
+    """How a corpus is read, and cut: as is asked for or, where nothing is, as the index remembers."""
+    if reading.passage_tokens is not None:
+        return reading
+    return replace(reading, passage_tokens=index.settings.passage_tokens, overlap=index.settings.overlap)
+
+
+def _remember_cutting(index: Index, reading: CorpusOptions) -> None:
+    kept = index.settings.passage_tokens, index.settings.overlap
+    if reading.passage_tokens is not None and (reading.passage_tokens, reading.overlap) != kept:
+        index.set_cutting(reading.passage_tokens, reading.overlap)
 
 
 def _check_same_search(index: Index, search: dict[str, Any]) -> None:

@@ -72,6 +72,8 @@ class Index:
         faiss_key: str = AUTO_KEY,
         recall_target: float = RECALL_TARGET,
         max_memory: int | None = None,
+        passage_tokens: int | None = None,
+        overlap: int = 0,
     ) -> "Index":
         """Make an empty index for an encoder's vectors.
 
@@ -79,9 +81,12 @@ class Index:
                        "IVF256,SQ8"
         recall_target  the recall@10 against exact search that approximate search is tuned to reach
         max_memory     bytes that a segment's index may take, for "auto"; None = no limit
+        passage_tokens cut documents into passages of so many tokens at most, title included; None = a document is one passage
+        overlap        tokens that a passage repeats from the one before
         Raises RagvecError if the folder holds anything.
         """
-        settings = settings_of(encoder, faiss_key=faiss_key, recall_target=recall_target, max_memory=max_memory)
+        search = {"faiss_key": faiss_key, "recall_target": recall_target, "max_memory": max_memory}
+        settings = settings_of(encoder, **search, passage_tokens=passage_tokens, overlap=overlap)
         return cls.create_with(path, settings, encoder=encoder)
 
     @classmethod
@@ -102,13 +107,18 @@ class Index:
     def add(self, documents: Iterable[Document], *, sync: bool = False) -> ChangeReport:
         """Add documents in one commit; one whose doc_id is present is replaced, and unchanged text is not encoded again.
 
+        They are cut into passages as the index's settings say.
         sync  also remove every document that is not among these
         """
-        from ragvec.corpus import to_passages
+        from ragvec.bulk.passages import CorpusOptions, passages_of
 
         if isinstance(documents, (str, Document)):
             raise TypeError("documents must be a sequence of Document: pass [document] instead of document")
-        return self.add_passages(to_passages(documents), sync=sync)
+        with self.reading() as view:
+            settings = store.read_settings(view.connection)  # another process may have changed how documents are cut
+        options = CorpusOptions(passage_tokens=settings.passage_tokens, overlap=settings.overlap)
+        cutting = self.encoder if options.passage_tokens else None
+        return self.add_passages(passages_of(documents, options, cutting, settings.document_instruction), sync=sync)
 
     def add_passages(self, passages: Iterable[Passage], *, sync: bool = False) -> ChangeReport:
         """The same for passages; those of a document come one after another, and all of them in one call."""
@@ -118,6 +128,12 @@ class Index:
             vectors = self._vectors(fresh)
             writer.commit([(fresh, vectors)] if fresh else [], changes)
         return changes.report()
+
+    def set_cutting(self, passage_tokens: int, overlap: int) -> None:
+        """Cut documents otherwise from now on; those that are there stay as they are until they are added again."""
+        with self.writing() as writer:
+            writer.set_cutting(passage_tokens, overlap)
+        self.settings = replace(self.settings, passage_tokens=passage_tokens, overlap=overlap)
 
     def delete(self, doc_ids: Iterable[str]) -> int:
         """Remove documents in one commit; returns how many of them were there."""
@@ -203,6 +219,8 @@ class Index:
             "faiss_key": self.settings.faiss_key,
             "recall_target": self.settings.recall_target,
             "max_memory": self.settings.max_memory,
+            "passage_tokens": self.settings.passage_tokens,
+            "overlap": self.settings.overlap,
             "segments": [
                 {
                     "number": r.number,

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 BUNDLED = "bundled"
 
 
-def settings_of(encoder: "Encoder", *, options: dict[str, Any] | None = None, **search: Any) -> IndexSettings:
+def settings_of(encoder: "Encoder", *, options: dict[str, Any] | None = None, **others: Any) -> IndexSettings:
     """The settings of a new index for this encoder.
 
     options  what else `Encoder.load` was given besides the source
-    search   how the index is searched: faiss_key, recall_target, max_memory
+    others   what else an index is made with: faiss_key, recall_target, max_memory, passage_tokens, overlap
     """
     return IndexSettings(
         encoder_source=lasting_source(encoder.source),
@@ -24,7 +24,7 @@ def settings_of(encoder: "Encoder", *, options: dict[str, Any] | None = None, **
         dimension=encoder.dimension,
         encoder_options=options or {},
         query_instruction=encoder.settings.query_instruction,
-        **search,
+        **others,
     )
 
 

@@ -56,6 +56,8 @@ class IndexSettings:
     faiss_key        what new segments are searched with: "auto" = what their size asks for, "exact", or a FAISS factory string
     recall_target    the recall@10 that approximate search is tuned to reach
     max_memory       bytes that the index of a segment may take, for "auto"; None = no limit
+    passage_tokens   most tokens of a passage that documents are cut into, title included; None = a document is one passage
+    overlap          tokens that a passage repeats from the one before
     """
 
     encoder_source: str
@@ -68,6 +70,11 @@ class IndexSettings:
     faiss_key: str = AUTO_KEY
     recall_target: float = RECALL_TARGET
     max_memory: int | None = None
+    passage_tokens: int | None = None
+    overlap: int = 0
+
+
+_LATER = ("passage_tokens", "overlap")  # settings that an index of the same format may lack
 
 
 class SegmentRecord(NamedTuple):
@@ -190,7 +197,7 @@ def read_value(connection: sqlite3.Connection, key: str):
 
 def write_value(connection: sqlite3.Connection, key: str, value) -> None:
     """Change one value of the settings table."""
-    connection.execute("UPDATE settings SET value = ? WHERE key = ?", (json.dumps(value), key))
+    connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, json.dumps(value)))
 
 
 def read_settings(connection: sqlite3.Connection) -> IndexSettings:
@@ -199,13 +206,21 @@ def read_settings(connection: sqlite3.Connection) -> IndexSettings:
         remedy = "upgrade ragvec" if version > FORMAT else "remove the folder and build it again with `ragvec index`"
         folder = Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent
         raise RagvecError(f"the index in {folder} has format {version}, this ragvec reads {FORMAT}: {remedy}")
-    return IndexSettings(**{key: read_value(connection, key) for key in IndexSettings.__dataclass_fields__})
+    there = {key for (key,) in connection.execute("SELECT key FROM settings")}
+    names = [key for key in IndexSettings.__dataclass_fields__ if key in there or key not in _LATER]
+    return IndexSettings(**{key: read_value(connection, key) for key in names})
 
 
 def write_search_settings(connection: sqlite3.Connection, settings: IndexSettings) -> None:
     """Change how new segments are searched."""
     for key in ("faiss_key", "recall_target", "max_memory"):
         write_value(connection, key, getattr(settings, key))
+
+
+def write_cutting(connection: sqlite3.Connection, passage_tokens: int, overlap: int) -> None:
+    """Change how documents are cut from now on."""
+    write_value(connection, "passage_tokens", passage_tokens)
+    write_value(connection, "overlap", overlap)
 
 
 def read_segments(connection: sqlite3.Connection) -> list[SegmentRecord]:

@@ -56,6 +56,11 @@ class Writer:
                 deleted += bool(ids)
         return deleted
 
+    def set_cutting(self, passage_tokens: int, overlap: int) -> None:
+        """Note how documents are cut from now on."""
+        with self._transaction():
+            store.write_cutting(self.connection, passage_tokens, overlap)
+
     def documents_where(self, where: str) -> list[str]:
         """The doc_ids of all passages that meet a filter."""
         condition = parse_where(where, store.read_fields(self.connection))

@@ -41,6 +41,8 @@ class QueuedEncoder:
         self._batcher = batcher
         self._query_vectors = query_vectors
         self.settings = encoder.settings
+        self.prompts = encoder.prompts
+        self.count_tokens = encoder.count_tokens
         self.source = encoder.source
         self.fingerprint = encoder.fingerprint
         self.dimension = encoder.dimension
