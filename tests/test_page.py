@@ -11,6 +11,7 @@ from ragvec.encoder import Encoder
 from ragvec.index import Index
 from ragvec.records import Document
 from ragvec.serve import Service, create_app
+from ragvec.serve.run import server_config
 from tests.browser import Browser, browsing
 
 DOCUMENTS = [
@@ -27,7 +28,7 @@ def running(app, lifespan: str = "off") -> Iterator[str]:
     import uvicorn
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan=lifespan))
+        server = uvicorn.Server(server_config(app, lifespan=lifespan))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -1,13 +1,15 @@
 """What a server on a network must bear: a request that makes no sense gets a 4xx that says why, and nobody unasked gets in."""
 
 import json
+import socket
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from ragvec.serve import Limits, Service, create_app
+from ragvec.serve import Limits, Service, connection, create_app
+from tests.test_page import running
 from tests.test_serve_api import client, encoder, folder, service  # noqa: F401 - fixtures
 
 JSON = {"content-type": "application/json"}
@@ -197,3 +199,19 @@ def test_an_encoder_that_fails_is_a_500_without_its_secrets(encoder, folder, mon
         np.testing.assert_allclose(
             client.post("/embed", json={"inputs": ["fox"]}).json(), encoder.encode_documents(["fox"]), atol=1e-6
         )
+
+
+def test_a_head_without_end_is_cut_off(service, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(connection, "HEAD_S", 0.3)
+    with running(create_app(service)) as address:
+        place = ("127.0.0.1", int(address.rsplit(":", 1)[1]))
+        for piece in (b"a-header: of many\r\n", b"one-that-never-ends"):
+            with socket.create_connection(place) as endless:
+                endless.sendall(b"GET /health HTTP/1.1\r\n" + piece * (connection.MOST_HEAD_BYTES // len(piece) + 1))
+                assert endless.recv(100).startswith(b"HTTP/1.1 400"), piece
+        for begun in (b"", b"GET /health HTTP/1.1\r\nx:", b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\nGET"):
+            with socket.create_connection(place) as slow:
+                slow.settimeout(10)
+                slow.sendall(begun)
+                answers = b"".join(iter(lambda: slow.recv(1000), b""))  # until the server hangs up
+                assert answers.count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n"), begun

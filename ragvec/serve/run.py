@@ -16,6 +16,8 @@ from ragvec.serve.guard import LOCAL_NAMES
 from ragvec.serve.limits import Limits
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from ragvec.encoder import Encoder
 
 DEFAULT_HOST = "127.0.0.1"
@@ -73,8 +75,23 @@ def run_app(app: Any, *, host: str, port: int, on_start: Callable[[str], Any]) -
 def _run(app: Any, listener: socket.socket, host: str, on_start: Callable[[str], Any], *, lifespan: str) -> None:
     import uvicorn
 
-    config = uvicorn.Config(
+    config = server_config(app, lifespan=lifespan)
+    with _quiet_sigterm():
+        listener.listen(config.backlog)
+        on_start(address(host, listener.getsockname()[1]))
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def server_config(app: Any, *, lifespan: str = "off") -> "uvicorn.Config":
+    """How uvicorn serves an ASGI application. lifespan: "on" if it must be told of the server's start and end."""
+    import uvicorn
+
+    from ragvec.serve.connection import Connection
+
+    return uvicorn.Config(
         app,
+        http=Connection,
+        ws="none",
         log_level=logging.WARNING,
         access_log=False,
         lifespan=lifespan,
@@ -82,10 +99,6 @@ def _run(app: Any, listener: socket.socket, host: str, on_start: Callable[[str],
         timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=DRAIN_S,
     )
-    with _quiet_sigterm():
-        listener.listen(config.backlog)
-        on_start(address(host, listener.getsockname()[1]))
-        uvicorn.Server(config).run(sockets=[listener])
 
 
 def bind(host: str, port: int) -> socket.socket:

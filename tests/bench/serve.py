@@ -1,14 +1,14 @@
 """The server against the same work in process, as ratios in the same run.
 
-    python -m tests.bench.serve [--encoder ENCODER] [--documents 60000] [--clients 64] [--seconds 10]
+    python -m tests.bench.serve [--encoder ENCODER | --shape 384x6] [--documents 60000] [--clients 64] [--seconds 10]
 
-Many clients: queries a second of POST /v1/embeddings from so many at once, against encoding the same queries one at a time in
-process; p50 and p99 of their latency. One client: POST /search over an index of so many documents (random vectors, words of
-the sample corpus), hybrid and dense, against encoding and searching in process, in turns.
+One client: POST /search over an index of so many documents (random vectors, words of the sample corpus), hybrid and dense,
+against encoding and searching in process, in turns. Many clients: queries a second of POST /v1/embeddings and of POST /search
+from so many at once, in rounds that alternate with the same queries one at a time in process; p50 and p99 of their latency. The
+clients are tests.bench.load, in a process of their own on the same cores. --shape: random weights, hidden size x layers.
 """
 
 import argparse
-import asyncio
 import http.client
 import json
 import os
@@ -17,44 +17,57 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ragvec.data import data_path
 from ragvec.encoder import Encoder
 from ragvec.index import Index
 from ragvec.records import Document
 from ragvec.retrieve import Retriever
-from tests.bench.encode import make_texts
+from tests.bench.encode import make_texts, random_model
 from tests.serving import Server, serving
-from tests.test_serve_process import post_head
 
 ROUNDS = 200
+MANY_ROUNDS = 3
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--encoder", help="default: the bundled one")
+    parser.add_argument("--encoder", type=Path, dest="model", default=data_path("encoder"), help="default: the bundled one")
+    parser.add_argument("--shape", help="random weights instead: hidden size x layers, e.g. 384x6")
     parser.add_argument("--documents", type=int, default=60_000)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--as-clients", metavar="PORT", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.device = "cpu"
     queries = make_queries()
-    if options.as_clients:
-        print(json.dumps(asyncio.run(clients(options.as_clients, options.clients, options.seconds, queries))))
-        return
-    encoder = Encoder.load(options.encoder)
-    describe(encoder, queries)
-    with tempfile.TemporaryDirectory() as folder:
-        path = build_index(Path(folder) / "index", encoder, options.documents)
-        more = ["-e", options.encoder] if options.encoder else []
-        cores = {"OMP_NUM_THREADS": str(os.cpu_count())}
-        with serving("-i", path, *more, cwd=Path(folder), environment=cores) as server:
-            one_client(server, path, encoder, queries, options.documents)
-            many_clients(server, encoder, queries, options)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = random_model(folder / "encoder", options) if options.shape else options.model
+        encoder = Encoder.load(source)
+        describe(encoder, queries)
+        path = build_index(folder / "index", encoder, options.documents)
+        with Index.open(path) as index, serving("-i", path, "-e", source, cwd=folder, environment=all_cores()) as server:
+            retriever = Retriever(index, encoder)
+            one_client(server, retriever, queries)
+            embeddings = [{"input": query, "input_type": "query", "encoding_format": "base64"} for query in queries]
+            many_clients(server, "/v1/embeddings", embeddings, lambda n: encoder.encode_queries([queries[n]]), options)
+            for mode in ("dense", "hybrid"):
+                searches = [{"query": query, "k": 10, "mode": mode} for query in queries]
+                many_clients(
+                    server, "/search", searches, lambda n, mode=mode: retriever.retrieve(queries[n], mode=mode), options
+                )
+
+
+def all_cores() -> dict[str, str]:
+    """The environment in which a server computes on all cores; tests keep theirs on one."""
+    return {"OMP_NUM_THREADS": str(os.cpu_count())}
 
 
 def make_queries() -> list[str]:
@@ -94,77 +107,71 @@ def build_index(path: Path, encoder: Encoder, count: int) -> Path:
     return path
 
 
-def one_client(server: Server, path: Path, encoder: Encoder, queries: list[str], documents: int) -> None:
+def one_client(server: Server, retriever: Retriever, queries: list[str]) -> None:
     """Print the latency of a warm single query, over HTTP and in process, in turns."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
-    with Index.open(path) as index:
-        retriever = Retriever(index, encoder)
-        for mode in ("hybrid", "dense"):
-            seconds: dict[str, list[float]] = {"in process": [], "over HTTP": []}
-            for query in queries[:ROUNDS]:
-                start = time.perf_counter()
-                retriever.retrieve(query, 10, mode=mode)
-                seconds["in process"].append(time.perf_counter() - start)
-                start = time.perf_counter()
-                body = json.dumps({"query": query, "k": 10, "mode": mode})
-                connection.request("POST", "/search", body, {"content-type": "application/json"})
-                answer = connection.getresponse()
-                assert len(json.loads(answer.read())["hits"]) == 10
-                seconds["over HTTP"].append(time.perf_counter() - start)
-            middle = {name: statistics.median(times[20:]) for name, times in seconds.items()}
-            print(
-                f"one client, {mode}, {documents:,} documents: in process p50 {middle['in process'] * 1e3:.1f} ms, "
-                f"over HTTP p50 {middle['over HTTP'] * 1e3:.1f} ms: {middle['over HTTP'] / middle['in process']:.2f} times"
-            )
+    for mode in ("hybrid", "dense"):
+        seconds: dict[str, list[float]] = {"in process": [], "over HTTP": []}
+        for query in queries[:ROUNDS]:
+            start = time.perf_counter()
+            retriever.retrieve(query, 10, mode=mode)
+            seconds["in process"].append(time.perf_counter() - start)
+            start = time.perf_counter()
+            body = json.dumps({"query": query, "k": 10, "mode": mode})
+            connection.request("POST", "/search", body, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            assert len(json.loads(answer.read())["hits"]) == 10
+            seconds["over HTTP"].append(time.perf_counter() - start)
+        middle = {name: statistics.median(times[20:]) for name, times in seconds.items()}
+        print(
+            f"one client, {mode}, {len(retriever.index):,} documents: in process p50 {middle['in process'] * 1e3:.1f} ms, "
+            f"over HTTP p50 {middle['over HTTP'] * 1e3:.1f} ms: {middle['over HTTP'] / middle['in process']:.2f} times"
+        )
 
 
-def many_clients(server: Server, encoder: Encoder, queries: list[str], options: argparse.Namespace) -> None:
-    """Print throughput and latency of many clients at once, against encoding one query after another."""
-    start = time.perf_counter()
-    done = 0
-    for query in cycle(queries):
-        encoder.encode_queries([query])
-        done += 1
-        if time.perf_counter() > start + options.seconds / 2:
-            break
-    alone = done / (time.perf_counter() - start)
-    words = ["--as-clients", str(server.port), "--clients", str(options.clients), "--seconds", str(options.seconds)]
-    ran = subprocess.run([sys.executable, "-m", "tests.bench.serve", *words], stdout=subprocess.PIPE, text=True, check=True)
-    latencies = np.array(json.loads(ran.stdout))
-    rate = len(latencies) / options.seconds
-    p50, p99 = np.percentile(latencies, (50, 99)) * 1e3
-    share = server.metric("ragvec_batch_requests_sum") / server.metric("ragvec_batch_requests_count")
+def search_alone(retriever: Retriever, queries: list[str], mode: str, number: int) -> None:
+    """Answer one of the queries in process."""
+    retriever.retrieve(queries[number], 10, mode=mode)
+
+
+def many_clients(
+    server: Server, path: str, bodies: list[dict], alone: Callable[[int], object], options: argparse.Namespace
+) -> None:
+    """Print throughput and latency of many clients at once, against the same work for one query after another."""
+    jobs, batches = (server.metric(f"ragvec_batch_requests_{what}") for what in ("sum", "count"))
+    rates, single, latencies = [], [], []
+    for _ in range(MANY_ROUNDS):
+        single.append(one_at_a_time(alone, len(bodies), options.seconds / 2))
+        latencies.append(ask(server.port, path, bodies, options.clients, options.seconds))
+        rates.append(len(latencies[-1]) / options.seconds)
+    share = (server.metric("ragvec_batch_requests_sum") - jobs) / (server.metric("ragvec_batch_requests_count") - batches)
+    p50, p99 = np.percentile(np.concatenate(latencies), (50, 99)) * 1e3
+    ratio = statistics.median(rate / slow for rate, slow in zip(rates, single, strict=True))
+    what = f"{path} {bodies[0]['mode']}" if "mode" in bodies[0] else path
     print(
-        f"one at a time in process: {alone:.0f} queries/s\n"
-        f"{options.clients} clients over HTTP: {rate:.0f} queries/s, {rate / alone:.2f} times; "
+        f"{what}: one at a time in process {statistics.median(single):.0f} queries/s; {options.clients} clients over HTTP "
+        f"{statistics.median(rates):.0f} queries/s, {ratio:.2f} times; "
         f"p50 {p50:.1f} ms, p99 {p99:.1f} ms: {p99 / p50:.2f} times; {share:.1f} requests a batch"
     )
 
 
-async def clients(port: int, count: int, seconds: float, queries: list[str]) -> list[float]:
-    """Seconds of each request of `count` clients, each with a connection of its own; the first second is warm-up."""
-    begin = time.perf_counter() + 1.0
-    latencies: list[float] = []
+def one_at_a_time(work: Callable[[int], object], count: int, seconds: float) -> float:
+    """Calls a second of `work`, which is given a number below `count`, one after another."""
+    start = time.perf_counter()
+    for done, number in enumerate(cycle(range(count)), 1):
+        work(number)
+        if time.perf_counter() > start + seconds:
+            return done / (time.perf_counter() - start)
+    raise AssertionError("a cycle does not end")
 
-    async def client(number: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for query in cycle(queries[number::count]):
-            body = json.dumps({"input": query, "input_type": "query", "encoding_format": "base64"}).encode()
-            start = time.perf_counter()
-            writer.write(post_head("/v1/embeddings", len(body)) + body)
-            answer = await reader.readuntil(b"\r\n\r\n")
-            assert answer.startswith(b"HTTP/1.1 200"), answer
-            length = next(int(line[15:]) for line in answer.split(b"\r\n") if line.lower().startswith(b"content-length:"))
-            await reader.readexactly(length)
-            now = time.perf_counter()
-            if now > begin + seconds:
-                break
-            if start > begin:
-                latencies.append(now - start)
-        writer.close()
 
-    await asyncio.gather(*map(client, range(count)))
-    return latencies
+def ask(port: int, path: str, bodies: list[dict], clients: int, seconds: float) -> np.ndarray:
+    """Seconds of each answer to so many clients at once."""
+    command = [sys.executable, "-m", "tests.bench.load", str(port), path]
+    command += ["--clients", str(clients), "--seconds", str(seconds)]
+    lines = "".join(json.dumps(body) + "\n" for body in bodies)
+    ran = subprocess.run(command, input=lines, stdout=subprocess.PIPE, text=True, check=True)
+    return np.array(json.loads(ran.stdout))
 
 
 if __name__ == "__main__":

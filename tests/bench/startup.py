@@ -3,7 +3,7 @@
     python -m tests.bench.startup
 
 `ragvec --help` against `python -c "import typer"`; `ragvec search` on the sample corpus against a process that imports torch,
-a transformers model class and faiss. Whole processes, in turns; medians.
+a transformers model class and faiss; the same search while `ragvec serve` serves the index. Whole processes, in turns; medians.
 """
 
 import statistics
@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from ragvec.data import data_path
+from tests.serving import RUN, serving
 
-RUN = "from ragvec.cli.main import main; main()"
 ROUNDS = 7
 
 
@@ -33,6 +33,9 @@ def main() -> None:
             ["-c", "import typer"],
             folder,
         )
+        with serving("-i", "ragvec-index", cwd=Path(folder)) as server:
+            compare("ragvec search, with a server", question, 'python -c "import typer"', ["-c", "import typer"], folder)
+            assert server.metric("ragvec_search_seconds_count") == ROUNDS + 1, "the server was asked"
 
 
 def compare(name: str, ours: list[str], other: str, theirs: list[str], folder: str) -> None:
