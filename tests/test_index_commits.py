@@ -150,6 +150,25 @@ def test_what_a_dead_writer_left_is_swept(index: Index) -> None:
     assert sorted(path.name for path in (index.path / "segments").iterdir()) == ["0001", "0002"]
 
 
+def test_an_index_that_replaces_another_is_not_touched_by_its_writer(index: Index, tmp_path: Path) -> None:
+    """Both are about to write, or have written, a segment of the same number."""
+    put(index, passages_named(range(9)), unit_vectors(9))
+    with Index.create_with(tmp_path / "other", SETTINGS) as other:
+        for start in (0, 3):
+            put(other, passages_named(range(start, start + 3)), unit_vectors(3, seed=start))
+
+    def replace_it():
+        yield passages_named(range(9, 12)), unit_vectors(3, seed=1)
+        index.path.rename(tmp_path / "moved")
+        (tmp_path / "other").rename(index.path)
+
+    with pytest.raises(RagvecError, match="moved or replaced while it was being changed"), index.writing() as writer:
+        writer.commit(replace_it(), Changes(writer.connection))
+    for folder, wanted in ((index.path, 6), (tmp_path / "moved", 9)):
+        with Index.open(folder) as there:
+            assert sum(there.search(unit_vectors(1), 20).ids[0] >= 0) == len(there) == wanted
+
+
 CHURN = """
     import itertools, sys
     from ragvec.index import Index

@@ -33,12 +33,12 @@ def server(tiny_decoder, tmp_path):
         yield server
 
 
-def test_no_request_that_the_description_allows_or_forbids_breaks_the_server(server):
+def test_no_request_that_the_description_allows_or_forbids_breaks_the_server(server, tmp_path):
     pytest.importorskip("schemathesis", reason="schemathesis is not installed: pip install schemathesis")
     options = {"checks": "not_a_server_error", "max-examples": "200", "mode": "all", "seed": "1", "phases": PHASES}
     command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{server.url}/openapi.json"]
     command += [word for name, value in options.items() for word in (f"--{name}", value)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1800)
     print(ran.stdout[-3000:])
     assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-2000:]
     assert server.call("/ready") == (200, {"status": "ready"})

@@ -68,7 +68,7 @@ class SegmentWriter:
 
     def finish(self, settings: IndexSettings) -> SegmentRecord:
         """Build the FAISS index if one is worth it, put every file on disk, and describe the segment."""
-        self._close()
+        self.close()
         names = [VECTORS_NAME, IDS_NAME]
         key, effort, recall = EXACT_KEY, "", None
         if settings.faiss_key != EXACT_KEY and self.rows:
@@ -92,7 +92,7 @@ class SegmentWriter:
 
     def discard(self) -> None:
         """Remove what was written."""
-        self._close()
+        self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write(self, name: str, values: np.ndarray) -> None:
@@ -106,7 +106,8 @@ class SegmentWriter:
         digest = self._digests[name]
         return {"bytes": path.stat().st_size, "sha256": digest.hexdigest() if digest else sha256_file(path)}
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Write no more; what was written stays."""
         for file in self._files.values():
             file.close()
 

@@ -23,10 +23,11 @@ COPY_ROWS = 8192
 class Writer:
     """The one process that may change an index. Made by `writing`, which holds the lock meanwhile."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, folder: Path, connection: sqlite3.Connection, place: tuple[int, int] | None) -> None:
         self.folder = folder
         self.connection = connection
         self.settings = store.read_settings(connection)
+        self._place = place
 
     def commit(self, blocks: Iterable[tuple[Sequence[Passage], np.ndarray]], changes: Changes) -> None:
         """Add passages with their vectors as one new segment, and carry out the changes that made them necessary.
@@ -104,6 +105,7 @@ class Writer:
             yield
             if self.connection.total_changes > before:
                 store.write_value(self.connection, "generation", store.read_value(self.connection, "generation") + 1)
+            self.check_place()
             self.connection.execute("COMMIT")
         except OSError as error:
             self.connection.execute("ROLLBACK")
@@ -113,14 +115,25 @@ class Writer:
                 self.connection.execute("ROLLBACK")
             raise
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the folder still is that of this index: if it was replaced, nothing in it may be touched."""
+        return database_identity(self.folder) == self._place
+
+    def check_place(self) -> None:
+        """Raises RagvecError if it is not."""
+        if not self.in_place:
+            raise RagvecError(f"index {self.folder} was moved or replaced while it was being changed: it is as it was")
+
     @contextmanager
     def _new_segment(self) -> Iterator[SegmentWriter]:
+        self.check_place()
         number = store.read_value(self.connection, "next_segment")
         segment = SegmentWriter(self.folder, number, self.settings.dimension)
         try:
             yield segment
         except BaseException:
-            segment.discard()
+            segment.discard() if self.in_place else segment.close()
             raise
         if segment.rows:
             store.write_value(self.connection, "next_segment", number + 1)
@@ -134,9 +147,21 @@ def writing(folder: Path) -> Iterator[Writer]:
 
     Raises RagvecError, naming the holder, if another writer lives.
     """
+    place = database_identity(folder)
     with store.readable_errors(folder), writer_lock(folder), store.connection_to_write(folder) as connection:
+        writer = Writer(folder, connection, place)
+        writer.check_place()
         sweep(folder, connection)
-        yield Writer(folder, connection)
+        yield writer
+
+
+def database_identity(folder: Path) -> tuple[int, int] | None:
+    """What tells an index from one that has come to lie in its place; None where there is none."""
+    try:
+        status = (folder / store.DATABASE_NAME).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def sweep(folder: Path, connection: sqlite3.Connection) -> None:
