@@ -13,6 +13,7 @@ from ragvec.errors import EXIT_FAILED, EXIT_INTERRUPTED, RagvecError
 COMMANDS = {
     "convert": "Turn a decoder-only model into a bidirectional text encoder, verified.",
     "train": "Fine-tune an encoder: mntp, simcse, supervised, from a JSON config.",
+    "export": "Write an encoder for sentence-transformers, the reference or transformers, checked there.",
     "mine": "Find hard negatives for training pairs.",
     "encode": "Encode a corpus into Parquet shards.",
     "index": "Build or update an index from a corpus or from shards.",

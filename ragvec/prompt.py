@@ -56,7 +56,7 @@ class PromptBuilder:
         self._prefix, self._suffix, self._separator = prefix, suffix, separator
         self._max_length, self._doc_max_length = max_length, doc_max_length
         self._skip_instruction = skip_instruction
-        self._front, self._back = _special_ids(backend)
+        self._front, self._back = special_ids(backend)
         self._lone = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
         self._suffix_length = len(self._encode([suffix])[0]) if suffix else 0
 
@@ -153,7 +153,7 @@ class PromptBuilder:
         return [encoding.ids for encoding in encodings]
 
 
-def _special_ids(backend) -> tuple[list[int], list[int]]:
+def special_ids(backend) -> tuple[list[int], list[int]]:
     """The ids a tokenizer adds before and after every text."""
     bare = backend.encode("a", add_special_tokens=False).ids
     full = backend.encode("a", add_special_tokens=True).ids

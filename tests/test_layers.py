@@ -19,7 +19,7 @@ LAYERS = [
     {"bulk", "index"},
     {"retrieve"},
     {"lookup", "highlight", "context"},
-    {"evaluate", "info", "doctor", "plan"},
+    {"evaluate", "info", "doctor", "plan", "export"},
     {"train"},
     {"serve"},
     {"mcp", "integrations"},

@@ -3,6 +3,7 @@
     python -m tests.bench.stages                             on the 260,000-parameter Llama of the reference material
     python -m tests.bench.stages --model FOLDER --mask _     on another decoder
     python -m tests.bench.stages --steps 200                 shorter stages
+    python -m tests.bench.stages --folder STAGES             keep the encoders; what is there already is not made again
 
 Causal attention with weighted mean pooling, bidirectional attention as it is, after MNTP, after MNTP and SimCSE, after MNTP and
 supervised training. Measured on STS-B (test), SciFact (test; its training queries are among the pairs) and Banking77. Needs the
@@ -10,7 +11,9 @@ reference material (../shared, or RAGVEC_SHARED).
 """
 
 import argparse
+import json
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import orjson
@@ -35,21 +38,23 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=SHARED / "lm" / "stories260K-hf")
     parser.add_argument("--mask", default="~", help="the piece that hides a token in MNTP")
     parser.add_argument("--steps", type=int, default=300, help="of each stage")
+    parser.add_argument("--folder", type=Path, help="where the stages' encoders are kept; a run cut short goes on there")
     options = parser.parse_args()
     print("| | STS-B | SciFact nDCG@10 | Banking77 accuracy | training |")
     print("|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as name:
+    with nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
         write_texts(folder)
-        measure("causal, weighted mean", options.model, attention="causal", pooling="weighted_mean")
-        measure("bidirectional, mean", options.model)
-        common = {"max_steps": options.steps, "batch_tokens": 4096, "logging_steps": 100, "save_steps": 10**6, "seed": 1}
+        measure("causal, weighted mean", options.model, folder / "causal.json", attention="causal", pooling="weighted_mean")
+        measure("bidirectional, mean", options.model, folder / "bidirectional.json")
+        common = {"max_steps": options.steps, "batch_tokens": 4096, "logging_steps": 20, "save_steps": 50, "seed": 1}
         stage("+ MNTP", "mntp", options.model, folder / "mntp", train_file=str(folder / "paragraphs.jsonl"), learning_rate=2e-3,
               mask_token=options.mask, mlm_probability=0.2, max_seq_length=256, warmup_steps=50, **common)  # fmt: skip
         stage("+ MNTP + SimCSE", "simcse", folder / "mntp", folder / "simcse", train_file=str(folder / "sentences.jsonl"),
               learning_rate=1e-3, max_seq_length=128, warmup_steps=50, **common)  # fmt: skip
         stage("+ MNTP + supervised", "supervised", folder / "mntp", folder / "supervised", learning_rate=2e-3,
-              train_file=str(SHARED / "data" / "pairs" / "en_train.jsonl.gz"), corpus_root=str(SHARED / "data" / "retrieval"),
+              train_file=str(SHARED / "data" / "pairs" / "en_train.jsonl.gz"), corpus_root=str(SHARED / "data"),
               max_seq_length=256, max_negatives=1, warmup_steps=50, loss_scale=20.0, **common)  # fmt: skip
 
 
@@ -63,17 +68,22 @@ def write_texts(folder: Path) -> None:
 
 
 def stage(label: str, objective: str, start: Path, output: Path, **keys) -> None:
-    """Train one stage and measure what came of it."""
+    """Train one stage, or go on with it, and measure what came of it."""
     recipe, _ = make_recipe(objective, {"model_name_or_path": str(start), "output_dir": str(output), **keys})
-    summary = train(objective, recipe, report=lambda line: None)
+    if not (output / "README.md").exists():  # the model card is written last
+        train(objective, recipe, resume=output.exists(), report=lambda line: None)
+    summary = json.loads((output / "training.json").read_text())
     note = f"loss {summary['first_loss']:.2f} → {summary['last_loss']:.2f} in {summary['seconds']:.0f} s"
-    measure(label, output, note)
+    measure(label, output, output.with_suffix(".json"), note)
 
 
-def measure(label: str, source: Path, note: str = "", **options) -> None:
-    """Print the row of one encoder."""
-    encoder = Encoder.load(source, max_length=MAX_LENGTH, **options)
-    figures = [evaluate(SHARED / "data" / name, encoder, instruction="").figures[metric] for name, metric in SETS]
+def measure(label: str, source: Path, kept: Path, note: str = "", **options) -> None:
+    """Print the row of one encoder; its figures are kept in a file."""
+    if not kept.exists():
+        encoder = Encoder.load(source, max_length=MAX_LENGTH, **options)
+        figures = [evaluate(SHARED / "data" / name, encoder, instruction="").figures[metric] for name, metric in SETS]
+        kept.write_text(json.dumps(figures))
+    figures = json.loads(kept.read_text())
     print(f"| {label} | {' | '.join(f'{figure:.3f}' for figure in figures)} | {note} |", flush=True)
 
 

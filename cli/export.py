@@ -1,0 +1,25 @@
+"""`ragvec export`: an encoder in another library's layout, checked there."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    encoder: Annotated[str, typer.Argument(help="What --encoder takes: a folder, a hub id, adapters.")],
+    to: Annotated[str, typer.Option("--to", help="sentence-transformers, llm2vec (the reference) or hf (transformers).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write, new or empty.")],
+    python: Annotated[
+        str | None, typer.Option(help="Interpreter that has the library, to check the result; this one if left out.")
+    ] = None,
+) -> None:
+    from ragvec.export import export
+
+    done = export(encoder, to, output, python=python)
+    if done.check.deviation is None:
+        typer.echo(f"{output}: written for {to}, not checked: {done.check.where} (--python names one that has it)")
+    else:
+        typer.echo(f"{output}: read back with {to}, vectors differ by at most {done.check.deviation:.0e}")
+    for note in done.notes:
+        typer.echo(f"note: {note}")

@@ -1,0 +1,46 @@
+"""A plain transformers folder, and what the other layouts change in it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ragvec.encoder import Encoder
+from ragvec.files import write_text
+
+
+def write_plain(encoder: Encoder, folder: Path) -> list[str]:
+    """transformers' own layout: AutoModel and AutoTokenizer read it, attention in both directions included."""
+    notes = [f"transformers pools nothing: take the {encoder.settings.pooling} of last_hidden_state over the text's tokens"]
+    if encoder.settings.attention == "bidirectional":
+        notes.append(
+            "attention in both directions needs transformers 5.2 or newer; older ones pass over is_causal in config.json"
+        )
+    return notes
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file that was just written."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def set_tokenizer_options(folder: Path, encoder: Encoder, **options: Any) -> None:
+    """Change keys of tokenizer_config.json, and have tokenizer.json read as it stands.
+
+    A chat template would be applied to every text where one is found; the prompts of an encoder are its own.
+    """
+    path = folder / "tokenizer_config.json"
+    settings = read_json(path) | {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "attention_mask"],
+        **options,
+    }
+    settings.setdefault("pad_token", settings.get("eos_token") or settings.get("unk_token"))
+    for name in ("chat_template", "auto_map", "backend", "is_local", "local_files_only"):
+        settings.pop(name, None)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    write_json(path, settings)

@@ -1,0 +1,80 @@
+"""One encoder written for another library: weights merged, the layout's own files, then read back and compared."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ragvec.encoder import Encoder
+from ragvec.encoder.weights import quiet
+from ragvec.errors import RagvecError
+from ragvec.export.check import Check, check
+from ragvec.export.llm2vec import write_llm2vec
+from ragvec.export.plain import write_plain
+from ragvec.export.sentence_transformer import write_sentence_transformer
+from ragvec.files import TEMPORARY_SUFFIX, fsync_folder, settle_file
+
+# What writes each layout's own files into a folder that holds the weights and the tokenizer; returns what differs there.
+FORMATS: dict[str, Callable[[Encoder, Path], list[str]]] = {
+    "sentence-transformers": write_sentence_transformer,
+    "llm2vec": write_llm2vec,
+    "hf": write_plain,
+}
+TOLERANCE = 1e-4  # of a coordinate of a normalised vector, both libraries computing in float32
+
+
+class Exported(NamedTuple):
+    """What differs in the other library, and what reading the folder back there showed."""
+
+    notes: list[str]
+    check: Check
+
+
+def export(source: str | Path | None, to: str, output: str | Path, *, python: str | None = None) -> Exported:
+    """Write an encoder in another library's layout, whole weights with every adapter merged, and check it there.
+
+    source   what `Encoder.load` takes; to: sentence-transformers, llm2vec or hf (transformers)
+    output   the folder, new or empty; it appears only when it is complete and the check has not failed
+    python   an interpreter with that library, for the check; None = this one
+    Raises RagvecError for an encoder that the layout can't express, or whose vectors are others there.
+    """
+    if to not in FORMATS:
+        raise RagvecError(f"unknown format {to!r}: choose one of {', '.join(FORMATS)}")
+    folder = Path(output)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RagvecError(f"{folder} is {'not empty' if folder.is_dir() else 'a file'}: choose another folder")
+    encoder = Encoder.load(source, device="cpu", dtype="auto")
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        notes = write(encoder, to, temporary)
+        found = check(encoder, to, temporary, python)
+        if found.deviation is not None and not found.deviation <= TOLERANCE:
+            raise RagvecError(
+                f"{to} makes other vectors of this encoder (they differ by up to {found.deviation:.1e}, {found.where}): "
+                "nothing is written"
+            )
+        _settle(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return Exported(notes, found)
+
+
+def write(encoder: Encoder, to: str, folder: Path) -> list[str]:
+    """Write weights, tokenizer and the layout's own files into a new folder; returns what differs in that library."""
+    folder.mkdir(parents=True)
+    with quiet(show_progress=False):
+        encoder.model.save_pretrained(folder)
+    encoder.tokenizer.save_pretrained(folder)
+    return FORMATS[to](encoder, folder)
+
+
+def _settle(temporary: Path, folder: Path) -> None:
+    for path in temporary.rglob("*"):
+        if path.is_file():
+            settle_file(path)
+    if folder.exists():
+        folder.rmdir()
+    os.replace(temporary, folder)
+    fsync_folder(folder.parent)
