@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -61,6 +62,17 @@ def test_the_best_weights_are_the_result(objective, name, metric, tiny_decoder, 
         np.testing.assert_allclose(vectors(tmp_path / "out"), vectors(tmp_path / "best"), atol=1e-6)
 
 
+def test_mntp_is_evaluated_with_the_prompt_of_the_encoder_that_it_makes(tiny_decoder, data, tmp_path):
+    """A chat template, known by the base model's name, is read while training and stored in the result."""
+    base = tmp_path / "meta-llama" / "Llama-2-7b-chat-hf"
+    shutil.copytree(tiny_decoder, base)
+    summary = run("mntp", base, data, tmp_path / "out", eval_dataset=str(data / "sts.tsv"), max_steps=1, save_merged=True)
+    assert json.loads((tmp_path / "out" / "ragvec.json").read_text())["template"]["prefix"] == "[INST] "
+    assert evaluated(tmp_path / "out", data, "sts.tsv") == pytest.approx(summary["best"]["value"], abs=1e-6)
+    plain = run("mntp", tiny_decoder, data, tmp_path / "plain", eval_dataset=str(data / "sts.tsv"), max_steps=1)
+    assert plain["best"]["value"] != summary["best"]["value"]
+
+
 def test_a_resumed_run_keeps_the_best_of_before(tiny_decoder, data, tmp_path):
     keys = {"eval_dataset": str(data / "sts.tsv"), "eval_steps": 1, "max_steps": 6, "learning_rate": 0.05}
 
@@ -72,9 +84,11 @@ def test_a_resumed_run_keeps_the_best_of_before(tiny_decoder, data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run("mntp", tiny_decoder, data, tmp_path / "parts", report=interrupt, **keys)
     part = json.loads((tmp_path / "parts" / "training.json").read_text())
+    assert 0 < part["tokens_seen"] < whole["tokens_seen"]
     assert part["steps_done"] < 6 and part["best"]["step"] <= part["steps_done"]
     rest = run("mntp", tiny_decoder, data, tmp_path / "parts", resume=True, **keys)
     assert rest["best"] == whole["best"] and losses(rest) == losses(whole)
+    assert rest["tokens_seen"] == whole["tokens_seen"] and rest["seconds"] > part["seconds"]  # of both parts
     assert np.array_equal(vectors(tmp_path / "parts"), vectors(tmp_path / "whole"))
 
 

@@ -79,6 +79,7 @@ def test_resuming_a_finished_run_writes_its_result_again(tiny_decoder, data, tmp
     (tmp_path / "out" / "adapter_model.safetensors").unlink()
     again = run("mntp", tiny_decoder, data, tmp_path / "out", resume=True, **keys)
     assert np.array_equal(vectors(tmp_path / "out"), before) and again["log"] == first["log"]
+    assert again["tokens_seen"] == first["tokens_seen"] > 0 and again["seconds"] >= first["seconds"] - 0.1
 
 
 def test_weights_alone_are_no_checkpoint_to_resume_from(tiny_decoder, data, tmp_path):

@@ -10,6 +10,7 @@ from ragvec.files import TEMPORARY_SUFFIX
 from ragvec.recipe import Recipe
 
 CHECKPOINTS = "checkpoints"
+SPENT = "seconds"  # an entry of the log with this key says what the run had taken when a checkpoint was due
 _NAME = re.compile(r"checkpoint-(\d+)")
 _WRITTEN_LAST = "trainer_state.json"
 _NEEDED = "optimizer.pt"  # absent with save_only_model
@@ -29,6 +30,13 @@ def newest_checkpoint(recipe: Recipe) -> Path | None:
 def read_state(checkpoint: Path) -> dict:
     """What the Trainer noted of a whole checkpoint: global_step, log_history …"""
     return json.loads((checkpoint / _WRITTEN_LAST).read_text(encoding="utf-8"))
+
+
+def spent_before(checkpoint: Path | None) -> tuple[float, int]:
+    """Seconds and tokens that a run had taken up to a checkpoint."""
+    log = read_state(checkpoint)["log_history"] if checkpoint else []
+    entry = next((entry for entry in reversed(log) if SPENT in entry), {SPENT: 0.0, "tokens_seen": 0})
+    return entry[SPENT], entry["tokens_seen"]
 
 
 def remove_torn_checkpoints(recipe: Recipe) -> list[str]:

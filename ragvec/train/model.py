@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ragvec.bidirectional import make_bidirectional, make_causal
 from ragvec.encoder import Encoder, EncoderSettings
 from ragvec.encoder.forward import hidden_states
-from ragvec.encoder.ready import probe_model
+from ragvec.encoder.ready import complete, probe_model
 from ragvec.encoder.sources import Source, locate
 from ragvec.encoder.weights import DTYPES, add_adapter, choose_device, choose_dtype, load_tokenizer, quiet, refuse_pickle
 from ragvec.errors import RagvecError
@@ -152,7 +152,7 @@ def _load_language_model(objective: str, recipe: Recipe, device: torch.device, d
         found = locate(_start(recipe), revision=recipe.model_revision, adapters=_adapters(recipe))
         whole = _load_with_head(found, _weights_dtype(recipe, dtype))
         tokenizer = load_tokenizer(Path(recipe.tokenizer_name) if recipe.tokenizer_name else found.tokenizer)
-        settings = found.settings
+        settings = complete(found.settings, whole.base_model, tokenizer, found)  # evaluation reads texts as the result will
     if len(tokenizer) > whole.config.get_text_config().vocab_size:
         raise RagvecError(
             f"the tokenizer has {len(tokenizer):,} tokens, the model {whole.config.get_text_config().vocab_size:,}: "

@@ -14,7 +14,7 @@ from ragvec.errors import RagvecError
 from ragvec.files import write_text
 from ragvec.recipe import Recipe
 from ragvec.train import ranks
-from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, remove_leftovers
+from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, remove_leftovers, spent_before
 from ragvec.train.evaluation import best_so_far, best_weights
 from ragvec.train.model import Learner, add_trainable_parts, load_learner
 from ragvec.train.plan import Plan, make_plan
@@ -54,15 +54,20 @@ def train(objective: str, recipe: Recipe, *, resume: bool = False, report: Calla
     for line in plan.lines():
         report(line)
     torch.manual_seed(recipe.seed)
-    started, record = time.perf_counter(), Record(Path(recipe.output_dir))
+    before, tokens_before = spent_before(checkpoint)
+    prepared.objective.tokens_seen = tokens_before if ranks.rank() == 0 else 0
+    started, record = time.perf_counter() - before, Record(Path(recipe.output_dir))
+
+    def spent() -> float:
+        return time.perf_counter() - started
 
     def summarize(log: list[dict]) -> dict:
-        seconds, tokens = time.perf_counter() - started, round(ranks.total(prepared.objective.tokens_seen))
+        seconds, tokens = spent(), round(ranks.total(prepared.objective.tokens_seen))
         best = best_so_far(recipe) if recipe.eval_dataset else None
         return make_summary(objective, recipe, plan, log, seconds=seconds, tokens=tokens, best=best)
 
     log = run_trainer(prepared, recipe, steps=plan.steps, checkpoint=checkpoint, report=report, show_progress=show_progress,
-                      on_save=lambda log: record.write(summarize(log)))  # fmt: skip
+                      on_save=lambda log: record.write(summarize(log)), seconds=spent)  # fmt: skip
     summary = summarize(log)
     if ranks.rank() == 0:
         if summary["best"]:

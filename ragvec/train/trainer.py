@@ -26,11 +26,20 @@ from ragvec.train.watch import Watch, only_figures
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def run_trainer(prepared: Prepared, recipe: Recipe, *, steps: int, checkpoint: Path | None, report: Callable[[str], None],
-                show_progress: bool, on_save: Callable[[list[dict]], None] = lambda log: None) -> list[dict]:  # fmt: skip
+def run_trainer(
+    prepared: Prepared,
+    recipe: Recipe,
+    *,
+    steps: int,
+    checkpoint: Path | None,
+    report: Callable[[str], None],
+    show_progress: bool,
+    on_save: Callable[[list[dict]], None],
+    seconds: Callable[[], float],
+) -> list[dict]:
     """Train, from a checkpoint if one is given, and return the log: a dict for each logged step.
 
-    on_save  is given the log so far whenever a checkpoint has been written
+    on_save  is given the log so far whenever a checkpoint has been written; seconds: tells how long the run has taken
     Raises KeyboardInterrupt after SIGINT or SIGTERM, once the step under way is finished and its checkpoint is written;
     RagvecError for a loss that is not finite, a checkpoint that can't be written, or too little memory.
     """
@@ -38,7 +47,7 @@ def run_trainer(prepared: Prepared, recipe: Recipe, *, steps: int, checkpoint: P
     if checkpoint is not None and (state := read_state(checkpoint))["global_step"] >= steps:
         objective.load_state_dict(load_file(checkpoint / "model.safetensors"))  # the Trainer would take a step more
         return only_figures(state["log_history"])
-    watch = Watch(prepared, recipe, steps=steps, report=report, show=show_progress, on_save=on_save)
+    watch = Watch(prepared, recipe, steps=steps, report=report, show=show_progress, on_save=on_save, seconds=seconds)
     dealt_out = recipe.fsdp and ranks.world() > 1
     if dealt_out:
         shard(objective, objective.learner.backbone)

@@ -11,7 +11,7 @@ from ragvec.errors import RagvecError
 from ragvec.progress import progress_bar
 from ragvec.recipe import Recipe
 from ragvec.train import ranks
-from ragvec.train.checkpoints import newest_checkpoint
+from ragvec.train.checkpoints import SPENT, newest_checkpoint
 from ragvec.train.evaluation import Best, keep_if_best, measure
 from ragvec.train.objectives import Objective
 from ragvec.train.prepare import Prepared
@@ -26,8 +26,12 @@ class Watch(TrainerCallback):
     optimizer_state: WholeOptimizerState | None = None  # of a model dealt out over processes
 
     def __init__(self, prepared: Prepared, recipe: Recipe, *, steps: int, report: Callable[[str], None], show: bool,
-                 on_save: Callable[[list[dict]], None]) -> None:  # fmt: skip
-        """steps: of the whole run; report is told lines, show: a progress bar too; on_save is given the log."""
+                 on_save: Callable[[list[dict]], None], seconds: Callable[[], float]) -> None:  # fmt: skip
+        """steps: of the whole run; report is told lines, show: a progress bar too; on_save is given the log.
+
+        seconds  tells how long the run has taken, the parts before a resumption included
+        """
+        self._seconds = seconds
         self._objective, self._validation, self._metric = prepared.objective, prepared.validation, prepared.metric
         self._evaluates = prepared.validation is not None or recipe.eval_dataset is not None
         self._on_save = on_save
@@ -62,6 +66,9 @@ class Watch(TrainerCallback):
             control.should_training_stop = control.should_save = True
         if state.global_step >= self._steps:
             control.should_log = True  # however few steps there are, the last one's loss is known
+        if control.should_save:
+            seen = round(ranks.total(self._objective.tokens_seen))
+            state.log_history.append({SPENT: round(self._seconds(), 1), "tokens_seen": seen, "step": state.global_step})
         if control.should_save and self.optimizer_state is not None:
             self._objective.gather()
             self.optimizer_state.gather()
@@ -113,8 +120,8 @@ class Watch(TrainerCallback):
 
 
 def only_figures(history: list[dict]) -> list[dict]:
-    """The Trainer's log without its closing entry about the run time."""
-    return [entry for entry in history if "train_runtime" not in entry]
+    """The Trainer's log without the entries about the time that the run took."""
+    return [entry for entry in history if "train_runtime" not in entry and SPENT not in entry]
 
 
 @torch.no_grad()
