@@ -1,22 +1,13 @@
 """`ragvec eval`: figures of encoders, indices and runs on a data set."""
 
 import json
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import Fusion, Mode
 from ragvec.cli.output import Form, wants_json
-
-
-class Mode(str, Enum):
-    """How passages are found."""
-
-    dense = "dense"
-    lexical = "lexical"
-    hybrid = "hybrid"
-
 
 _FILE = "A file for"
 
@@ -32,6 +23,7 @@ def run(
     ] = None,
     index: Annotated[Path | None, typer.Option("--index", "-i", help="Search this index, not one made for this.")] = None,
     mode: Annotated[list[Mode] | None, typer.Option(help="dense (default), lexical or hybrid; several are compared.")] = None,
+    fusion: Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.")] = Fusion.weighted,
     rerank: Annotated[str | None, typer.Option(help="Score the best hits again: maxsim, or a cross-encoder.")] = None,
     instruction: Annotated[
         list[str] | None, typer.Option(help='Query instruction; "" = none; several are compared. Default: the encoder\'s own.')
@@ -77,10 +69,11 @@ def run(
     if mteb:
         _only_mteb(
             dataset=dataset, index=index, rerank=rerank, topics=topics, qrels=qrels, run=score_run, metric=metric,
-            task=task, probe=probe, probe_previous=probe_previous, baseline=baseline, save_run=save_run,
-            per_query=per_query, report=report, chart=chart,
+            task=task, probe=probe, probe_previous=probe_previous, save_run=save_run, per_query=per_query, report=report,
+            chart=chart,
         )  # fmt: skip
-        _mteb(mteb, encoder, mode, instruction, kept, options, as_json, dry_run)
+        how = {"mode": mode, "instruction": instruction, "fusion": [fusion]}
+        _mteb(mteb, encoder, how, kept, options, as_json, dry_run, baseline or [], baselines)
         return
     if dry_run:
         raise typer.BadParameter("it goes with --mteb", param_hint="--dry-run")
@@ -93,6 +86,7 @@ def run(
         encoders=tuple(encoder or (None,)),
         instructions=tuple((None,) if instruction is None else instruction),
         modes=tuple(one.value for one in mode) if mode else ("dense",),
+        fusion=fusion.value,
         split=split,
         topics=topics,
         qrels=qrels,
@@ -120,28 +114,52 @@ def _only_mteb(**others) -> None:
         raise typer.BadParameter(f"it brings data and metrics of its own: leave {', '.join(given)} out", param_hint="--mteb")
 
 
-def _mteb(words: list[str], encoders, modes, instructions, cache: Path, options: dict, as_json: bool, dry: bool) -> None:
+def _mteb(
+    words: list[str],
+    encoders,
+    how: dict,
+    cache: Path,
+    options: dict,
+    as_json: bool,
+    dry: bool,
+    named: list[str],
+    automatic: bool,
+) -> None:
     from ragvec.encoder import Encoder
     from ragvec.errors import RagvecError
+    from ragvec.evaluate.baselines import load_baselines
     from ragvec.integrations.mteb import evaluate_mteb, preview_mteb
+    from ragvec.integrations.mteb_baselines import evaluate_beside
     from ragvec.integrations.mteb_tasks import find_tasks, split_names
 
-    if any(len(given or ()) > 1 for given in (encoders, modes, instructions)):
+    if any(len(given or ()) > 1 for given in (encoders, how["mode"], how["instruction"])):
         raise RagvecError("--mteb measures one encoder, mode and instruction a call: MTEB keeps the results for comparison")
     tasks = find_tasks(split_names(words))  # before seconds are spent on loading an encoder
     loaded = Encoder.load(encoders[0] if encoders else None, **options)
-    how = {"mode": modes[0].value if modes else "dense", "instruction": instructions[0] if instructions else None}
+    mode, fusion = how["mode"][0].value if how["mode"] else "dense", how["fusion"][0].value
+    instruction = how["instruction"][0] if how["instruction"] else None
     if dry:
-        for record in preview_mteb(tasks, loaded, **how):
+        for record in preview_mteb(tasks, loaded, mode=mode, instruction=instruction):
             print(json.dumps(record, ensure_ascii=False) if as_json else "\n".join(_described(record)))
         return
+    beside = list(load_baselines(named, automatic=automatic, but={loaded.fingerprint}, **options))
+    kept = {"results": cache / "mteb", "show_progress": True}
     scores = []
-    for one in evaluate_mteb(tasks, loaded, **how, results=cache / "mteb", show_progress=True):
-        scores.append(one.figures["main_score"])
-        line = f"{one.dataset:<38}  {one.task:<18}  {scores[-1]:.4f}"
-        print(json.dumps(one.as_record(), ensure_ascii=False) if as_json else line, flush=True)
+    for task in tasks:
+        for one in evaluate_mteb([task], loaded, mode=mode, fusion=fusion, instruction=instruction, **kept):
+            scores.append(one.figures["main_score"])
+            others = evaluate_beside(task, loaded, beside, named=named, words=automatic and mode != "lexical", **kept)
+            print(_mteb_line(one, others, as_json), flush=True)
     if len(scores) > 1 and not as_json:
         print(f"{f'mean of {len(scores)} tasks':<58}  {sum(scores) / len(scores):.4f}")
+
+
+def _mteb_line(one, others: dict, as_json: bool) -> str:
+    if as_json:
+        beside = {"baselines": {name: other.figures for name, other in others.items()}} if others else {}
+        return json.dumps({**one.as_record(), **beside}, ensure_ascii=False)
+    told = "".join(f"  {name} {other.figures['main_score']:.4f}" for name, other in others.items())
+    return f"{one.dataset:<38}  {one.task:<18}  {one.figures['main_score']:.4f}{told}"
 
 
 def _described(record: dict) -> list[str]:

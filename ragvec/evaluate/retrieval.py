@@ -12,6 +12,7 @@ from ragvec.index import Index
 from ragvec.metrics import RETRIEVAL_METRICS, cutoff, import_measures, mean_figures, parse_metric, score_queries
 from ragvec.progress import progress_bar
 from ragvec.retrieve import Retriever
+from ragvec.retrieve.fusion import FUSIONS
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
@@ -26,6 +27,7 @@ def evaluate_retrieval(
     encoder: "Encoder | None",
     *,
     mode: str = "dense",
+    fusion: str = FUSIONS[0],
     instruction: str | None = None,
     index: Path | None = None,
     reranker: "Reranker | None" = None,
@@ -38,6 +40,7 @@ def evaluate_retrieval(
     """Search the queries of a set and score what is found.
 
     encoder  None is enough for mode lexical
+    fusion   how mode hybrid joins its two rankings: weighted or rrf
     index    search this one; None = an index of the set's corpus, kept in `cache` (None: made for this once)
     depth    hits per query; more if a metric looks deeper
     Raises RagvecError for an unknown metric, an encoder that is missing or not the index's, an empty query.
@@ -50,7 +53,7 @@ def evaluate_retrieval(
     counted = None if encoder is None or mode == "lexical" else _Counted(encoder)
     if instruction is None:
         instruction = counted.settings.query_instruction if counted else ""
-    search = {"mode": mode, "instruction": instruction}
+    search = {"mode": mode, "fusion": fusion, "instruction": instruction}
     if index is not None:
         run, counts = _search(index, data, counted, reranker, depth, search, show_progress)
     elif data.corpus is None:
@@ -74,6 +77,7 @@ def evaluate_retrieval(
         mean_figures(values),
         counts,
         mode=mode,
+        fusion=fusion if mode == "hybrid" else None,
         reranker=reranker_name,
         values=values,
         run=run,

@@ -18,6 +18,7 @@ import numpy as np
 
 from ragvec.encoder import Encoder
 from ragvec.errors import RagvecError
+from ragvec.evaluate.corpora import index_words
 from ragvec.evaluate.instructions import TASK_INSTRUCTIONS, with_colon
 from ragvec.evaluate.result import Evaluation, short_name
 from ragvec.evaluate.vectors import normalizes_itself
@@ -26,6 +27,7 @@ from ragvec.index.build import index_passages
 from ragvec.integrations.mteb_tasks import find_tasks, import_mteb, preview, prompt_of
 from ragvec.records import Passage
 from ragvec.retrieve import Retriever
+from ragvec.retrieve.fusion import FUSIONS
 
 _log = logging.getLogger("ragvec")
 _QUERIES = 256  # searched at once
@@ -43,17 +45,20 @@ class MtebModel:
         *,
         encoder: Encoder | None = None,
         mode: str = "dense",
+        fusion: str = FUSIONS[0],
         instruction: str | None = None,
         **options: Any,
     ) -> None:
         """Load an encoder, or take one that is loaded.
 
         model_name   folder or hub id, as for `Encoder.load`, which also takes revision, device and options
-        mode         how retrieval tasks are searched: dense, lexical or hybrid
+        mode         how retrieval tasks are searched: dense, lexical (nothing is encoded then) or hybrid
+        fusion       how hybrid joins its two rankings: weighted or rrf
         instruction  before the queries of every task; None = the task's own, if the encoder was trained with instructions
         """
         self.encoder = encoder or Encoder.load(model_name, revision=revision, device=device, **options)
         self.mode = mode
+        self.fusion = fusion
         self.instruction = instruction
         self._folder: TemporaryDirectory | None = None
         self._index: Index | None = None
@@ -84,7 +89,11 @@ class MtebModel:
             given = ""  # whether an encoder has an instruction of its own is not in its fingerprint
         if given:  # MTEB makes a folder's name of it, in which ? and : are one
             given = f"{given} {hashlib.sha256(given.encode()).hexdigest()[:8]}"
-        changed = {"mode": None if self.mode == "dense" else self.mode, "instruction": given}
+        changed = {
+            "mode": None if self.mode == "dense" else self.mode,
+            "fusion": self.fusion if self.mode == "hybrid" and self.fusion != FUSIONS[0] else None,
+            "instruction": given,
+        }
         return {name: value for name, value in changed.items() if value is not None}
 
     def task_instruction(self, task_metadata: Any, prompt_type: Any = None) -> str:
@@ -128,8 +137,12 @@ class MtebModel:
         """Encode a corpus (rows with id, text and perhaps title) and build an index of it, in a temporary folder."""
         self.close()
         self._folder = TemporaryDirectory(prefix="ragvec-mteb-")
-        self._index = Index.create(Path(self._folder.name) / "index", encoder=self.encoder, faiss_key="exact")
+        path = Path(self._folder.name) / "index"
         rows = (Passage(str(row["id"]), str(row["id"]), row["text"], row.get("title") or "") for row in corpus)
+        if self.mode == "lexical":
+            self._index = index_words(path, rows, total=len(corpus), show=True)
+            return
+        self._index = Index.create(path, encoder=self.encoder, faiss_key="exact")
         report = index_passages(self._index, rows, total=len(corpus), show_progress=True)
         if report.truncated:
             _log.warning("%s: %d of %d passages were cut", task_metadata.name, report.truncated, report.passages)
@@ -152,10 +165,10 @@ class MtebModel:
         query_ids, texts = [str(name) for name in queries["id"]], list(queries["text"])
         if top_ranked is not None:
             return self._rerank(query_ids, texts, instruction, top_ranked, top_k)
-        retriever, run = Retriever(self._index, self.encoder), {}
+        retriever, run = Retriever(self._index, None if self.mode == "lexical" else self.encoder), {}
         for start in range(0, len(texts), _QUERIES):
             block = slice(start, start + _QUERIES)
-            found = retriever.retrieve_many(texts[block], top_k, mode=self.mode, instruction=instruction)
+            found = retriever.retrieve_many(texts[block], top_k, mode=self.mode, fusion=self.fusion, instruction=instruction)
             for query_id, hits in zip(query_ids[block], found, strict=True):
                 run[query_id] = {hit.doc_id: float(hit.score) for hit in hits}
         return run
@@ -186,6 +199,7 @@ def evaluate_mteb(
     encoder: Encoder,
     *,
     mode: str = "dense",
+    fusion: str = FUSIONS[0],
     instruction: str | None = None,
     results: Path | None = None,
     show_progress: bool = False,
@@ -198,7 +212,7 @@ def evaluate_mteb(
     Raises RagvecError if mteb is not installed, a task is unknown, or its data can't be had.
     """
     mteb = import_mteb()
-    model = MtebModel(encoder=encoder, mode=mode, instruction=instruction)
+    model = MtebModel(encoder=encoder, mode=mode, fusion=fusion, instruction=instruction)
     cache = None if results is None else mteb.ResultCache(cache_path=results)
     for task in find_tasks(tasks):
         try:
@@ -230,4 +244,5 @@ def _evaluation(found: Any, metadata: Any, model: MtebModel) -> Evaluation:
         {"main_score": float(found.get_score())},
         {},
         mode=model.mode if metadata.type.endswith("Retrieval") else None,
+        fusion=model.fusion if metadata.type.endswith("Retrieval") and model.mode == "hybrid" else None,
     )
