@@ -84,24 +84,38 @@ def test_the_fewer_a_filter_allows_the_more_cells_are_searched(
 
 def test_small_segments_are_searched_exactly_and_large_ones_by_index() -> None:
     assert plan_keys(10_000, 1024) == ["exact"]
-    assert plan_keys(100_000, 1024) == ["IVF256,RaBitQfs", "IVF256,RaBitQfs4", "exact"]
-    assert plan_keys(1_000_000, 256)[0] == "IVF2048,RaBitQfs"
-    assert plan_keys(10_000_000, 1024)[0] == "IVF32768_HNSW32,RaBitQfs"
-    assert [cells_for(rows) for rows in (1, 800, 10**9)] == [1, 2, 65536]
+    assert plan_keys(100_000, 1024) == ["IVF1024_HNSW32,RaBitQfs", "IVF1024_HNSW32,RaBitQfs4", "exact"]
+    assert plan_keys(1_000_000, 256)[0] == "IVF4096_HNSW32,RaBitQfs"
+    assert plan_keys(10_000_000, 1024)[0] == "IVF16384_HNSW32,RaBitQfs"
+    assert [cells_for(rows) for rows in (1, 1_000, 10**9)] == [1, 64, 65536]
 
 
 def test_memory_is_kept_to_by_shorter_vectors_and_then_by_no_index() -> None:
-    whole = memory_of(100_000, 1024, 256)
-    assert plan_keys(100_000, 1024, max_memory=whole) == ["IVF256,RaBitQfs", "PCA256,IVF256,RaBitQfs4", "exact"]
-    assert plan_keys(100_000, 1024, max_memory=whole - 1)[0] == "PCA512,IVF256,RaBitQfs"
+    whole = memory_of(100_000, 1024, 1024)
+    assert plan_keys(100_000, 1024, max_memory=whole) == ["IVF1024_HNSW32,RaBitQfs", "PCA256,IVF1024_HNSW32,RaBitQfs4", "exact"]
+    assert plan_keys(100_000, 1024, max_memory=whole - 1)[0] == "PCA512,IVF1024_HNSW32,RaBitQfs"
     assert plan_keys(100_000, 1024, max_memory=1_000_000) == ["exact"]
 
 
-@pytest.mark.parametrize("dimension", [64, 256])
-def test_what_is_expected_to_fit_fits(tmp_path: Path, dimension: int) -> None:
+@pytest.mark.parametrize(("dimension", "cells", "kind"), [(64, 64, ""), (256, 64, ""), (64, 1024, "_HNSW32")])
+def test_what_is_expected_to_fit_fits(tmp_path: Path, dimension: int, cells: int, kind: str) -> None:
     vectors = clustered(20_000, dimension).astype(np.float16)
-    build_faiss("IVF64,RaBitQfs", vectors, tmp_path / "index.faiss", recall=0.5)
-    assert (tmp_path / "index.faiss").stat().st_size == pytest.approx(memory_of(20_000, dimension, 64), rel=0.1)
+    build_faiss(f"IVF{cells}{kind},RaBitQfs", vectors, tmp_path / "index.faiss", recall=0.5)
+    assert (tmp_path / "index.faiss").stat().st_size == pytest.approx(memory_of(20_000, dimension, cells), rel=0.1)
+
+
+def test_a_graph_over_cells_is_filled_with_their_centres(tmp_path: Path) -> None:
+    import faiss
+
+    vectors = clustered(5000).astype(np.float16)
+    build_faiss("IVF32_HNSW16,RaBitQfs", vectors, tmp_path / "index.faiss", recall=0.9)
+    index = faiss.read_index(str(tmp_path / "index.faiss"))
+    cells = faiss.extract_index_ivf(index)
+    graph = faiss.downcast_index(cells.quantizer)
+    assert isinstance(graph, faiss.IndexHNSWFlat) and graph.ntotal == 32
+    nearest = vectors.astype(np.float32) @ graph.reconstruct_n(0, 32).T
+    sizes = [cells.get_list_size(cell) for cell in range(32)]
+    assert sizes == np.bincount(nearest.argmax(axis=1), minlength=32).tolist()
 
 
 @pytest.mark.parametrize("target", [0.9, 0.99])
@@ -115,7 +129,7 @@ def test_auto_reaches_its_target_and_says_what_it_measured(
     with Index.create_with(tmp_path / "index", settings) as index:
         put(index, passages_named(range(6000)), vectors)
         (segment,) = index.describe()["segments"]
-        assert segment["faiss_key"] == "IVF16,RaBitQfs" and segment["recall@10"] >= target
+        assert segment["faiss_key"] == "IVF256,RaBitQfs" and segment["recall@10"] >= target
         queries = clustered(200, 64, seed=1)  # none of them in the index
         assert recall(found(index, queries, 10), expected(range(6000), vectors, queries, 10)) >= target - 0.03
         assert recall(found(index, queries, 100), expected(range(6000), vectors, queries, 100)) >= target - 0.03

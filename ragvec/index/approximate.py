@@ -1,7 +1,8 @@
 """Approximate search: a FAISS index finds candidates, the exact vectors decide among them."""
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,8 @@ from ragvec.index.threads import load_faiss
 from ragvec.index.tuning import RECALL_K, Effort, draw_sample, tune
 
 TRAINING_ROWS = 200_000
-POINTS_PER_CELL = 64  # to train an inverted file's cells on; FAISS's own 256 take four times as long for no recall
+POINTS_PER_CELL = 32  # to train an inverted file's cells on; FAISS's own 256 take eight times as long for no recall
+CELL_EFFORT = 32  # efSearch of a graph that finds the nearest cells
 ITERATIONS = 6
 ADD_ROWS = 65_536
 TIMED_QUERIES = 9
@@ -88,6 +90,7 @@ class Approximate:
         self.codes = faiss.read_index(str(path))
         self._exact = mapped_index(vectors)
         self._refined = faiss.IndexRefine(self.codes, self._exact)
+        self._last: tuple = (), None  # (k, allowed) of the last search, and FAISS's parameters for it
 
     def search(self, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
         """The best rows of each query, at least min(k, rows allowed) of them; scores from the exact vectors.
@@ -97,16 +100,28 @@ class Approximate:
         wanted = min(k, len(self.vectors) if allowed is None else allowed.count)
         share = 1.0 if allowed is None else allowed.count / len(self.vectors)
         if allowed is not None and (allowed.count * self.vectors.shape[1] <= FEW_VALUES or not self._selects):
-            return search_exact(self.vectors, queries, k, allowed)
-        pool = min(round(self.effort.pool(k) * min(1 / share, MOST_LOOKED)), len(self.vectors))
-        inner = self._parameters(self.codes, share, allowed) if allowed is not None else self._unfiltered
-        parameters = load_faiss().IndexRefineSearchParameters(k_factor=pool / wanted, base_index_params=inner)
+            return self._exactly(queries, k, allowed)
+        asked, parameters = self._last  # at once: another thread may replace it
+        if asked != (k, allowed):
+            pool = min(round(self.effort.pool(k) * min(1 / share, MOST_LOOKED)), len(self.vectors))
+            inner = self._parameters(self.codes, share, allowed)
+            parameters = load_faiss().IndexRefineSearchParameters(k_factor=pool / wanted, base_index_params=inner)
+            self._last = (k, allowed), parameters
         found = Candidates(*self._refined.search(np.ascontiguousarray(queries, np.float32), wanted, params=parameters))
-        short = (found.rows >= 0).sum(axis=1) < wanted
+        short = found.rows[:, -1] < 0
         if not short.any():
             return found
-        whole = search_exact(self.vectors, queries[short], wanted, allowed)  # the cells looked into held too few
+        whole = self._exactly(queries[short], wanted, allowed)  # the cells looked into held too few
         found.scores[short], found.rows[short] = whole
+        return found
+
+    def _exactly(self, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
+        """Exact search; its rows' scores are computed as those of all others, so that they are the same to the bit."""
+        found = search_exact(self.vectors, queries, k, allowed)
+        computer = self._exact.get_FlatCodesDistanceComputer()
+        for query, rows, scores in zip(np.ascontiguousarray(queries, np.float32), found.rows, found.scores, strict=True):
+            computer.set_query(load_faiss().swig_ptr(query))
+            scores[:] = [computer(row) for row in rows.tolist()]
         return found
 
     @cached_property
@@ -118,10 +133,6 @@ class Approximate:
         except RuntimeError:
             return False
         return True
-
-    @cached_property
-    def _unfiltered(self):
-        return self._parameters(self.codes, 1.0, None)
 
     def _parameters(self, index, share: float, allowed: Allowed | None):
         """FAISS's parameter object for this kind of index.
@@ -147,20 +158,39 @@ def _filled(key: str, vectors: np.ndarray):
     """A trained index that holds the vectors."""
     faiss = load_faiss()
     index = _make(key, vectors.shape[1])
-    rows = TRAINING_ROWS
-    with suppress(RuntimeError):  # raised for kinds without cells
-        cells = faiss.extract_index_ivf(index)
-        cells.cp.niter, cells.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CELL
-        rows = max(TRAINING_ROWS // 4, cells.nlist * POINTS_PER_CELL)
-        if getattr(faiss, "get_num_gpus", int)():
-            cells.clustering_index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(cells.d))
     try:
-        index.train(_sample(vectors, rows).astype(np.float32))
-        for start in range(0, len(vectors), ADD_ROWS):
-            index.add(vectors[start : start + ADD_ROWS].astype(np.float32))
+        cells = faiss.extract_index_ivf(index)
+    except RuntimeError:  # a kind without cells
+        cells, rows = None, TRAINING_ROWS
+    else:
+        cells.cp.niter, cells.cp.max_points_per_centroid, cells.cp.min_points_per_centroid = ITERATIONS, POINTS_PER_CELL, 1
+        rows = max(TRAINING_ROWS // 4, cells.nlist * POINTS_PER_CELL)
+    try:
+        with nullcontext() if cells is None else _flat_cells(cells):
+            index.train(_sample(vectors, rows).astype(np.float32))
+            for start in range(0, len(vectors), ADD_ROWS):
+                index.add(vectors[start : start + ADD_ROWS].astype(np.float32))
     except RuntimeError as error:
         raise RagvecError(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
     return index
+
+
+@contextmanager
+def _flat_cells(cells) -> Iterator[None]:
+    """Until the end the cells of an inverted file are compared one by one, by matrix products: a graph takes longer to fill."""
+    faiss = load_faiss()
+    graph = faiss.downcast_index(cells.quantizer)
+    if not isinstance(graph, faiss.IndexHNSW):
+        yield
+        return
+    flat, alone = faiss.IndexFlatIP(cells.d), cells.quantizer_trains_alone
+    cells.quantizer, cells.own_fields, cells.quantizer_trains_alone = flat, False, 0
+    try:
+        yield
+    finally:
+        cells.quantizer, cells.own_fields, cells.quantizer_trains_alone = graph, True, alone
+    graph.add(flat.reconstruct_n(0, flat.ntotal))
+    graph.hnsw.efSearch = CELL_EFFORT
 
 
 def _sample(vectors: np.ndarray, rows: int) -> np.ndarray:

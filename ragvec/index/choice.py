@@ -8,11 +8,13 @@ EXACT_KEY = "exact"
 RECALL_TARGET = 0.95
 # Below so many stored values exact search of one query takes about 3 ms on one core, as long as an index's overheads.
 EXACT_VALUES = 16_000_000
-# Vectors in a cell, on average. Fewer make a search cheaper and the clustering, which costs rows × cells, dearer.
-ROWS_PER_CELL = 400
+# The cells of an inverted file are rows ** 0.6. More make a search cheaper and the clustering, which costs cells², dearer.
+CELLS_POWER = 0.6
 MOST_CELLS = 65_536
-GRAPH_CELLS = 4_096  # from so many on, a query's nearest cells are themselves found by a graph (HNSW)
+GRAPH_CELLS = 1_024  # from so many on, a query's nearest cells are themselves found by a graph (HNSW)
 ROW_BYTES = 16  # of a RaBitQ code besides its bits: the id, the scale factors
+PADDING_ROWS = 16  # of a cell on average: codes lie in blocks of 32, without their ids
+GRAPH_BYTES = 290  # of a cell in such a graph
 LEAST_DIMENSION = 64
 
 
@@ -36,13 +38,15 @@ def plan_keys(rows: int, dimension: int, *, max_memory: int | None = None) -> li
 
 
 def cells_for(rows: int) -> int:
-    """The number of cells of an inverted file: a power of two, about rows / 400."""
-    return min(MOST_CELLS, 2 ** max(0, round(math.log2(max(1, rows / ROWS_PER_CELL)))))
+    """The number of cells of an inverted file: a power of two, about rows ** 0.6."""
+    return min(MOST_CELLS, 2 ** round(CELLS_POWER * math.log2(max(1, rows))))
 
 
 def memory_of(rows: int, dimension: int, cells: int, *, bits: int = 1) -> int:
     """About how many bytes such an index takes in memory."""
-    return rows * (math.ceil(dimension * bits / 8) + ROW_BYTES) + cells * dimension * 4
+    graph = GRAPH_BYTES if cells >= GRAPH_CELLS else 0
+    code = math.ceil(dimension * bits / 8)
+    return rows * (code + ROW_BYTES) + cells * (dimension * 4 + graph + PADDING_ROWS * (code + ROW_BYTES // 2))
 
 
 def enough_rows(key: str, rows: int) -> bool:

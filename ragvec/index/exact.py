@@ -127,5 +127,7 @@ def keep_best(candidates: Candidates, k: int) -> Candidates:
     if scores.shape[1] > k:
         chosen = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         scores, rows = np.take_along_axis(scores, chosen, 1), np.take_along_axis(rows, chosen, 1)
+    if (scores[:, 1:] < scores[:, :-1]).all():  # in order already, as one segment's rows mostly are
+        return Candidates(scores, rows)
     order = np.lexsort((rows, -scores), axis=1)
     return Candidates(np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1))

@@ -168,11 +168,16 @@ class Segment:
 
         queries  (n, dimension) float32
         allowed  the rows that may be found; None = all
-        returns  scores (n, m) float32 and rows (n, m) int64, row -1 for none; at least min(k, rows that may be found) rows
+        returns  scores (n, m) float32 and rows (n, m) int64, row -1 for none; at least min(k, rows that may be found) rows.
+                 Scores are inner products with the exact vectors, the same to the bit whichever the other queries and filters
         """
-        if self.record.faiss_key == EXACT_KEY:
-            return search_exact(self.vectors, queries, k, allowed)
-        return self.approximate.search(queries, k, allowed)
+        if self.record.faiss_key != EXACT_KEY:
+            return self.approximate.search(queries, k, allowed)
+        rows = search_exact(self.vectors, queries, k, allowed).rows
+        scores = np.empty(rows.shape, dtype=np.float32)
+        for number, query in enumerate(queries):
+            np.einsum("nd,d->n", self.vectors[rows[number]].astype(np.float32), query, out=scores[number])
+        return Candidates(scores, rows)
 
 
 def map_vectors(folder: Path, rows: int, dimension: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ragvec.errors import RagvecError
 from ragvec.index import store
-from ragvec.index.exact import Candidates, keep_best
+from ragvec.index.exact import Allowed, Candidates, keep_best
 from ragvec.index.lexical import match_expression
 from ragvec.index.segment import Segment
 from ragvec.index.where import Filter, parse_where
@@ -58,15 +58,17 @@ class View:
         Raises RagvecError for k < 1, another dimension, or values that are not finite.
         """
         queries = self._checked(vectors, k)
-        scores, ids = [np.empty((len(queries), 0), np.float32)], [np.empty((len(queries), 0), np.int64)]
+        found = []
         for segment, live in zip(self.snapshot.segments, self.snapshot.live, strict=True):
             here = segment.allowed(live, allowed)
-            if here is not None and not here.count:
-                continue
-            found = segment.search(queries, k, here)
-            scores.append(_score_again(segment.vectors, queries, found))
-            ids.append(np.where(found.rows >= 0, segment.ids[found.rows], -1))
-        best = keep_best(Candidates(np.hstack(scores), np.hstack(ids)), k)
+            if here is None or here.count:
+                found.append(_found_in(segment, queries, k, here))
+        if not found:
+            return SearchResult(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
+        scores, ids = found[0] if len(found) == 1 else map(np.hstack, zip(*found, strict=True))
+        best = keep_best(Candidates(scores, ids), k)
+        if len(ids) and ids[:, -1].min() >= 0:
+            return SearchResult(*best)
         filled = int((best.rows >= 0).sum(axis=1).max(initial=0))
         return SearchResult(best.scores[:, :filled], best.rows[:, :filled])
 
@@ -192,13 +194,13 @@ def _open_segments(connection, folder: Path, dimension: int, opened: dict) -> tu
     return segments, live
 
 
-def _score_again(vectors: np.ndarray, queries: np.ndarray, found: Candidates) -> np.ndarray:
-    """Inner products from the exact vectors, the same to the bit whichever search and batch found the row."""
-    scores = np.full(found.rows.shape, -np.inf, dtype=np.float32)
-    for query, rows, row_scores in zip(queries, found.rows, scores, strict=True):
-        good = rows >= 0
-        row_scores[good] = np.einsum("nd,d->n", vectors[rows[good]].astype(np.float32), query)
-    return scores
+def _found_in(segment: Segment, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
+    """What a segment finds, by id."""
+    scores, rows = segment.search(queries, k, allowed)
+    ids = segment.ids[rows]
+    if (missing := rows < 0).any():  # row -1 was taken for the last one
+        scores[missing], ids[missing] = -np.inf, -1
+    return Candidates(scores, ids)
 
 
 def _check_k(k: int) -> None:
