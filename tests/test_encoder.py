@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from ragvec import Encoder, RagvecError
-from ragvec.encoder import EncoderSettings, convert, read_settings
+from ragvec.attention import packed_inputs
+from ragvec.encoder import EncoderSettings, convert, forward, read_settings
+from ragvec.encoder.forward import row_length
 from tests.tiny import TEXTS, save_tiny_decoder
 
 
@@ -96,6 +98,22 @@ def test_token_vectors_average_to_the_text_vector(encoder):
         assert len(tokens.vectors) == len(tokens.offsets) == len(tokens.tokens)
         if text:
             np.testing.assert_allclose(tokens.vectors.mean(0), mean, atol=1e-5)
+
+
+def test_packed_rows_come_in_few_lengths_and_are_hardly_longer(tiny_decoder, monkeypatch):
+    lengths = [row_length(tokens) for tokens in range(1, 8193)]
+    assert len(set(lengths)) < 70 and row_length(4096) == 4096
+    assert all(tokens <= length <= max(8, tokens * 9 / 8) for tokens, length in enumerate(lengths, 1) if tokens >= 64)
+    rows = []
+    monkeypatch.setattr(forward, "packed_inputs", lambda ids, device: rows.append(ids) or packed_inputs(ids, device))
+    encoder = Encoder.load(tiny_decoder, dtype="bfloat16", device="cpu")
+    texts = ["a" * length for length in range(1, 20)]
+    alone = [encoder.encode_documents([text])[0] for text in texts]
+    assert {sum(map(len, row)) for row in rows} <= {8, 16, 24, 32}
+    np.testing.assert_allclose(encoder.encode_documents(texts), alone, atol=0.02)
+    rows.clear()
+    Encoder.load(tiny_decoder, dtype="float32", device="cpu").encode_documents(["abc"])
+    assert sum(map(len, rows[-1])) == 3, "nothing is compiled for float32"
 
 
 def test_bfloat16_agrees_with_float32(tiny_decoder, encoder):
