@@ -2,6 +2,7 @@
 
     python -m tests.bench.card --retrieval FOLDER --sts FILE …                   the bundled encoder
     python -m tests.bench.card --encoder ENCODER --beside teacher=FOLDER --beside static=FOLDER …
+    python -m tests.bench.card --speed                                            how fast it loads and encodes, on one thread
 
 Prints Markdown: nDCG@10 on every BEIR folder in FOLDER, Spearman's correlation on every table; --json FILE keeps all figures.
 The row "average word vectors" is the encoder's own token table without its layers. Corpora are encoded once (--cache).
@@ -10,7 +11,9 @@ The row "average word vectors" is the encoder's own token table without its laye
 import argparse
 import hashlib
 import json
+import statistics
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from ragvec.evaluate import Evaluation, evaluate
 from ragvec.files import write_text
 
 RETRIEVAL_METRIC, SIMILARITY_METRIC = "nDCG@10", "spearman"
+TOKENS, PASSAGES, REPEATS = 100, 300, 5  # of the measurement of speed
 Row = dict[str, Evaluation]  # data set → what was found
 
 
@@ -32,8 +36,12 @@ def main() -> None:
     parser.add_argument("--sts", type=Path, nargs="*", default=[], help="tables of score, sentence1, sentence2")
     parser.add_argument("--beside", action="append", default=[], metavar="NAME=ENCODER", help="another row; may be repeated")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "ragvec")
+    parser.add_argument("--speed", action="store_true", help="measure only this: loading, and passages of 100 tokens a minute")
     parser.add_argument("--json", type=Path, help="a file for every figure")
     options = parser.parse_args()
+    if options.speed:
+        print(speed(options.encoder))
+        return
     folders = sorted(path.parent for path in options.retrieval.glob("*/qrels")) if options.retrieval else []
     folders = [folder for folder in folders if not options.only or folder.name in options.only]
     if not folders and not options.sts:
@@ -68,6 +76,29 @@ def row(encoder: Encoder, folders: list[Path], options: argparse.Namespace, mode
     """An encoder on every data set; tables of pairs have no modes, so they are measured in dense alone."""
     found = {folder.name: evaluate(folder, encoder, mode=mode, cache=options.cache, show_progress=True) for folder in folders}
     return {**found, **{path.stem: evaluate(path, encoder) for path in options.sts if mode == "dense"}}
+
+
+def speed(source: str | None) -> str:
+    """Seconds to load once the libraries are in, and passages encoded a minute, both on one thread, medians."""
+    torch.set_num_threads(1)
+    loading, encoding = [], []
+    for _ in range(REPEATS + 1):  # the first time the libraries come in
+        start = time.perf_counter()
+        encoder = Encoder.load(source, device="cpu")
+        loading.append(time.perf_counter() - start)
+    vocabulary = len(encoder.tokenizer)
+    dice = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocabulary // 8, vocabulary // 2, (PASSAGES, 4 * TOKENS), generator=dice).tolist()
+    lengthened = [encoder.tokenizer.decode(row) for row in ids]
+    texts = [encoder.tokenizer.decode(found[:TOKENS]) for found in encoder.tokenizer(lengthened)["input_ids"]]
+    tokens = sum(map(len, encoder.prompts.build(texts, "").ids)) / PASSAGES
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        encoder.encode_documents(texts)
+        encoding.append(time.perf_counter() - start)
+    minute = 60 * PASSAGES / statistics.median(encoding)
+    told = f"{minute:,.0f} passages of {tokens:.0f} tokens a minute on one thread in {encoder.dtype}"
+    return f"loads in {statistics.median(loading[1:]):.2f} s; {told}"
 
 
 def word_vectors(encoder: Encoder) -> Encoder:
