@@ -8,10 +8,10 @@ EXACT_KEY = "exact"
 RECALL_TARGET = 0.95
 # Below so many stored values exact search of one query takes about 3 ms on one core, as long as an index's overheads.
 EXACT_VALUES = 16_000_000
-# The cells of an inverted file are rows ** 0.6. More make a search cheaper and the clustering, which costs cells², dearer.
-CELLS_POWER = 0.6
+# The cells of an inverted file are rows ** 0.54. More make a search cheaper and the clustering, which costs cells², dearer.
+CELLS_POWER = 0.54
 MOST_CELLS = 65_536
-GRAPH_CELLS = 1_024  # from so many on, a query's nearest cells are themselves found by a graph (HNSW)
+GRAPH_CELLS = 4_096  # from so many on, a query's nearest cells are themselves found by a graph (HNSW)
 ROW_BYTES = 16  # of a RaBitQ code besides its bits: the id, the scale factors
 PADDING_ROWS = 16  # of a cell on average: codes lie in blocks of 32, without their ids
 GRAPH_BYTES = 290  # of a cell in such a graph
@@ -38,7 +38,7 @@ def plan_keys(rows: int, dimension: int, *, max_memory: int | None = None) -> li
 
 
 def cells_for(rows: int) -> int:
-    """The number of cells of an inverted file: a power of two, about rows ** 0.6."""
+    """The number of cells of an inverted file: a power of two, about rows ** 0.54."""
     return min(MOST_CELLS, 2 ** round(CELLS_POWER * math.log2(max(1, rows))))
 
 

@@ -1,6 +1,7 @@
 """How hard an approximate index must look to reach a recall, measured against exact search on vectors of its own."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ RECALL_K = 10
 QUERIES = 800
 POOLS = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640)  # candidates tried, for 10 results
 GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512, 1024)
+TABLE_BYTES = 2**28
 SAFETY = 0.15  # of the misses that the target allows, for what a sample can't tell of other queries
 # What a search costs in nanoseconds on one core, measured with AVX512 at 1,024 dimensions; only their proportions matter
 CODE_NS = 0.03  # a value of a code
@@ -83,11 +85,24 @@ def tune(index, sample: Sample, target: float) -> tuple[Effort, float]:
     return _least_pool(recalls(index, sample), goal, Effort())
 
 
-def recalls(index, sample: Sample) -> dict[int, float]:
+def in_blocks(search: Callable, queries: np.ndarray, k: int, probes: float) -> tuple[np.ndarray, np.ndarray]:
+    """search(queries, k) for some queries (n, d) at a time: FAISS makes tables for all at once, and crashes beyond 2 GB.
+
+    probes  how many inverted lists each query visits; a table a list is 4 bytes a dimension
+    """
+    rows = max(1, int(TABLE_BYTES / (4 * queries.shape[1] * max(1.0, probes))))
+    if len(queries) <= rows:
+        return search(queries, k)
+    found = [search(queries[start : start + rows], k) for start in range(0, len(queries), rows)]
+    scores, places = zip(*found, strict=True)
+    return np.concatenate(scores), np.concatenate(places)
+
+
+def recalls(index, sample: Sample, probes: int = 0) -> dict[int, float]:
     """The recall@10 for each number of candidates: the share of the 10 true neighbours that are among them."""
     most = min(POOLS[-1], index.ntotal - 1)
     pools = [pool for pool in POOLS if pool < most] + [most]
-    _, found = index.search(sample.queries, most + 1)
+    _, found = in_blocks(index.search, sample.queries, most + 1, probes)
     found = _without(found, sample.own, most)
     places = [np.flatnonzero(np.isin(line, true)) for line, true in zip(found, sample.truth, strict=True)]
     wanted = sample.truth.shape[1] * len(places)
@@ -100,7 +115,7 @@ def _tune_cells(index, cells, sample: Sample, goal: float) -> tuple[Effort, floa
 
     def reaches(probes: int) -> bool:
         cells.nprobe = min(probes, cells.nlist)
-        effort, recall = _least_pool(recalls(index, sample), goal, Effort(nprobe=cells.nprobe))
+        effort, recall = _least_pool(recalls(index, sample, cells.nprobe), goal, Effort(nprobe=cells.nprobe))
         tried.append((_cost(cells, index.ntotal, effort), effort, recall))
         return recall >= goal
 
