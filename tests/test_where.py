@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 
 from ragvec.errors import RagvecError
+from ragvec.index.store import SCHEMA
 from ragvec.index.where import COLUMNS, parse_where
 
 ROWS = [
@@ -125,6 +126,24 @@ def test_as_deep_and_long_as_allowed_is_answered(table: sqlite3.Connection) -> N
     assert matching(table, "(" * 50 + "year = 2020" + ")" * 50) == [1]
     assert matching(table, " and ".join(["year = 2020"] * 400)) == [1]
     assert matching(table, "year in (" + ", ".join(str(n) for n in range(3000)) + ")") == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("where", "index"),
+    [
+        ('doc_id = "d1"', "passages_doc_id (doc_id=?)"),
+        ('doc_id in ("d1", "d2") and year > 2000', "passages_doc_id (doc_id=?)"),
+        ('year > 2000 and passage_id = "d1#0"', "passages_1 (passage_id=?)"),
+    ],
+)
+def test_ids_are_looked_up(where: str, index: str) -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(SCHEMA)
+    condition = parse_where(where, ["year"])
+    plan = connection.execute(f"EXPLAIN QUERY PLAN SELECT id FROM passages WHERE {condition.sql} ORDER BY id", condition.values)
+    steps = [step for *_, step in plan]
+    connection.close()
+    assert any(step.startswith("SEARCH passages") and index in step for step in steps)
 
 
 def test_values_and_names_are_never_part_of_the_sql() -> None:

@@ -36,6 +36,7 @@ _TOKEN = re.compile(
 )
 _SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _KEYWORDS = {"and", "or", "not", "in", "like", "is", "null", "true", "false"}
+_AS_TEXT = "t IN ('text', 'integer', 'real') AND CAST(v AS TEXT)"
 # what a text must look like to be compared with a number, since CSV files and people write numbers as texts
 _NUMERIC = "v GLOB '[0-9.+-]*' AND v NOT GLOB '*[^0-9.eE+-]*'"
 
@@ -243,7 +244,7 @@ def _compared(sign: str, value: Any) -> tuple[str, list]:
     if isinstance(value, bool):
         return f"t IN ('true', 'false') AND v {sign} ?", [int(value)]
     if isinstance(value, str):
-        return f"t IN ('text', 'integer', 'real') AND CAST(v AS TEXT) {sign} ?", [value]
+        return f"{_AS_TEXT} {sign} ?", [value]
     return f"(t IN ('integer', 'real') OR t = 'text' AND {_NUMERIC}) AND CAST(v AS NUMERIC) {sign} ?", [value]
 
 
@@ -255,11 +256,18 @@ def _in(values: list) -> tuple[str, list]:
         if some:
             sql, _ = _compared("IN", some[0])
             parts.append((sql.replace("?", "(SELECT value FROM json_each(?))"), [json.dumps(some)]))
-    return " OR ".join(f"({sql})" for sql, _ in parts), [value for _, more in parts for value in more]
+    return (" OR ".join(f"({sql})" for sql, _ in parts) if len(parts) > 1 else parts[0][0]), [
+        value for _, more in parts for value in more
+    ]
 
 
 def _holds(field: tuple[str, ...], condition: str, values: list) -> tuple[str, list]:
     """SQL that is true where the field's value, or one of a list's elements, meets the condition, and else false."""
+    if _is_column(field) and condition.startswith(_AS_TEXT):
+        return (
+            f"({condition.replace(_AS_TEXT, field[0])})",
+            values,
+        )  # which SQLite can look up: doc_id and passage_id are indexed
     if _is_column(field):
         return f"EXISTS (SELECT 1 FROM (SELECT {field[0]} AS v, 'text' AS t) WHERE {condition})", values
     path = _path(field)
