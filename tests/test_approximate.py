@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ragvec.errors import RagvecError
 from ragvec.index import Index, IndexSettings, choice
 from ragvec.index.approximate import Approximate, build_faiss
 from ragvec.index.choice import cells_for, memory_of, plan_keys
 from ragvec.index.exact import Allowed, search_exact
+from ragvec.index.gpu import gpu_count
 from ragvec.index.tuning import Effort, Sample, draw_sample, in_blocks, recalls
 from tests.test_index import DIMENSION, expected, found, passages_named, put, run_python, same, unit_vectors
 
@@ -150,6 +152,60 @@ def test_a_target_that_no_index_reaches_is_met_by_exact_search(tmp_path: Path, m
     vectors = unit_vectors(6000, dimension=64).astype(np.float16)
     assert build_faiss("auto", vectors, tmp_path / "index.faiss", recall=1.0) == ("exact", "", None)
     assert not (tmp_path / "index.faiss").exists()
+
+
+def test_a_cagra_graph_is_searched_where_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only its building needs one; here the same kind of index is filled by the CPU."""
+    import faiss
+
+    def filled(degree: int, vectors: np.ndarray):
+        index = faiss.IndexHNSWCagra(vectors.shape[1], degree // 2, faiss.METRIC_INNER_PRODUCT)
+        index.add(vectors.astype(np.float32))
+        return index
+
+    monkeypatch.setattr("ragvec.index.approximate.build_cagra", filled)
+    monkeypatch.setattr("ragvec.index.approximate.check_cagra", lambda key: None)
+    vectors = clustered(2000)
+    with Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key="CAGRA32")) as index:
+        put(index, passages_named(range(2000)), vectors)
+        assert index.describe()["segments"][0]["recall@10"] >= 0.95
+        assert recall(found(index, vectors[:50], 10), expected(range(2000), vectors, vectors[:50], 10)) >= 0.95
+
+
+def test_building_a_cagra_graph_without_a_gpu_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    if gpu_count():
+        pytest.skip("there is a GPU")
+    with pytest.raises(RagvecError, match="--index-key CAGRA64: .* on a GPU, .*HNSW32"):
+        Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key="CAGRA64"))
+
+
+def test_what_a_gpu_holds_is_searched_there_unless_a_filter_or_too_many_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = clustered(3000, 64).astype(np.float16)
+    path = tmp_path / "index.faiss"
+    effort = build_faiss("IVF16,SQ8", vectors, path, recall=0.95).effort
+    plain = Approximate(path, effort, vectors)
+    monkeypatch.setattr("ragvec.index.approximate.on_gpu", _reversed)
+    index = Approximate(path, effort, vectors)
+    queries = vectors[:30].astype(np.float32)
+    assert (index.search(queries, 10, None).rows != plain.search(queries, 10, None).rows).any()  # the copy was asked
+    monkeypatch.setattr("ragvec.index.approximate.FEW_VALUES", 0)
+    half = Allowed(np.arange(3000) % 2 == 0)
+    assert (index.search(queries, 10, half).rows == plain.search(queries, 10, half).rows).all()
+    monkeypatch.setattr("ragvec.index.approximate.MOST_RESULTS", 5)
+    assert (index.search(queries, 10, None).rows == plain.search(queries, 10, None).rows).all()
+
+
+def _reversed(index):
+    """An index of the same kind that finds other rows: its ids run backwards."""
+    import faiss
+
+    other = faiss.clone_index(index)
+    other.reset()
+    index.make_direct_map()
+    other.add_with_ids(index.reconstruct_n(0, index.ntotal), np.arange(index.ntotal)[::-1].copy())
+    return other
 
 
 def test_recall_is_what_numpy_says_it_is() -> None:

@@ -1,5 +1,6 @@
 """Approximate search: a FAISS index finds candidates, the exact vectors decide among them."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,6 +13,7 @@ import numpy as np
 from ragvec.errors import RagvecError
 from ragvec.index.choice import AUTO_KEY, EXACT_KEY, enough_rows, plan_keys
 from ragvec.index.exact import Allowed, Candidates, mapped_index, search_exact
+from ragvec.index.gpu import MOST_RESULTS, build_cagra, cagra_degree, check_cagra, cluster_on_gpu, on_gpu
 from ragvec.index.threads import load_faiss
 from ragvec.index.tuning import RECALL_K, Effort, draw_sample, in_blocks, tune
 
@@ -35,7 +37,10 @@ class Built(NamedTuple):
 
 def check_key(key: str, dimension: int) -> None:
     """Raises RagvecError if FAISS can't make an index of this key."""
-    _make(key, dimension)
+    if cagra_degree(key):
+        check_cagra(key)
+    else:
+        _make(key, dimension)
 
 
 def build_faiss(key: str, vectors: np.ndarray, path: Path, *, recall: float, max_memory: int | None = None) -> Built:
@@ -90,7 +95,10 @@ class Approximate:
         self.codes = faiss.read_index(str(path))
         self._exact = mapped_index(vectors)
         self._refined = faiss.IndexRefine(self.codes, self._exact)
-        self._last: tuple = (), None  # (k, allowed) of the last search, and FAISS's parameters for it
+        self._gpu_codes = on_gpu(self.codes)
+        self._gpu_refined = self._gpu_codes and faiss.IndexRefine(self._gpu_codes, self._exact)
+        self._gpu_turn = threading.Lock()  # FAISS lets one thread at a time use a GPU
+        self._last: tuple = (), ()  # (k, allowed) of the last search; its candidates and FAISS's parameters
 
     def search(self, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
         """The best rows of each query, at least min(k, rows allowed) of them; scores from the exact vectors.
@@ -101,16 +109,19 @@ class Approximate:
         share = 1.0 if allowed is None else allowed.count / len(self.vectors)
         if allowed is not None and (allowed.count * self.vectors.shape[1] <= FEW_VALUES or not self._selects):
             return self._exactly(queries, k, allowed)
-        asked, parameters = self._last  # at once: another thread may replace it
+        asked, kept = self._last  # at once: another thread may replace it
         if asked != (k, allowed):
             pool = min(round(self.effort.pool(k) * min(1 / share, MOST_LOOKED)), len(self.vectors))
             inner = self._parameters(self.codes, share, allowed)
-            parameters = load_faiss().IndexRefineSearchParameters(k_factor=pool / wanted, base_index_params=inner)
-            self._last = (k, allowed), parameters
-        queries = np.ascontiguousarray(queries, np.float32)
-        found = Candidates(
-            *in_blocks(partial(self._refined.search, params=parameters), queries, wanted, self.effort.nprobe / share)
-        )
+            kept = pool, load_faiss().IndexRefineSearchParameters(k_factor=pool / wanted, base_index_params=inner)
+            self._last = (k, allowed), kept
+        pool, parameters = kept
+        queries, probes = np.ascontiguousarray(queries, np.float32), self.effort.nprobe / share
+        if self._gpu_refined is not None and allowed is None and max(pool, probes) <= MOST_RESULTS:
+            with self._gpu_turn:
+                found = Candidates(*self._gpu_refined.search(queries, wanted, params=parameters))
+        else:
+            found = Candidates(*in_blocks(partial(self._refined.search, params=parameters), queries, wanted, probes))
         short = found.rows[:, -1] < 0
         if not short.any():
             return found
@@ -160,22 +171,32 @@ class Approximate:
 def _filled(key: str, vectors: np.ndarray):
     """A trained index that holds the vectors."""
     faiss = load_faiss()
-    index = _make(key, vectors.shape[1])
     try:
-        cells = faiss.extract_index_ivf(index)
-    except RuntimeError:  # a kind without cells
-        cells, rows = None, TRAINING_ROWS
-    else:
-        cells.cp.niter, cells.cp.max_points_per_centroid, cells.cp.min_points_per_centroid = ITERATIONS, POINTS_PER_CELL, 1
-        rows = max(TRAINING_ROWS // 4, cells.nlist * POINTS_PER_CELL)
-    try:
+        if degree := cagra_degree(key):
+            return build_cagra(degree, vectors)
+        index = _make(key, vectors.shape[1])
+        cells = _cells_of(index)
+        rows = TRAINING_ROWS
+        if cells is not None:
+            cells.cp.niter, cells.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CELL
+            rows = max(TRAINING_ROWS // 4, cells.nlist * POINTS_PER_CELL)
+            cluster_on_gpu(cells)
         with nullcontext() if cells is None else _flat_cells(cells):
-            index.train(_sample(vectors, rows).astype(np.float32))
+            filled = on_gpu(index) or index
+            filled.train(_sample(vectors, rows).astype(np.float32))
             for start in range(0, len(vectors), ADD_ROWS):
-                index.add(vectors[start : start + ADD_ROWS].astype(np.float32))
+                filled.add(vectors[start : start + ADD_ROWS].astype(np.float32))
+            return index if filled is index else faiss.index_gpu_to_cpu(filled)
     except RuntimeError as error:
         raise RagvecError(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
-    return index
+
+
+def _cells_of(index):
+    """The inverted file in an index; None for a kind without."""
+    try:
+        return load_faiss().extract_index_ivf(index)
+    except RuntimeError:
+        return None
 
 
 @contextmanager

@@ -1,0 +1,69 @@
+"""What a GPU build of FAISS takes over where a GPU is: clustering, filling and searching inverted files, CAGRA graphs."""
+
+import re
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ragvec.errors import RagvecError
+from ragvec.index.threads import load_faiss
+
+MOST_RESULTS = 2_048  # that FAISS finds, and cells that it visits, on a GPU
+_CAGRA = re.compile(r"CAGRA(\d+)")
+
+
+def gpu_count() -> int:
+    """How many GPUs this build of FAISS can use."""
+    return getattr(load_faiss(), "get_num_gpus", int)()
+
+
+def cagra_degree(key: str) -> int | None:
+    """The links of a node that a key such as CAGRA64 asks for; None = another kind of index."""
+    match = _CAGRA.fullmatch(key)
+    return int(match.group(1)) if match else None
+
+
+def check_cagra(key: str) -> None:
+    """Raises RagvecError if no CAGRA graph can be built here."""
+    if not gpu_count() or not hasattr(load_faiss(), "GpuIndexCagra"):
+        raise RagvecError(
+            f"--index-key {key}: a CAGRA graph is built on a GPU, by a build of FAISS with cuVS (faiss-gpu-cuvs from conda); "
+            f"HNSW32 is the like on a CPU"
+        )
+
+
+def build_cagra(degree: int, vectors: np.ndarray):
+    """A CAGRA graph over vectors (rows, d) float16, built on the GPU; on the CPU it is searched like an HNSW."""
+    faiss = load_faiss()
+    config = faiss.GpuIndexCagraConfig()
+    config.graph_degree, config.intermediate_graph_degree = degree, 2 * degree
+    dimension = vectors.shape[1]
+    graph = faiss.GpuIndexCagra(_resources(), dimension, faiss.METRIC_INNER_PRODUCT, config)
+    graph.train(vectors.astype(np.float32))
+    copied = faiss.IndexHNSWCagra(dimension, degree // 2, faiss.METRIC_INNER_PRODUCT)
+    graph.copyTo(copied)
+    return copied
+
+
+def on_gpu(index) -> Any | None:
+    """The same index on the first GPU; None where there is none, or FAISS has no such kind for it (RaBitQ, graphs)."""
+    faiss = load_faiss()
+    if not gpu_count() or not isinstance(faiss.downcast_index(index), faiss.IndexIVF):
+        return None
+    try:
+        return faiss.index_cpu_to_gpu(_resources(), 0, index)
+    except RuntimeError:
+        return None
+
+
+def cluster_on_gpu(cells) -> None:
+    """Let the GPU, where there is one, find the cells of an inverted file."""
+    if gpu_count():
+        faiss = load_faiss()
+        cells.clustering_index = faiss.index_cpu_to_gpu(_resources(), 0, faiss.IndexFlatIP(cells.d))
+
+
+@cache
+def _resources():
+    return load_faiss().StandardGpuResources()
