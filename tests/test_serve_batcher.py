@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
 from ragvec.encoder import Encoder
 from ragvec.serve.batcher import Batcher, QueueFull
@@ -183,3 +184,23 @@ def test_close_finishes_what_waits_and_takes_nothing_more(gate):
 
 def test_no_texts_need_no_batch(batcher, gate):
     assert batcher.submit(gate.prompts.build([])).result(0).shape == (0, gate.dimension)
+
+
+def test_a_busy_machine_is_not_given_more_threads_than_help(gate):
+    threads, many = [], torch.get_num_threads()
+    encode = gate.encode_prompts
+    gate.encode_prompts = lambda prompts: threads.append(torch.get_num_threads()) or encode(prompts)
+    torch.set_num_threads(4)
+    try:
+        for weights, wanted in ((1, [1, 1]), (10**9, [4, 3]), (None, [4, 4])):
+            threads.clear()
+            with Batcher(gate, queue_batches=50, weights=weights) as batcher:
+                hold(batcher, gate)
+                futures = [batcher.submit(gate.prompts.build([text])) for text in ("a", "b")]
+                for _ in range(2):
+                    gate.go.release()
+                for future in futures:
+                    future.result(60)
+            assert threads == wanted, "one short request, then two at once"
+    finally:
+        torch.set_num_threads(many)

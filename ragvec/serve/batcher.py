@@ -20,7 +20,9 @@ from ragvec.prompt import Prompts
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
 
+_SHORT, _LONG = 0, 1  # lanes
 SHORT_SHARE = 8  # a job of at most batch_tokens / 8 tokens is short
+ONE_THREAD_WORK = 5e8  # weights times tokens that a core computes in a few milliseconds
 MOST_RETRY_S = 60
 
 
@@ -70,14 +72,23 @@ class Batcher:
     """Encodes for many callers at once. Close it, or use it in a `with` block."""
 
     def __init__(
-        self, encoder: "Encoder", *, queue_batches: int, on_batch: Callable[[BatchReport], None] | None = None
+        self,
+        encoder: "Encoder",
+        *,
+        queue_batches: int,
+        on_batch: Callable[[BatchReport], None] | None = None,
+        weights: int | None = None,
     ) -> None:
-        """queue_batches: how many full batches may wait before `submit` refuses; on_batch is told of every batch that ran."""
+        """queue_batches: how many full batches may wait before `submit` refuses; on_batch is told of every batch that ran.
+
+        weights  of the encoder's layers, by which it is chosen how many threads compute a batch; None = always all
+        """
+        self._weights = weights
         self._encoder = encoder
         self._on_batch = on_batch or (lambda report: None)
         self._queue_tokens = queue_batches * encoder.batch_tokens
-        self._lanes: tuple[deque[_Job], deque[_Job]] = (deque(), deque())  # short, long
-        self._turn = 0
+        self._lanes: tuple[deque[_Job], deque[_Job]] = (deque(), deque())
+        self._turn = _SHORT
         self._waiting_tokens = 0
         self._tokens_per_second = float(encoder.batch_tokens)  # a guess until the first batch
         self._closed = False
@@ -138,16 +149,21 @@ class Batcher:
                 raise QueueFull(1)
             if self._waiting_tokens and self._waiting_tokens + job.tokens > self._queue_tokens:
                 raise QueueFull(self._retry_after())
-            self._lanes[job.tokens * SHORT_SHARE > self._encoder.batch_tokens].append(job)
+            self._lanes[_LONG if job.tokens * SHORT_SHARE > self._encoder.batch_tokens else _SHORT].append(job)
             self._waiting_tokens += job.tokens
             self._changed.notify()
 
     def _run(self) -> None:
+        import torch
+
+        cores = torch.get_num_threads()
         while batch := self._next_batch():
+            torch.set_num_threads(self._threads(batch, cores))
             started = time.perf_counter()
             ready = self._encode(batch)
+            torch.set_num_threads(cores)  # threads that begin to compute take over what was set last
             seconds = time.perf_counter() - started
-            tokens = sum(job.lengths[row] for job, rows in batch for row in rows)
+            tokens = _tokens(batch)
             self._tokens_per_second += (tokens / seconds - self._tokens_per_second) / 8
             waits = []
             for job, _ in batch:
@@ -157,6 +173,14 @@ class Batcher:
             # before the answers: who has one finds it counted
             self._on_batch(BatchReport(sum(len(rows) for _, rows in batch), tokens, len(batch), seconds, waits))
             _hand_over(ready)
+
+    def _threads(self, batch: list[tuple[_Job, list[int]]], cores: int) -> int:
+        """How many threads compute a batch: those that wait for each other on a busy core lose more than they gain."""
+        if self._weights is None or self._turn == _LONG:
+            return cores
+        if _tokens(batch) * self._weights < ONE_THREAD_WORK:
+            return 1
+        return max(cores - 1, 1) if len(batch) > 1 else cores  # many requests keep a core busy themselves
 
     def _next_batch(self) -> list[tuple[_Job, list[int]]]:
         """Rows of the lane whose turn it is, up to the token budget; empty once closed and done."""
@@ -177,7 +201,7 @@ class Batcher:
                 if job.waiting:
                     (served if rows else passed).append(job)
             lane.extend(passed + served)  # who went away empty-handed comes first next time
-            self._waiting_tokens -= sum(job.lengths[row] for job, rows in batch for row in rows)
+            self._waiting_tokens -= _tokens(batch)
             return batch
 
     def _encode(self, batch: list[tuple[_Job, list[int]]]) -> list[_Job]:
@@ -244,6 +268,10 @@ def _take(job: _Job, *, room: int, share: int, must: bool) -> list[int]:
         rows.append(job.waiting.pop())
         taken += length
     return rows
+
+
+def _tokens(batch: list[tuple[_Job, list[int]]]) -> int:
+    return sum(job.lengths[row] for job, rows in batch for row in rows)
 
 
 def _join(batch: list[tuple[_Job, list[int]]]) -> Prompts:

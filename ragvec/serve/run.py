@@ -1,6 +1,7 @@
 """Running the server: bind, load, serve, drain."""
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -53,6 +54,8 @@ def serve(
 
         with Service(load(), index_path, limits=limits) as service:
             service.queued_encoder().encode_queries([WARM_UP])  # the first pass of a model is slow
+            gc.collect()
+            gc.freeze()  # looking through all that a model brings stops every request for a tenth of a second
             app = create_app(
                 service,
                 api_key=api_key,

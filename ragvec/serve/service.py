@@ -77,7 +77,12 @@ class Service:
         self.limits = limits or Limits()
         self.encoder = encoder
         self.metrics = Metrics()
-        self.batcher = Batcher(encoder, queue_batches=self.limits.queue_batches, on_batch=self.metrics.batch)
+        self.batcher = Batcher(
+            encoder,
+            queue_batches=self.limits.queue_batches,
+            on_batch=self.metrics.batch,
+            weights=encoder.describe()["parameters"] - encoder.model.get_input_embeddings().weight.numel(),
+        )
         self.metrics.watch_queue(lambda: self.batcher.waiting_tokens)
         self.index = None if index_path is None else LiveIndex(index_path, QueuedEncoder(encoder, self.batcher))
         self.writing = asyncio.Lock()
