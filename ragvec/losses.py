@@ -1,10 +1,14 @@
 """Training losses. All are computed in float32, whatever the precision of their inputs."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax, mse_loss, normalize, softmax
+from torch.nn.functional import cosine_similarity, kl_div, log_softmax, mse_loss, normalize, softmax
 
 _CHUNK = 1024  # positions whose logits over the vocabulary exist at once
+_SCORES = 1 << 18  # scores of a contrastive batch that exist at once …
+_ROWS = 64  # … but those of at least so many queries
 
 
 class _HeadCrossEntropy(torch.autograd.Function):
@@ -75,31 +79,64 @@ def head_cross_entropy(
         return _HeadCrossEntropy.apply(hidden, weight, bias, labels, scale, cap)
 
 
+class _RankingCrossEntropy(torch.autograd.Function):
+    """Cross-entropy of each query's own document among all; no scores are kept, gradients are made on the way forward."""
+
+    @staticmethod
+    def forward(ctx, queries: Tensor, documents: Tensor, scale: float, excluded: Callable[[slice], Tensor] | None):
+        grad_queries, grad_documents = torch.empty_like(queries), torch.zeros_like(documents)
+        total = queries.new_zeros(())
+        step = max(_SCORES // len(documents), _ROWS)
+        for start in range(0, len(queries), step):
+            part = slice(start, min(start + step, len(queries)))
+            scores = (queries[part] @ documents.T).mul_(scale)
+            rows = torch.arange(part.stop - start, device=scores.device)
+            own = rows + start
+            if excluded is not None:
+                mask = excluded(part)
+                mask[rows, own] = False
+                scores.masked_fill_(mask, float("-inf"))
+            log_probabilities = log_softmax(scores, dim=-1)
+            total -= log_probabilities[rows, own].sum()
+            grad = log_probabilities.exp_()
+            grad[rows, own] -= 1
+            grad_queries[part] = grad @ documents
+            grad_documents += grad.T @ queries[part]
+        for one in (grad_queries, grad_documents):
+            one *= scale / len(queries)
+        ctx.save_for_backward(grad_queries, grad_documents)
+        return total / len(queries)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return *(one * grad for one in ctx.saved_tensors), None, None
+
+
 def hard_negative_nll(queries: Tensor, positives: Tensor, negatives: Tensor | None, *, scale: float,
-                      excluded: Tensor | None = None) -> Tensor:  # fmt: skip
+                      excluded: Callable[[slice], Tensor] | None = None) -> Tensor:  # fmt: skip
     """Contrastive loss: each query against every positive and every hard negative of the batch.
 
     queries    (n, dim); positives (n, dim), row i belongs to query i; negatives (m, dim) or None
     scale      multiplies the cosines (the inverse temperature)
-    excluded   (n, n + m) bool, pairs that are no negatives after all; a query's own positive always counts
-    returns    mean cross-entropy, a scalar
+    excluded   for a slice of the queries, (rows, n + m) bool: pairs that are no negatives after all; a query's own positive
+               always counts
+    returns    mean cross-entropy, a scalar; memory grows with n + m, not with n × (n + m)
     Source: LLM2Vec's HardNegativeNLLLoss.
     """
-    scores = _scores(queries, positives, negatives) * scale
-    labels = torch.arange(len(queries), device=scores.device)
-    if excluded is not None:
-        own = torch.zeros_like(excluded)
-        own[labels, labels] = True
-        scores = scores.masked_fill(excluded & ~own, float("-inf"))
-    return cross_entropy(scores, labels)
+    with torch.autocast(queries.device.type, enabled=False):
+        vectors = (normalize(part.float(), dim=-1) for part in (queries, _documents(positives, negatives)))
+        return _RankingCrossEntropy.apply(*vectors, scale, excluded)
 
 
 @torch.no_grad()
-def likely_false_negatives(queries: Tensor, positives: Tensor, negatives: Tensor | None, *, margin: float) -> Tensor:
-    """Pairs whose cosine is above that of the query and its own positive plus a margin, (n, n + m) bool."""
-    scores = _scores(queries, positives, negatives)
-    own = scores.diagonal()[:, None]
-    return scores > own + margin
+def likely_false_negatives(queries: Tensor, positives: Tensor, negatives: Tensor | None, *, margin: float,
+                           rows: slice = slice(None)) -> Tensor:  # fmt: skip
+    """Pairs whose cosine is above that of the query and its own positive plus a margin, (rows, n + m) bool."""
+    documents = _documents(positives, negatives)
+    with torch.autocast(queries.device.type, enabled=False):
+        scores = normalize(queries[rows].float(), dim=-1) @ normalize(documents.float(), dim=-1).T
+    own = cosine_similarity(queries[rows].float(), positives[rows].float())
+    return scores > own[:, None] + margin
 
 
 def cosent(cosines: Tensor, scores: Tensor, *, scale: float) -> Tensor:
@@ -162,7 +199,5 @@ def similarity_kl(student: Tensor, teacher: Tensor, *, temperature: float) -> Te
     return kl_div(log_softmax(ours, dim=-1), softmax(theirs, dim=-1), reduction="batchmean")
 
 
-def _scores(queries: Tensor, positives: Tensor, negatives: Tensor | None) -> Tensor:
-    documents = positives if negatives is None else torch.cat([positives, negatives])
-    with torch.autocast(queries.device.type, enabled=False):
-        return normalize(queries.float(), dim=-1) @ normalize(documents.float(), dim=-1).T
+def _documents(positives: Tensor, negatives: Tensor | None) -> Tensor:
+    return positives if negatives is None else torch.cat([positives, negatives])

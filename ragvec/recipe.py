@@ -97,6 +97,7 @@ class Recipe:
     adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0
     gradient_checkpointing: bool = False
+    torch_compile: bool = False
     fsdp: bool = False
     seed: int = 42
     logging_steps: int = 50

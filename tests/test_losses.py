@@ -46,11 +46,34 @@ def test_excluded_pairs_do_not_count_but_the_own_positive_always_does():
     queries, positives, negatives = random(3, 8), random(3, 8, seed=1), random(2, 8, seed=2)
     excluded = torch.zeros(3, 5, dtype=torch.bool)
     excluded[0, 1] = excluded[0, 4] = excluded[1, 1] = True
-    loss = hard_negative_nll(queries, positives, negatives, scale=7, excluded=excluded)
+    loss = hard_negative_nll(queries, positives, negatives, scale=7, excluded=lambda rows: excluded[rows].clone())
     cosines = normalize(queries, dim=-1) @ normalize(torch.cat([positives, negatives]), dim=-1).T * 7
     rows = [cosines[0, [0, 2, 3]], cosines[1, [1, 0, 2, 3, 4]], cosines[2, [2, 0, 1, 3, 4]]]
     expected = sum(row.logsumexp(0) - row[0] for row in rows) / 3
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [11, 36])
+def test_a_large_batch_in_parts_equals_torchs_own_loss(at_once, monkeypatch):
+    """Two queries at a time, or seven with a last one alone: value and gradients of the plain formula."""
+    monkeypatch.setattr("ragvec.losses._SCORES", at_once * 2)
+    monkeypatch.setattr("ragvec.losses._ROWS", 1)
+    excluded = torch.rand(7, 11, generator=torch.Generator().manual_seed(3)) < 0.3
+    results = []
+    for own in (True, False):
+        vectors = [random(count, 6, seed=seed) for seed, count in enumerate((7, 7, 4))]
+        if own:
+            loss = hard_negative_nll(*vectors, scale=9, excluded=lambda rows: excluded[rows].clone())
+        else:
+            queries, documents = normalize(vectors[0], dim=-1), normalize(torch.cat(vectors[1:]), dim=-1)
+            allowed = ~excluded | (torch.arange(7)[:, None] == torch.arange(11))
+            loss = cross_entropy((9 * queries @ documents.T).masked_fill(~allowed, -torch.inf), torch.arange(7))
+        (2 * loss).backward()
+        results.append([loss.detach(), *(one.grad for one in vectors)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+    parts = [likely_false_negatives(*vectors, margin=0.1, rows=slice(at, at + 3)) for at in (0, 3, 6)]
+    assert torch.equal(torch.cat(parts), likely_false_negatives(*vectors, margin=0.1))
 
 
 def test_false_negatives_are_those_closer_than_the_positive_by_the_margin():

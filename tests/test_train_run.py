@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -213,3 +214,25 @@ def test_the_command_answers_mistakes_in_one_line(tmp_path, capsys):
     config.write_text(json.dumps({"output_dir": str(tmp_path / "o"), "model_name_or_path": str(tmp_path)}))
     code, out, err = command(capsys, "mntp", str(config))
     assert (code, out, err.count("\n")) == (1, "", 1) and "is no model folder" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("objective", "keys"),
+    [
+        ("mntp", {"gradient_checkpointing": True}),
+        ("supervised", {"mini_batch_tokens": 60}),
+        ("clm", {"torch_dtype": "bfloat16"}),
+    ],
+)
+@pytest.mark.filterwarnings("default")  # torch's own, while it compiles
+def test_compiled_layers_train_alike(objective, keys, tiny_decoder, data, tmp_path):
+    """Packed batches of other lengths at every step; without dropout, whose random numbers a compiled layer draws otherwise."""
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    plain, compiled = (
+        run(objective, tiny_decoder, data, tmp_path / str(one), max_steps=5, lora_dropout=0.0, torch_compile=one, **keys)
+        for one in (False, True)
+    )
+    tolerance = 2e-2 if "torch_dtype" in keys else 1e-4
+    np.testing.assert_allclose(losses(compiled), losses(plain), rtol=tolerance)

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
-from torch.utils.checkpoint import checkpoint
 
 from ragvec.errors import RagvecError
 from ragvec.losses import cosent, distillation, hard_negative_nll, likely_false_negatives, score_distillation
 from ragvec.pooling import pool
 from ragvec.recipe import Recipe
+from ragvec.train.cached import in_runs
 from ragvec.train.model import Learner
 from ragvec.train.ranks import gather_rows, joined, weighted
 
@@ -51,13 +51,7 @@ def contrastive_loss(recipe: Recipe) -> Callable[[Learner, TextBatch], Tensor]:
     def loss(learner: Learner, batch: TextBatch) -> Tensor:
         vectors = text_vectors(learner, batch, recipe.mini_batch_tokens)
         queries, positives, negatives = (gather_rows(part) for part in vectors.split(batch.sizes))
-        excluded = None
-        if batch.numbers is not None:
-            numbers = batch.numbers.to(queries.device).split(batch.sizes)
-            excluded = no_negatives(*(gather_rows(part) for part in numbers))
-        if recipe.false_negative_margin is not None:
-            likely = likely_false_negatives(queries, positives, negatives, margin=recipe.false_negative_margin)
-            excluded = likely if excluded is None else likely | excluded
+        excluded = _excluded(recipe, (queries, positives, negatives), batch)
         widths = {*recipe.matryoshka_dims, vectors.shape[1]}
         losses = [
             hard_negative_nll(*(part[:, :width] for part in (queries, positives, negatives)), scale=recipe.loss_scale,
@@ -69,14 +63,29 @@ def contrastive_loss(recipe: Recipe) -> Callable[[Learner, TextBatch], Tensor]:
     return loss
 
 
-def no_negatives(queries: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-    """Which documents are no negatives to a query, (n, n + m) bool, from the numbers of their texts.
+def _excluded(recipe: Recipe, vectors: Sequence[Tensor], batch: TextBatch) -> Callable[[slice], Tensor] | None:
+    """What tells for some of the queries which pairs are no negatives; None = all are."""
+    numbers, margin = None, recipe.false_negative_margin
+    if batch.numbers is not None:
+        numbers = [gather_rows(part) for part in batch.numbers.to(vectors[0].device).split(batch.sizes)]
+    if margin is None:
+        return None if numbers is None else lambda rows: no_negatives(*numbers, rows=rows)
+
+    def excluded(rows: slice) -> Tensor:
+        likely = likely_false_negatives(*vectors, margin=margin, rows=rows)
+        return likely if numbers is None else likely | no_negatives(*numbers, rows=rows)
+
+    return excluded
+
+
+def no_negatives(queries: Tensor, positives: Tensor, negatives: Tensor, *, rows: slice = slice(None)) -> Tensor:
+    """Which documents are no negatives to some of the queries, (rows, n + m) bool, from the numbers of their texts.
 
     Word for word its positive, or the query itself, or the positive of an equal query.
     """
     documents = torch.cat([positives, negatives])[None]
-    excluded = (documents == positives[:, None]) | (documents == queries[:, None])
-    excluded[:, : len(positives)] |= queries[:, None] == queries[None]
+    excluded = (documents == positives[rows, None]) | (documents == queries[rows, None])
+    excluded[:, : len(positives)] |= queries[rows, None] == queries[None]
     return excluded
 
 
@@ -136,15 +145,13 @@ def text_vectors(learner: Learner, batch: TextBatch, mini_batch_tokens: int | No
     """Pooled vectors (n, dim) float32 of a batch's texts, in their own order. What is pooled are real tokens only.
 
     mini_batch_tokens  compute runs of texts of so many tokens at most, and each anew on the way back: activations of one
-                       run exist at once, and the gradients are those of the whole batch (GradCache, Gao et al. 2021)
+                       run exist at once, and the gradients are those of the whole batch
     """
     if mini_batch_tokens is None:
         vectors = _pooled(learner, batch.ids, batch.pool_starts)
     else:
-        vectors = torch.cat([
-            checkpoint(_pooled, learner, batch.ids[run], batch.pool_starts[run], use_reentrant=False)
-            for run in _runs([len(text) for text in batch.ids], mini_batch_tokens)
-        ])  # fmt: skip
+        runs = _runs([len(text) for text in batch.ids], mini_batch_tokens)
+        vectors = in_runs(lambda run: _pooled(learner, batch.ids[run], batch.pool_starts[run]), runs, learner.backbone)
     return vectors[batch.place.to(vectors.device)]
 
 
