@@ -72,7 +72,7 @@ def build_faiss(key: str, vectors: np.ndarray, path: Path, *, recall: float, max
 
 
 def _is_faster(index: "Approximate", queries: np.ndarray) -> bool:
-    """Whether single queries take less time than by exact search, in turns; by the least, which other work on the machine touches least."""
+    """Whether single queries take less time than by exact search, in turns; by the least times, which are the quietest."""
     seconds = np.zeros((len(queries), 2))
     for number in range(len(queries)):
         query = queries[number : number + 1]
