@@ -186,21 +186,20 @@ def test_no_texts_need_no_batch(batcher, gate):
     assert batcher.submit(gate.prompts.build([])).result(0).shape == (0, gate.dimension)
 
 
-def test_a_busy_machine_is_not_given_more_threads_than_help(gate):
+@pytest.mark.parametrize(("weights", "wanted"), [(1, [1, 1]), (10**9, [4, 3]), (None, [4, 4])])
+def test_a_busy_machine_is_not_given_more_threads_than_help(gate, weights, wanted):
     threads, many = [], torch.get_num_threads()
     encode = gate.encode_prompts
     gate.encode_prompts = lambda prompts: threads.append(torch.get_num_threads()) or encode(prompts)
     torch.set_num_threads(4)
     try:
-        for weights, wanted in ((1, [1, 1]), (10**9, [4, 3]), (None, [4, 4])):
-            threads.clear()
-            with Batcher(gate, queue_batches=50, weights=weights) as batcher:
-                hold(batcher, gate)
-                futures = [batcher.submit(gate.prompts.build([text])) for text in ("a", "b")]
-                for _ in range(2):
-                    gate.go.release()
-                for future in futures:
-                    future.result(60)
-            assert threads == wanted, "one short request, then two at once"
+        with Batcher(gate, queue_batches=50, weights=weights) as batcher:
+            hold(batcher, gate)
+            futures = [batcher.submit(gate.prompts.build([text])) for text in ("a", "b")]
+            for _ in range(2):
+                gate.go.release()
+            for future in futures:
+                future.result(60)
     finally:
         torch.set_num_threads(many)
+    assert threads == wanted, "one short request, then two at once"
