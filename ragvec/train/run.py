@@ -22,7 +22,7 @@ from ragvec.train.prepare import Prepared, prepare
 from ragvec.train.ranks import start_ranks
 from ragvec.train.record import Record, make_summary, write_card
 from ragvec.train.save import save_result
-from ragvec.train.trainer import run_trainer
+from ragvec.train.trainer import reporters, run_trainer
 
 RECIPE_FILE = "recipe.json"
 # Keys that may change between a run and its resumption.
@@ -84,6 +84,7 @@ def plan_run(objective: str, recipe: Recipe) -> Plan:
 
 
 def _get_ready(objective: str, recipe: Recipe) -> tuple[Learner, Prepared, Plan]:
+    reporters(recipe)
     torch.manual_seed(recipe.seed)
     with quiet(show_progress=False):
         learner = load_learner(objective, recipe)

@@ -101,13 +101,14 @@ def _arguments(recipe: Recipe, objective: Objective) -> TrainingArguments:
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
         disable_tqdm=True,
-        report_to=_reporters(recipe),
+        report_to=reporters(recipe),
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one process: on several GPUs the Trainer would replicate the model by threads
     return arguments
 
 
-def _reporters(recipe: Recipe) -> list[str]:
+def reporters(recipe: Recipe) -> list[str]:
+    """The Trainer's names of where a run is shown. Raises RagvecError for one that is not installed."""
     from transformers.integrations import get_available_reporting_integrations
 
     wanted, there = [name for name in recipe.report_to if name != "none"], get_available_reporting_integrations()

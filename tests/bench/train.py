@@ -3,6 +3,7 @@
     python -m tests.bench.train                  both; a random Llama of hidden size 384 with 6 layers
     python -m tests.bench.train --shape 768x4    another one
     python -m tests.bench.train --only mntp      one of them: mntp, contrastive
+    python -m tests.bench.train --compile        MNTP with and without torch_compile
     OMP_NUM_THREADS=1 python -m tests.bench.train --cpu-time     CPU seconds, where other work would disturb the clock
 
 MNTP against the plain Hugging Face Trainer: the same LoRA, masks and batches of 32 texts, padded, logits at every position.
@@ -31,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default="384x6", help="hidden size x layers")
     parser.add_argument("--only", choices=("mntp", "contrastive"))
+    parser.add_argument("--compile", action="store_true", help="MNTP against itself with torch_compile, nothing else")
     parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds instead of the clock's")
     options = parser.parse_args()
     Clock.now = time.process_time if options.cpu_time else time.perf_counter
@@ -40,6 +42,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = random_model(folder / "model", options.shape)
+        if options.compile:
+            texts = make_texts(BATCH * (STEPS + 1))
+            compare("mntp", {
+                "ragvec": lambda dtype: ragvec_mntp(model, texts, folder, dtype),
+                "with torch_compile": lambda dtype: ragvec_mntp(model, texts, folder, dtype, torch_compile=True),
+            })  # fmt: skip
+            return
         if options.only != "contrastive":
             texts = make_texts(BATCH * (STEPS + 1))
             compare("mntp", {
@@ -83,10 +92,10 @@ class Clock:
         return (self._ends[STEPS - 1] - self._ends[WARM_UP - 1]) / (STEPS - WARM_UP)
 
 
-def ragvec_mntp(model: Path, texts: list[str], folder: Path, dtype: str) -> float:
+def ragvec_mntp(model: Path, texts: list[str], folder: Path, dtype: str, **more) -> float:
     """Seconds of a step of `ragvec train mntp`."""
     (folder / "texts.json").write_text(json.dumps([{"text": text} for text in texts]))
-    keys = {"line_by_line": True, "mask_token": "~"}
+    keys = {"line_by_line": True, "mask_token": "~", **more}
     return ragvec_seconds("mntp", model, folder / "texts.json", folder, dtype, **keys)
 
 
