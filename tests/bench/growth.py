@@ -37,8 +37,8 @@ def main() -> None:
             prepare(Path(folder), rows, options.dimension, options.queries)
             found[rows] = compare(names, folder, options)
             report(rows, options.dimension, options, found[rows])
-    if options.output:
-        plot(found, options)
+        if options.output:
+            plot(found, options)  # after each size: a plot of what there is, if it is interrupted
 
 
 def plot(found: dict[int, dict[str, dict]], options: argparse.Namespace) -> None:
