@@ -18,6 +18,7 @@ import pytest
 from ragvec.errors import RagvecError
 from ragvec.index import Index
 from ragvec.index.changes import Changes
+from ragvec.index.writer import small_tail
 from tests.conftest import REPOSITORY
 from tests.test_index import SETTINGS, expected, found, passages_named, put, run_python, same, unit_vectors, words_found
 
@@ -212,3 +213,54 @@ def test_killed_at_any_moment_the_index_holds_exactly_its_commits(index: Index, 
     with closing(sqlite3.connect(index.path / "index.sqlite")) as check:
         assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         check.execute("INSERT INTO lexical (lexical) VALUES ('integrity-check')")
+
+
+@pytest.mark.parametrize(
+    ("rows", "newest"),
+    [
+        ([], 0),
+        ([1] * 15, 0),
+        ([1] * 16, 16),
+        ([300, *[15] * 16], 16),
+        ([*[16] * 16, 3], 17),  # newer ones go with them, for ids ascend from segment to segment
+        ([*[16] * 15, *[1] * 15], 0),
+        ([*[16] * 15, 256, 16], 0),
+        ([256] * 16, 16),
+        ([*[4096] * 50], 0),
+    ],
+)
+def test_segments_become_one_when_there_are_sixteen_of_a_size(rows: list[int], newest: int) -> None:
+    assert small_tail(rows) == newest
+
+
+def test_many_small_commits_leave_few_segments(index: Index) -> None:
+    vectors, names = unit_vectors(300), passages_named(range(300))
+    put(index, names[:20], vectors[:20])
+    for row in range(20, 300):
+        put(index, [names[row]], vectors[row : row + 1])
+        if row % 7 == 0:
+            index.delete([str(row - 3)])
+    gone = {row - 3 for row in range(20, 300) if row % 7 == 0}
+    kept = np.array([row for row in range(300) if row not in gone])
+    segments = index.describe()["segments"]
+    assert len(segments) < 35 and sum(segment["rows"] for segment in segments) < 300, "deleted rows go when segments merge"
+    assert len(list((index.path / "segments").iterdir())) == len(segments)
+    assert same(found(index, vectors[:9], 10), expected(kept, vectors[kept], vectors[:9], 10))
+    assert len(index) == len(kept)
+
+
+def test_a_merge_that_fails_costs_no_commit(index: Index, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    vectors, names = unit_vectors(17), passages_named(range(17))
+    for row in range(15):
+        put(index, [names[row]], vectors[row : row + 1])
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ragvec.index.writer._live_blocks", full)
+    put(index, [names[15]], vectors[15:16])
+    assert "small segments stay apart for now" in caplog.text and "No space left" in caplog.text
+    assert (len(index), len(index.describe()["segments"])) == (16, 16)
+    monkeypatch.undo()
+    put(index, [names[16]], vectors[16:])
+    assert (len(index), len(index.describe()["segments"])) == (17, 1)

@@ -235,10 +235,13 @@ def insert_segment(connection: sqlite3.Connection, record: SegmentRecord) -> Non
     connection.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
 
-def drop_segments(connection: sqlite3.Connection) -> None:
-    """Forget all segments and deleted rows; the passages stay."""
-    connection.execute("DELETE FROM segments")
-    connection.execute("DELETE FROM tombstones")
+def drop_segments(connection: sqlite3.Connection, since: int = 0, first_id: int = 0) -> None:
+    """Forget all segments, or those from number `since` on, whose ids begin at `first_id`, and the deleted rows in them.
+
+    The passages stay.
+    """
+    connection.execute("DELETE FROM segments WHERE number >= ?", (since,))
+    connection.execute("DELETE FROM tombstones WHERE id >= ?", (first_id,))
 
 
 def read_tombstones(connection: sqlite3.Connection) -> np.ndarray:

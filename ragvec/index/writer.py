@@ -1,9 +1,11 @@
 """Writing: every change is files on disk first, then one SQLite transaction; a kill at any point leaves the last commit."""
 
+import logging
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,10 @@ from ragvec.index.where import parse_where
 from ragvec.records import Passage
 
 COPY_ROWS = 8192
+MERGE_FACTOR = 16  # so many segments of one size become one of the next
+MERGE_SIZES = (1, MERGE_FACTOR, MERGE_FACTOR**2)  # rows from which a segment is of each size; larger ones wait for `compact`
+
+_log = logging.getLogger("ragvec")
 
 
 class Writer:
@@ -46,6 +52,7 @@ class Writer:
             store.update_passages(self.connection, changes.take_updates())
             if segment.rows:
                 store.insert_segment(self.connection, segment.finish(self.settings))
+        self._merge_small()
 
     def delete(self, doc_ids: Sequence[str]) -> int:
         """Remove documents; returns how many of them were there."""
@@ -75,7 +82,7 @@ class Writer:
         """
         changed = settings not in (None, self.settings)
         dead = store.read_tombstones(self.connection)
-        old = [Segment(self.folder, record, self.settings.dimension) for record in store.read_segments(self.connection)]
+        old = self._open(store.read_segments(self.connection))
         if len(old) <= 1 and not len(dead) and not changed:
             return
         with self._transaction(), self._new_segment() as merged:
@@ -91,6 +98,31 @@ class Writer:
             self.connection.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")
         self.connection.execute("VACUUM")
         sweep(self.folder, self.connection)
+
+    def _merge_small(self) -> None:
+        """Merge the newest segments where many commits of few rows have left many: a hundred at most remain below 4,096 rows.
+
+        The commit before is not undone if that fails.
+        """
+        records = store.read_segments(self.connection)
+        tail = small_tail([record.rows for record in records])
+        if not tail:
+            return
+        old = self._open(records[-tail:])
+        try:
+            with self._transaction(), self._new_segment() as merged:
+                for vectors, ids in _live_blocks(old, store.read_tombstones(self.connection)):
+                    merged.append(vectors, ids)
+                store.drop_segments(self.connection, old[0].record.number, int(old[0].ids[0]))
+                if merged.rows:
+                    store.insert_segment(self.connection, merged.finish(self.settings))
+        except RagvecError as error:
+            _log.warning("small segments stay apart for now: %s", error)
+            return
+        sweep(self.folder, self.connection)
+
+    def _open(self, records: Sequence[store.SegmentRecord]) -> list[Segment]:
+        return [Segment(self.folder, record, self.settings.dimension) for record in records]
 
     def _take_ids(self, rows: int) -> np.ndarray:
         first = store.read_value(self.connection, "next_id")  # never an id twice: a reader's cache may still hold the old one
@@ -139,6 +171,18 @@ class Writer:
             store.write_value(self.connection, "next_segment", number + 1)
         else:
             segment.discard()
+
+
+def small_tail(rows: Sequence[int]) -> int:
+    """How many of the newest segments are to become one, given the rows of each, oldest first; 0 = none.
+
+    They are when 16 of them have 1–15 rows, or 16–255, or 256–4,095, and none of them more: so a row is copied three times.
+    """
+    for least in MERGE_SIZES:
+        tail = list(takewhile(lambda count, most=least * MERGE_FACTOR: count < most, reversed(rows)))
+        if sum(count >= least for count in tail) >= MERGE_FACTOR:
+            return len(tail)
+    return 0
 
 
 @contextmanager
