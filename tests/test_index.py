@@ -323,6 +323,14 @@ def test_a_wrong_faiss_key_is_refused_before_anything_is_made(tmp_path: Path) ->
     assert not (tmp_path / "index").exists()
 
 
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_few_vectors_are_compared_by_whatever_is_loaded(index: Index, monkeypatch: pytest.MonkeyPatch, loaded: bool) -> None:
+    vectors = unit_vectors(300)
+    put(index, passages_named(range(300)), vectors)
+    monkeypatch.setattr("ragvec.index.exact.faiss_is_loaded", lambda: loaded)
+    assert same(found(index, vectors[:5], 10), expected(range(300), vectors, vectors[:5], 10))
+
+
 def test_describe_is_json(index: Index) -> None:
     put(index, passages_named(range(3)), unit_vectors(3))
     described = json.loads(json.dumps(index.describe()))

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragvec.index.threads import in_parallel, load_faiss, search_threads
+from ragvec.index.threads import faiss_is_loaded, in_parallel, load_faiss, search_threads
 
 BLOCK_ROWS = 8192
 # Measured on 2 cores at 100,000 x 384: numpy's float16 conversion takes 65 ms whatever the number of queries, FAISS's scalar
-# quantiser 2.7 ms a query. So FAISS for a few queries over many vectors; numpy, without loading FAISS, for the rest.
+# quantiser 2.7 ms a query. So FAISS for a few queries; numpy for many, and where FAISS is not loaded yet and would take longer
+# to load than it saves.
 MANY_QUERIES = 32
 FEW_VALUES = 4_000_000
 
@@ -52,7 +53,7 @@ def search_exact(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allo
     k = min(k, available)
     if k == 0:
         return Candidates(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
-    if len(queries) < MANY_QUERIES and available * vectors.shape[1] > FEW_VALUES:
+    if len(queries) < MANY_QUERIES and (faiss_is_loaded() or available * vectors.shape[1] > FEW_VALUES):
         return _search_mapped(vectors, queries, k, allowed)
     return _search_blocks(vectors, queries, k, None if allowed is None else allowed.rows)
 

@@ -26,6 +26,11 @@ def load_faiss():
     return faiss
 
 
+def faiss_is_loaded() -> bool:
+    """Whether this process has FAISS already."""
+    return "faiss" in sys.modules
+
+
 def guard_forks() -> None:
     """From now on, a child made by fork computes with one OpenMP thread in FAISS and torch, whichever is loaded by then."""
     global _guarded
