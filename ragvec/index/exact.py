@@ -1,6 +1,7 @@
 """Exact search by inner product over float16 vectors that stay on disk, mapped."""
 
 from functools import cached_property, partial
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -9,10 +10,11 @@ from ragvec.index.threads import faiss_is_loaded, in_parallel, load_faiss, searc
 
 BLOCK_ROWS = 8192
 # Measured on 2 cores at 100,000 x 384: numpy's float16 conversion takes 65 ms whatever the number of queries, FAISS's scalar
-# quantiser 2.7 ms a query. So FAISS for a few queries; numpy for many, and where FAISS is not loaded yet and would take longer
-# to load than it saves.
+# quantiser 2.7 ms a query. So FAISS for a few queries; numpy for many, and for a process' first search of few vectors, which
+# may be its only one and would wait longer for FAISS to load.
 MANY_QUERIES = 32
 FEW_VALUES = 4_000_000
+_small_searches = count()
 
 
 class Candidates(NamedTuple):
@@ -53,7 +55,8 @@ def search_exact(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allo
     k = min(k, available)
     if k == 0:
         return Candidates(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
-    if len(queries) < MANY_QUERIES and (faiss_is_loaded() or available * vectors.shape[1] > FEW_VALUES):
+    is_large = available * vectors.shape[1] > FEW_VALUES
+    if len(queries) < MANY_QUERIES and (is_large or faiss_is_loaded() or next(_small_searches)):
         return _search_mapped(vectors, queries, k, allowed)
     return _search_blocks(vectors, queries, k, None if allowed is None else allowed.rows)
 
