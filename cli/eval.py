@@ -72,8 +72,13 @@ def run(
             task=task, probe=probe, probe_previous=probe_previous, save_run=save_run, per_query=per_query, report=report,
             chart=chart,
         )  # fmt: skip
-        how = {"mode": mode, "instruction": instruction, "fusion": [fusion]}
-        _mteb(mteb, encoder, how, kept, options, as_json, dry_run, baseline or [], baselines)
+        _one_of_each(encoder, mode, instruction)
+        how = {
+            "mode": mode[0].value if mode else "dense",
+            "fusion": fusion.value,
+            "instruction": instruction[0] if instruction else None,
+        }
+        _mteb(mteb, encoder[0] if encoder else None, how, kept, options, as_json, dry_run, baseline or [], baselines)
         return
     if dry_run:
         raise typer.BadParameter("it goes with --mteb", param_hint="--dry-run")
@@ -114,9 +119,16 @@ def _only_mteb(**others) -> None:
         raise typer.BadParameter(f"it brings data and metrics of its own: leave {', '.join(given)} out", param_hint="--mteb")
 
 
+def _one_of_each(*options: list | None) -> None:
+    from ragvec.errors import RagvecError
+
+    if any(len(given or ()) > 1 for given in options):
+        raise RagvecError("--mteb measures one encoder, mode and instruction a call: MTEB keeps the results for comparison")
+
+
 def _mteb(
     words: list[str],
-    encoders,
+    source: str | None,
     how: dict,
     cache: Path,
     options: dict,
@@ -126,29 +138,24 @@ def _mteb(
     automatic: bool,
 ) -> None:
     from ragvec.encoder import Encoder
-    from ragvec.errors import RagvecError
     from ragvec.evaluate.baselines import load_baselines
     from ragvec.integrations.mteb import evaluate_mteb, preview_mteb
     from ragvec.integrations.mteb_baselines import evaluate_beside
     from ragvec.integrations.mteb_tasks import find_tasks, split_names
 
-    if any(len(given or ()) > 1 for given in (encoders, how["mode"], how["instruction"])):
-        raise RagvecError("--mteb measures one encoder, mode and instruction a call: MTEB keeps the results for comparison")
     tasks = find_tasks(split_names(words))  # before seconds are spent on loading an encoder
-    loaded = Encoder.load(encoders[0] if encoders else None, **options)
-    mode, fusion = how["mode"][0].value if how["mode"] else "dense", how["fusion"][0].value
-    instruction = how["instruction"][0] if how["instruction"] else None
+    loaded = Encoder.load(source, **options)
     if dry:
-        for record in preview_mteb(tasks, loaded, mode=mode, instruction=instruction):
+        for record in preview_mteb(tasks, loaded, mode=how["mode"], instruction=how["instruction"]):
             print(json.dumps(record, ensure_ascii=False) if as_json else "\n".join(_described(record)))
         return
     beside = list(load_baselines(named, automatic=automatic, but={loaded.fingerprint}, **options))
     kept = {"results": cache / "mteb", "show_progress": True}
     scores = []
     for task in tasks:
-        for one in evaluate_mteb([task], loaded, mode=mode, fusion=fusion, instruction=instruction, **kept):
+        for one in evaluate_mteb([task], loaded, **how, **kept):
             scores.append(one.figures["main_score"])
-            others = evaluate_beside(task, loaded, beside, named=named, words=automatic and mode != "lexical", **kept)
+            others = evaluate_beside(task, loaded, beside, named=named, words=automatic and how["mode"] != "lexical", **kept)
             print(_mteb_line(one, others, as_json), flush=True)
     if len(scores) > 1 and not as_json:
         print(f"{f'mean of {len(scores)} tasks':<58}  {sum(scores) / len(scores):.4f}")

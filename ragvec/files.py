@@ -1,11 +1,13 @@
-"""Files that are either whole or absent: temporary name, fsync, rename."""
+"""Files and folders that are either whole or absent: temporary name, fsync, rename."""
 
 import hashlib
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -30,10 +32,37 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
         raise
 
 
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Write a folder that appears under its name only when it is complete and on disk; what lay there goes then.
+
+    Yields the temporary folder; on any error it is removed and an older one at `folder` stays as it was.
+    """
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                settle_file(path)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+        fsync_folder(folder.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all."""
     with replacing(path, "w") as file:
         file.write(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON for people too, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def settle_file(path: Path) -> None:

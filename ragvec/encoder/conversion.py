@@ -1,7 +1,5 @@
 """Making an encoder checkpoint out of a decoder, and writing it whole or not at all."""
 
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +7,7 @@ from ragvec.encoder.probe import Probe
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, write_settings
 from ragvec.encoder.weights import quiet
 from ragvec.errors import RagvecError
-from ragvec.files import TEMPORARY_SUFFIX, fsync_folder, settle_file
+from ragvec.files import replacing_folder
 
 
 def convert(
@@ -64,22 +62,16 @@ def save_checkpoint(model, tokenizer, settings: EncoderSettings, folder: Path, *
     if hasattr(model, "get_base_model"):
         raise RagvecError("the model carries an unmerged adapter: load it with merge=True to save a whole encoder")
     check_free(folder, overwrite=overwrite)
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    try:
-        temporary.mkdir(parents=True)
-        with quiet(show_progress=False):
-            model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
+    with replacing_folder(folder) as temporary:
+        save_weights(model, tokenizer, temporary)
         write_settings(temporary, settings)
-        for path in temporary.iterdir():
-            settle_file(path)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
-        fsync_folder(folder.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+
+
+def save_weights(model, tokenizer, folder: Path) -> None:
+    """Write weights and tokenizer as transformers does, without its bars and remarks."""
+    with quiet(show_progress=False):
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def check_free(folder: Path, *, overwrite: bool) -> None:

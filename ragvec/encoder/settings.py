@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ragvec import __version__
 from ragvec.errors import RagvecError
-from ragvec.files import write_text
+from ragvec.files import write_json
 from ragvec.templates import Template
 
 SETTINGS_FILE = "ragvec.json"
@@ -61,7 +61,7 @@ class EncoderSettings:
 def write_settings(folder: Path, settings: EncoderSettings) -> None:
     """Write ragvec.json into a checkpoint folder."""
     record = {"format": FORMAT, "ragvec": __version__, **asdict(settings)}
-    write_text(folder / SETTINGS_FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / SETTINGS_FILE, record)
 
 
 def read_settings(folder: Path) -> EncoderSettings:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ragvec.encoder import Encoder
-from ragvec.files import write_text
+from ragvec.files import write_json
 
 
 def write_plain(encoder: Encoder, folder: Path) -> list[str]:
@@ -21,11 +21,6 @@ def write_plain(encoder: Encoder, folder: Path) -> list[str]:
 def read_json(path: Path) -> Any:
     """The value in a JSON file that was just written."""
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def set_tokenizer_options(folder: Path, encoder: Encoder, **options: Any) -> None:

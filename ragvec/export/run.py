@@ -1,19 +1,17 @@
 """One encoder written for another library: weights merged, the layout's own files, then read back and compared."""
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ragvec.encoder import Encoder
-from ragvec.encoder.weights import quiet
+from ragvec.encoder.conversion import save_weights
 from ragvec.errors import RagvecError
 from ragvec.export.check import Check, check
 from ragvec.export.llm2vec import write_llm2vec
 from ragvec.export.plain import write_plain
 from ragvec.export.sentence_transformer import write_sentence_transformer
-from ragvec.files import TEMPORARY_SUFFIX, fsync_folder, settle_file
+from ragvec.files import replacing_folder
 
 # What writes each layout's own files into a folder that holds the weights and the tokenizer; returns what differs there.
 FORMATS: dict[str, Callable[[Encoder, Path], list[str]]] = {
@@ -45,8 +43,7 @@ def export(source: str | Path | None, to: str, output: str | Path, *, python: st
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RagvecError(f"{folder} is {'not empty' if folder.is_dir() else 'a file'}: choose another folder")
     encoder = Encoder.load(source, device="cpu", dtype="auto")
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    try:
+    with replacing_folder(folder) as temporary:
         notes = write(encoder, to, temporary)
         found = check(encoder, to, temporary, python)
         if found.deviation is not None and not found.deviation <= TOLERANCE:
@@ -54,27 +51,12 @@ def export(source: str | Path | None, to: str, output: str | Path, *, python: st
                 f"{to} makes other vectors of this encoder (they differ by up to {found.deviation:.1e}, {found.where}): "
                 "nothing is written"
             )
-        _settle(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        if folder.exists():
+            folder.rmdir()  # empty before the check; what came since is not removed
     return Exported(notes, found)
 
 
 def write(encoder: Encoder, to: str, folder: Path) -> list[str]:
     """Write weights, tokenizer and the layout's own files into a new folder; returns what differs in that library."""
-    folder.mkdir(parents=True)
-    with quiet(show_progress=False):
-        encoder.model.save_pretrained(folder)
-    encoder.tokenizer.save_pretrained(folder)
+    save_weights(encoder.model, encoder.tokenizer, folder)
     return FORMATS[to](encoder, folder)
-
-
-def _settle(temporary: Path, folder: Path) -> None:
-    for path in temporary.rglob("*"):
-        if path.is_file():
-            settle_file(path)
-    if folder.exists():
-        folder.rmdir()
-    os.replace(temporary, folder)
-    fsync_folder(folder.parent)

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from ragvec.encoder import Encoder
 from ragvec.errors import RagvecError
-from ragvec.export.plain import read_json, set_tokenizer_options, write_json
+from ragvec.export.plain import read_json, set_tokenizer_options
+from ragvec.files import write_json
 from ragvec.prompt import special_ids
 from ragvec.templates import Template
 

@@ -15,7 +15,7 @@ from ragvec.index.choice import AUTO_KEY, EXACT_KEY, enough_rows, plan_keys
 from ragvec.index.exact import Allowed, Candidates, mapped_index, search_exact
 from ragvec.index.gpu import MOST_RESULTS, build_cagra, cagra_degree, check_cagra, cluster_on_gpu, on_gpu
 from ragvec.index.threads import load_faiss
-from ragvec.index.tuning import RECALL_K, Effort, draw_sample, in_blocks, tune
+from ragvec.index.tuning import RECALL_K, Effort, cells_of, draw_sample, in_blocks, tune
 
 TRAINING_ROWS = 200_000
 POINTS_PER_CELL = 64  # to train an inverted file's cells on; FAISS's own 256 take four times as long for no recall
@@ -175,7 +175,7 @@ def _filled(key: str, vectors: np.ndarray):
         if degree := cagra_degree(key):
             return build_cagra(degree, vectors)
         index = _make(key, vectors.shape[1])
-        cells = _cells_of(index)
+        cells = cells_of(index)
         rows = TRAINING_ROWS
         if cells is not None:
             cells.cp.niter, cells.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CELL
@@ -189,14 +189,6 @@ def _filled(key: str, vectors: np.ndarray):
             return index if filled is index else faiss.index_gpu_to_cpu(filled)
     except RuntimeError as error:
         raise RagvecError(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
-
-
-def _cells_of(index):
-    """The inverted file in an index; None for a kind without."""
-    try:
-        return load_faiss().extract_index_ivf(index)
-    except RuntimeError:
-        return None
 
 
 @contextmanager

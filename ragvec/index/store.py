@@ -200,6 +200,15 @@ def write_value(connection: sqlite3.Connection, key: str, value) -> None:
     connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, json.dumps(value)))
 
 
+def database_identity(folder: Path) -> tuple[int, int] | None:
+    """What tells an index from one that has come to lie in its place; None where there is none."""
+    try:
+        status = (folder / DATABASE_NAME).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def read_settings(connection: sqlite3.Connection) -> IndexSettings:
     """The index's settings. Raises RagvecError if an older or a newer ragvec wrote them."""
     if (version := read_value(connection, "format")) != FORMAT:

@@ -72,10 +72,7 @@ def tune(index, sample: Sample, target: float) -> tuple[Effort, float]:
     """
     faiss = load_faiss()
     goal = target + SAFETY * (1 - target)
-    try:
-        cells = faiss.extract_index_ivf(index)
-    except RuntimeError:
-        cells = None
+    cells = cells_of(index)
     if cells is not None:
         return _tune_cells(index, cells, sample, goal)
     graph = faiss.downcast_index(index)
@@ -83,6 +80,14 @@ def tune(index, sample: Sample, target: float) -> tuple[Effort, float]:
     if isinstance(graph, faiss.IndexHNSW):
         return _tune_graph(index, graph, sample, goal)
     return _least_pool(recalls(index, sample), goal, Effort())
+
+
+def cells_of(index):
+    """The inverted file in a FAISS index; None for a kind without."""
+    try:
+        return load_faiss().extract_index_ivf(index)
+    except RuntimeError:
+        return None
 
 
 def in_blocks(search: Callable, queries: np.ndarray, k: int, probes: float) -> tuple[np.ndarray, np.ndarray]:

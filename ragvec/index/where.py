@@ -256,18 +256,15 @@ def _in(values: list) -> tuple[str, list]:
         if some:
             sql, _ = _compared("IN", some[0])
             parts.append((sql.replace("?", "(SELECT value FROM json_each(?))"), [json.dumps(some)]))
-    return (" OR ".join(f"({sql})" for sql, _ in parts) if len(parts) > 1 else parts[0][0]), [
-        value for _, more in parts for value in more
-    ]
+    if len(parts) == 1:
+        return parts[0]
+    return " OR ".join(f"({sql})" for sql, _ in parts), [value for _, more in parts for value in more]
 
 
 def _holds(field: tuple[str, ...], condition: str, values: list) -> tuple[str, list]:
     """SQL that is true where the field's value, or one of a list's elements, meets the condition, and else false."""
-    if _is_column(field) and condition.startswith(_AS_TEXT):
-        return (
-            f"({condition.replace(_AS_TEXT, field[0])})",
-            values,
-        )  # which SQLite can look up: doc_id and passage_id are indexed
+    if _is_column(field) and condition.startswith(_AS_TEXT):  # SQLite can look it up: doc_id and passage_id are indexed
+        return f"({condition.replace(_AS_TEXT, field[0])})", values
     if _is_column(field):
         return f"EXISTS (SELECT 1 FROM (SELECT {field[0]} AS v, 'text' AS t) WHERE {condition})", values
     path = _path(field)

@@ -150,7 +150,7 @@ class Writer:
     @property
     def in_place(self) -> bool:
         """Whether the folder still is that of this index: if it was replaced, nothing in it may be touched."""
-        return database_identity(self.folder) == self._place
+        return store.database_identity(self.folder) == self._place
 
     def check_place(self) -> None:
         """Raises RagvecError if it is not."""
@@ -191,21 +191,12 @@ def writing(folder: Path) -> Iterator[Writer]:
 
     Raises RagvecError, naming the holder, if another writer lives.
     """
-    place = database_identity(folder)
+    place = store.database_identity(folder)
     with store.readable_errors(folder), writer_lock(folder), store.connection_to_write(folder) as connection:
         writer = Writer(folder, connection, place)
         writer.check_place()
         sweep(folder, connection)
         yield writer
-
-
-def database_identity(folder: Path) -> tuple[int, int] | None:
-    """What tells an index from one that has come to lie in its place; None where there is none."""
-    try:
-        status = (folder / store.DATABASE_NAME).stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def sweep(folder: Path, connection: sqlite3.Connection) -> None:

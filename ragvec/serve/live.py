@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ragvec.errors import RagvecError
 from ragvec.index import Index
-from ragvec.index.store import DATABASE_NAME
+from ragvec.index.store import database_identity
 from ragvec.index.threads import load_faiss
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ PATIENCE_S = 5.0  # while a folder is away: between `mv index old` and `mv new i
 SETTLING_S = 0.5  # while what lies there does not open: it may be about to change again
 PAUSE_S = 0.02
 Answer = TypeVar("Answer")
-Identity = tuple[int, int]
 
 
 class IndexUnavailable(Exception):
@@ -27,7 +26,7 @@ class IndexUnavailable(Exception):
 
 
 class _Opened(NamedTuple):
-    identity: Identity
+    identity: tuple[int, int]
     index: Index
 
 
@@ -60,7 +59,7 @@ class LiveIndex:
                 opened = self._current()
                 answer = work(opened.index)
             except (RagvecError, OSError) as error:
-                there = self._identity()
+                there = database_identity(self.path)
                 if there == self._opened.identity:  # the index is where it was: replacing it is not the reason
                     if isinstance(error, RagvecError) and not _is_fault(error):
                         raise
@@ -69,7 +68,7 @@ class LiveIndex:
                     raise IndexUnavailable(f"the index in {self.path.name} was moved away or replaced: {error}") from error
                 time.sleep(PAUSE_S)
                 continue
-            if self._identity() in (opened.identity, None):
+            if database_identity(self.path) in (opened.identity, None):
                 return answer
 
     def close(self) -> None:
@@ -77,28 +76,21 @@ class LiveIndex:
         self._opened.index.close()
 
     def _current(self) -> _Opened:
-        if self._identity() in (self._opened.identity, None):
+        if database_identity(self.path) in (self._opened.identity, None):
             return self._opened
         with self._lock:
-            if self._identity() not in (self._opened.identity, None):
+            if database_identity(self.path) not in (self._opened.identity, None):
                 self._opened = self._open()  # the old one closes when its last reader lets go of it
             return self._opened
 
     def _open(self) -> _Opened:
         for _ in range(10):
-            before = self._identity()
+            before = database_identity(self.path)
             # by its real name: a link that changes must not mix the files of two indices
             index = Index.open(self.path.resolve(), encoder=self._encoder)
-            if before is not None and before == self._identity():
+            if before is not None and before == database_identity(self.path):
                 return _Opened(before, index)
         raise RagvecError(f"the index in {self.path} changes all the time: wait until it is in its place")
-
-    def _identity(self) -> Identity | None:
-        try:
-            status = (self.path / DATABASE_NAME).stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
 
 
 def _is_fault(error: RagvecError) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ragvec import __version__
-from ragvec.files import replacing, write_text
+from ragvec.files import replacing, write_json, write_text
 from ragvec.recipe import Recipe, explicit_defaults
 from ragvec.train import ranks
 from ragvec.train.evaluation import Best
@@ -71,7 +71,7 @@ class Record:
         """Write the summary, and the plot if the run is over or the plot is old. The first of several processes does it."""
         if ranks.rank():
             return
-        write_text(self.folder / SUMMARY_FILE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        write_json(self.folder / SUMMARY_FILE, summary)
         if last or time.monotonic() - self._drawn > _SECONDS_BETWEEN_PLOTS:
             write_plot(self.folder, summary)
             self._drawn = time.monotonic()

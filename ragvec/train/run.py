@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from ragvec.encoder.weights import choose_device, quiet
 from ragvec.errors import RagvecError
-from ragvec.files import write_text
+from ragvec.files import write_json
 from ragvec.recipe import Recipe
 from ragvec.train import ranks
 from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, remove_leftovers, spent_before
@@ -143,7 +143,7 @@ def _claim(objective: str, recipe: Recipe, resume: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         record = {"objective": objective, **recipe.as_json()}
-        write_text(folder / RECIPE_FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        write_json(folder / RECIPE_FILE, record)
     except OSError as error:
         raise RagvecError(f"output_dir {folder} can't be written: {error.strerror}") from error
 
