@@ -59,6 +59,9 @@ def run(
     dtype: Annotated[
         str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 (weights, CPU) or auto (as stored).")
     ] = None,
+    torch_compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the layers first: some seconds, then faster; for large corpora.")
+    ] = False,
     vector_dtype: Annotated[VectorDtype, typer.Option(help="To store vectors in.")] = VectorDtype.float16,
     truncate_dim: Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions (Matryoshka).")] = None,
     normalize: Annotated[bool, typer.Option(help="Scale vectors to length 1.")] = True,
@@ -101,7 +104,8 @@ def run(
 
     lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
     lasting = {name: value for name, value in lasting.items() if value is not None}
-    loaded = Encoder.load(encoder, device=device or _own_gpu(place.of), dtype=dtype, batch_tokens=batch_tokens, **lasting)
+    computing = {"dtype": dtype, "batch_tokens": batch_tokens, "torch_compile": torch_compile}
+    loaded = Encoder.load(encoder, device=device or _own_gpu(place.of), **computing, **lasting)
     if loaded.int8_cosines and place.number == 0:
         print(
             "int8 weights: cosine {:.4f} to the vectors without them, {:.4f} at least".format(*loaded.int8_cosines),

@@ -61,7 +61,8 @@ def use_packed_attention(model) -> None:
     Whether a token sees its right-hand neighbours follows the module's is_causal flag (ragvec.bidirectional).
     Raises RagvecError if the architecture does not go through transformers' attention interface.
     """
-    AttentionInterface.register(PACKED, packed_attention)
+    if PACKED not in AttentionInterface():  # compile_layers may have put its own there
+        AttentionInterface.register(PACKED, packed_attention)
     model.set_attn_implementation(PACKED)
     if model.config._attn_implementation != PACKED:
         raise RagvecError(f"{model.config.model_type} does not use transformers' attention interface: batches must be padded")

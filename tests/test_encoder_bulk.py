@@ -1,5 +1,7 @@
 """What bulk work asks of the encoder: streamed blocks, a measured token budget, memory that runs out, int8 weights."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -125,7 +127,7 @@ def test_an_int8_layer_multiplies_like_its_rounded_weights():
 
 def test_int8_weights_need_a_cpu():
     with pytest.raises(RagvecError, match="int8 weights run on the CPU, not on cuda: choose bfloat16"):
-        int8.check_int8(torch.device("cuda"))
+        int8.check_int8(torch.device("cuda"), torch_compile=False)
 
 
 def test_the_work_of_a_text_is_counted_by_the_formula(encoder):
@@ -134,3 +136,22 @@ def test_the_work_of_a_text_is_counted_by_the_formula(encoder):
     counts = np.array([3, 10])
     assert Speed(encoder).flops(counts) == 2 * weights * 13 + 4 * 2 * 32 * (9 + 100)
     assert matmul_peak(torch.float32, 64) > 1e8
+
+
+@pytest.mark.filterwarnings("default")  # torch's own, while it compiles
+def test_compiled_layers_give_the_same_vectors(tiny_decoder):
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    plain = Encoder.load(tiny_decoder, dtype="float32", device="cpu", batch_tokens=64)
+    compiled = Encoder.load(tiny_decoder, dtype="float32", device="cpu", batch_tokens=64, torch_compile=True)
+    texts = TEXTS * 3
+    np.testing.assert_allclose(compiled.encode_documents(texts), plain.encode_documents(texts), atol=1e-5)
+    assert compiled.fingerprint == plain.fingerprint, "shards can be gone on with either way"
+
+
+def test_compiling_without_a_compiler_says_what_to_install(tiny_decoder, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RagvecError, match=r"install g\+\+"):
+        Encoder.load(tiny_decoder, dtype="float32", device="cpu", torch_compile=True)
+    with pytest.raises(RagvecError, match="choose one of the two"):
+        Encoder.load(tiny_decoder, dtype="int8", device="cpu", torch_compile=True)

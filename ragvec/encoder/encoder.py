@@ -15,7 +15,7 @@ from ragvec.encoder.budget import TokenBudget, is_out_of_memory
 from ragvec.encoder.fingerprint import fingerprint
 from ragvec.encoder.forward import hidden_states
 from ragvec.encoder.int8 import check_int8, cosines, int8_weights, sample_texts, use_int8_weights
-from ragvec.encoder.ready import complete, prepare_attention
+from ragvec.encoder.ready import compile_layers, complete, prepare_attention
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.encoder.sources import locate
 from ragvec.encoder.weights import choose_device, choose_dtype, load_model, load_tokenizer
@@ -89,6 +89,7 @@ class Encoder:
         doc_max_length: int | None = None,
         truncate_dim: int | None = None,
         batch_tokens: int | None = None,
+        torch_compile: bool = False,
     ) -> "Encoder":
         """Load an encoder from a folder or the hub.
 
@@ -100,6 +101,7 @@ class Encoder:
         adapters  further LoRA adapters to stack, in order; merge: fold them into the weights, else the last stays apart
         truncate_dim  keep the first so many dimensions of every vector (Matryoshka)
         batch_tokens  most tokens in one batch; None = found by measuring while a corpus is encoded
+        torch_compile  compile the layers: some seconds before the first batch, then faster
         The others override what the checkpoint says (EncoderSettings).
         Raises RagvecError where something is missing or can't be used. Never runs remote code, never unpickles.
         """
@@ -110,7 +112,7 @@ class Encoder:
         found = locate(str(source), revision=revision, adapters=tuple(str(adapter) for adapter in adapters))
         chosen_device = choose_device(device)
         if int8 := dtype == "int8":
-            check_int8(chosen_device)
+            check_int8(chosen_device, torch_compile)
             dtype = None
         model = load_model(
             found.base,
@@ -136,7 +138,11 @@ class Encoder:
             "batch_tokens": batch_tokens,
         }
         encoder = cls(model, tokenizer, settings, **identity)
-        return encoder._with_int8_weights(identity) if int8 else encoder
+        if int8:
+            encoder = encoder._with_int8_weights(identity)
+        if torch_compile:
+            compile_layers(model, bool(settings.packed))
+        return encoder
 
     @property
     def batch_tokens(self) -> int:

@@ -40,8 +40,10 @@ class Int8Linear(nn.Module):
         return out.view(*states.shape[:-1], -1)
 
 
-def check_int8(device: torch.device) -> None:
-    """Raises RagvecError where int8 weights have no kernels."""
+def check_int8(device: torch.device, torch_compile: bool) -> None:
+    """Raises RagvecError where int8 weights have no kernels, or torch.compile can't do with theirs."""
+    if torch_compile:
+        raise RagvecError("layers with int8 weights can't be compiled: choose one of the two")
     if device.type != "cpu":
         raise RagvecError(f"int8 weights run on the CPU, not on {device.type}: choose bfloat16, or --device cpu")
     if not hasattr(torch.ops.onednn, "qlinear_prepack"):

@@ -1,9 +1,15 @@
 """A loaded model made ready to encode: settings that only it can tell, the direction of attention, packed batches."""
 
 import logging
+import os
+import shutil
 from dataclasses import replace
 
-from ragvec.attention import use_packed_attention
+import torch
+from torch import nn
+from transformers import AttentionInterface
+
+from ragvec.attention import PACKED, packed_attention, use_packed_attention
 from ragvec.bidirectional import make_bidirectional, make_causal
 from ragvec.encoder.probe import Probe, probe
 from ragvec.encoder.settings import EncoderSettings
@@ -49,3 +55,20 @@ def probe_model(model) -> Probe:
     if not result.packs:
         logging.getLogger("ragvec").warning("texts are padded, not packed, with this model: %s", result.packing_refusal)
     return result
+
+
+def compile_layers(model, packed: bool) -> None:
+    """Compile each layer for any number of tokens, in place; packed attention stays as it is, since its shapes never repeat.
+
+    Nothing is compiled before the first batch. Raises RagvecError for a model without a list of layers, or with padded batches,
+    and on a CPU where no C++ compiler is found.
+    """
+    layers = next((part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part)), None)
+    if layers is None or not packed:
+        raise RagvecError("compiling needs a model with a list of layers whose batches can be packed: leave it out")
+    compilers = (os.environ.get("CXX", "g++"), "clang++")
+    if model.device.type == "cpu" and not any(map(shutil.which, compilers)):
+        raise RagvecError("compiling for the CPU needs a C++ compiler, and none is found: install g++, or leave it out")
+    AttentionInterface.register(PACKED, torch.compiler.disable(packed_attention))
+    for layer in layers:
+        layer.compile(dynamic=True)

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
 
-from ragvec.attention import PACKED, packed_attention
 from ragvec.bidirectional import make_bidirectional, make_causal
 from ragvec.encoder import Encoder, EncoderSettings
 from ragvec.encoder.forward import hidden_states
-from ragvec.encoder.ready import complete, probe_model
+from ragvec.encoder.ready import compile_layers, complete, probe_model
 from ragvec.encoder.sources import Source, locate
 from ragvec.encoder.weights import DTYPES, add_adapter, choose_device, choose_dtype, load_tokenizer, quiet, refuse_pickle
 from ragvec.errors import RagvecError
@@ -108,7 +106,7 @@ def add_trainable_parts(learner: Learner, objective: str, recipe: Recipe) -> Non
     if recipe.gradient_checkpointing:
         _recompute_activations(learner.backbone)
     if recipe.torch_compile:
-        _compile_layers(learner)
+        compile_layers(learner.backbone, bool(learner.settings.packed))
 
 
 def add_embedding_row(whole: nn.Module, token: int) -> None:
@@ -145,16 +143,6 @@ def _recompute_activations(backbone: nn.Module) -> None:
     # transformers 5.2x has renamed it and warns about the old name
     enable = getattr(backbone, "activation_checkpointing_enable", None) or backbone.gradient_checkpointing_enable
     enable({"use_reentrant": False})
-
-
-def _compile_layers(learner: Learner) -> None:
-    """Compile each layer for any number of tokens; packed attention stays as it is, since its shapes never repeat."""
-    layers = next((part for part in learner.backbone.modules() if isinstance(part, nn.ModuleList) and len(part)), None)
-    if layers is None or not learner.settings.packed:
-        raise RagvecError("torch_compile needs a model with a list of layers whose batches can be packed: leave it out")
-    AttentionInterface.register(PACKED, torch.compiler.disable(packed_attention))
-    for layer in layers:
-        layer.compile(dynamic=True)
 
 
 def _load_language_model(objective: str, recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Learner:

@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--passages", type=int, help="default: 256, on a GPU 4,096")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-tokens", type=int)
+    parser.add_argument("--compile", action="store_true", help="also with compiled layers")
     parser.add_argument("--only", action="store_true", help="ragvec alone")
     options = parser.parse_args()
     if options.threads:
@@ -54,10 +55,16 @@ def main() -> None:
         model = random_model(Path(folder), options) if options.shape or not options.model.exists() else options.model
         encoder = Encoder.load(model, device=options.device, dtype=options.dtype, batch_tokens=options.batch_tokens)
         contenders = {"ragvec": lambda: in_blocks(encoder, texts)}
+        if options.compile:
+            compiled = Encoder.load(
+                model, device=options.device, dtype=options.dtype, batch_tokens=options.batch_tokens, torch_compile=True
+            )
+            contenders["ragvec --compile"] = lambda: in_blocks(compiled, texts)
         if not options.only:
             contenders |= dict(alternatives(model, texts, options.device))
         for _ in range(4):  # until the token budget is found
-            in_blocks(encoder, texts)
+            for encode in list(contenders.values())[: 1 + options.compile]:
+                encode()
         report(encoder, texts, measure(contenders, options.rounds))
 
 
