@@ -46,7 +46,7 @@ def run(
     diversity: Annotated[float, typer.Option(help="0 to 1: how much hits shall differ from those above them (MMR).")] = 0.0,
     fusion: Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.")] = Fusion.weighted,
     dense_weight: Annotated[
-        float | None, typer.Option(help="Hybrid: the share of the vectors, 0 to 1; 0.8, of rrf 0.5.")
+        float | None, typer.Option(help="Hybrid: the share of the vectors, 0 to 1; default: what suits --fusion.")
     ] = None,
     rerank: Annotated[
         str | None, typer.Option(help='Score the best hits again: "maxsim" (the encoder\'s token vectors) or a cross-encoder.')

@@ -11,6 +11,8 @@ from ragvec.index.threads import load_faiss
 
 RECALL_K = 10
 QUERIES = 800
+PART = 4  # one in so many finds about how many cells are enough
+NEAR = (1, 9 / 8, 5 / 4, 3 / 2, 2)  # times as many cells as that
 POOLS = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640)  # candidates tried, for 10 results
 GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512, 1024)
 TABLE_BYTES = 2**28
@@ -115,24 +117,27 @@ def recalls(index, sample: Sample, probes: int = 0) -> dict[int, float]:
 
 
 def _tune_cells(index, cells, sample: Sample, goal: float) -> tuple[Effort, float]:
-    """The fewest cells that reach the goal, found by halving; or more of them, if fewer candidates make that cheaper."""
-    tried: list[tuple[float, Effort, float]] = []
+    """The fewest cells that reach the goal, found by halving; or more of them, if fewer candidates make that cheaper.
 
-    def reaches(probes: int) -> bool:
+    A part of the sample finds about where, all of it decides.
+    """
+
+    def measure(probes: int, queries: Sample) -> tuple[float, Effort, float]:
         cells.nprobe = min(probes, cells.nlist)
-        effort, recall = _least_pool(recalls(index, sample, cells.nprobe), goal, Effort(nprobe=cells.nprobe))
-        tried.append((_cost(cells, index.ntotal, effort), effort, recall))
-        return recall >= goal
+        effort, recall = _least_pool(recalls(index, queries, cells.nprobe), goal, Effort(nprobe=cells.nprobe))
+        return _cost(cells, index.ntotal, effort), effort, recall
 
+    part = Sample(*(rows[::PART] for rows in sample))
     enough = 1
-    while not reaches(enough) and enough < cells.nlist:
+    while enough < cells.nlist and measure(enough, part)[2] < goal:
         enough *= 2
     few = enough // 2
     while enough - few > max(1, enough // 16):
         middle = (few + enough) // 2
-        few, enough = (few, middle) if reaches(middle) else (middle, enough)
-    for more in (5 / 4, 3 / 2, 2):
-        reaches(math.ceil(enough * more))
+        few, enough = (few, middle) if measure(middle, part)[2] >= goal else (middle, enough)
+    tried = [measure(math.ceil(enough * factor), sample) for factor in NEAR]
+    while tried[-1][2] < goal and cells.nprobe < cells.nlist:
+        tried.append(measure(cells.nprobe * 2, sample))
     best = min((one for one in tried if one[2] >= goal), default=None)
     _, effort, recall = best or max(tried, key=lambda one: one[2])
     return effort, recall

@@ -43,7 +43,7 @@ class Retriever:
                       hybrid (default): both, fused
         fusion        hybrid only; weighted (default): scores scaled to the query's best and added, score = 0 … 1.
                       rrf: reciprocal ranks, score = sum of 1 / (60 + rank)
-        dense_weight  the share of the vectors in a fusion, 0 … 1; default 0.8, of rrf 0.5
+        dense_weight  the share of the vectors in a fusion, 0 … 1; default: DENSE_WEIGHTS
         where         a filter on metadata, such as `year >= 2020 and lang = "ko"`; see ragvec.index.where
         offset        hits to pass over, for pages; ranks go on counting
         min_score     no hit below it; the score is the mode's or, if there is one, the reranker's

@@ -4,7 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
+from ragvec.retrieve.fusion import DENSE_WEIGHTS
+
 Mode = Literal["hybrid", "dense", "lexical"]
+_SHARES = ", ".join(f"{share} with {fusion}" for fusion, share in DENSE_WEIGHTS.items())
 _NO_TOKEN_IDS = "token ids are refused, for they are another tokenizer's: send the text itself"
 
 
@@ -77,7 +80,7 @@ class SearchRequest(_Strict):
     diversity: StrictFloat | StrictInt = Field(0.0, ge=0, le=1, description="How much hits shall differ from each other.")
     fusion: Literal["rrf", "weighted"] = Field("weighted", description="How hybrid search joins its two rankings.")
     dense_weight: StrictFloat | StrictInt | None = Field(
-        None, ge=0, le=1, description="The share of the vectors in a fusion; default: 0.8, of rrf 0.5."
+        None, ge=0, le=1, description=f"The share of the vectors in a fusion; default: {_SHARES}."
     )
     rerank: Literal["maxsim"] | None = Field(None, description="Score the best hits again by the encoder's token vectors.")
     rerank_depth: StrictInt = Field(50, ge=1, description="How many hits are scored again.")
