@@ -18,10 +18,10 @@ from ragvec.index.threads import load_faiss
 from ragvec.index.tuning import RECALL_K, Effort, cells_of, draw_sample, in_blocks, tune
 
 TRAINING_ROWS = 200_000
-POINTS_PER_CELL = 64  # to train an inverted file's cells on; FAISS's own 256 take four times as long for no recall
+POINTS_PER_CELL = 39  # to train an inverted file's cells on; FAISS's own 256 take four times as long for no recall
 CELL_EFFORT = 128  # efSearch of a graph that finds the nearest cells; less misses the very nearest too often
-ITERATIONS = 6
-ADD_ROWS = 65_536
+ITERATIONS = 4
+ADD_ROWS = 16_384
 TIMED_QUERIES = 25
 FEW_VALUES = 2_000_000  # of the rows allowed: comparing them all takes about a millisecond
 MOST_LOOKED = 8  # times the usual candidates, where a filter allows few: they may lie where codes tell them apart badly
@@ -184,8 +184,11 @@ def _filled(key: str, vectors: np.ndarray):
         with nullcontext() if cells is None else _flat_cells(cells):
             filled = on_gpu(index) or index
             filled.train(_sample(vectors, rows).astype(np.float32))
+            singles = np.empty((min(ADD_ROWS, len(vectors)), vectors.shape[1]), np.float32)  # reused: fresh memory is dear
             for start in range(0, len(vectors), ADD_ROWS):
-                filled.add(vectors[start : start + ADD_ROWS].astype(np.float32))
+                block = singles[: len(vectors) - start]
+                np.copyto(block, vectors[start : start + ADD_ROWS])
+                filled.add(block)
             return index if filled is index else faiss.index_gpu_to_cpu(filled)
     except RuntimeError as error:
         raise RagvecError(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error

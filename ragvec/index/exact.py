@@ -64,11 +64,15 @@ def search_exact(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allo
 def _search_blocks(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.ndarray | None) -> Candidates:
     available = len(vectors) if rows is None else len(rows)
     best = Candidates(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
+    singles = np.empty((min(BLOCK_ROWS, available), vectors.shape[1]), np.float32)  # reused: fresh memory is dear
+    products = np.empty(len(queries) * len(singles), np.float32)
     for start in range(0, available, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, available)
         chosen = np.arange(start, stop) if rows is None else rows[start:stop]
-        block = vectors[start:stop] if rows is None else vectors[chosen]
-        scores = queries @ block.astype(np.float32).T
+        block = singles[: stop - start]
+        np.copyto(block, vectors[start:stop] if rows is None else vectors[chosen])
+        scores = products[: len(queries) * len(block)].reshape(len(queries), len(block))
+        np.matmul(queries, block.T, out=scores)
         better = _above(scores, best.scores[:, -1]) if start >= k else np.broadcast_to(np.arange(stop - start), scores.shape)
         rows_found = np.where(better >= 0, chosen[better], -1)
         scores = np.where(better >= 0, np.take_along_axis(scores, better, 1), -np.inf)

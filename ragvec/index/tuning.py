@@ -10,7 +10,7 @@ from ragvec.index.exact import search_exact
 from ragvec.index.threads import load_faiss
 
 RECALL_K = 10
-QUERIES = 800
+QUERIES = 500
 PART = 4  # one in so many finds about how many cells are enough
 NEAR = (1, 9 / 8, 5 / 4, 3 / 2, 2)  # times as many cells as that
 POOLS = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640)  # candidates tried, for 10 results
