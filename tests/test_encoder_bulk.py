@@ -138,7 +138,7 @@ def test_the_work_of_a_text_is_counted_by_the_formula(encoder):
     assert matmul_peak(torch.float32, 64) > 1e8
 
 
-@pytest.mark.filterwarnings("default")  # torch's own, while it compiles
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
 def test_compiled_layers_give_the_same_vectors(tiny_decoder):
     if shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler")
