@@ -71,11 +71,13 @@ def plan_corpus(
     documents, chosen = draw(open_documents(source, reading), sample)
     passages = list(cut_for(chosen, reading, encoder, instruction))
     per_document = len(passages) / len(chosen)
-    tried = passages[: _affordable(encoder, passages, instruction, sample_seconds)]
+    tried = passages[: _affordable(encoder, passages, instruction, sample_seconds / 2)]  # twice
     scale = documents * per_document / len(tried)
     with tempfile.TemporaryDirectory(prefix="ragvec-plan-") as folder:
         shards = Path(folder) / "shards"
-        report = encode_corpus(tried, encoder, shards, instruction=instruction, dtype=dtype, normalize=normalize)
+        how = {"instruction": instruction, "dtype": dtype, "normalize": normalize}
+        report = encode_corpus(tried, encoder, shards, **how)
+        steady = encode_corpus(tried, encoder, Path(folder) / "again", **how).seconds  # what only a start costs is over
         memory = peak_memory() + _PARTS_IN_MEMORY * _part_memory(passages, documents * per_document, encoder.dimension)
         with Index.create(Path(folder) / "empty", encoder=encoder):
             pass
@@ -89,8 +91,8 @@ def plan_corpus(
         truncated=round(report.truncated * scale),
         dimension=encoder.dimension,
         devices=devices,
-        tokens_per_s=report.tokens / report.seconds * devices,
-        seconds=report.seconds * scale / devices,
+        tokens_per_s=report.tokens / steady * devices,
+        seconds=max(report.seconds - steady, 0.0) + steady * scale / devices,
         memory_bytes=memory,
         gpu_memory_bytes=_gpu_memory(encoder),
         shards_bytes=round(report.bytes * scale),
