@@ -104,8 +104,14 @@ def run(
 
     lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
     lasting = {name: value for name, value in lasting.items() if value is not None}
-    computing = {"dtype": dtype, "batch_tokens": batch_tokens, "torch_compile": torch_compile}
-    loaded = Encoder.load(encoder, device=device or _own_gpu(place.of), **computing, **lasting)
+    loaded = Encoder.load(
+        encoder,
+        device=device or _own_gpu(place.of),
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        torch_compile=torch_compile,
+        **lasting,
+    )
     if loaded.int8_cosines and place.number == 0:
         print(
             "int8 weights: cosine {:.4f} to the vectors without them, {:.4f} at least".format(*loaded.int8_cosines),

@@ -18,7 +18,7 @@ from ragvec.index.threads import load_faiss
 from ragvec.index.tuning import RECALL_K, Effort, cells_of, draw_sample, in_blocks, tune
 
 TRAINING_ROWS = 200_000
-POINTS_PER_CELL = 39  # to train an inverted file's cells on; FAISS's own 256 take four times as long for no recall
+POINTS_PER_CELL = 39  # to train an inverted file's cells on, FAISS's least; its usual 256 take six times as long for no recall
 CELL_EFFORT = 128  # efSearch of a graph that finds the nearest cells; less misses the very nearest too often
 ITERATIONS = 4
 ADD_ROWS = 16_384

@@ -135,7 +135,8 @@ def _tune_cells(index, cells, sample: Sample, goal: float) -> tuple[Effort, floa
     while enough - few > max(1, enough // 16):
         middle = (few + enough) // 2
         few, enough = (few, middle) if measure(middle, part)[2] >= goal else (middle, enough)
-    tried = [measure(math.ceil(enough * factor), sample) for factor in NEAR]
+    near = dict.fromkeys(min(math.ceil(enough * factor), cells.nlist) for factor in NEAR)  # a few cells have few neighbours
+    tried = [measure(probes, sample) for probes in near]
     while tried[-1][2] < goal and cells.nprobe < cells.nlist:
         tried.append(measure(cells.nprobe * 2, sample))
     best = min((one for one in tried if one[2] >= goal), default=None)
