@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.output import size_text
 from ragvec.cli.search_settings import IndexKey, MaxMemory, Recall, search_settings
 
 
@@ -14,7 +15,6 @@ def run(
     recall: Recall = None,
     max_memory: MaxMemory = None,
 ) -> None:
-    from ragvec.cli.info import size
     from ragvec.index import Index
 
     with Index.open(index) as opened:
@@ -23,5 +23,5 @@ def run(
         after = opened.describe()
     print(
         f"{index}: {len(before['segments'])} segments → {len(after['segments'])}, "
-        f"{before['deleted_rows']:,} deleted rows dropped, {size(before['bytes'])} → {size(after['bytes'])}"
+        f"{before['deleted_rows']:,} deleted rows dropped, {size_text(before['bytes'])} → {size_text(after['bytes'])}"
     )

@@ -56,7 +56,9 @@ def quarantine_beside(output: Path) -> Path:
 def report_quarantined(count: int, path: Path | None) -> None:
     """Say on stderr how many rows were skipped, and where they are."""
     if count:
-        print(f"{count:,} rows could not be read and were skipped{f': see {path}' if path else ''}", file=sys.stderr)
+        place = f": see {path}" if path else ""
+        what = "1 row could not be read and was" if count == 1 else f"{count:,} rows could not be read and were"
+        print(f"{what} skipped{place}", file=sys.stderr)
 
 
 def report_failed(failed: Sequence["Failure"], count: int) -> None:

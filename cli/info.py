@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ragvec.cli.output import Form, wants_json
+from ragvec.cli.output import Form, size_text, wants_json
 
 _LONG_LISTS = ("parts", "previous")  # one entry a file: counted on a terminal, written out in JSON
 
@@ -42,7 +42,7 @@ def _lines(described: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
         elif isinstance(value, list):
             yield from ((label, _entry(one)) for one in value)
         elif name == "bytes":
-            yield "size", size(value)
+            yield "size", size_text(value)
         else:
             yield label, _text(value)
 
@@ -57,12 +57,3 @@ def _text(value: Any) -> str:
     if value is None or value == "":
         return "-"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def size(count: int) -> str:
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"

@@ -97,6 +97,17 @@ def hit_record(hit: Hit) -> dict:
     }
 
 
+def size_text(count: float) -> str:
+    """A number of bytes for people: "999 bytes", "1.5 MB"."""
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    for unit in ("kB", "MB", "GB"):
+        count /= 1000
+        if count < 1000:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1000:,.1f} TB"
+
+
 def text_width(text: str) -> int:
     """How many columns a text takes on a terminal: Chinese, Japanese and Korean characters take two, accents none."""
     return sum(map(_char_width, text))

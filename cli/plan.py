@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ragvec.cli.corpus_options import IdField, Overlap, PassageTokens, TextFields, TextLines, corpus_options
-from ragvec.cli.output import Form, report_skipped, wants_json
+from ragvec.cli.output import Form, report_skipped, size_text, wants_json
 
 
 def run(
@@ -61,25 +61,17 @@ def _devices(device: str | None, encoder) -> int:
 
 
 def _lines(plan) -> list[str]:
-    gpu = "" if plan.gpu_memory_bytes is None else f", {_size(plan.gpu_memory_bytes)} on each GPU"
+    gpu = "" if plan.gpu_memory_bytes is None else f", {size_text(plan.gpu_memory_bytes)} on each GPU"
     cut = f", {plan.truncated:,} truncated" if plan.truncated else ""
     return [
         f"corpus   {plan.documents:,} documents, {plan.passages:,} passages, {plan.tokens:,} tokens{cut}",
         f"time     {_duration(plan.seconds)} at {plan.tokens_per_s:,.0f} tokens/s"
         + (f" on {plan.devices} devices" if plan.devices > 1 else ""),
-        f"memory   {_size(plan.memory_bytes)} a process{gpu}",
-        f"shards   {_size(plan.shards_bytes)}, {plan.dimension}-d vectors",
-        f"index    {_size(plan.index_bytes)}",
+        f"memory   {size_text(plan.memory_bytes)} a process{gpu}",
+        f"shards   {size_text(plan.shards_bytes)}, {plan.dimension}-d vectors",
+        f"index    {size_text(plan.index_bytes)}",
         f"         from {plan.sampled:,} passages encoded as a sample",
     ]
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.2f} TB"
 
 
 def _duration(seconds: float) -> str:

@@ -118,7 +118,7 @@ def test_passages_fields_and_rows_that_cannot_be_read(here: Path, tiny_decoder: 
     assert code == 1 and "line 4: bad JSON" in err and not (here / "ragvec-index").exists()
     code, out, err = ragvec(capsys, *words, "--on-error", "skip")
     assert code == 0 and out.startswith("ragvec-index: 3 documents added") and " 6 passages" in out
-    assert err == "1 rows could not be read and were skipped: see ragvec-index.quarantine.jsonl\n"
+    assert err == "1 row could not be read and was skipped: see ragvec-index.quarantine.jsonl\n"
     with Index.open(here / "ragvec-index") as index:
         assert len(index) == 6
     assert ragvec(capsys, *words, "--on-error", "skip")[1].startswith(

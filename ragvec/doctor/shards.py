@@ -32,13 +32,11 @@ def examine_shards(folder: Path) -> Iterator[Check]:
     except RagvecError as error:
         yield Check(AREA, "manifest", FAILED, str(error), "encode the corpus again with --overwrite")
         return
-    made = (
-        f"{manifest.rows:,} passages in {len(manifest.parts)} parts, by {manifest.maker.source} ({manifest.fingerprint[:12]})"
-    )
+    made = f"{manifest.rows:,} passages, by {manifest.maker.source} ({manifest.fingerprint[:12]})"
     again = "run the same `ragvec encode` command again"
     yield judged(AREA, "complete", manifest.complete, made + ("" if manifest.complete else " so far"), again)
     damaged = verify_shards(folder)
-    found = "; ".join(damaged) or f"{len(manifest.parts)} parts as they were written"
+    found = "; ".join(damaged) or "every part as it was written"
     yield judged(AREA, "checksums", not damaged, found, f"{again}: it encodes only what is lost")
     yield _truncation(manifest)
     if not damaged:
