@@ -1,9 +1,10 @@
 """Prepare everything that the bundled encoder is trained from: texts, tokenizer, teacher vectors, the untrained base model.
 
-    python prepare.py DATA OUT --teacher FOLDER
+    python prepare.py DATA OUT --teacher FOLDER --wordnet FOLDER
 
-DATA holds retrieval/, sts/, pairs/ and text/ as the README beside this file describes; FOLDER is all-MiniLM-L6-v2 in
-sentence-transformers' layout. OUT receives lm.jsonl, distill.jsonl + distill.npy, pairs.jsonl, guard.json and base/.
+DATA holds retrieval/, sts/, pairs/ and text/ as the README beside this file describes; the teacher's folder is
+all-MiniLM-L6-v2 in sentence-transformers' layout, WordNet's holds data.noun and the like. OUT receives lm.jsonl, distill.jsonl
+and distill.npy, pairs.jsonl, pairs-apart.jsonl, guard.json and base/.
 What is already there is not made again, so an interrupted run goes on where it stopped.
 """
 
@@ -24,12 +25,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--wordnet", type=Path, required=True)
     parser.add_argument("--device")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if not (options.out / "guard.json").exists():
-        texts.write_texts(options.data, options.out, seed=options.seed)
+        texts.write_texts(options.data, options.wordnet, options.out, seed=options.seed)
     teacher = Encoder.load(options.teacher, device=options.device)
     if not (options.out / "distill.npy").exists():
         cache_vectors(_read_by_teacher(options.out / "distill.jsonl"), teacher, options.out / "distill.npy")

@@ -12,6 +12,8 @@ import zstandard
 
 CORPORA = ("scifact", "nfcorpus", "cranfield", "scitldr")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(])|(?<= \.)\s+")  # Cranfield writes lower case and " . "
+_EXAMPLES = re.compile(r';\s*"')  # where a gloss of WordNet goes over to its examples
+_QUOTED = re.compile(r'"([^"]+)"')
 _WIKITEXT = [(" @-@ ", "-"), (" @,@ ", ","), (" @.@ ", "."), (" 's", "'s"), (" n't", "n't"), ("( ", "("), (" )", ")")]
 
 
@@ -100,6 +102,20 @@ def pairs(data: Path) -> Iterator[dict]:
                 row["positive"] = " ".join(texts[row["pos_id"]]).strip()
                 row["negatives"] = [" ".join(texts[doc_id]).strip() for doc_id in row["neg_ids"]]
             yield {name: row[name] for name in ("query", "positive", "negatives", "source")}
+
+
+def wordnet(folder: Path) -> Iterator[str]:
+    """WordNet's definitions, each after the words it defines, and its example sentences."""
+    for kind in ("noun", "verb", "adj", "adv"):
+        with open(folder / f"data.{kind}", encoding="latin-1") as lines:
+            for line in lines:
+                if line.startswith("  "):  # the licence
+                    continue
+                entry, _, gloss = line.partition("|")
+                fields = entry.split()
+                words = [fields[4 + 2 * number].partition("(")[0].replace("_", " ") for number in range(int(fields[3], 16))]
+                yield f"{', '.join(words)}: {_EXAMPLES.split(gloss)[0].strip()}"
+                yield from _QUOTED.findall(gloss)
 
 
 def sentences(text: str) -> list[str]:

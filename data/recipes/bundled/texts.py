@@ -13,15 +13,16 @@ import sources
 from guard import Guard
 
 _LEAST, _MOST = 20, 400  # characters of a sentence worth distilling
-_SAMPLES = {"wikitext": 15_000, "books": 8_000, "reuters": 3_000}  # distillation texts per source
+_SAMPLES = {"wikitext": 40_000, "books": 20_000, "reuters": 3_000}  # distillation texts per source
 _SENTENCES = {"scifact": 25_000, "nfcorpus": 20_000, "scitldr": 10_000, "cranfield": 10_000}  # out of documents
-_DISTILLED = 130_000  # texts that the teacher reads, chosen from all of these by chance
+_DISTILLED = 300_000  # texts that the teacher reads, chosen from all of these by chance
 _BOOK_PARAGRAPHS = 40_000  # for the language model
 _PAIRS_PER_QUERY = {"nfcorpus": 1}  # it has dozens of loosely relevant documents per query
 _PAIRS_PER_SOURCE = {  # what costs many tokens, or is far from what is searched, has less of a say
     "title": 3_000, "scitldr": 800, "wikitext2-heading": 1_000, "reuters": 800, "banking77": 2_500, "ko-chatbot": 1_500,
 }  # fmt: skip
 _REPEATS = {"scifact": 3}  # each time with other hard negatives
+_QUERIES_APART = ("scifact", "nfcorpus")  # one of two sets of pairs does without their training queries
 _STS_POSITIVE = 4.0  # STS score from which two sentences are a positive pair
 
 
@@ -48,16 +49,28 @@ class Filter:
         return {name: {"kept": self.kept[name], **self.dropped.get(name, {})} for name in names}
 
 
-def write_texts(data: Path, out: Path, *, seed: int) -> None:
-    """Write lm.jsonl, distill.jsonl, pairs.jsonl and guard.json (what was left out) to `out`."""
+def write_texts(data: Path, wordnet: Path, out: Path, *, seed: int) -> None:
+    """Write lm.jsonl, distill.jsonl, pairs.jsonl, pairs-apart.jsonl (without SciFact's and NFCorpus' training queries) to `out`,
+    and guard.json, which counts what was left out."""
     guard = Guard(sources.guarded_texts(data))
     report: dict = {"guarded texts": len(guard)}
-    for name, rows in {"lm": _lm_rows, "distill": _distill_rows, "pairs": _pair_rows}.items():
+    found = {
+        "lm": lambda accept: _lm_rows(data, accept, random.Random(seed)),
+        "distill": lambda accept: _distill_rows(data, wordnet, accept, random.Random(seed)),
+        "pairs": lambda accept: _pair_rows(data, accept, random.Random(seed)),
+    }
+    for name, make in found.items():
         accept = Filter(guard)
-        with open(out / f"{name}.jsonl", "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(data, accept, random.Random(seed)))
+        rows = make(accept)
         report[name] = accept.report()
+        _write(out / f"{name}.jsonl", rows)
+    _write(out / "pairs-apart.jsonl", [row for row in rows if row["source"] not in _QUERIES_APART])
     (out / "guard.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+
+
+def _write(path: Path, rows: list[dict]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _lm_rows(data: Path, accept: Filter, chance: random.Random) -> list[dict]:
@@ -82,10 +95,10 @@ def _korean(data: Path) -> Iterator[str]:
         yield " ".join(korean)
 
 
-def _distill_rows(data: Path, accept: Filter, chance: random.Random) -> list[dict]:
+def _distill_rows(data: Path, wordnet: Path, accept: Filter, chance: random.Random) -> list[dict]:
     """Texts to distil; `target` is the text the teacher reads where that is another one (a translation)."""
     rows, seen = [], set()
-    for source, text in _distill_candidates(data, chance):
+    for source, text in _distill_candidates(data, wordnet, chance):
         if text.strip() and text not in seen and accept.passes(source, text):
             seen.add(text)
             rows.append({"text": text, "source": source})
@@ -100,21 +113,22 @@ def _distill_rows(data: Path, accept: Filter, chance: random.Random) -> list[dic
     return rows[:_DISTILLED]
 
 
-def _distill_candidates(data: Path, chance: random.Random) -> Iterator[tuple[str, str]]:
+def _distill_candidates(data: Path, wordnet: Path, chance: random.Random) -> Iterator[tuple[str, str]]:
     for name in sources.CORPORA:
         documents = sources.documents(data, name).values()
         pieces = (piece for title, text in documents for piece in [title, *sources.sentences(text)] if _fits(piece))
         yield from ((f"{name} documents", f"{title} {text}".strip()) for title, text in documents)
         yield from ((f"{name} sentences", piece) for piece in _sample(pieces, _SENTENCES[name], chance))
-    for name in ("scifact", "nfcorpus", "scitldr"):
-        yield from ((f"{name} train queries", text) for text in sources.queries(data, name, "train"))
+    yield from (("scitldr train queries", text) for text in sources.queries(data, "scitldr", "train"))
+    yield from (("wordnet", text) for text in sources.wordnet(wordnet) if _fits(text))
     for _, english, _ in sources.parallel_sts(data):
         yield from (("stsb train", text) for text in english)
     for row in sources.pairs(data):
         if row["source"] in ("banking77", "msrp", "trecqa"):
             yield from ((row["source"], text) for text in (row["query"], row["positive"]))
-    for title, text in _sample(sources.reuters(data), _SAMPLES["reuters"], chance):
-        yield from (("reuters", piece) for piece in (title, f"{title}. {text[:600]}"))
+    articles = list(sources.reuters(data))
+    yield from (("reuters", title) for title, _ in articles)
+    yield from (("reuters", f"{title}. {text[:600]}") for title, text in _sample(articles, _SAMPLES["reuters"], chance))
     for name, paragraphs in {"wikitext": sources.wikitext(data), "books": sources.books(data)}.items():
         pieces = (piece for paragraph in paragraphs for piece in sources.sentences(paragraph) if _fits(piece))
         yield from ((name, piece) for piece in _sample(pieces, _SAMPLES[name], chance))

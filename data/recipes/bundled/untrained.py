@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 EOS = "</s>"
-VOCABULARY = 32_768
+VOCABULARY = 36_864
 _LAYERS, _HEADS, _KEY_VALUE_HEADS, _INNER = 2, 6, 2, 1_024
 _POSITIONS = 1_024
 # RMSNorm would give every token the same say in the mean. With rows of at most mean square 1 and an epsilon of the same size
