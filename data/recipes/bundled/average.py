@@ -2,7 +2,8 @@
 
     python average.py FIRST SECOND OUT --share 0.7
 
-Contrastive training on a few thousand queries takes something from what the encoder knew before; halfway back it has most of both.
+Contrastive training on a few thousand queries takes something from what the encoder knew before; a part of the way back it has
+most of both.
 Source: Wortsman et al., 2022 (WiSE-FT).
 """
 

@@ -4,7 +4,7 @@
 
 DATA holds retrieval/, sts/, pairs/ and text/ as the README beside this file describes; the teacher's folder is
 all-MiniLM-L6-v2 in sentence-transformers' layout, WordNet's holds data.noun and the like. OUT receives lm.jsonl, distill.jsonl
-and distill.npy, pairs.jsonl, pairs-apart.jsonl, guard.json and base/.
+and .npy, everyday.jsonl and .npy, pairs.jsonl, pairs-apart.jsonl, guard.json and base/.
 What is already there is not made again, so an interrupted run goes on where it stopped.
 """
 
@@ -33,8 +33,9 @@ def main() -> None:
     if not (options.out / "guard.json").exists():
         texts.write_texts(options.data, options.wordnet, options.out, seed=options.seed)
     teacher = Encoder.load(options.teacher, device=options.device)
-    if not (options.out / "distill.npy").exists():
-        cache_vectors(_read_by_teacher(options.out / "distill.jsonl"), teacher, options.out / "distill.npy")
+    for name in ("distill", "everyday"):
+        if not (options.out / f"{name}.npy").exists():
+            cache_vectors(_read_by_teacher(options.out / f"{name}.jsonl"), teacher, options.out / f"{name}.npy")
     if not (options.out / "base" / "config.json").exists():
         distilled, running = (untrained.read_texts(options.out / name) for name in ("distill.jsonl", "lm.jsonl"))
         tokenizer = untrained.train_tokenizer([*distilled, *running])

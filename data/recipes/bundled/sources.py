@@ -67,6 +67,12 @@ def parallel_sts(data: Path) -> Iterator[tuple[float, tuple[str, str], tuple[str
         yield float(left["score"]), (left["sentence1"], left["sentence2"]), (right["sentence1"], right["sentence2"])
 
 
+def sts_sentences(data: Path, name: str) -> Iterator[str]:
+    """The sentences of an STS table's training split."""
+    for row in read_table(data / "sts" / f"{name}.train.tsv"):
+        yield from (row["sentence1"], row["sentence2"])
+
+
 def reuters(data: Path) -> Iterator[tuple[str, str]]:
     """(title, text) of the Reuters-21578 articles that have both."""
     for row in read_jsonl(data / "text" / "reuters21578" / "reuters.jsonl.gz"):

@@ -10,12 +10,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import sources
+from everyday import Variants
 from guard import Guard
 
 _LEAST, _MOST = 20, 400  # characters of a sentence worth distilling
 _SAMPLES = {"wikitext": 40_000, "books": 20_000, "reuters": 3_000}  # distillation texts per source
 _SENTENCES = {"scifact": 25_000, "nfcorpus": 20_000, "scitldr": 10_000, "cranfield": 10_000}  # out of documents
 _DISTILLED = 300_000  # texts that the teacher reads, chosen from all of these by chance
+_EVERYDAY = {"stsb-en": 4, "sick": 6, "sts12": 4, "msrp": 1}  # variants of each sentence in an STS table's training split
+_EVERYDAY_EXAMPLES = 20_000  # of WordNet, a variant of each
+_REVIEWED = 100_000  # texts of the distillation that are read again beside them
 _BOOK_PARAGRAPHS = 40_000  # for the language model
 _PAIRS_PER_QUERY = {"nfcorpus": 1}  # it has dozens of loosely relevant documents per query
 _PAIRS_PER_SOURCE = {  # what costs many tokens, or is far from what is searched, has less of a say
@@ -50,21 +54,27 @@ class Filter:
 
 
 def write_texts(data: Path, wordnet: Path, out: Path, *, seed: int) -> None:
-    """Write lm.jsonl, distill.jsonl, pairs.jsonl, pairs-apart.jsonl (without SciFact's and NFCorpus' training queries) to `out`,
-    and guard.json, which counts what was left out."""
+    """Write the training files to `out`, and guard.json, which counts what was left out.
+
+    lm, distill, everyday, pairs, and pairs-apart: the pairs without SciFact's and NFCorpus' training queries; all .jsonl
+    """
     guard = Guard(sources.guarded_texts(data))
     report: dict = {"guarded texts": len(guard)}
-    found = {
+    makers = {
         "lm": lambda accept: _lm_rows(data, accept, random.Random(seed)),
         "distill": lambda accept: _distill_rows(data, wordnet, accept, random.Random(seed)),
+        "everyday": lambda accept: _everyday_rows(data, wordnet, accept, random.Random(seed)),
         "pairs": lambda accept: _pair_rows(data, accept, random.Random(seed)),
     }
-    for name, make in found.items():
+    rows: dict[str, list[dict]] = {}
+    for name, make in makers.items():
         accept = Filter(guard)
-        rows = make(accept)
+        rows[name] = make(accept)
         report[name] = accept.report()
-        _write(out / f"{name}.jsonl", rows)
-    _write(out / "pairs-apart.jsonl", [row for row in rows if row["source"] not in _QUERIES_APART])
+    rows["everyday"] += _sample(rows["distill"], _REVIEWED, random.Random(seed))
+    rows["pairs-apart"] = [row for row in rows["pairs"] if row["source"] not in _QUERIES_APART]
+    for name, found in rows.items():
+        _write(out / f"{name}.jsonl", found)
     (out / "guard.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
@@ -132,6 +142,19 @@ def _distill_candidates(data: Path, wordnet: Path, chance: random.Random) -> Ite
     for name, paragraphs in {"wikitext": sources.wikitext(data), "books": sources.books(data)}.items():
         pieces = (piece for paragraph in paragraphs for piece in sources.sentences(paragraph) if _fits(piece))
         yield from ((name, piece) for piece in _sample(pieces, _SAMPLES[name], chance))
+
+
+def _everyday_rows(data: Path, wordnet: Path, accept: Filter, chance: random.Random) -> list[dict]:
+    """Sentences of STS training splits, and variants of them and of WordNet's examples."""
+    given = {name: list(dict.fromkeys(sources.sts_sentences(data, name))) for name in _EVERYDAY}
+    examples = [text for text in sources.wordnet(wordnet) if ":" not in text and _fits(text)]
+    variants = Variants([*(text for found in given.values() for text in found), *examples], chance)
+    candidates = [(f"{name} train", text) for name, found in given.items() for text in found]
+    wanted = [(text, count) for name, count in _EVERYDAY.items() for text in given[name]]
+    wanted += [(text, 1) for text in _sample(examples, _EVERYDAY_EXAMPLES, chance)]
+    candidates += [("variants", made) for text, count in wanted for made in variants.of(text, count)]
+    unique = {text: source for source, text in candidates}
+    return [{"text": text, "source": source} for text, source in unique.items() if text and accept.passes(source, text)]
 
 
 def _pair_rows(data: Path, accept: Filter, chance: random.Random) -> list[dict]:
