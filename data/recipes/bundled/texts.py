@@ -17,9 +17,10 @@ _LEAST, _MOST = 20, 400  # characters of a sentence worth distilling
 _SAMPLES = {"wikitext": 40_000, "books": 20_000, "reuters": 3_000}  # distillation texts per source
 _SENTENCES = {"scifact": 25_000, "nfcorpus": 20_000, "scitldr": 10_000, "cranfield": 10_000}  # out of documents
 _DISTILLED = 300_000  # texts that the teacher reads, chosen from all of these by chance
-_EVERYDAY = {"stsb-en": 4, "sick": 6, "sts12": 4, "msrp": 1}  # variants of each sentence in an STS table's training split
+_EVERYDAY = {"stsb-en": 16, "sick": 10, "sts12": 12, "msrp": 3}  # variants of each sentence in an STS table's training split
 _EVERYDAY_EXAMPLES = 20_000  # of WordNet, a variant of each
-_REVIEWED = 100_000  # texts of the distillation that are read again beside them
+_BLOCK = 500  # rows that share batches: a sentence and its variants, so that telling them apart is what is learnt
+_REVIEWED = 50_000  # texts of the distillation that are read again beside them
 _BOOK_PARAGRAPHS = 40_000  # for the language model
 _PAIRS_PER_QUERY = {"nfcorpus": 1}  # it has dozens of loosely relevant documents per query
 _PAIRS_PER_SOURCE = {  # what costs many tokens, or is far from what is searched, has less of a say
@@ -145,16 +146,17 @@ def _distill_candidates(data: Path, wordnet: Path, chance: random.Random) -> Ite
 
 
 def _everyday_rows(data: Path, wordnet: Path, accept: Filter, chance: random.Random) -> list[dict]:
-    """Sentences of STS training splits, and variants of them and of WordNet's examples."""
+    """Sentences of STS training splits and WordNet's examples, each followed by its variants; a block of rows is a source."""
     given = {name: list(dict.fromkeys(sources.sts_sentences(data, name))) for name in _EVERYDAY}
     examples = [text for text in sources.wordnet(wordnet) if ":" not in text and _fits(text)]
     variants = Variants([*(text for found in given.values() for text in found), *examples], chance)
-    candidates = [(f"{name} train", text) for name, found in given.items() for text in found]
-    wanted = [(text, count) for name, count in _EVERYDAY.items() for text in given[name]]
-    wanted += [(text, 1) for text in _sample(examples, _EVERYDAY_EXAMPLES, chance)]
-    candidates += [("variants", made) for text, count in wanted for made in variants.of(text, count)]
-    unique = {text: source for source, text in candidates}
-    return [{"text": text, "source": source} for text, source in unique.items() if text and accept.passes(source, text)]
+    wanted = [(name, text, count) for name, count in _EVERYDAY.items() for text in given[name]]
+    wanted += [("wordnet", text, 1) for text in _sample(examples, _EVERYDAY_EXAMPLES, chance)]
+    found: dict[str, str] = {}
+    for name, text, count in wanted:
+        found.update(dict.fromkeys([text, *variants.of(text, count)], name))
+    kept = [text for text, name in found.items() if text and accept.passes(f"{name} train", text)]
+    return [{"text": text, "source": f"everyday {row // _BLOCK}"} for row, text in enumerate(kept)]
 
 
 def _pair_rows(data: Path, accept: Filter, chance: random.Random) -> list[dict]:
