@@ -22,6 +22,6 @@ def run(
         opened.compact(**search_settings(index_key, recall, max_memory))
         after = opened.describe()
     print(
-        f"{index}: {len(before['segments'])} segments → {len(after['segments'])}, "
+        f"{index}: segments {len(before['segments'])} → {len(after['segments'])}, "
         f"{before['deleted_rows']:,} deleted rows dropped, {size_text(before['bytes'])} → {size_text(after['bytes'])}"
     )

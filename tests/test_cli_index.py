@@ -303,7 +303,7 @@ def test_sync_delete_and_compact(here: Path, tiny_decoder: Path, capsys: pytest.
     write_corpus(here / "corpus.jsonl", ROWS)
     ragvec(capsys, "index", "corpus.jsonl")
     code, out, _ = ragvec(capsys, "compact")
-    assert code == 0 and out.startswith("ragvec-index: 3 segments → 1, 4 deleted rows dropped, ")
+    assert code == 0 and out.startswith("ragvec-index: segments 3 → 1, 4 deleted rows dropped, ")
     assert sorted(contents(here / "ragvec-index")) == ["a", "b", "서울"]
 
 

@@ -53,7 +53,7 @@ def main() -> None:
               mask_token=options.mask, mlm_probability=0.2, max_seq_length=256, warmup_steps=50, **common)  # fmt: skip
         stage("+ MNTP + SimCSE", "simcse", folder / "mntp", folder / "simcse", train_file=str(folder / "sentences.jsonl"),
               learning_rate=1e-3, max_seq_length=128, warmup_steps=50, **common)  # fmt: skip
-        stage("+ MNTP + supervised", "supervised", folder / "mntp", folder / "supervised", learning_rate=2e-3,
+        stage("+ MNTP + supervised", "supervised", folder / "mntp", folder / "supervised", learning_rate=5e-4,
               train_file=str(SHARED / "data" / "pairs" / "en_train.jsonl.gz"), corpus_root=str(SHARED / "data"),
               max_seq_length=256, max_negatives=1, warmup_steps=50, loss_scale=20.0, **common)  # fmt: skip
 
