@@ -225,7 +225,9 @@ def test_the_command_answers_mistakes_in_one_line(tmp_path, capsys):
         ("clm", {"torch_dtype": "bfloat16"}),
     ],
 )
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:The .grad attribute of a Tensor"
+)  # torch's own, while it compiles
 def test_compiled_layers_train_alike(objective, keys, tiny_decoder, data, tmp_path):
     """Packed batches of other lengths at every step; without dropout, whose random numbers a compiled layer draws otherwise."""
     if shutil.which("g++") is None:
