@@ -6,21 +6,16 @@ A million tokens of language modelling teach the layers what follows what, and b
 teacher. What they compute inside (queries, keys, values, gates) stays; what they add to the table starts from nothing.
 """
 
-import argparse
 from dataclasses import replace
 
 import torch
+from edit import edit_encoder
 
 from ragvec import Encoder
 
 
-def main() -> None:
-    """Load, reset, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("encoder")
-    parser.add_argument("out")
-    options = parser.parse_args()
-    encoder = Encoder.load(options.encoder, device="cpu", dtype="float32")
+def reset(encoder: Encoder) -> None:
+    """Zero what the layers add, and give the empty text a vector."""
     with torch.no_grad():
         table = encoder.model.get_input_embeddings().weight
         table[encoder.tokenizer.eos_token_id] = table.mean(0)  # what stands for the empty text: no vector of zeros
@@ -29,8 +24,7 @@ def main() -> None:
             layer.mlp.down_proj.weight.zero_()
         encoder.model.norm.weight.fill_(1.0)
     encoder.settings = replace(encoder.settings, query_instruction="")
-    encoder.save(options.out)
 
 
 if __name__ == "__main__":
-    main()
+    edit_encoder(__doc__, reset)
