@@ -1,4 +1,4 @@
-"""Approximate search: what each kind of index finds, filters inside it, how it is chosen and tuned, and forks."""
+"""Approximate search: what each kind of index finds, filters inside it, how it is chosen and tuned."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ragvec.index.choice import cells_for, memory_of, plan_keys
 from ragvec.index.exact import Allowed, search_exact
 from ragvec.index.gpu import gpu_count
 from ragvec.index.tuning import Effort, Sample, draw_sample, in_blocks, recalls
-from tests.test_index import DIMENSION, expected, found, passages_named, put, run_python, same, unit_vectors
+from tests.test_index import DIMENSION, expected, found, passages_named, put, same, unit_vectors
 
 
 def clustered(rows: int, dimension: int = DIMENSION, seed: int = 0) -> np.ndarray:
@@ -141,9 +141,10 @@ def test_an_index_that_is_slower_than_exact_search_is_not_kept(tmp_path: Path, m
     """Whoever asks for a kind by name gets it."""
     monkeypatch.setattr(choice, "EXACT_VALUES", 100_000)
     monkeypatch.setattr("ragvec.index.approximate._is_faster", lambda index, queries: False)
-    assert build_faiss("auto", clustered(6000, 64), tmp_path / "index.faiss", recall=0.9) == ("exact", "", None)
+    vectors = clustered(6000, 64).astype(np.float16)
+    assert build_faiss("auto", vectors, tmp_path / "index.faiss", recall=0.9) == ("exact", "", None)
     assert not (tmp_path / "index.faiss").exists()
-    assert build_faiss("IVF16,SQ8", clustered(6000, 64), tmp_path / "index.faiss", recall=0.9).key == "IVF16,SQ8"
+    assert build_faiss("IVF16,SQ8", vectors, tmp_path / "index.faiss", recall=0.9).key == "IVF16,SQ8"
 
 
 def test_a_target_that_no_index_reaches_is_met_by_exact_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,8 +164,8 @@ def test_a_cagra_graph_is_searched_where_there_is_no_gpu(tmp_path: Path, monkeyp
         index.add(vectors.astype(np.float32))
         return index
 
-    monkeypatch.setattr("ragvec.index.approximate.build_cagra", filled)
-    monkeypatch.setattr("ragvec.index.approximate.check_cagra", lambda key: None)
+    monkeypatch.setattr("ragvec.index.fill.build_cagra", filled)
+    monkeypatch.setattr("ragvec.index.fill.check_cagra", lambda key: None)
     vectors = clustered(2000)
     with Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key="CAGRA32")) as index:
         put(index, passages_named(range(2000)), vectors)
@@ -258,44 +259,3 @@ def test_compacting_with_another_key_builds_anew_without_encoding(tmp_path: Path
         assert recall(found(index, vectors[:50], 10), expected(range(2000), vectors, vectors[:50], 10)) >= 0.97
         index.compact()  # nothing to do
         assert [s["number"] for s in index.describe()["segments"]] == [2]
-
-
-@pytest.mark.parametrize("order", ["torch, faiss", "faiss, torch"])
-def test_a_forked_child_searches_and_encodes_without_hanging(order: str) -> None:
-    """Both OpenMP runtimes have run in the parent; without the guard the child would wait for threads that are not there."""
-    code = f"""
-        import os, signal
-        import numpy as np
-        import {order}
-        from ragvec.index.exact import search_exact
-        from ragvec.index.threads import guard_forks
-        guard_forks()
-        faiss.omp_set_num_threads(2)
-        torch.set_num_threads(2)
-        vectors = np.ones((30_000, 256), np.float16)
-        queries = np.ones((20, 256), np.float32)
-        def work():
-            search_exact(vectors, queries, 3, None)
-            search_exact(vectors, queries[:1], 3, None)
-            torch.ones(500, 500).matmul(torch.ones(500, 500)).sum()
-        work()
-        child = os.fork()
-        if child == 0:
-            signal.alarm(60)
-            work()
-            os._exit(7)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    """
-    assert run_python(code).stdout == "7\n"
-
-
-def test_one_query_is_shared_out_among_threads_and_equals_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors = unit_vectors(40_000, dimension=256).astype(np.float16)
-    query = unit_vectors(1, seed=1, dimension=256)
-    for threads in (1, 3):
-        monkeypatch.setattr("ragvec.index.exact.search_threads", lambda threads=threads: threads)
-        for mask in (None, np.arange(40_000) % 7 > 2):
-            result = search_exact(vectors, query, 12, None if mask is None else Allowed(mask))
-            scores = vectors.astype(np.float32) @ query[0]
-            scores[~mask if mask is not None else slice(0)] = -np.inf
-            assert result.rows[0].tolist() == np.argsort(-scores, kind="stable")[:12].tolist()

@@ -1,28 +1,23 @@
 """Approximate search: a FAISS index finds candidates, the exact vectors decide among them."""
 
+import math
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ragvec.errors import RagvecError
 from ragvec.index.choice import AUTO_KEY, EXACT_KEY, enough_rows, plan_keys
 from ragvec.index.exact import Allowed, Candidates, mapped_index, search_exact
-from ragvec.index.gpu import MOST_RESULTS, build_cagra, cagra_degree, check_cagra, cluster_on_gpu, on_gpu
+from ragvec.index.fill import filled_index
+from ragvec.index.gpu import MOST_RESULTS, on_gpu
 from ragvec.index.threads import load_faiss
-from ragvec.index.tuning import RECALL_K, Effort, cells_of, draw_sample, in_blocks, tune
+from ragvec.index.tuning import RECALL_K, Effort, draw_sample, in_blocks, tune
 
-TRAINING_ROWS = 200_000
-POINTS_PER_CELL = 39  # to train an inverted file's cells on, FAISS's least; its usual 256 take six times as long for no recall
-CELL_EFFORT = 128  # efSearch of a graph that finds the nearest cells; less misses the very nearest too often
-ITERATIONS = 4
-ADD_ROWS = 16_384
 TIMED_QUERIES = 25
+FEWEST_TIMED, CLEARLY = 3, 2  # after so many queries, when one way takes so many times as long, it is decided
 FEW_VALUES = 2_000_000  # of the rows allowed: comparing them all takes about a millisecond
 MOST_LOOKED = 8  # times the usual candidates, where a filter allows few: they may lie where codes tell them apart badly
 
@@ -33,14 +28,6 @@ class Built(NamedTuple):
     key: str
     effort: str
     recall: float | None
-
-
-def check_key(key: str, dimension: int) -> None:
-    """Raises RagvecError if FAISS can't make an index of this key."""
-    if cagra_degree(key):
-        check_cagra(key)
-    else:
-        _make(key, dimension)
 
 
 def build_faiss(key: str, vectors: np.ndarray, path: Path, *, recall: float, max_memory: int | None = None) -> Built:
@@ -60,7 +47,7 @@ def build_faiss(key: str, vectors: np.ndarray, path: Path, *, recall: float, max
     for chosen in keys:
         if chosen == EXACT_KEY:
             break
-        index = _filled(chosen, vectors)
+        index = filled_index(chosen, vectors)
         effort, reached = tune(index, sample, recall)
         if reached >= recall or key != AUTO_KEY:
             load_faiss().write_index(index, str(path))
@@ -73,16 +60,17 @@ def build_faiss(key: str, vectors: np.ndarray, path: Path, *, recall: float, max
 
 def _is_faster(index: "Approximate", queries: np.ndarray) -> bool:
     """Whether single queries take less time than by exact search, in turns; by the least times, which are the quietest."""
-    seconds = np.zeros((len(queries), 2))
+    approximate = exact = math.inf
     for number in range(len(queries)):
         query = queries[number : number + 1]
         start = time.perf_counter()
         index.search(query, RECALL_K, None)
         middle = time.perf_counter()
         search_exact(index.vectors, query, RECALL_K, None)
-        seconds[number] = middle - start, time.perf_counter() - middle
-    approximate, exact = seconds.min(axis=0)
-    return bool(approximate < exact)
+        approximate, exact = min(approximate, middle - start), min(exact, time.perf_counter() - middle)
+        if number >= FEWEST_TIMED and max(approximate, exact) > CLEARLY * min(approximate, exact):
+            break
+    return approximate < exact
 
 
 class Approximate:
@@ -166,66 +154,3 @@ class Approximate:
         if isinstance(index, faiss.IndexHNSW):
             return faiss.SearchParametersHNSW(efSearch=self.effort.efSearch or index.hnsw.efSearch, sel=selector)
         return None if selector is None else faiss.SearchParameters(sel=selector)
-
-
-def _filled(key: str, vectors: np.ndarray):
-    """A trained index that holds the vectors."""
-    faiss = load_faiss()
-    try:
-        if degree := cagra_degree(key):
-            return build_cagra(degree, vectors)
-        index = _make(key, vectors.shape[1])
-        cells = cells_of(index)
-        rows = TRAINING_ROWS
-        if cells is not None:
-            cells.cp.niter, cells.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CELL
-            rows = max(TRAINING_ROWS // 4, cells.nlist * POINTS_PER_CELL)
-            cluster_on_gpu(cells)
-        with nullcontext() if cells is None else _flat_cells(cells):
-            filled = on_gpu(index) or index
-            filled.train(_sample(vectors, rows).astype(np.float32))
-            singles = np.empty((min(ADD_ROWS, len(vectors)), vectors.shape[1]), np.float32)  # reused: fresh memory is dear
-            for start in range(0, len(vectors), ADD_ROWS):
-                block = singles[: len(vectors) - start]
-                np.copyto(block, vectors[start : start + ADD_ROWS])
-                filled.add(block)
-            return index if filled is index else faiss.index_gpu_to_cpu(filled)
-    except RuntimeError as error:
-        raise RagvecError(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
-
-
-@contextmanager
-def _flat_cells(cells) -> Iterator[None]:
-    """Until the end the cells of an inverted file are compared one by one, by matrix products: a graph takes longer to fill."""
-    faiss = load_faiss()
-    graph = faiss.downcast_index(cells.quantizer)
-    if not isinstance(graph, faiss.IndexHNSW):
-        yield
-        return
-    flat, alone = faiss.IndexFlatIP(cells.d), cells.quantizer_trains_alone
-    cells.quantizer, cells.own_fields, cells.quantizer_trains_alone = flat, False, 0
-    try:
-        yield
-    finally:
-        cells.quantizer, cells.own_fields, cells.quantizer_trains_alone = graph, True, alone
-    graph.add(flat.reconstruct_n(0, flat.ntotal))
-    graph.hnsw.efSearch = CELL_EFFORT
-
-
-def _sample(vectors: np.ndarray, rows: int) -> np.ndarray:
-    if len(vectors) <= rows:
-        return np.asarray(vectors)
-    chosen = np.random.default_rng(0).choice(len(vectors), rows, replace=False)
-    return vectors[np.sort(chosen)]
-
-
-def _make(key: str, dimension: int):
-    faiss = load_faiss()
-    try:
-        return faiss.index_factory(dimension, key, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise RagvecError(f"--index-key {key!r} makes no FAISS index of {dimension} dimensions: {_reason(error)}") from error
-
-
-def _reason(error: RuntimeError) -> str:
-    return str(error).splitlines()[-1].split("failed: ")[-1].strip()

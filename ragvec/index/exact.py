@@ -9,11 +9,10 @@ import numpy as np
 from ragvec.index.threads import faiss_is_loaded, in_parallel, load_faiss, search_threads
 
 BLOCK_ROWS = 8192
-# Measured on 2 cores at 100,000 x 384: numpy's float16 conversion takes 65 ms whatever the number of queries, FAISS's scalar
-# quantiser 2.7 ms a query. So FAISS for a few queries; numpy for many, and for a process' first search of few vectors, which
-# may be its only one and would wait longer for FAISS to load.
-MANY_QUERIES = 32
-FEW_VALUES = 4_000_000
+# From so many on, products of matrices are faster than FAISS's scalar quantiser, which converts each row anew for each query:
+# 2 cores, 100,000 x 1,024: 4 queries 117 and 60 ms, 12 the same, 32 333 and 481; where all fits the cache, later.
+MANY_QUERIES = 24
+FEW_VALUES = 4_000_000  # a process' first search of so few may be its only one, and would wait longer for FAISS to load
 _small_searches = count()
 
 
@@ -55,38 +54,41 @@ def search_exact(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allo
     k = min(k, available)
     if k == 0:
         return Candidates(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
-    is_large = available * vectors.shape[1] > FEW_VALUES
-    if len(queries) < MANY_QUERIES and (is_large or faiss_is_loaded() or next(_small_searches)):
+    is_small = available * vectors.shape[1] <= FEW_VALUES and len(queries) < MANY_QUERIES
+    if is_small and not faiss_is_loaded() and not next(_small_searches):
+        return _search_alone(vectors, queries, k, allowed)
+    if len(queries) < MANY_QUERIES:
         return _search_mapped(vectors, queries, k, allowed)
     return _search_blocks(vectors, queries, k, None if allowed is None else allowed.rows)
 
 
+def to_singles(vectors: np.ndarray, memory: np.ndarray) -> np.ndarray:
+    """Vectors (n, d) float16 as float32, in the first n rows of the memory: fresh memory costs more than the conversion."""
+    faiss = load_faiss()
+    codec = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    return codec.sa_decode(np.ascontiguousarray(vectors).view(np.uint8), memory[: len(vectors)])
+
+
+def _search_alone(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
+    """By numpy alone."""
+    rows = np.arange(len(vectors)) if allowed is None else allowed.rows
+    scores = queries @ vectors[rows].astype(np.float32).T
+    return keep_best(Candidates(scores, np.broadcast_to(rows, scores.shape)), k)
+
+
 def _search_blocks(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.ndarray | None) -> Candidates:
-    available = len(vectors) if rows is None else len(rows)
+    """By products of matrices, for many queries."""
+    faiss, available = load_faiss(), len(vectors) if rows is None else len(rows)
+    queries = np.ascontiguousarray(queries, np.float32)
+    memory = np.empty((min(BLOCK_ROWS, available), vectors.shape[1]), np.float32)
     best = Candidates(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
-    singles = np.empty((min(BLOCK_ROWS, available), vectors.shape[1]), np.float32)  # reused: fresh memory is dear
-    products = np.empty(len(queries) * len(singles), np.float32)
     for start in range(0, available, BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, available)
-        chosen = np.arange(start, stop) if rows is None else rows[start:stop]
-        block = singles[: stop - start]
-        np.copyto(block, vectors[start:stop] if rows is None else vectors[chosen])
-        scores = products[: len(queries) * len(block)].reshape(len(queries), len(block))
-        np.matmul(queries, block.T, out=scores)
-        better = _above(scores, best.scores[:, -1]) if start >= k else np.broadcast_to(np.arange(stop - start), scores.shape)
-        rows_found = np.where(better >= 0, chosen[better], -1)
-        scores = np.where(better >= 0, np.take_along_axis(scores, better, 1), -np.inf)
-        best = keep_best(Candidates(np.hstack([best.scores, scores]), np.hstack([best.rows, rows_found])), k)
+        chosen = None if rows is None else rows[start : start + BLOCK_ROWS]
+        block = to_singles(vectors[start : start + BLOCK_ROWS] if rows is None else vectors[chosen], memory)
+        scores, found = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+        found = found + start if rows is None else chosen[found]
+        best = keep_best(Candidates(np.hstack([best.scores, scores]), np.hstack([best.rows, found])), k)
     return best
-
-
-def _above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """The columns of each row whose score is above the row's threshold, (n, m) int64, filled up with -1; few, hence cheap."""
-    lines, columns = np.nonzero(scores > thresholds[:, None])
-    counts = np.bincount(lines, minlength=len(scores))
-    found = np.full((len(scores), counts.max(initial=0)), -1, dtype=np.int64)
-    found[lines, np.arange(len(lines)) - np.repeat(np.cumsum(counts) - counts, counts)] = columns
-    return found
 
 
 def _search_mapped(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:

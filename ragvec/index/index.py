@@ -295,7 +295,7 @@ def _check_search(settings: IndexSettings) -> None:
     if settings.max_memory is not None and settings.max_memory <= 0:
         raise RagvecError(f"the most memory is {settings.max_memory} bytes: allow some, or leave it out")
     if settings.faiss_key not in (AUTO_KEY, EXACT_KEY):
-        from ragvec.index.approximate import check_key
+        from ragvec.index.fill import check_key
 
         check_key(settings.faiss_key, settings.dimension)
 

@@ -7,6 +7,8 @@ segments/0001/index.faiss    only where exact search would be slower
 
 import hashlib
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +29,8 @@ SEGMENTS_NAME = "segments"
 VECTORS_NAME = "vectors.f16"
 IDS_NAME = "ids.i64"
 FAISS_NAME = "index.faiss"
+PIECE_VALUES = 2**21  # of vectors that are converted at a time: small enough for memory to be used again
+EXPONENT = 0x7C00  # of a float16: all ones for NaN and infinity
 
 
 def segment_folder(index_folder: Path, number: int) -> Path:
@@ -45,6 +49,8 @@ class SegmentWriter:
         if self.folder.exists():
             shutil.rmtree(self.folder)  # left by a writer that died before its commit
         self.folder.mkdir(parents=True)
+        self._aside = ThreadPoolExecutor(1, "ragvec-segment")  # writes rows while the next ones are made
+        self._written: Future | None = None
         self._digests = {VECTORS_NAME: hashlib.sha256(), IDS_NAME: hashlib.sha256()}
         self._files = {name: open(self.folder / name, "wb") for name in self._digests}  # noqa: SIM115 - closed by finish or discard
 
@@ -57,59 +63,73 @@ class SegmentWriter:
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
             raise RagvecError(f"the index holds {self.dimension}-d vectors, these have shape {vectors.shape}")
+        rows = max(1, PIECE_VALUES // self.dimension)
+        for start in range(0, len(vectors), rows):
+            self._append_piece(vectors[start : start + rows], ids[start : start + rows])
+
+    def _append_piece(self, vectors: np.ndarray, ids: np.ndarray) -> None:
         with np.errstate(over="ignore"):
-            halves = np.ascontiguousarray(vectors, dtype=np.float16)
-        if not np.isfinite(halves).all():
+            halves = np.array(vectors, dtype=np.float16, order="C")  # a copy, whatever the caller does with its own
+        if (halves.view(np.uint16) & EXPONENT).max() == EXPONENT:  # 5 times as fast as np.isfinite
             row = int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0])
             raise RagvecError(f"vector {self.rows + row} holds NaN, infinity or a value beyond float16: encode it again")
-        self._write(VECTORS_NAME, halves)
-        self._write(IDS_NAME, np.ascontiguousarray(ids, dtype=np.int64))
+        self._wait()
+        self._written = self._aside.submit(self._write, halves, np.array(ids, dtype=np.int64))
         self.rows += len(halves)
 
     def finish(self, settings: IndexSettings) -> SegmentRecord:
         """Build the FAISS index if one is worth it, put every file on disk, and describe the segment."""
         self.close()
-        names = [VECTORS_NAME, IDS_NAME]
         key, effort, recall = EXACT_KEY, "", None
-        if settings.faiss_key != EXACT_KEY and self.rows:
-            from ragvec.index.approximate import build_faiss
+        with ThreadPoolExecutor(1) as aside:  # the disk works meanwhile
+            described = {name: aside.submit(self._describe, name) for name in self._digests}
+            if settings.faiss_key != EXACT_KEY and self.rows:
+                from ragvec.index.approximate import build_faiss
 
-            vectors = map_vectors(self.folder, self.rows, self.dimension)
-            key, effort, recall = build_faiss(
-                settings.faiss_key,
-                vectors,
-                self.folder / FAISS_NAME,
-                recall=settings.recall_target,
-                max_memory=settings.max_memory,
-            )
+                vectors = map_vectors(self.folder, self.rows, self.dimension)
+                key, effort, recall = build_faiss(
+                    settings.faiss_key,
+                    vectors,
+                    self.folder / FAISS_NAME,
+                    recall=settings.recall_target,
+                    max_memory=settings.max_memory,
+                )
+        files = {name: file.result() for name, file in described.items()}
         if key != EXACT_KEY:
-            self._digests[FAISS_NAME] = None
-            names.append(FAISS_NAME)
-        files = {name: self._describe(name) for name in names}
+            files[FAISS_NAME] = self._describe(FAISS_NAME)
         for folder in (self.folder, self.folder.parent, self.folder.parent.parent):
             fsync_folder(folder)
         return SegmentRecord(self.number, self.rows, key, effort, recall, files, _now())
 
     def discard(self) -> None:
         """Remove what was written."""
-        self.close()
+        with suppress(OSError):
+            self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _write(self, name: str, values: np.ndarray) -> None:
-        data = memoryview(values).cast("B") if values.size else b""
-        self._files[name].write(data)
-        self._digests[name].update(data)
+    def _write(self, vectors: np.ndarray, ids: np.ndarray) -> None:
+        for (name, file), values in zip(self._files.items(), (vectors, ids), strict=True):
+            data = memoryview(values).cast("B")
+            file.write(data)
+            self._digests[name].update(data)
+
+    def _wait(self) -> None:
+        """Raises OSError if the rows before could not be written."""
+        if self._written:
+            self._written.result()
 
     def _describe(self, name: str) -> dict:
         path = self.folder / name
         settle_file(path)
-        digest = self._digests[name]
+        digest = self._digests.get(name)
         return {"bytes": path.stat().st_size, "sha256": digest.hexdigest() if digest else sha256_file(path)}
 
     def close(self) -> None:
         """Write no more; what was written stays."""
+        self._aside.shutdown()
         for file in self._files.values():
             file.close()
+        self._wait()
 
 
 class Segment:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +12,7 @@ from ragvec.index.threads import load_faiss
 
 RECALL_K = 10
 QUERIES = 500
-PART = 4  # one in so many finds about how many cells are enough
-NEAR = (1, 9 / 8, 5 / 4, 3 / 2, 2)  # times as many cells as that
+STEP = 9 / 8  # times as many cells, where more may be better
 POOLS = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640)  # candidates tried, for 10 results
 GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512, 1024)
 TABLE_BYTES = 2**28
@@ -105,43 +105,50 @@ def in_blocks(search: Callable, queries: np.ndarray, k: int, probes: float) -> t
     return np.concatenate(scores), np.concatenate(places)
 
 
-def recalls(index, sample: Sample, probes: int = 0) -> dict[int, float]:
-    """The recall@10 for each number of candidates: the share of the 10 true neighbours that are among them."""
-    most = min(POOLS[-1], index.ntotal - 1)
+def recalls(index, sample: Sample, probes: int = 0, most: int = POOLS[-1]) -> dict[int, float]:
+    """The recall@10 for each number of candidates up to `most`: the share of the 10 true neighbours that are among them."""
+    most = min(most, index.ntotal - 1)
     pools = [pool for pool in POOLS if pool < most] + [most]
     _, found = in_blocks(index.search, sample.queries, most + 1, probes)
-    found = _without(found, sample.own, most)
-    places = [np.flatnonzero(np.isin(line, true)) for line, true in zip(found, sample.truth, strict=True)]
-    wanted = sample.truth.shape[1] * len(places)
-    return {pool: sum(int((place < pool).sum()) for place in places) / max(1, wanted) for pool in pools}
+    hits = _without(found, sample.own, most)[:, None, :] == sample.truth[:, :, None]
+    places = np.where(hits.any(axis=2), hits.argmax(axis=2), most)
+    return {pool: float((places < pool).mean()) for pool in pools}
 
 
 def _tune_cells(index, cells, sample: Sample, goal: float) -> tuple[Effort, float]:
-    """The fewest cells that reach the goal, found by halving; or more of them, if fewer candidates make that cheaper.
+    """The fewest cells that reach the goal, or more of them if fewer candidates make that cheaper."""
 
-    A part of the sample finds about where, all of it decides.
-    """
-
-    def measure(probes: int, queries: Sample) -> tuple[float, Effort, float]:
+    def measure(probes: int, most: int = POOLS[-1]) -> tuple[float, Effort, float]:
         cells.nprobe = min(probes, cells.nlist)
-        effort, recall = _least_pool(recalls(index, queries, cells.nprobe), goal, Effort(nprobe=cells.nprobe))
+        effort, recall = _least_pool(recalls(index, sample, cells.nprobe, most), goal, Effort(nprobe=cells.nprobe))
         return _cost(cells, index.ntotal, effort), effort, recall
 
-    part = Sample(*(rows[::PART] for rows in sample))
-    enough = 1
-    while enough < cells.nlist and measure(enough, part)[2] < goal:
-        enough *= 2
-    few = enough // 2
-    while enough - few > max(1, enough // 16):
-        middle = (few + enough) // 2
-        few, enough = (few, middle) if measure(middle, part)[2] >= goal else (middle, enough)
-    near = dict.fromkeys(min(math.ceil(enough * factor), cells.nlist) for factor in NEAR)  # a few cells have few neighbours
-    tried = [measure(probes, sample) for probes in near]
-    while tried[-1][2] < goal and cells.nprobe < cells.nlist:
-        tried.append(measure(cells.nprobe * 2, sample))
-    best = min((one for one in tried if one[2] >= goal), default=None)
-    _, effort, recall = best or max(tried, key=lambda one: one[2])
-    return effort, recall
+    best, factor = measure(_fewest_cells(index, cells, sample, goal)), STEP
+    while best[2] < goal and cells.nprobe < cells.nlist:
+        best, factor = measure(math.ceil(cells.nprobe * factor)), factor * STEP
+    fewest = best[1].nprobe
+    for probes in (math.ceil(fewest * STEP**number) for number in count(1)):
+        if probes > cells.nlist or _cost(cells, index.ntotal, Effort(nprobe=probes, candidates=POOLS[0])) >= best[0]:
+            break
+        one = measure(probes, most=best[1].candidates)
+        best = min(best, one) if one[2] >= goal else best
+    return best[1:]
+
+
+def _fewest_cells(index, cells, sample: Sample, goal: float) -> int:
+    """How many of a query's nearest cells hold the goal's share of its true neighbours: with fewer no codes reach it."""
+    faiss = load_faiss()
+    cell_of = np.empty(index.ntotal, np.int64)
+    for cell in range(cells.nlist):
+        size = cells.invlists.list_size(cell)
+        cell_of[faiss.rev_swig_ptr(cells.invlists.get_ids(cell), size)] = cell
+    queries, outer = sample.queries, faiss.downcast_index(index)
+    for number in range(outer.chain.size() if isinstance(outer, faiss.IndexPreTransform) else 0):
+        queries = outer.chain.at(number).apply(queries)
+    scores = queries @ cells.quantizer.reconstruct_n(0, cells.nlist).T
+    reached = np.take_along_axis(scores, cell_of[sample.truth], 1)
+    nearer = np.stack([(scores > column[:, None]).sum(axis=1) for column in reached.T])
+    return 1 + int(np.quantile(nearer, goal, method="inverted_cdf"))
 
 
 def _cost(cells, rows: int, effort: Effort) -> float:

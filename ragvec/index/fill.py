@@ -1,0 +1,106 @@
+"""Filling: a FAISS index, trained on a sample of a segment's vectors, that holds them all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+
+from ragvec.errors import RagvecError
+from ragvec.index.exact import to_singles
+from ragvec.index.gpu import build_cagra, cagra_degree, check_cagra, cluster_on_gpu, on_gpu
+from ragvec.index.threads import load_faiss
+from ragvec.index.tuning import cells_of
+
+TRAINING_ROWS = 200_000  # for codes such as PQ's
+CELL_TRAINING_ROWS = 50_000  # for the codes of an inverted file: what they encode, distances to centres, varies less
+FEWEST_TRAINING_ROWS = 20_000  # for RaBitQ's, which aren't trained; only what shortens vectors is
+POINTS_PER_CELL = 39  # to train an inverted file's cells on, FAISS's least; its usual 256 take six times as long for no recall
+ITERATIONS = 4
+CELL_EFFORT = 128  # efSearch of a graph that finds the nearest cells; less misses the very nearest too often
+ADD_ROWS = 16_384
+
+
+def check_key(key: str, dimension: int) -> None:
+    """Raises RagvecError if FAISS can't make an index of this key."""
+    if cagra_degree(key):
+        check_cagra(key)
+    else:
+        _make(key, dimension)
+
+
+def filled_index(key: str, vectors: np.ndarray):
+    """A FAISS index of this key, trained, that holds the vectors (rows, d) float16."""
+    try:
+        if degree := cagra_degree(key):
+            return build_cagra(degree, vectors)
+        index = _make(key, vectors.shape[1])
+        cells = cells_of(index)
+        if cells is not None:
+            cells.cp.niter, cells.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CELL
+            cluster_on_gpu(cells)
+        with nullcontext() if cells is None else _flat_cells(cells):
+            filled = on_gpu(index) or index
+            with _untrained_codes(cells) if "RaBitQ" in key else nullcontext():
+                filled.train(_sample(vectors, _training_rows(key, cells)).astype(np.float32))
+            memory = np.empty((min(ADD_ROWS, len(vectors)), vectors.shape[1]), np.float32)
+            for start in range(0, len(vectors), ADD_ROWS):
+                filled.add(to_singles(vectors[start : start + ADD_ROWS], memory))
+            return index if filled is index else load_faiss().index_gpu_to_cpu(filled)
+    except RuntimeError as error:
+        raise RagvecError(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
+
+
+def _training_rows(key: str, cells) -> int:
+    if cells is None:
+        return TRAINING_ROWS
+    return max(FEWEST_TRAINING_ROWS if "RaBitQ" in key else CELL_TRAINING_ROWS, cells.nlist * POINTS_PER_CELL)
+
+
+@contextmanager
+def _flat_cells(cells) -> Iterator[None]:
+    """Until the end the cells of an inverted file are compared one by one, by matrix products: a graph takes longer to fill."""
+    faiss = load_faiss()
+    graph = faiss.downcast_index(cells.quantizer)
+    if not isinstance(graph, faiss.IndexHNSW):
+        yield
+        return
+    flat, alone = faiss.IndexFlatIP(cells.d), cells.quantizer_trains_alone
+    cells.quantizer, cells.own_fields, cells.quantizer_trains_alone = flat, False, 0
+    try:
+        yield
+    finally:
+        cells.quantizer, cells.own_fields, cells.quantizer_trains_alone = graph, True, alone
+    graph.add(flat.reconstruct_n(0, flat.ntotal))
+    graph.hnsw.efSearch = CELL_EFFORT
+
+
+@contextmanager
+def _untrained_codes(cells) -> Iterator[None]:
+    """Until the end training an inverted file doesn't compute, for all rows, what its codes would be trained on."""
+    if cells is None:
+        yield
+        return
+    by_residual, cells.by_residual = cells.by_residual, False
+    try:
+        yield
+    finally:
+        cells.by_residual = by_residual
+
+
+def _sample(vectors: np.ndarray, rows: int) -> np.ndarray:
+    if len(vectors) <= rows:
+        return np.asarray(vectors)
+    chosen = np.random.default_rng(0).choice(len(vectors), rows, replace=False)
+    return vectors[np.sort(chosen)]
+
+
+def _make(key: str, dimension: int):
+    faiss = load_faiss()
+    try:
+        return faiss.index_factory(dimension, key, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise RagvecError(f"--index-key {key!r} makes no FAISS index of {dimension} dimensions: {_reason(error)}") from error
+
+
+def _reason(error: RuntimeError) -> str:
+    return str(error).splitlines()[-1].split("failed: ")[-1].strip()
