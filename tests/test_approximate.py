@@ -37,6 +37,9 @@ KEYS = [
     ("IVF8_HNSW8,RaBitQfs4", 0.9),
     ("PCA16,IVF4,RaBitQfs", 0.9),
     ("RaBitQfs", 0.9),
+    ("IVF8,PQ6x4fs", 0.9),
+    ("Pad28,IVF8,PQ7x4fs", 0.9),
+    ("IVF8_HNSW8,PQ12x4fs", 0.9),
     ("PQ12x4fs", 0.9),
 ]
 
@@ -71,7 +74,7 @@ def test_the_fewer_a_filter_allows_the_more_cells_are_searched(
     monkeypatch.setattr("ragvec.index.approximate.FEW_VALUES", 0)
     vectors = clustered(8000, 64).astype(np.float16)
     path = tmp_path / "index.faiss"
-    index = Approximate(path, build_faiss("IVF32,RaBitQfs", vectors, path, recall=0.95).effort, vectors)
+    index = Approximate(path, build_faiss("IVF32,PQ16x4fs", vectors, path, recall=0.95).effort, vectors)
     queries = vectors[:40].astype(np.float32)
     shares = []
     for query in queries:
@@ -86,24 +89,27 @@ def test_the_fewer_a_filter_allows_the_more_cells_are_searched(
 
 def test_small_segments_are_searched_exactly_and_large_ones_by_index() -> None:
     assert plan_keys(10_000, 1024) == ["exact"]
-    assert plan_keys(100_000, 1024) == ["IVF512,RaBitQfs", "IVF512,RaBitQfs4", "exact"]
-    assert plan_keys(1_000_000, 256)[0] == "IVF2048,RaBitQfs"
-    assert plan_keys(10_000_000, 1024)[0] == "IVF8192_HNSW32,RaBitQfs"
-    assert [cells_for(rows) for rows in (1, 1_000, 10**9)] == [1, 32, 65536]
+    assert plan_keys(100_000, 1024) == ["IVF256,PQ128x4fs", "IVF256,PQ256x4fs", "IVF256,PQ512x4fs", "exact"]
+    assert plan_keys(1_000_000, 256) == ["IVF800,PQ64x4fs", "IVF800,PQ128x4fs", "exact"]
+    assert plan_keys(50_000_000, 1024)[0] == "IVF5664_HNSW32,PQ128x4fs"
+    assert plan_keys(100_000, 303)[0] == "Pad304,IVF256,PQ76x4fs"
+    assert [cells_for(rows) for rows in (1, 1_000, 10**9)] == [16, 32, 25296]
 
 
-def test_memory_is_kept_to_by_shorter_vectors_and_then_by_no_index() -> None:
-    whole = memory_of(100_000, 1024, 512)
-    assert plan_keys(100_000, 1024, max_memory=whole) == ["IVF512,RaBitQfs", "PCA256,IVF512,RaBitQfs4", "exact"]
-    assert plan_keys(100_000, 1024, max_memory=whole - 1)[0] == "PCA512,IVF512,RaBitQfs"
+def test_memory_is_kept_to_by_smaller_codes_and_then_by_no_index() -> None:
+    whole = memory_of(100_000, 1024, 256, 256)
+    assert plan_keys(100_000, 1024, max_memory=whole) == ["IVF256,PQ128x4fs", "IVF256,PQ256x4fs", "exact"]
+    assert plan_keys(100_000, 1024, max_memory=whole - 1) == ["IVF256,PQ128x4fs", "exact"]
+    assert plan_keys(100_000, 1024, max_memory=4_000_000) == ["IVF256,PQ32x4fs", "exact"]
     assert plan_keys(100_000, 1024, max_memory=1_000_000) == ["exact"]
 
 
-@pytest.mark.parametrize(("dimension", "cells"), [(64, 64), (256, 64), (64, 256)])
-def test_what_is_expected_to_fit_fits(tmp_path: Path, dimension: int, cells: int) -> None:
+@pytest.mark.parametrize(("dimension", "cells", "pieces"), [(64, 64, 16), (256, 64, 32), (64, 256, 32)])
+def test_what_is_expected_to_fit_fits(tmp_path: Path, dimension: int, cells: int, pieces: int) -> None:
     vectors = clustered(20_000, dimension).astype(np.float16)
-    build_faiss(f"IVF{cells},RaBitQfs", vectors, tmp_path / "index.faiss", recall=0.5)
-    assert (tmp_path / "index.faiss").stat().st_size == pytest.approx(memory_of(20_000, dimension, cells), rel=0.1)
+    build_faiss(f"IVF{cells},PQ{pieces}x4fs", vectors, tmp_path / "index.faiss", recall=0.5)
+    expected_size = memory_of(20_000, dimension, cells, pieces)
+    assert (tmp_path / "index.faiss").stat().st_size == pytest.approx(expected_size, rel=0.1)
 
 
 def test_a_graph_over_cells_is_filled_with_their_centres(tmp_path: Path) -> None:
@@ -131,7 +137,7 @@ def test_auto_reaches_its_target_and_says_what_it_measured(
     with Index.create_with(tmp_path / "index", settings) as index:
         put(index, passages_named(range(6000)), vectors)
         (segment,) = index.describe()["segments"]
-        assert segment["faiss_key"] == "IVF128,RaBitQfs" and segment["recall@10"] >= target
+        assert segment["faiss_key"] == "IVF64,PQ16x4fs" and segment["recall@10"] >= target
         queries = clustered(200, 64, seed=1)  # none of them in the index
         assert recall(found(index, queries, 10), expected(range(6000), vectors, queries, 10)) >= target - 0.03
         assert recall(found(index, queries, 100), expected(range(6000), vectors, queries, 100)) >= target - 0.03

@@ -110,9 +110,9 @@ class Approximate:
                 found = Candidates(*self._gpu_refined.search(queries, wanted, params=parameters))
         else:
             found = Candidates(*in_blocks(partial(self._refined.search, params=parameters), queries, wanted, probes))
-        short = found.rows[:, -1] < 0
-        if not short.any():
+        if found.rows[:, -1].min() >= 0:
             return found
+        short = found.rows[:, -1] < 0
         whole = self._exactly(queries[short], wanted, allowed)  # the cells looked into held too few
         found.scores[short], found.rows[short] = whole
         return found

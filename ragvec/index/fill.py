@@ -12,10 +12,13 @@ from ragvec.index.threads import load_faiss
 from ragvec.index.tuning import cells_of
 
 TRAINING_ROWS = 200_000  # for codes such as PQ's
-CELL_TRAINING_ROWS = 50_000  # for the codes of an inverted file: what they encode, distances to centres, varies less
-FEWEST_TRAINING_ROWS = 20_000  # for RaBitQ's, which aren't trained; only what shortens vectors is
+CELL_TRAINING_ROWS = 50_000  # for an inverted file's
+FEWEST_TRAINING_ROWS = 10_000  # for codes of 4 bits, which have few centres
 POINTS_PER_CELL = 39  # to train an inverted file's cells on, FAISS's least; its usual 256 take six times as long for no recall
 ITERATIONS = 4
+POINTS_PER_CENTRE = (
+    64  # to train a piece of a code of 4 bits on: with FAISS's usual 256, and 25 iterations, they become no better
+)
 CELL_EFFORT = 128  # efSearch of a graph that finds the nearest cells; less misses the very nearest too often
 ADD_ROWS = 16_384
 
@@ -34,14 +37,12 @@ def filled_index(key: str, vectors: np.ndarray):
         if degree := cagra_degree(key):
             return build_cagra(degree, vectors)
         index = _make(key, vectors.shape[1])
-        cells = cells_of(index)
+        cells, rows = cells_of(index), TRAINING_ROWS
         if cells is not None:
-            cells.cp.niter, cells.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CELL
-            cluster_on_gpu(cells)
+            rows = max(_prepare(cells), cells.nlist * POINTS_PER_CELL)
         with nullcontext() if cells is None else _flat_cells(cells):
             filled = on_gpu(index) or index
-            with _untrained_codes(cells) if "RaBitQ" in key else nullcontext():
-                filled.train(_sample(vectors, _training_rows(key, cells)).astype(np.float32))
+            filled.train(_sample(vectors, rows).astype(np.float32))
             memory = np.empty((min(ADD_ROWS, len(vectors)), vectors.shape[1]), np.float32)
             for start in range(0, len(vectors), ADD_ROWS):
                 filled.add(to_singles(vectors[start : start + ADD_ROWS], memory))
@@ -50,10 +51,16 @@ def filled_index(key: str, vectors: np.ndarray):
         raise RagvecError(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
 
 
-def _training_rows(key: str, cells) -> int:
-    if cells is None:
-        return TRAINING_ROWS
-    return max(FEWEST_TRAINING_ROWS if "RaBitQ" in key else CELL_TRAINING_ROWS, cells.nlist * POINTS_PER_CELL)
+def _prepare(cells) -> int:
+    """Set how an inverted file is trained; returns how many rows its codes need for that."""
+    faiss = load_faiss()
+    cells.cp.niter, cells.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CELL
+    cluster_on_gpu(cells)
+    codes = faiss.downcast_index(cells)
+    if not isinstance(codes, faiss.IndexIVFPQFastScan):
+        return CELL_TRAINING_ROWS
+    codes.pq.cp.niter, codes.pq.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CENTRE
+    return FEWEST_TRAINING_ROWS
 
 
 @contextmanager
@@ -72,19 +79,6 @@ def _flat_cells(cells) -> Iterator[None]:
         cells.quantizer, cells.own_fields, cells.quantizer_trains_alone = graph, True, alone
     graph.add(flat.reconstruct_n(0, flat.ntotal))
     graph.hnsw.efSearch = CELL_EFFORT
-
-
-@contextmanager
-def _untrained_codes(cells) -> Iterator[None]:
-    """Until the end training an inverted file doesn't compute, for all rows, what its codes would be trained on."""
-    if cells is None:
-        yield
-        return
-    by_residual, cells.by_residual = cells.by_residual, False
-    try:
-        yield
-    finally:
-        cells.by_residual = by_residual
 
 
 def _sample(vectors: np.ndarray, rows: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The index: a folder that holds passages and their vectors, and finds them again."""
 
+import sqlite3
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
@@ -164,8 +165,11 @@ class Index:
 
     def search(self, vectors: np.ndarray, k: int, *, allowed: np.ndarray | None = None) -> SearchResult:
         """The k passages nearest to each query vector; see `View.search`. For text, use a Retriever."""
-        with self.reading() as view:
-            return view.search(vectors, k, allowed=allowed)
+        with self._connected() as connection:
+            snapshot = self._snapshot
+            if snapshot is None or store.read_generation(connection) != snapshot.generation:
+                snapshot = self._begin(connection)
+            return View(connection, snapshot, self.settings.dimension).search(vectors, k, allowed=allowed)
 
     def passages(self, ids: Sequence[int]) -> list[Passage]:
         """The passages that `search` found, in the order of the ids."""
@@ -175,14 +179,8 @@ class Index:
     @contextmanager
     def reading(self) -> Iterator[View]:
         """The last commit, held still: what happens inside sees no later one."""
-        with store.readable_errors(self.path):
-            connection = self._connections.take()
-            try:
-                yield View(connection, self._begin(connection), self.settings.dimension)
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                self._connections.give_back(connection)
+        with self._connected() as connection:
+            yield View(connection, self._begin(connection), self.settings.dimension)
 
     @contextmanager
     def writing(self) -> Iterator[Writer]:
@@ -256,6 +254,18 @@ class Index:
         texts = [passage.encoded_text for passage in passages]
         instruction, normalize = self.settings.document_instruction, self.settings.normalized
         return self.encoder.encode_documents(texts, instruction=instruction, normalize=normalize)
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        """A connection, whose transaction ends with the block."""
+        with store.readable_errors(self.path):
+            connection = self._connections.take()
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                self._connections.give_back(connection)
 
     def _begin(self, connection) -> Snapshot:
         for _ in range(_TRIES):

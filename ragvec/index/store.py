@@ -187,6 +187,11 @@ def _switch_journal(connection: sqlite3.Connection, mode: str, patience_s: float
             time.sleep(0.02)
 
 
+def read_generation(connection: sqlite3.Connection) -> int:
+    """How many commits there have been."""
+    return int(connection.execute("SELECT value FROM settings WHERE key = 'generation'").fetchone()[0])
+
+
 def read_value(connection: sqlite3.Connection, key: str):
     """One value of the settings table."""
     row = connection.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()

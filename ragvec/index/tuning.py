@@ -1,8 +1,6 @@
 """How hard an approximate index must look to reach a recall, measured against exact search on vectors of its own."""
 
-import math
 from collections.abc import Callable
-from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -12,16 +10,14 @@ from ragvec.index.threads import load_faiss
 
 RECALL_K = 10
 QUERIES = 500
-STEP = 9 / 8  # times as many cells, where more may be better
 POOLS = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640)  # candidates tried, for 10 results
 GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512, 1024)
 TABLE_BYTES = 2**28
 SAFETY = 0.15  # of the misses that the target allows, for what a sample can't tell of other queries
-# What a search costs in nanoseconds on one core, measured with AVX512 at 1,024 dimensions; only their proportions matter
-CODE_NS = 0.03  # a value of a code
-LIST_NS = 6.0  # a dimension of a cell that is visited: the query is compared with its centre, whatever it holds
-CENTRE_NS = 0.1  # a value of a cell's centre
-CANDIDATE_NS = 1_000  # a candidate: its place in the queue, and its exact vector from anywhere in the file
+# What a search costs in nanoseconds on one core, measured with AVX512 and PQ's fast scan; only their proportions matter
+CODE_NS = 0.07  # a byte of the codes in the cells that are visited
+CANDIDATE_NS, VALUE_NS = 200, 0.35  # a candidate, and a value of its exact vector, which may lie anywhere in the file
+COUNTED = 100  # queries that tell how many rows lie in the cells visited: more than on average, for full cells are near to many
 
 
 class Effort(NamedTuple):
@@ -117,44 +113,49 @@ def recalls(index, sample: Sample, probes: int = 0, most: int = POOLS[-1]) -> di
 
 def _tune_cells(index, cells, sample: Sample, goal: float) -> tuple[Effort, float]:
     """The fewest cells that reach the goal, or more of them if fewer candidates make that cheaper."""
+    nearer, visited = _survey(index, cells, sample)
+
+    def cost(effort: Effort) -> float:
+        codes = visited[effort.nprobe - 1] * cells.code_size
+        return codes * CODE_NS + effort.candidates * (CANDIDATE_NS + index.d * VALUE_NS)
 
     def measure(probes: int, most: int = POOLS[-1]) -> tuple[float, Effort, float]:
         cells.nprobe = min(probes, cells.nlist)
         effort, recall = _least_pool(recalls(index, sample, cells.nprobe, most), goal, Effort(nprobe=cells.nprobe))
-        return _cost(cells, index.ntotal, effort), effort, recall
+        return cost(effort), effort, recall
 
-    best, factor = measure(_fewest_cells(index, cells, sample, goal)), STEP
+    best = measure(1 + int(np.quantile(nearer, goal, method="inverted_cdf")))  # with fewer no codes reach it
     while best[2] < goal and cells.nprobe < cells.nlist:
-        best, factor = measure(math.ceil(cells.nprobe * factor)), factor * STEP
-    fewest = best[1].nprobe
-    for probes in (math.ceil(fewest * STEP**number) for number in count(1)):
-        if probes > cells.nlist or _cost(cells, index.ntotal, Effort(nprobe=probes, candidates=POOLS[0])) >= best[0]:
-            break
+        best = measure(_more(cells.nprobe))
+    probes = _more(best[1].nprobe)
+    while probes <= cells.nlist and cost(Effort(nprobe=probes, candidates=POOLS[0])) < best[0]:
         one = measure(probes, most=best[1].candidates)
         best = min(best, one) if one[2] >= goal else best
+        probes = _more(probes)
     return best[1:]
 
 
-def _fewest_cells(index, cells, sample: Sample, goal: float) -> int:
-    """How many of a query's nearest cells hold the goal's share of its true neighbours: with fewer no codes reach it."""
+def _more(probes: int) -> int:
+    return probes + max(1, probes // 8)
+
+
+def _survey(index, cells, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """How many cells are nearer to a query than that of each of its true neighbours, (q, 10); the rows in a query's nearest
+    1, 2, 3 … cells, on average, (cells,).
+    """
     faiss = load_faiss()
+    sizes = np.array([cells.invlists.list_size(cell) for cell in range(cells.nlist)])
     cell_of = np.empty(index.ntotal, np.int64)
-    for cell in range(cells.nlist):
-        size = cells.invlists.list_size(cell)
-        cell_of[faiss.rev_swig_ptr(cells.invlists.get_ids(cell), size)] = cell
+    for cell, size in enumerate(sizes.tolist()):
+        if size:
+            cell_of[faiss.rev_swig_ptr(cells.invlists.get_ids(cell), size)] = cell
     queries, outer = sample.queries, faiss.downcast_index(index)
     for number in range(outer.chain.size() if isinstance(outer, faiss.IndexPreTransform) else 0):
         queries = outer.chain.at(number).apply(queries)
     scores = queries @ cells.quantizer.reconstruct_n(0, cells.nlist).T
     reached = np.take_along_axis(scores, cell_of[sample.truth], 1)
-    nearer = np.stack([(scores > column[:, None]).sum(axis=1) for column in reached.T])
-    return 1 + int(np.quantile(nearer, goal, method="inverted_cdf"))
-
-
-def _cost(cells, rows: int, effort: Effort) -> float:
-    """About how many nanoseconds a search takes."""
-    visited = rows / cells.nlist * cells.code_size * 8 * CODE_NS + cells.d * LIST_NS
-    return effort.nprobe * visited + cells.nlist * cells.d * CENTRE_NS + effort.candidates * CANDIDATE_NS
+    nearer = np.stack([(scores > column[:, None]).sum(axis=1) for column in reached.T], axis=1)
+    return nearer, sizes[np.argsort(-scores[:COUNTED], axis=1)].cumsum(axis=1).mean(axis=0)
 
 
 def _tune_graph(index, graph, sample: Sample, goal: float) -> tuple[Effort, float]:

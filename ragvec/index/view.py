@@ -61,16 +61,16 @@ class View:
         found = []
         for segment, live in zip(self.snapshot.segments, self.snapshot.live, strict=True):
             here = segment.allowed(live, allowed)
-            if here is None or here.count:
+            if len(queries) and (here is None or here.count):
                 found.append(_found_in(segment, queries, k, here))
         if not found:
             return SearchResult(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
         scores, ids = found[0] if len(found) == 1 else map(np.hstack, zip(*found, strict=True))
         best = keep_best(Candidates(scores, ids), k)
-        if len(ids) and ids[:, -1].min() >= 0:
-            return SearchResult(*best)
-        filled = int((best.rows >= 0).sum(axis=1).max(initial=0))
-        return SearchResult(best.scores[:, :filled], best.rows[:, :filled])
+        if best.rows.min(initial=0) < 0:
+            filled = int((best.rows >= 0).sum(axis=1).max())
+            best = Candidates(best.scores[:, :filled], best.rows[:, :filled])
+        return SearchResult(*best)
 
     def search_lexical(self, query: str, k: int, *, allowed: np.ndarray | None = None) -> list[tuple[int, float]]:
         """The k best (passage id, BM25 score) for a query's words, best first; none if it holds no words."""
@@ -168,7 +168,7 @@ def read_snapshot(connection: sqlite3.Connection, folder: Path, dimension: int, 
 
     Raises FileNotFoundError if a segment was merged away between the two reads: begin again.
     """
-    generation = store.read_value(connection, "generation")
+    generation = store.read_generation(connection)
     if last is not None and last.generation == generation:
         return last
     opened = {segment.record.number: segment for segment in last.segments} if last else {}
@@ -198,7 +198,8 @@ def _found_in(segment: Segment, queries: np.ndarray, k: int, allowed: Allowed | 
     """What a segment finds, by id."""
     scores, rows = segment.search(queries, k, allowed)
     ids = segment.ids[rows]
-    if (missing := rows < 0).any():  # row -1 was taken for the last one
+    if rows.min(initial=0) < 0:  # row -1 was taken for the last one
+        missing = rows < 0
         scores[missing], ids[missing] = -np.inf, -1
     return Candidates(scores, ids)
 

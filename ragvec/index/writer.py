@@ -136,7 +136,7 @@ class Writer:
         try:
             yield
             if self.connection.total_changes > before:
-                store.write_value(self.connection, "generation", store.read_value(self.connection, "generation") + 1)
+                store.write_value(self.connection, "generation", store.read_generation(self.connection) + 1)
             self.check_place()
             self.connection.execute("COMMIT")
         except OSError as error:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.bench.rivals import RIVALS, K, installed
+from tests.bench.rivals import RIVALS, K, installed, load
 from tests.bench.vectors import clustered, nearest, recall
 
 SINGLE_QUERIES = 300
@@ -80,6 +80,7 @@ def run_step(step: str, name: str, folder: str, options: argparse.Namespace) -> 
 def build(name: str, folder: Path, options: argparse.Namespace) -> dict:
     """Seconds from vectors in memory to an index on disk, and the bytes that it takes there."""
     vectors = np.load(folder / "vectors.npy")
+    load(name)
     start = time.perf_counter()
     RIVALS[name].build(vectors, folder, options.threads)
     seconds = time.perf_counter() - start
@@ -90,7 +91,7 @@ def build(name: str, folder: Path, options: argparse.Namespace) -> dict:
 def measure(name: str, folder: Path, options: argparse.Namespace) -> dict:
     """Open, tune, and search: one query at a time on one thread, then all at once on all threads."""
     queries, truth = np.load(folder / "queries.npy"), np.load(folder / "truth.npy")
-    __import__({"ragvec": "faiss"}.get(name, name))
+    load(name)
     before = memory()
     start = time.perf_counter()
     opened = RIVALS[name].open(folder)

@@ -56,7 +56,7 @@ def open_ragvec(folder: Path) -> Opened:
     faiss = load_faiss()
     index = Index.open(folder / "ragvec")
     (segment,) = index.describe()["segments"]
-    index.search(np.zeros((1, index.settings.dimension), np.float32), 1)  # reads the codes
+    index.search(np.ones((1, index.settings.dimension), np.float32), 1)  # reads the codes
 
     def search(queries: np.ndarray, threads: int, effort: int) -> np.ndarray:
         faiss.omp_set_num_threads(threads)
@@ -153,3 +153,14 @@ def installed(names: Iterable[str]) -> list[str]:
     if missing:
         print(f"not installed, left out: pip install {' '.join(missing)}")
     return [name for name in names if name not in missing]
+
+
+def load(name: str) -> None:
+    """Import a library, so that no figure holds that."""
+    if name != "ragvec":
+        __import__(name)
+        return
+    import ragvec.index.approximate  # noqa: F401
+    from ragvec.index.threads import load_faiss
+
+    load_faiss()
