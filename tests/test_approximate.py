@@ -10,8 +10,9 @@ from ragvec.index import Index, IndexSettings, choice
 from ragvec.index.approximate import Approximate, build_faiss
 from ragvec.index.choice import cells_for, memory_of, plan_keys
 from ragvec.index.exact import Allowed, search_exact
+from ragvec.index.fill import filled_index
 from ragvec.index.gpu import gpu_count
-from ragvec.index.tuning import Effort, Sample, draw_sample, in_blocks, recalls
+from ragvec.index.tuning import Effort, Sample, cells_of, draw_sample, in_blocks, recalls, survey, tune
 from tests.test_index import DIMENSION, expected, found, passages_named, put, same, unit_vectors
 
 
@@ -25,6 +26,11 @@ def clustered(rows: int, dimension: int = DIMENSION, seed: int = 0) -> np.ndarra
 
 def recall(hits, wanted) -> float:
     return float(np.mean([len({n for n, _ in a} & {n for n, _ in b}) / len(b) for a, b in zip(hits, wanted, strict=True)]))
+
+
+def opened(path: Path, effort: str, vectors: np.ndarray) -> Approximate:
+    with path.open("rb") as file:
+        return Approximate(file, effort, vectors)
 
 
 KEYS = [
@@ -74,7 +80,7 @@ def test_the_fewer_a_filter_allows_the_more_cells_are_searched(
     monkeypatch.setattr("ragvec.index.approximate.FEW_VALUES", 0)
     vectors = clustered(8000, 64).astype(np.float16)
     path = tmp_path / "index.faiss"
-    index = Approximate(path, build_faiss("IVF32,PQ16x4fs", vectors, path, recall=0.95).effort, vectors)
+    index = opened(path, build_faiss("IVF32,PQ16x4fs", vectors, path, recall=0.95).effort, vectors)
     queries = vectors[:40].astype(np.float32)
     shares = []
     for query in queries:
@@ -192,9 +198,9 @@ def test_what_a_gpu_holds_is_searched_there_unless_a_filter_or_too_many_are_aske
     vectors = clustered(3000, 64).astype(np.float16)
     path = tmp_path / "index.faiss"
     effort = build_faiss("IVF16,SQ8", vectors, path, recall=0.95).effort
-    plain = Approximate(path, effort, vectors)
+    plain = opened(path, effort, vectors)
     monkeypatch.setattr("ragvec.index.approximate.on_gpu", _reversed)
-    index = Approximate(path, effort, vectors)
+    index = opened(path, effort, vectors)
     queries = vectors[:30].astype(np.float32)
     assert (index.search(queries, 10, None).rows != plain.search(queries, 10, None).rows).any()  # the copy was asked
     monkeypatch.setattr("ragvec.index.approximate.FEW_VALUES", 0)
@@ -235,6 +241,19 @@ def test_recall_is_what_numpy_says_it_is() -> None:
     assert isinstance(sample, Sample)
 
 
+@pytest.mark.parametrize("key", ["IVF32,Flat", "PCA40,IVF32,Flat"])
+def test_the_survey_foretells_what_perfect_codes_find(key: str) -> None:
+    index = filled_index(key, vectors := unit_vectors(6000, dimension=40).astype(np.float16))
+    sample, cells = draw_sample(vectors), cells_of(index)
+    nearer, visited = survey(index, cells, sample)
+    for cells.nprobe in (1, 5, 20, 32):
+        reached = recalls(index, sample)[640]
+        assert (nearer < cells.nprobe).mean() == pytest.approx(reached, abs=0.002)  # a neighbour's score may be another's
+    assert visited[-1] == 6000 and (np.diff(visited) > 0).all()
+    effort, recall = tune(index, sample, 0.9)
+    assert recall >= 0.915 > (nearer < effort.nprobe * 0.8).mean()
+
+
 def test_queries_are_searched_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What FAISS makes for a query and a list it makes for all queries at once: at 2 GB it crashes."""
     sizes = []
@@ -247,6 +266,27 @@ def test_queries_are_searched_some_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("ragvec.index.tuning.TABLE_BYTES", 4 * 7 * 2 * 4)
     scores, rows = in_blocks(search, queries, 3, 2)
     assert sizes == [4, 4, 2] and scores.tolist() == queries[:, :3].tolist() == rows.tolist()
+
+
+def test_a_vector_of_zeros_is_as_near_to_all(tmp_path: Path) -> None:
+    """FAISS's tables for it hold 0 / 0; exact search answers."""
+    vectors = clustered(3000)
+    with Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key="IVF8,PQ12x4fs")) as index:
+        put(index, passages_named(range(3000)), vectors)
+        result = index.search(np.vstack([np.zeros(DIMENSION), vectors[7]]), 5)
+    assert result.ids[0].tolist() == [1, 2, 3, 4, 5] and not result.scores[0].any() and result.ids[1, 0] == 8
+
+
+def test_what_a_reader_sees_can_be_searched_after_it_was_merged_away(tmp_path: Path) -> None:
+    vectors = clustered(3000)
+    with Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key="IVF8,PQ12x4fs")) as index:
+        put(index, passages_named(range(2000)), vectors[:2000])
+        put(index, passages_named(range(2000, 3000)), vectors[2000:])
+        with Index.open(index.path) as other, index.writing() as writer, other.reading() as view:
+            writer.compact()
+            assert not (index.path / "segments" / "0001").exists()
+            rows = view.search(vectors[[5, 2500]], 1).ids
+        assert [passage.doc_id for passage in index.passages(rows[:, 0].tolist())] == ["5", "2500"]
 
 
 def test_effort_is_written_and_read() -> None:

@@ -4,8 +4,9 @@ import math
 import threading
 import time
 from functools import cached_property, partial
+from mmap import mmap
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -51,7 +52,9 @@ def build_faiss(key: str, vectors: np.ndarray, path: Path, *, recall: float, max
         effort, reached = tune(index, sample, recall)
         if reached >= recall or key != AUTO_KEY:
             load_faiss().write_index(index, str(path))
-            if key != AUTO_KEY or _is_faster(Approximate(path, str(effort), vectors), sample.queries[:TIMED_QUERIES]):
+            with path.open("rb") as file:
+                written = Approximate(file, str(effort), vectors)
+            if key != AUTO_KEY or _is_faster(written, sample.queries[:TIMED_QUERIES]):
                 return Built(chosen, str(effort), reached)
             path.unlink()  # vectors without clusters: nearly all must be looked at
             break
@@ -76,11 +79,12 @@ def _is_faster(index: "Approximate", queries: np.ndarray) -> bool:
 class Approximate:
     """An index over a segment's vectors, open; its codes are in memory, the exact vectors stay mapped."""
 
-    def __init__(self, path: Path, effort: str, vectors: np.ndarray) -> None:
+    def __init__(self, file: BinaryIO | mmap, effort: str, vectors: np.ndarray) -> None:
+        """file: what FAISS wrote, to be read from its beginning"""
         faiss = load_faiss()
         self.effort = Effort.parse(effort)
         self.vectors = vectors
-        self.codes = faiss.read_index(str(path))
+        self.codes = faiss.read_index(faiss.PyCallbackIOReader(file.read))
         self._exact = mapped_index(vectors)
         self._refined = faiss.IndexRefine(self.codes, self._exact)
         self._gpu_codes = on_gpu(self.codes)

@@ -6,6 +6,7 @@ segments/0001/index.faiss    only where exact search would be slower
 """
 
 import hashlib
+import mmap
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -143,6 +144,7 @@ class Segment:
             if size != file["bytes"]:
                 raise RagvecError(f"{self.folder / name} is damaged: {size} bytes, not {file['bytes']}; build the index again")
         self.vectors = map_vectors(self.folder, record.rows, dimension)
+        self._codes = _mapped(self.folder / FAISS_NAME) if record.faiss_key != EXACT_KEY else None
         self._last_allowed: tuple[np.ndarray | None, np.ndarray | None, Allowed] | None = None
         self.ids = np.asarray(np.memmap(self.folder / IDS_NAME, dtype=np.int64, mode="r", shape=(record.rows,)))
 
@@ -151,7 +153,7 @@ class Segment:
         """The FAISS index, read on first use."""
         from ragvec.index.approximate import Approximate
 
-        return Approximate(self.folder / FAISS_NAME, self.record.search_parameters, self.vectors)
+        return Approximate(self._codes, self.record.search_parameters, self.vectors)
 
     def allowed(self, live: np.ndarray | None, ids: np.ndarray | None) -> Allowed | None:
         """The rows that may be found, None = all: those that live, and of them those with these ids.
@@ -204,6 +206,12 @@ def map_vectors(folder: Path, rows: int, dimension: int) -> np.ndarray:
     """A segment's vectors, (rows, dimension) float16, mapped and not read."""
     mapped = np.memmap(folder / VECTORS_NAME, dtype=np.float16, mode="r", shape=(rows, dimension))
     return np.asarray(mapped)  # a memmap takes longer to hand out rows
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    """A file's bytes, even if it is removed later."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _now() -> str:

@@ -113,7 +113,7 @@ def recalls(index, sample: Sample, probes: int = 0, most: int = POOLS[-1]) -> di
 
 def _tune_cells(index, cells, sample: Sample, goal: float) -> tuple[Effort, float]:
     """The fewest cells that reach the goal, or more of them if fewer candidates make that cheaper."""
-    nearer, visited = _survey(index, cells, sample)
+    nearer, visited = survey(index, cells, sample)
 
     def cost(effort: Effort) -> float:
         codes = visited[effort.nprobe - 1] * cells.code_size
@@ -139,7 +139,7 @@ def _more(probes: int) -> int:
     return probes + max(1, probes // 8)
 
 
-def _survey(index, cells, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+def survey(index, cells, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     """How many cells are nearer to a query than that of each of its true neighbours, (q, 10); the rows in a query's nearest
     1, 2, 3 … cells, on average, (cells,).
     """
