@@ -18,7 +18,7 @@ from ragvec.index.threads import load_faiss
 from ragvec.index.tuning import RECALL_K, Effort, draw_sample, in_blocks, tune
 
 TIMED_QUERIES = 25
-FEWEST_TIMED, CLEARLY = 3, 2  # after so many queries, when one way takes so many times as long, it is decided
+FEWEST_TIMED, CLEARLY = 2, 2  # after so many queries, when one way takes so many times as long, it is decided
 FEW_VALUES = 2_000_000  # of the rows allowed: comparing them all takes about a millisecond
 MOST_LOOKED = 8  # times the usual candidates, where a filter allows few: they may lie where codes tell them apart badly
 
@@ -71,7 +71,7 @@ def _is_faster(index: "Approximate", queries: np.ndarray) -> bool:
         middle = time.perf_counter()
         search_exact(index.vectors, query, RECALL_K, None)
         approximate, exact = min(approximate, middle - start), min(exact, time.perf_counter() - middle)
-        if number >= FEWEST_TIMED and max(approximate, exact) > CLEARLY * min(approximate, exact):
+        if number + 1 >= FEWEST_TIMED and max(approximate, exact) > CLEARLY * min(approximate, exact):
             break
     return approximate < exact
 

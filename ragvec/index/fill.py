@@ -42,7 +42,7 @@ def filled_index(key: str, vectors: np.ndarray):
             rows = max(_prepare(cells), cells.nlist * POINTS_PER_CELL)
         with nullcontext() if cells is None else _flat_cells(cells):
             filled = on_gpu(index) or index
-            filled.train(_sample(vectors, rows).astype(np.float32))
+            filled.train(_sample(vectors, rows))
             memory = np.empty((min(ADD_ROWS, len(vectors)), vectors.shape[1]), np.float32)
             for start in range(0, len(vectors), ADD_ROWS):
                 filled.add(to_singles(vectors[start : start + ADD_ROWS], memory))
@@ -82,10 +82,11 @@ def _flat_cells(cells) -> Iterator[None]:
 
 
 def _sample(vectors: np.ndarray, rows: int) -> np.ndarray:
-    if len(vectors) <= rows:
-        return np.asarray(vectors)
-    chosen = np.random.default_rng(0).choice(len(vectors), rows, replace=False)
-    return vectors[np.sort(chosen)]
+    """Some of the rows, float32."""
+    if len(vectors) > rows:
+        chosen = np.random.default_rng(0).choice(len(vectors), rows, replace=False)
+        vectors = vectors[np.sort(chosen)]
+    return to_singles(vectors, np.empty(vectors.shape, np.float32))
 
 
 def _make(key: str, dimension: int):

@@ -9,11 +9,11 @@ from ragvec.index.exact import search_exact
 from ragvec.index.threads import load_faiss
 
 RECALL_K = 10
-QUERIES = 500
+QUERIES = 400
 POOLS = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640)  # candidates tried, for 10 results
 GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512, 1024)
 TABLE_BYTES = 2**28
-SAFETY = 0.15  # of the misses that the target allows, for what a sample can't tell of other queries
+SAFETY = 0.17  # of the misses that the target allows, for what a sample can't tell of other queries
 # What a search costs in nanoseconds on one core, measured with AVX512 and PQ's fast scan; only their proportions matter
 CODE_NS = 0.07  # a byte of the codes in the cells that are visited
 CANDIDATE_NS, VALUE_NS = 200, 0.35  # a candidate, and a value of its exact vector, which may lie anywhere in the file

@@ -90,8 +90,7 @@ def stored(path: Path) -> np.ndarray:
 
 def figures(vectors: np.ndarray) -> list[tuple[str, str]]:
     """What says how hard vectors are to search."""
-    import faiss
-
+    faiss = load_faiss()
     queries, rest = vectors[:COMPARED], vectors[COMPARED:]
     truth = nearest(rest, queries, K)
     left, right = np.random.default_rng(0).integers(0, len(rest), (2, PAIRS))
@@ -110,7 +109,7 @@ def figures(vectors: np.ndarray) -> list[tuple[str, str]]:
     for index.nprobe in (1, 4, 16, 64):
         share = recall(index.search(queries, K)[1], truth)
         found.append((f"recall@{K}, {index.nprobe} of {cells} cells", f"{share:.3f}"))
-    index = faiss.index_factory(rest.shape[1], "RaBitQfs", faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(rest.shape[1], f"PQ{rest.shape[1] // 4}x4fs", faiss.METRIC_INNER_PRODUCT)
     index.train(rest)
     index.add(rest)
     for pool in (20, 40, 160):
