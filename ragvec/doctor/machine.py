@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ragvec import __version__
 from ragvec.doctor.check import ADVICE, OK, Check, judged
+from ragvec.index.threads import load_faiss
 
 AREA = "machine"
 _NVIDIA = Path("/proc/driver/nvidia/version")
@@ -42,8 +43,7 @@ def _gpu(torch) -> Check:
 
 
 def _faiss(has_cuda: bool) -> Iterator[Check]:
-    import faiss
-
+    faiss = load_faiss()
     instructions = faiss.get_compile_options().strip()
     on_gpu = hasattr(faiss, "StandardGpuResources")
     found = f"{faiss.__version__}, {instructions}, {'with' if on_gpu else 'without'} GPU support"

@@ -47,7 +47,7 @@ def build_cagra(degree: int, vectors: np.ndarray):
 
 
 def on_gpu(index) -> Any | None:
-    """The same index on the first GPU; None where there is none, or FAISS has no such kind for it (RaBitQ, graphs)."""
+    """The same index on the first GPU; None where there is none, or FAISS has no such kind for it (codes of 4 bits, graphs)."""
     faiss = load_faiss()
     if not gpu_count() or not isinstance(faiss.downcast_index(index), faiss.IndexIVF):
         return None

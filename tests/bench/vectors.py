@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ragvec.index.threads import load_faiss
+
 BLOCK_ROWS = 65_536
 FIELDS, ROWS_PER_TOPIC, ROWS_PER_SUBTOPIC = 256, 16, 4
 COMMON, SPREAD = 1.3, 1.0  # how far all vectors lie from the origin, and one from its subtopic; a level is 1
