@@ -50,12 +50,12 @@ def build_faiss(key: str, vectors: np.ndarray, path: Path, *, recall: float, max
             break
         index = filled_index(chosen, vectors)
         effort, reached = tune(index, sample, recall)
-        if reached >= recall or key != AUTO_KEY:
+        if reached.least >= recall or key != AUTO_KEY:
             load_faiss().write_index(index, str(path))
             with path.open("rb") as file:
                 written = Approximate(file, str(effort), vectors)
             if key != AUTO_KEY or _is_faster(written, sample.queries[:TIMED_QUERIES]):
-                return Built(chosen, str(effort), reached)
+                return Built(chosen, str(effort), round(reached.recall, 4))
             path.unlink()  # vectors without clusters: nearly all must be looked at
             break
     return Built(EXACT_KEY, "", None)

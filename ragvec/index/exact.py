@@ -10,8 +10,8 @@ from ragvec.index.threads import faiss_is_loaded, in_parallel, load_faiss, searc
 
 BLOCK_ROWS = 8192
 # From so many on, products of matrices are faster than FAISS's scalar quantiser, which converts each row anew for each query:
-# 2 cores, 100,000 x 1,024: 4 queries 117 and 60 ms, 12 the same, 32 333 and 481; where all fits the cache, later.
-MANY_QUERIES = 24
+# 2 cores, 100,000 x 1,024: 4 queries 114 and 56 ms, 16 112 and 231, 32 124 and 465; where all fits the cache, from 30 on.
+MANY_QUERIES = 16
 FEW_VALUES = 4_000_000  # a process' first search of so few may be its only one, and would wait longer for FAISS to load
 _small_searches = count()
 

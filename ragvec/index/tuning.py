@@ -1,5 +1,6 @@
 """How hard an approximate index must look to reach a recall, measured against exact search on vectors of its own."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ QUERIES = 400
 POOLS = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640)  # candidates tried, for 10 results
 GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512, 1024)
 TABLE_BYTES = 2**28
-SAFETY = 0.17  # of the misses that the target allows, for what a sample can't tell of other queries
+CONFIDENCE = 1.645  # standard errors: so far may the recall of other queries lie below a sample's, in 1 of 20 cases
+FAR = 0.02  # from the target: more than a few more cells are necessary
 # What a search costs in nanoseconds on one core, measured with AVX512 and PQ's fast scan; only their proportions matter
 CODE_NS = 0.07  # a byte of the codes in the cells that are visited
 CANDIDATE_NS, VALUE_NS = 200, 0.35  # a candidate, and a value of its exact vector, which may lie anywhere in the file
@@ -45,6 +47,13 @@ class Effort(NamedTuple):
         return max(k, round(self.candidates * (k / RECALL_K) ** 0.75))
 
 
+class Reached(NamedTuple):
+    """A sample's recall@10, and what other queries' is at least, with a confidence of 95 %."""
+
+    recall: float
+    least: float
+
+
 class Sample(NamedTuple):
     """Vectors of the index itself as queries (q, d) float32, and each one's 10 true neighbours, itself left out."""
 
@@ -63,21 +72,20 @@ def draw_sample(vectors: np.ndarray) -> Sample:
     return Sample(queries, _without(found, rows, RECALL_K), rows)
 
 
-def tune(index, sample: Sample, target: float) -> tuple[Effort, float]:
-    """The cheapest effort whose recall@10 is safely above the target, or the best there is; and that recall.
+def tune(index, sample: Sample, target: float) -> tuple[Effort, Reached]:
+    """The cheapest effort whose recall@10 is above the target with confidence, or the best there is; and what it reaches.
 
     index  a FAISS index over the segment's vectors, in their order
     """
     faiss = load_faiss()
-    goal = target + SAFETY * (1 - target)
     cells = cells_of(index)
     if cells is not None:
-        return _tune_cells(index, cells, sample, goal)
+        return _tune_cells(index, cells, sample, target)
     graph = faiss.downcast_index(index)
     graph = faiss.downcast_index(graph.index) if isinstance(graph, faiss.IndexPreTransform) else graph
     if isinstance(graph, faiss.IndexHNSW):
-        return _tune_graph(index, graph, sample, goal)
-    return _least_pool(recalls(index, sample), goal, Effort())
+        return _tune_graph(index, graph, sample, target)
+    return _least_pool(recalls(index, sample), target, Effort())
 
 
 def cells_of(index):
@@ -101,36 +109,46 @@ def in_blocks(search: Callable, queries: np.ndarray, k: int, probes: float) -> t
     return np.concatenate(scores), np.concatenate(places)
 
 
-def recalls(index, sample: Sample, probes: int = 0, most: int = POOLS[-1]) -> dict[int, float]:
-    """The recall@10 for each number of candidates up to `most`: the share of the 10 true neighbours that are among them."""
+def recalls(index, sample: Sample, probes: int = 0, most: int = POOLS[-1]) -> dict[int, Reached]:
+    """What is reached for each number of candidates up to `most`: the share of the 10 true neighbours that are among them."""
     most = min(most, index.ntotal - 1)
     pools = [pool for pool in POOLS if pool < most] + [most]
     _, found = in_blocks(index.search, sample.queries, most + 1, probes)
     hits = _without(found, sample.own, most)[:, None, :] == sample.truth[:, :, None]
     places = np.where(hits.any(axis=2), hits.argmax(axis=2), most)
-    return {pool: float((places < pool).mean()) for pool in pools}
+    return {pool: _reached(places < pool) for pool in pools}
 
 
-def _tune_cells(index, cells, sample: Sample, goal: float) -> tuple[Effort, float]:
-    """The fewest cells that reach the goal, or more of them if fewer candidates make that cheaper."""
+def _reached(found: np.ndarray) -> Reached:
+    """found: (queries, 10) bool, which of each query's true neighbours are"""
+    shares = found.mean(axis=1)
+    recall = float(shares.mean())
+    return Reached(recall, recall - CONFIDENCE * float(shares.std()) / math.sqrt(len(shares)))
+
+
+def _tune_cells(index, cells, sample: Sample, target: float) -> tuple[Effort, Reached]:
+    """The fewest cells that reach the target, or more of them if fewer candidates make that cheaper."""
     nearer, visited = survey(index, cells, sample)
 
     def cost(effort: Effort) -> float:
         codes = visited[effort.nprobe - 1] * cells.code_size
         return codes * CODE_NS + effort.candidates * (CANDIDATE_NS + index.d * VALUE_NS)
 
-    def measure(probes: int, most: int = POOLS[-1]) -> tuple[float, Effort, float]:
+    def measure(probes: int, most: int = POOLS[-1]) -> tuple[float, Effort, Reached]:
         cells.nprobe = min(probes, cells.nlist)
-        effort, recall = _least_pool(recalls(index, sample, cells.nprobe, most), goal, Effort(nprobe=cells.nprobe))
-        return cost(effort), effort, recall
+        effort, reached = _least_pool(recalls(index, sample, cells.nprobe, most), target, Effort(nprobe=cells.nprobe))
+        return cost(effort), effort, reached
 
-    best = measure(1 + int(np.quantile(nearer, goal, method="inverted_cdf")))  # with fewer no codes reach it
-    while best[2] < goal and cells.nprobe < cells.nlist:
-        best = measure(_more(cells.nprobe))
+    fewest = 1
+    while fewest < cells.nlist and _reached(nearer < fewest).least < target:  # with so few, no codes reach it
+        fewest += 1
+    best = measure(fewest)
+    while best[2].least < target and cells.nprobe < cells.nlist:
+        best = measure(2 * cells.nprobe if target - best[2].least > FAR else _more(cells.nprobe))
     probes = _more(best[1].nprobe)
     while probes <= cells.nlist and cost(Effort(nprobe=probes, candidates=POOLS[0])) < best[0]:
         one = measure(probes, most=best[1].candidates)
-        best = min(best, one) if one[2] >= goal else best
+        best = min(best, one) if one[2].least >= target else best
         probes = _more(probes)
     return best[1:]
 
@@ -158,18 +176,18 @@ def survey(index, cells, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     return nearer, sizes[np.argsort(-scores[:COUNTED], axis=1)].cumsum(axis=1).mean(axis=0)
 
 
-def _tune_graph(index, graph, sample: Sample, goal: float) -> tuple[Effort, float]:
+def _tune_graph(index, graph, sample: Sample, target: float) -> tuple[Effort, Reached]:
     for effort in GRAPH_EFFORTS:
         graph.hnsw.efSearch = effort
-        found, recall = _least_pool(recalls(index, sample), goal, Effort(efSearch=effort))
-        if recall >= goal:
+        found, reached = _least_pool(recalls(index, sample), target, Effort(efSearch=effort))
+        if reached.least >= target:
             break
-    return found, recall
+    return found, reached
 
 
-def _least_pool(measured: dict[int, float], goal: float, effort: Effort) -> tuple[Effort, float]:
-    pool = next((pool for pool, recall in measured.items() if recall >= goal), max(measured))
-    return effort._replace(candidates=pool), round(measured[pool], 4)
+def _least_pool(measured: dict[int, Reached], target: float, effort: Effort) -> tuple[Effort, Reached]:
+    pool = next((pool for pool, reached in measured.items() if reached.least >= target), max(measured))
+    return effort._replace(candidates=pool), measured[pool]
 
 
 def _without(found: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
