@@ -80,8 +80,9 @@ class Approximate:
     """An index over a segment's vectors, open; its codes are in memory, the exact vectors stay mapped."""
 
     def __init__(self, file: BinaryIO | mmap, effort: str, vectors: np.ndarray) -> None:
-        """file: what FAISS wrote, to be read from its beginning"""
+        """file: what FAISS wrote"""
         faiss = load_faiss()
+        file.seek(0)
         self.effort = Effort.parse(effort)
         self.vectors = vectors
         self.codes = faiss.read_index(faiss.PyCallbackIOReader(file.read))
