@@ -1,7 +1,6 @@
 """What encoding a corpus will take, predicted from a sample that is really encoded, stored and indexed."""
 
 import random
-import re
 import resource
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from ragvec.bulk.encode import PART_CHARACTERS
 from ragvec.bulk.passages import CorpusOptions, cut_for, open_documents
 from ragvec.index import Index
 from ragvec.index.build import build
-from ragvec.index.choice import EXACT_KEY, cells_for, memory_of, plan_keys
+from ragvec.index.choice import planned_bytes
 from ragvec.records import Document, Passage
 
 SAMPLE = 1000  # documents: their mean length is then within about 6 % of the corpus' in 19 of 20 samples
@@ -96,7 +95,7 @@ def plan_corpus(
         memory_bytes=memory,
         gpu_memory_bytes=_gpu_memory(encoder),
         shards_bytes=round(report.bytes * scale),
-        index_bytes=round(empty + (filled - empty) * scale) + _approximate_bytes(rows, encoder.dimension),
+        index_bytes=round(empty + (filled - empty) * scale) + planned_bytes(rows, encoder.dimension),
         sampled=len(tried),
     )
 
@@ -149,12 +148,3 @@ def _gpu_memory(encoder) -> int | None:
     import torch
 
     return torch.cuda.max_memory_reserved(encoder.device)
-
-
-def _approximate_bytes(rows: int, dimension: int) -> int:
-    """What the FAISS index takes that a corpus of this size gets besides its exact vectors."""
-    key = plan_keys(rows, dimension)[0]
-    if key == EXACT_KEY:
-        return 0
-    shorter = re.match(r"PCA(\d+),", key)
-    return memory_of(rows, int(shorter.group(1)) if shorter else dimension, cells_for(rows))

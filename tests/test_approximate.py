@@ -8,7 +8,7 @@ import pytest
 from ragvec.errors import RagvecError
 from ragvec.index import Index, IndexSettings, choice
 from ragvec.index.approximate import Approximate, build_faiss
-from ragvec.index.choice import cells_for, memory_of, plan_keys
+from ragvec.index.choice import cells_for, memory_of, plan_keys, planned_bytes
 from ragvec.index.exact import Allowed, search_exact
 from ragvec.index.fill import filled_index
 from ragvec.index.gpu import gpu_count
@@ -100,6 +100,7 @@ def test_small_segments_are_searched_exactly_and_large_ones_by_index() -> None:
     assert plan_keys(50_000_000, 1024)[0] == "IVF5664_HNSW32,PQ128x4fs"
     assert plan_keys(100_000, 303)[0] == "Pad304,IVF256,PQ76x4fs"
     assert [cells_for(rows) for rows in (1, 1_000, 10**9)] == [16, 32, 25296]
+    assert planned_bytes(10_000, 1024) == 0 and planned_bytes(100_000, 1024) == memory_of(100_000, 1024, 256, 128)
 
 
 def test_memory_is_kept_to_by_smaller_codes_and_then_by_no_index() -> None:

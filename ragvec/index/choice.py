@@ -53,6 +53,12 @@ def memory_of(rows: int, dimension: int, cells: int, pieces: int) -> int:
     return rows * (code + ID_BYTES) + cells * (dimension * 4 + graph + PADDING_ROWS * code)
 
 
+def planned_bytes(rows: int, dimension: int) -> int:
+    """The same of the index that so many vectors get; 0 where exact search is enough."""
+    pieces = re.search(r"PQ(\d+)x4fs", plan_keys(rows, dimension)[0])
+    return memory_of(rows, dimension, cells_for(rows), int(pieces.group(1))) if pieces else 0
+
+
 def enough_rows(key: str, rows: int) -> bool:
     """Whether a segment is worth an index of a given key: below, exact search is faster, and clusters can't be trained."""
     clusters = re.search(r"IVF(\d+)", key)
