@@ -17,7 +17,7 @@ TABLE_BYTES = 2**28
 CONFIDENCE = 1.645  # standard errors: so far may the recall of other queries lie below a sample's, in 1 of 20 cases
 FAR = 0.02  # from the target: more than a few more cells are necessary
 # What a search costs in nanoseconds on one core, measured with AVX512 and PQ's fast scan; only their proportions matter
-CODE_NS = 0.07  # a byte of the codes in the cells that are visited
+ROW_NS, CODE_NS = 4, 0.024  # a row in the cells that are visited, and a byte of its code
 CANDIDATE_NS, VALUE_NS = 200, 0.35  # a candidate, and a value of its exact vector, which may lie anywhere in the file
 COUNTED = 100  # queries that tell how many rows lie in the cells visited: more than on average, for full cells are near to many
 
@@ -131,8 +131,8 @@ def _tune_cells(index, cells, sample: Sample, target: float) -> tuple[Effort, Re
     nearer, visited = survey(index, cells, sample)
 
     def cost(effort: Effort) -> float:
-        codes = visited[effort.nprobe - 1] * cells.code_size
-        return codes * CODE_NS + effort.candidates * (CANDIDATE_NS + index.d * VALUE_NS)
+        codes = visited[effort.nprobe - 1] * (ROW_NS + cells.code_size * CODE_NS)
+        return codes + effort.candidates * (CANDIDATE_NS + index.d * VALUE_NS)
 
     def measure(probes: int, most: int = POOLS[-1]) -> tuple[float, Effort, Reached]:
         cells.nprobe = min(probes, cells.nlist)
