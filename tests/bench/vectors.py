@@ -116,7 +116,7 @@ def figures(vectors: np.ndarray) -> list[tuple[str, str]]:
     index.add(rest)
     for pool in (20, 40, 160):
         share = recall(index.search(queries, pool)[1], truth)
-        found.append((f"recall@{K}, best {pool} by one bit a value", f"{share:.3f}"))
+        found.append((f"recall@{K}, best {pool} by four bits for 4 values", f"{share:.3f}"))
     return found
 
 
