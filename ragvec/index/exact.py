@@ -54,12 +54,11 @@ def search_exact(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allo
     k = min(k, available)
     if k == 0:
         return Candidates(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
-    is_small = available * vectors.shape[1] <= FEW_VALUES and len(queries) < MANY_QUERIES
-    if is_small and not faiss_is_loaded() and not next(_small_searches):
+    if len(queries) >= MANY_QUERIES:
+        return _search_blocks(vectors, queries, k, None if allowed is None else allowed.rows)
+    if available * vectors.shape[1] <= FEW_VALUES and not faiss_is_loaded() and not next(_small_searches):
         return _search_alone(vectors, queries, k, allowed)
-    if len(queries) < MANY_QUERIES:
-        return _search_mapped(vectors, queries, k, allowed)
-    return _search_blocks(vectors, queries, k, None if allowed is None else allowed.rows)
+    return _search_mapped(vectors, queries, k, allowed)
 
 
 def to_singles(vectors: np.ndarray, memory: np.ndarray) -> np.ndarray:
@@ -83,12 +82,12 @@ def _search_blocks(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.nd
     memory = np.empty((min(BLOCK_ROWS, available), vectors.shape[1]), np.float32)
     best = Candidates(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
     for start in range(0, available, BLOCK_ROWS):
-        chosen = None if rows is None else rows[start : start + BLOCK_ROWS]
-        block = to_singles(vectors[start : start + BLOCK_ROWS] if rows is None else vectors[chosen], memory)
+        here = slice(start, start + BLOCK_ROWS)
+        block = to_singles(vectors[here] if rows is None else vectors[rows[here]], memory)
         scores, found = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
-        found = found + start if rows is None else chosen[found]
+        found = np.where(found >= 0, found + start, -1)  # -1: a score that is no number
         best = keep_best(Candidates(np.hstack([best.scores, scores]), np.hstack([best.rows, found])), k)
-    return best
+    return best if rows is None else Candidates(best.scores, np.where(best.rows >= 0, rows[best.rows], -1))
 
 
 def _search_mapped(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:

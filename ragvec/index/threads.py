@@ -57,8 +57,7 @@ def _kernels_of_this_cpu() -> Iterator[None]:
     The OpenBLAS 0.3.15 in FAISS's wheels knows CPUs by their models, and takes SSE3's kernels for those that came after it:
     on an Emerald Rapids a matrix product takes 4.5 times as long as it need.
     """
-    path = Path("/proc/cpuinfo")
-    kernels = kernels_for(set(path.read_text(encoding="utf-8").split())) if path.exists() else None
+    kernels = kernels_for(_cpu_flags())
     if kernels is None or KERNELS_NAME in os.environ:
         yield
         return
@@ -67,6 +66,14 @@ def _kernels_of_this_cpu() -> Iterator[None]:
         yield
     finally:
         del os.environ[KERNELS_NAME]
+
+
+def _cpu_flags() -> set[str]:
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return set()
+    with path.open(encoding="utf-8") as lines:  # no further than the first CPU: with many, all of them take long
+        return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def guard_forks() -> None:
