@@ -8,8 +8,9 @@ EXACT_KEY = "exact"
 RECALL_TARGET = 0.95
 # Below so many stored values exact search of one query takes about 3 ms on one core, as long as an index's overheads.
 EXACT_VALUES = 16_000_000
-CELLS = 0.8  # of √rows: an inverted file's cells. More take longer to find, for searches that are hardly faster
-CELLS_STEP = 16
+# An inverted file's cells: so many times √rows at so many dimensions, and fewer the more dimensions there are, by their cube
+# root: what more cells take to find grows with the dimensions, and searches are hardly faster.
+CELLS, CELLS_DIMENSION, CELLS_STEP = 0.8, 1_024, 16
 GRAPH_CELLS = 4_096  # from so many on, a query's nearest cells are themselves found by a graph (HNSW)
 # Four bits of a code stand for so many values of a vector. More make codes smaller and scanned faster, and more candidates
 # necessary. The usual number leaves a code at least 128 pieces; where that can't reach the recall, fewer values do.
@@ -28,7 +29,7 @@ def plan_keys(rows: int, dimension: int, *, max_memory: int | None = None) -> li
     """
     if rows * dimension <= EXACT_VALUES:
         return [EXACT_KEY]
-    cells, padded = cells_for(rows), math.ceil(dimension / USUAL_VALUES[-1]) * USUAL_VALUES[-1]
+    cells, padded = cells_for(rows, dimension), math.ceil(dimension / USUAL_VALUES[-1]) * USUAL_VALUES[-1]
     kind = f"IVF{cells}_HNSW32" if cells >= GRAPH_CELLS else f"IVF{cells}"
     kind = kind if padded == dimension else f"Pad{padded},{kind}"
     usual = next((values for values in USUAL_VALUES if dimension // values >= LEAST_PIECES), USUAL_VALUES[-1])
@@ -38,12 +39,15 @@ def plan_keys(rows: int, dimension: int, *, max_memory: int | None = None) -> li
         if padded % values == 0 and (max_memory is None or memory_of(rows, padded, cells, padded // values) <= max_memory)
     ]
     first = min((values for values in fitting if values >= usual), default=usual)
-    return [f"{kind},PQ{padded // values}x4fs" for values in fitting if values <= first] + [EXACT_KEY]
+    # "r": codes of what separates a vector from its cell's centre, which are sharper where pieces are few, and blunter at 128
+    codes = "x4fsr" if usual == USUAL_VALUES[-1] else "x4fs"
+    return [f"{kind},PQ{padded // values}{codes}" for values in fitting if values <= first] + [EXACT_KEY]
 
 
-def cells_for(rows: int) -> int:
+def cells_for(rows: int, dimension: int) -> int:
     """The number of cells of an inverted file."""
-    return CELLS_STEP * max(1, round(CELLS * math.sqrt(rows) / CELLS_STEP))
+    cells = CELLS * math.sqrt(rows) * (CELLS_DIMENSION / dimension) ** (1 / 3)
+    return CELLS_STEP * max(1, round(cells / CELLS_STEP))
 
 
 def memory_of(rows: int, dimension: int, cells: int, pieces: int) -> int:
@@ -56,7 +60,7 @@ def memory_of(rows: int, dimension: int, cells: int, pieces: int) -> int:
 def planned_bytes(rows: int, dimension: int) -> int:
     """The same of the index that so many vectors get; 0 where exact search is enough."""
     pieces = re.search(r"PQ(\d+)x4fs", plan_keys(rows, dimension)[0])
-    return memory_of(rows, dimension, cells_for(rows), int(pieces.group(1))) if pieces else 0
+    return memory_of(rows, dimension, cells_for(rows, dimension), int(pieces.group(1))) if pieces else 0
 
 
 def enough_rows(key: str, rows: int) -> bool:

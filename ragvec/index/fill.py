@@ -13,7 +13,7 @@ from ragvec.index.tuning import cells_of
 
 TRAINING_ROWS = 200_000  # for codes such as PQ's
 CELL_TRAINING_ROWS = 50_000  # for an inverted file's
-FEWEST_TRAINING_ROWS = 10_000  # for codes of 4 bits, which have few centres
+FEWEST_TRAINING_ROWS = 2_048  # for codes of 4 bits, which have few centres
 POINTS_PER_CELL = 39  # to train an inverted file's cells on, FAISS's least; its usual 256 take six times as long for no recall
 ITERATIONS = 4
 POINTS_PER_CENTRE = 64  # to train a piece of a code of 4 bits on; 256, and 25 iterations, FAISS's usual, make them no better
@@ -41,6 +41,7 @@ def filled_index(key: str, vectors: np.ndarray):
         with nullcontext() if cells is None else _flat_cells(cells):
             filled = on_gpu(index) or index
             filled.train(_sample(vectors, rows))
+            _speed_coding(index if cells is None else cells)
             memory = np.empty((min(ADD_ROWS, len(vectors)), vectors.shape[1]), np.float32)
             for start in range(0, len(vectors), ADD_ROWS):
                 filled.add(to_singles(vectors[start : start + ADD_ROWS], memory))
@@ -59,6 +60,13 @@ def _prepare(cells) -> int:
         return CELL_TRAINING_ROWS
     codes.pq.cp.niter, codes.pq.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CENTRE
     return FEWEST_TRAINING_ROWS
+
+
+def _speed_coding(index) -> None:
+    """Let product-quantised codes be found with centroids that lie value by value: 20 % less time."""
+    codes = load_faiss().downcast_index(index)
+    if hasattr(codes, "pq"):
+        codes.pq.sync_transposed_centroids()
 
 
 @contextmanager

@@ -30,7 +30,8 @@ SEGMENTS_NAME = "segments"
 VECTORS_NAME = "vectors.f16"
 IDS_NAME = "ids.i64"
 FAISS_NAME = "index.faiss"
-PIECE_VALUES = 2**21  # of vectors that are converted at a time: small enough for memory to be used again
+WORKERS = 2  # threads that convert, write and check rows
+PIECE_VALUES = 2**21  # of vectors that one of them converts at a time: small enough for memory to be used again
 EXPONENT = 0x7C00  # of a float16: all ones for NaN and infinity
 
 
@@ -50,8 +51,8 @@ class SegmentWriter:
         if self.folder.exists():
             shutil.rmtree(self.folder)  # left by a writer that died before its commit
         self.folder.mkdir(parents=True)
-        self._aside = ThreadPoolExecutor(1, "ragvec-segment")  # writes rows while the next ones are made
-        self._written: Future | None = None
+        self._aside = ThreadPoolExecutor(WORKERS, "ragvec-segment")
+        self._pending: list[Future] = []
         self._digests = {VECTORS_NAME: hashlib.sha256(), IDS_NAME: hashlib.sha256()}
         self._files = {name: open(self.folder / name, "wb") for name in self._digests}  # noqa: SIM115 - closed by finish or discard
 
@@ -64,40 +65,43 @@ class SegmentWriter:
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
             raise RagvecError(f"the index holds {self.dimension}-d vectors, these have shape {vectors.shape}")
-        rows = max(1, PIECE_VALUES // self.dimension)
+        rows = max(1, PIECE_VALUES // self.dimension) * WORKERS
         for start in range(0, len(vectors), rows):
-            self._append_piece(vectors[start : start + rows], ids[start : start + rows])
+            self._append_pieces(np.array_split(vectors[start : start + rows], WORKERS), ids[start : start + rows])
 
-    def _append_piece(self, vectors: np.ndarray, ids: np.ndarray) -> None:
-        with np.errstate(over="ignore"):
-            halves = np.array(vectors, dtype=np.float16, order="C")  # a copy, whatever the caller does with its own
-        if (halves.view(np.uint16) & EXPONENT).max() == EXPONENT:  # 5 times as fast as np.isfinite
-            row = int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0])
-            raise RagvecError(f"vector {self.rows + row} holds NaN, infinity or a value beyond float16: encode it again")
+    def _append_pieces(self, pieces: list[np.ndarray], ids: np.ndarray) -> None:
+        parts = {VECTORS_NAME: [], IDS_NAME: [np.array(ids, dtype=np.int64)]}
+        for halves, finite in self._aside.map(_to_halves, pieces):
+            if not finite:
+                row = self.rows + int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0])
+                raise RagvecError(f"vector {row} holds NaN, infinity or a value beyond float16: encode it again")
+            parts[VECTORS_NAME].append(halves)
+            self.rows += len(halves)
         self._wait()
-        self._written = self._aside.submit(self._write, halves, np.array(ids, dtype=np.int64))
-        self.rows += len(halves)
+        self._pending = [self._aside.submit(work, parts) for work in (self._write, self._digest)]
 
     def finish(self, settings: IndexSettings) -> SegmentRecord:
         """Build the FAISS index if one is worth it, put every file on disk, and describe the segment."""
-        self.close()
+        self._wait()
+        for file in self._files.values():
+            file.close()
+        described = {name: self._aside.submit(self._describe, name) for name in self._digests}  # the disk works meanwhile
         key, effort, recall = EXACT_KEY, "", None
-        with ThreadPoolExecutor(1) as aside:  # the disk works meanwhile
-            described = {name: aside.submit(self._describe, name) for name in self._digests}
-            if settings.faiss_key != EXACT_KEY and self.rows:
-                from ragvec.index.approximate import build_faiss
+        if settings.faiss_key != EXACT_KEY and self.rows:
+            from ragvec.index.approximate import build_faiss
 
-                vectors = map_vectors(self.folder, self.rows, self.dimension)
-                key, effort, recall = build_faiss(
-                    settings.faiss_key,
-                    vectors,
-                    self.folder / FAISS_NAME,
-                    recall=settings.recall_target,
-                    max_memory=settings.max_memory,
-                )
+            vectors = map_vectors(self.folder, self.rows, self.dimension)
+            key, effort, recall = build_faiss(
+                settings.faiss_key,
+                vectors,
+                self.folder / FAISS_NAME,
+                recall=settings.recall_target,
+                max_memory=settings.max_memory,
+            )
+            if key != EXACT_KEY:
+                described[FAISS_NAME] = self._aside.submit(self._describe, FAISS_NAME)
         files = {name: file.result() for name, file in described.items()}
-        if key != EXACT_KEY:
-            files[FAISS_NAME] = self._describe(FAISS_NAME)
+        self._aside.shutdown()
         for folder in (self.folder, self.folder.parent, self.folder.parent.parent):
             fsync_folder(folder)
         return SegmentRecord(self.number, self.rows, key, effort, recall, files, _now())
@@ -108,16 +112,20 @@ class SegmentWriter:
             self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _write(self, vectors: np.ndarray, ids: np.ndarray) -> None:
-        for (name, file), values in zip(self._files.items(), (vectors, ids), strict=True):
-            data = memoryview(values).cast("B")
-            file.write(data)
-            self._digests[name].update(data)
+    def _write(self, parts: dict[str, list[np.ndarray]]) -> None:
+        for name, arrays in parts.items():
+            for values in arrays:
+                self._files[name].write(values)
+
+    def _digest(self, parts: dict[str, list[np.ndarray]]) -> None:
+        for name, arrays in parts.items():
+            for values in arrays:
+                self._digests[name].update(values)
 
     def _wait(self) -> None:
         """Raises OSError if the rows before could not be written."""
-        if self._written:
-            self._written.result()
+        for work in self._pending:
+            work.result()
 
     def _describe(self, name: str) -> dict:
         path = self.folder / name
@@ -200,6 +208,13 @@ class Segment:
         for number, query in enumerate(queries):
             np.einsum("nd,d->n", self.vectors[rows[number]].astype(np.float32), query, out=scores[number])
         return Candidates(scores, rows)
+
+
+def _to_halves(vectors: np.ndarray) -> tuple[np.ndarray, bool]:
+    """A copy as float16, whatever the caller does with its own, and whether all its values are finite."""
+    with np.errstate(over="ignore"):
+        halves = np.array(vectors, dtype=np.float16, order="C")
+    return halves, (halves.view(np.uint16) & EXPONENT).max(initial=0) != EXPONENT  # 5 times as fast as np.isfinite
 
 
 def map_vectors(folder: Path, rows: int, dimension: int) -> np.ndarray:

@@ -10,15 +10,36 @@ from ragvec.index.exact import search_exact
 from ragvec.index.threads import load_faiss
 
 RECALL_K = 10
-QUERIES = 400
-POOLS = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640)  # candidates tried, for 10 results
+# Vectors that serve as queries: so many values in all, so that exact search of them is a like share of any build; within bounds.
+SAMPLED_VALUES, FEWEST_QUERIES, MOST_QUERIES = 409_600, 200, 800
+POOLS = (
+    20,
+    25,
+    30,
+    40,
+    50,
+    60,
+    80,
+    100,
+    120,
+    140,
+    160,
+    200,
+    240,
+    280,
+    320,
+    400,
+    480,
+    560,
+    640,
+)  # candidates tried, for 10 results
 GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512, 1024)
 TABLE_BYTES = 2**28
 CONFIDENCE = 1.645  # standard errors: so far may the recall of other queries lie below a sample's, in 1 of 20 cases
 FAR = 0.02  # from the target: more than a few more cells are necessary
 # What a search costs in nanoseconds on one core, measured with AVX512 and PQ's fast scan; only their proportions matter
-ROW_NS, CODE_NS = 4, 0.024  # a row in the cells that are visited, and a byte of its code
-CANDIDATE_NS, VALUE_NS = 200, 0.35  # a candidate, and a value of its exact vector, which may lie anywhere in the file
+ROW_NS, CODE_NS = 2, 0.033  # a row in the cells that are visited, and a byte of its code
+CANDIDATE_NS, VALUE_NS = 280, 0.16  # a candidate, and a value of its exact vector, which may lie anywhere in the file
 COUNTED = 100  # queries that tell how many rows lie in the cells visited: more than on average, for full cells are near to many
 
 
@@ -54,6 +75,14 @@ class Reached(NamedTuple):
     least: float
 
 
+class _Trial(NamedTuple):
+    """An effort, what a search with it costs in nanoseconds, and what it reaches."""
+
+    cost: float
+    effort: Effort
+    reached: Reached
+
+
 class Sample(NamedTuple):
     """Vectors of the index itself as queries (q, d) float32, and each one's 10 true neighbours, itself left out."""
 
@@ -65,8 +94,9 @@ class Sample(NamedTuple):
 def draw_sample(vectors: np.ndarray) -> Sample:
     """A sample of a segment's vectors (rows, d) float16, the same for the same rows."""
     rows = np.arange(len(vectors))
-    if len(vectors) > QUERIES:
-        rows = np.sort(np.random.default_rng(0).choice(len(vectors), QUERIES, replace=False))
+    count = min(max(SAMPLED_VALUES // vectors.shape[1], FEWEST_QUERIES), MOST_QUERIES)
+    if len(vectors) > count:
+        rows = np.sort(np.random.default_rng(0).choice(len(vectors), count, replace=False))
     queries = vectors[rows].astype(np.float32)
     found = search_exact(vectors, queries, RECALL_K + 1, None).rows
     return Sample(queries, _without(found, rows, RECALL_K), rows)
@@ -134,23 +164,24 @@ def _tune_cells(index, cells, sample: Sample, target: float) -> tuple[Effort, Re
         codes = visited[effort.nprobe - 1] * (ROW_NS + cells.code_size * CODE_NS)
         return codes + effort.candidates * (CANDIDATE_NS + index.d * VALUE_NS)
 
-    def measure(probes: int, most: int = POOLS[-1]) -> tuple[float, Effort, Reached]:
+    def measure(probes: int, most: int = POOLS[-1]) -> _Trial:
         cells.nprobe = min(probes, cells.nlist)
         effort, reached = _least_pool(recalls(index, sample, cells.nprobe, most), target, Effort(nprobe=cells.nprobe))
-        return cost(effort), effort, reached
+        return _Trial(cost(effort), effort, reached)
 
     fewest = 1
     while fewest < cells.nlist and _reached(nearer < fewest).least < target:  # with so few, no codes reach it
         fewest += 1
     best = measure(fewest)
-    while best[2].least < target and cells.nprobe < cells.nlist:
-        best = measure(2 * cells.nprobe if target - best[2].least > FAR else _more(cells.nprobe))
-    probes = _more(best[1].nprobe)
-    while probes <= cells.nlist and cost(Effort(nprobe=probes, candidates=POOLS[0])) < best[0]:
-        one = measure(probes, most=best[1].candidates)
-        best = min(best, one) if one[2].least >= target else best
+    while best.reached.least < target and cells.nprobe < cells.nlist:
+        best = measure(2 * cells.nprobe if target - best.reached.least > FAR else _more(cells.nprobe))
+    probes = _more(best.effort.nprobe)
+    while probes <= cells.nlist and cost(Effort(nprobe=probes, candidates=POOLS[0])) < best.cost:
+        one = measure(probes, most=best.effort.candidates)
+        if one.reached.least >= target and one.cost < best.cost:
+            best = one
         probes = _more(probes)
-    return best[1:]
+    return best.effort, best.reached
 
 
 def _more(probes: int) -> int:
