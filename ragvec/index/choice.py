@@ -8,9 +8,8 @@ EXACT_KEY = "exact"
 RECALL_TARGET = 0.95
 # Below so many stored values exact search of one query takes about 3 ms on one core, as long as an index's overheads.
 EXACT_VALUES = 16_000_000
-# An inverted file's cells: so many times √rows at so many dimensions, and fewer the more dimensions there are, by their cube
-# root: what more cells take to find grows with the dimensions, and searches are hardly faster.
-CELLS, CELLS_DIMENSION, CELLS_STEP = 0.8, 1_024, 16
+# An inverted file's cells: so many times √(rows / dimension). More take longer to find, for searches that are hardly faster.
+CELLS, CELLS_STEP = 25.6, 16
 GRAPH_CELLS = 4_096  # from so many on, a query's nearest cells are themselves found by a graph (HNSW)
 # Four bits of a code stand for so many values of a vector. More make codes smaller and scanned faster, and more candidates
 # necessary. The usual number leaves a code at least 128 pieces; where that can't reach the recall, fewer values do.
@@ -46,8 +45,7 @@ def plan_keys(rows: int, dimension: int, *, max_memory: int | None = None) -> li
 
 def cells_for(rows: int, dimension: int) -> int:
     """The number of cells of an inverted file."""
-    cells = CELLS * math.sqrt(rows) * (CELLS_DIMENSION / dimension) ** (1 / 3)
-    return CELLS_STEP * max(1, round(cells / CELLS_STEP))
+    return CELLS_STEP * max(1, round(CELLS * math.sqrt(rows / dimension) / CELLS_STEP))
 
 
 def memory_of(rows: int, dimension: int, cells: int, pieces: int) -> int:

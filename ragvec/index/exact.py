@@ -8,7 +8,8 @@ import numpy as np
 
 from ragvec.index.threads import faiss_is_loaded, in_parallel, load_faiss, search_threads
 
-BLOCK_ROWS = 8192
+PART_ROWS = 8192  # at least, for each thread that shares in one query
+BLOCK_VALUES = 2**23  # of the vectors compared at a time: small enough for memory to be used again
 # From so many on, products of matrices are faster than FAISS's scalar quantiser, which converts each row anew for each query:
 # 2 cores, 100,000 x 1,024: 4 queries 114 and 56 ms, 16 112 and 231, 32 124 and 465; where all fits the cache, from 30 on.
 MANY_QUERIES = 16
@@ -79,20 +80,21 @@ def _search_blocks(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.nd
     """By products of matrices, for many queries."""
     faiss, available = load_faiss(), len(vectors) if rows is None else len(rows)
     queries = np.ascontiguousarray(queries, np.float32)
-    memory = np.empty((min(BLOCK_ROWS, available), vectors.shape[1]), np.float32)
+    size = min(available, max(1, BLOCK_VALUES // vectors.shape[1]))
+    memory = np.empty((size, vectors.shape[1]), np.float32)
     best = Candidates(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
-    for start in range(0, available, BLOCK_ROWS):
-        here = slice(start, start + BLOCK_ROWS)
+    for start in range(0, available, size):
+        here = slice(start, start + size)
         block = to_singles(vectors[here] if rows is None else vectors[rows[here]], memory)
         scores, found = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
-        found = np.where(found >= 0, found + start, -1)  # -1: a score that is no number
+        found = found + start  # -1: a score that is no number
         best = keep_best(Candidates(np.hstack([best.scores, scores]), np.hstack([best.rows, found])), k)
     return best if rows is None else Candidates(best.scores, np.where(best.rows >= 0, rows[best.rows], -1))
 
 
 def _search_mapped(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
     """The same by FAISS, which shares queries out among its threads; fewer queries than threads share out the rows."""
-    parts = min(search_threads(), len(vectors) // BLOCK_ROWS) if len(queries) < search_threads() else 1
+    parts = min(search_threads(), len(vectors) // PART_ROWS) if len(queries) < search_threads() else 1
     if parts <= 1:
         return keep_best(_search_part(vectors, queries, k, allowed), k)
     bounds = [len(vectors) * part // parts for part in range(parts + 1)]

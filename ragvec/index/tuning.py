@@ -10,29 +10,10 @@ from ragvec.index.exact import search_exact
 from ragvec.index.threads import load_faiss
 
 RECALL_K = 10
-# Vectors that serve as queries: so many values in all, so that exact search of them is a like share of any build; within bounds.
+# Vectors that serve as queries: so many values in all, for exact search of them to be a like share of any build, within bounds.
 SAMPLED_VALUES, FEWEST_QUERIES, MOST_QUERIES = 409_600, 200, 800
-POOLS = (
-    20,
-    25,
-    30,
-    40,
-    50,
-    60,
-    80,
-    100,
-    120,
-    140,
-    160,
-    200,
-    240,
-    280,
-    320,
-    400,
-    480,
-    560,
-    640,
-)  # candidates tried, for 10 results
+# candidates tried, for 10 results
+POOLS = (20, 25, 30, 40, 50, 60, 80, 100, 120, 140, 160, 200, 240, 280, 320, 400, 480, 560, 640)
 GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512, 1024)
 TABLE_BYTES = 2**28
 CONFIDENCE = 1.645  # standard errors: so far may the recall of other queries lie below a sample's, in 1 of 20 cases
