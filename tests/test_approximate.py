@@ -47,6 +47,7 @@ KEYS = [
     ("Pad28,IVF8,PQ7x4fs", 0.9),
     ("IVF8,PQ12x4fsr", 0.9),
     ("IVF8_HNSW8,PQ12x4fs", 0.9),
+    ("IVF8_HNSW8,PQ12x4fsr", 0.9),
     ("PQ12x4fs", 0.9),
 ]
 

@@ -87,7 +87,7 @@ def _search_blocks(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.nd
         here = slice(start, start + size)
         block = to_singles(vectors[here] if rows is None else vectors[rows[here]], memory)
         scores, found = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
-        found = found + start  # -1: a score that is no number
+        found = np.where(found >= 0, found + start, -1)  # -1: a score that is no number
         best = keep_best(Candidates(np.hstack([best.scores, scores]), np.hstack([best.rows, found])), k)
     return best if rows is None else Candidates(best.scores, np.where(best.rows >= 0, rows[best.rows], -1))
 
