@@ -97,20 +97,20 @@ def test_the_fewer_a_filter_allows_the_more_cells_are_searched(
 
 def test_small_segments_are_searched_exactly_and_large_ones_by_index() -> None:
     assert plan_keys(10_000, 1024) == ["exact"]
-    assert plan_keys(100_000, 1024) == ["IVF256,PQ128x4fs", "IVF256,PQ256x4fs", "IVF256,PQ512x4fs", "exact"]
-    assert plan_keys(50_000, 4096)[0] == "IVF96,PQ512x4fs"
+    assert plan_keys(100_000, 1024) == ["IVF320,PQ128x4fs", "IVF320,PQ256x4fs", "IVF320,PQ512x4fs", "exact"]
+    assert plan_keys(50_000, 4096)[0] == "IVF64,PQ512x4fs"
     assert plan_keys(1_000_000, 256) == ["IVF1600,PQ64x4fsr", "IVF1600,PQ128x4fsr", "exact"]
-    assert plan_keys(50_000_000, 1024)[0] == "IVF5664_HNSW32,PQ128x4fs"
-    assert plan_keys(100_000, 303)[0] == "Pad304,IVF464,PQ76x4fsr"
-    assert [cells_for(rows, 1024) for rows in (1, 1_000, 10**9)] == [16, 32, 25296]
-    assert planned_bytes(10_000, 1024) == 0 and planned_bytes(100_000, 1024) == memory_of(100_000, 1024, 256, 128)
+    assert plan_keys(50_000_000, 1024)[0] == "IVF7072_HNSW32,PQ128x4fs"
+    assert plan_keys(100_000, 303)[0] == "Pad304,IVF512,PQ76x4fsr"
+    assert [cells_for(rows, 1024) for rows in (1, 1_000, 10**9)] == [16, 32, 31632]
+    assert planned_bytes(10_000, 1024) == 0 and planned_bytes(100_000, 1024) == memory_of(100_000, 1024, 320, 128)
 
 
 def test_memory_is_kept_to_by_smaller_codes_and_then_by_no_index() -> None:
-    whole = memory_of(100_000, 1024, 256, 256)
-    assert plan_keys(100_000, 1024, max_memory=whole) == ["IVF256,PQ128x4fs", "IVF256,PQ256x4fs", "exact"]
-    assert plan_keys(100_000, 1024, max_memory=whole - 1) == ["IVF256,PQ128x4fs", "exact"]
-    assert plan_keys(100_000, 1024, max_memory=4_000_000) == ["IVF256,PQ32x4fs", "exact"]
+    whole = memory_of(100_000, 1024, 320, 256)
+    assert plan_keys(100_000, 1024, max_memory=whole) == ["IVF320,PQ128x4fs", "IVF320,PQ256x4fs", "exact"]
+    assert plan_keys(100_000, 1024, max_memory=whole - 1) == ["IVF320,PQ128x4fs", "exact"]
+    assert plan_keys(100_000, 1024, max_memory=4_000_000) == ["IVF320,PQ32x4fs", "exact"]
     assert plan_keys(100_000, 1024, max_memory=1_000_000) == ["exact"]
 
 
@@ -158,7 +158,7 @@ def test_auto_reaches_its_target_and_says_what_it_measured(
     with Index.create_with(tmp_path / "index", settings) as index:
         put(index, passages_named(range(6000)), vectors)
         (segment,) = index.describe()["segments"]
-        assert segment["faiss_key"] == "IVF240,PQ16x4fsr" and segment["recall@10"] >= target
+        assert segment["faiss_key"] == "IVF128,PQ16x4fsr" and segment["recall@10"] >= target
         queries = clustered(200, 64, seed=1)  # none of them in the index
         assert recall(found(index, queries, 10), expected(range(6000), vectors, queries, 10)) >= target - 0.03
         assert recall(found(index, queries, 100), expected(range(6000), vectors, queries, 100)) >= target - 0.03

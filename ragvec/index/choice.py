@@ -8,8 +8,9 @@ EXACT_KEY = "exact"
 RECALL_TARGET = 0.95
 # Below so many stored values exact search of one query takes about 3 ms on one core, as long as an index's overheads.
 EXACT_VALUES = 16_000_000
-# An inverted file's cells: so many times √(rows / dimension). More take longer to find, for searches that are hardly faster.
-CELLS, CELLS_STEP = 25.6, 16
+# An inverted file's cells: so many times √rows, or the fewer that keep their centres to so many times √rows values in all. More
+# take longer to find, for searches that are hardly faster.
+CELLS, CENTRE_VALUES, CELLS_STEP = 1.6, 1_024, 16
 GRAPH_CELLS = 4_096  # from so many on, a query's nearest cells are themselves found by a graph (HNSW)
 # Four bits of a code stand for so many values of a vector. More make codes smaller and scanned faster, and more candidates
 # necessary. The usual number leaves a code at least 128 pieces; where that can't reach the recall, fewer values do.
@@ -45,7 +46,8 @@ def plan_keys(rows: int, dimension: int, *, max_memory: int | None = None) -> li
 
 def cells_for(rows: int, dimension: int) -> int:
     """The number of cells of an inverted file."""
-    return CELLS_STEP * max(1, round(CELLS * math.sqrt(rows / dimension) / CELLS_STEP))
+    cells = min(CELLS, CENTRE_VALUES / dimension) * math.sqrt(rows)
+    return CELLS_STEP * math.ceil(cells / CELLS_STEP)
 
 
 def memory_of(rows: int, dimension: int, cells: int, pieces: int) -> int:

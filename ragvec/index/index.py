@@ -1,6 +1,5 @@
 """The index: a folder that holds passages and their vectors, and finds them again."""
 
-import sqlite3
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +18,7 @@ from ragvec.index.lock import LOCK_NAME, writer_lock
 from ragvec.index.origin import check_encoder, load_encoder, settings_of
 from ragvec.index.segment import SEGMENTS_NAME
 from ragvec.index.store import DATABASE_NAME, IndexSettings
-from ragvec.index.view import Connections, SearchResult, Snapshot, View, read_snapshot
+from ragvec.index.view import Connections, Reading, SearchResult, Snapshot, View, read_snapshot
 from ragvec.index.writer import Writer, writing
 from ragvec.records import Document, Passage
 
@@ -165,7 +164,7 @@ class Index:
 
     def search(self, vectors: np.ndarray, k: int, *, allowed: np.ndarray | None = None) -> SearchResult:
         """The k passages nearest to each query vector; see `View.search`. For text, use a Retriever."""
-        with self._connected() as connection:
+        with Reading(self._connections) as connection:
             snapshot = self._snapshot
             if snapshot is None or store.read_generation(connection) != snapshot.generation:
                 snapshot = self._begin(connection)
@@ -179,7 +178,7 @@ class Index:
     @contextmanager
     def reading(self) -> Iterator[View]:
         """The last commit, held still: what happens inside sees no later one."""
-        with self._connected() as connection:
+        with Reading(self._connections) as connection:
             yield View(connection, self._begin(connection), self.settings.dimension)
 
     @contextmanager
@@ -254,18 +253,6 @@ class Index:
         texts = [passage.encoded_text for passage in passages]
         instruction, normalize = self.settings.document_instruction, self.settings.normalized
         return self.encoder.encode_documents(texts, instruction=instruction, normalize=normalize)
-
-    @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        """A connection, whose transaction ends with the block."""
-        with store.readable_errors(self.path):
-            connection = self._connections.take()
-            try:
-                yield connection
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                self._connections.give_back(connection)
 
     def _begin(self, connection) -> Snapshot:
         for _ in range(_TRIES):

@@ -103,10 +103,15 @@ def readable_errors(folder: Path) -> Iterator[None]:
     """Turn SQLite's errors into one line that says which index, and what to do."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise RagvecError(f"index {folder} can't be used now: {error}") from error
     except sqlite3.DatabaseError as error:
-        raise RagvecError(f"index {folder} is damaged ({error}): restore it, or remove it and build it again") from error
+        raise readable_error(folder, error) from error
+
+
+def readable_error(folder: Path, error: sqlite3.DatabaseError) -> RagvecError:
+    """What to say instead of an error of SQLite's."""
+    if isinstance(error, sqlite3.OperationalError):
+        return RagvecError(f"index {folder} can't be used now: {error}")
+    return RagvecError(f"index {folder} is damaged ({error}): restore it, or remove it and build it again")
 
 
 def create_store(folder: Path, settings: IndexSettings) -> None:

@@ -17,6 +17,7 @@ POOLS = (20, 25, 30, 40, 50, 60, 80, 100, 120, 140, 160, 200, 240, 280, 320, 400
 GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512, 1024)
 TABLE_BYTES = 2**28
 CONFIDENCE = 1.645  # standard errors: so far may the recall of other queries lie below a sample's, in 1 of 20 cases
+PATIENCE = 2  # numbers of cells in a row that are dearer, after which no more are tried
 FAR = 0.02  # from the target: more than a few more cells are necessary
 # What a search costs in nanoseconds on one core, measured with AVX512 and PQ's fast scan; only their proportions matter
 ROW_NS, CODE_NS = 2, 0.033  # a row in the cells that are visited, and a byte of its code
@@ -156,11 +157,13 @@ def _tune_cells(index, cells, sample: Sample, target: float) -> tuple[Effort, Re
     best = measure(fewest)
     while best.reached.least < target and cells.nprobe < cells.nlist:
         best = measure(2 * cells.nprobe if target - best.reached.least > FAR else _more(cells.nprobe))
-    probes = _more(best.effort.nprobe)
-    while probes <= cells.nlist and cost(Effort(nprobe=probes, candidates=POOLS[0])) < best.cost:
+    probes, dearer = _more(best.effort.nprobe), 0
+    while probes <= cells.nlist and dearer < PATIENCE and cost(Effort(nprobe=probes, candidates=POOLS[0])) < best.cost:
         one = measure(probes, most=best.effort.candidates)
         if one.reached.least >= target and one.cost < best.cost:
-            best = one
+            best, dearer = one, 0
+        else:
+            dearer += 1
         probes = _more(probes)
     return best.effort, best.reached
 

@@ -137,7 +137,7 @@ class Connections:
     """Idle connections of one index, so that any thread may read; never carried over a fork."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._idle: list[sqlite3.Connection] = []
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -149,7 +149,8 @@ class Connections:
                 self._idle, self._pid = [], os.getpid()
             if self._idle:
                 return self._idle.pop()
-        return store.connect_to_read(self._folder)
+        with store.readable_errors(self.folder):
+            return store.connect_to_read(self.folder)
 
     def give_back(self, connection: sqlite3.Connection) -> None:
         """Keep a connection for the next reader."""
@@ -161,6 +162,27 @@ class Connections:
         with self._lock:
             while self._idle:
                 self._idle.pop().close()
+
+
+class Reading:
+    """A connection for the length of a block, at whose end its transaction ends; SQLite's errors become one line.
+
+    A class, because a function with @contextmanager takes 10 µs of a search's 300.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._connection = self._connections.take()
+        return self._connection
+
+    def __exit__(self, kind, error, trace) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        self._connections.give_back(self._connection)
+        if isinstance(error, sqlite3.DatabaseError):
+            raise store.readable_error(self._connections.folder, error) from error
 
 
 def read_snapshot(connection: sqlite3.Connection, folder: Path, dimension: int, last: Snapshot | None) -> Snapshot:
