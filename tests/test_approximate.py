@@ -311,6 +311,21 @@ def test_effort_is_written_and_read() -> None:
     assert [Effort(candidates=100).pool(k) for k in (1, 10, 100, 1000)] == [18, 100, 562, 3162]
 
 
+def test_compacting_renews_an_index_of_a_kind_that_is_chosen_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "EXACT_VALUES", 40_000)
+    monkeypatch.setattr("ragvec.index.approximate._is_faster", lambda index, queries: True)
+    with Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION)) as index:
+        with monkeypatch.context() as former:
+            former.setattr(choice, "CELLS", 0.5)
+            put(index, passages_named(range(2000)), clustered(2000))
+        keys = []
+        for _ in range(3):
+            (segment,) = index.describe()["segments"]
+            keys.append((segment["number"], segment["faiss_key"]))
+            index.compact()
+        assert keys == [(1, "IVF32,PQ6x4fsr"), (2, "IVF80,PQ6x4fsr"), (2, "IVF80,PQ6x4fsr")]
+
+
 def test_compacting_with_another_key_builds_anew_without_encoding(tmp_path: Path) -> None:
     vectors = clustered(2000)
     with Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key="exact")) as index:

@@ -13,6 +13,7 @@ import numpy as np
 from ragvec.errors import RagvecError
 from ragvec.index import store
 from ragvec.index.changes import Changes
+from ragvec.index.choice import AUTO_KEY, plan_keys
 from ragvec.index.lock import writer_lock
 from ragvec.index.segment import SEGMENTS_NAME, Segment, SegmentWriter, segment_folder
 from ragvec.index.store import IndexSettings
@@ -78,12 +79,13 @@ class Writer:
     def compact(self, settings: IndexSettings | None = None) -> None:
         """Merge all segments into one without the deleted rows, and give their space on disk back.
 
+        A single segment whose kind of index an older ragvec chose gets the one that would be chosen today.
         settings  with another way to search (faiss_key, recall_target, max_memory), which is kept; None = as it was
         """
         changed = settings not in (None, self.settings)
         dead = store.read_tombstones(self.connection)
         old = self._open(store.read_segments(self.connection))
-        if len(old) <= 1 and not len(dead) and not changed:
+        if len(old) <= 1 and not len(dead) and not changed and all(map(self._is_current, old)):
             return
         with self._transaction(), self._new_segment() as merged:
             if changed:
@@ -98,6 +100,13 @@ class Writer:
             self.connection.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")
         self.connection.execute("VACUUM")
         sweep(self.folder, self.connection)
+
+    def _is_current(self, segment: Segment) -> bool:
+        """Whether a segment is searched as it would be if it were written now."""
+        wanted, rows = self.settings, segment.record.rows
+        if wanted.faiss_key != AUTO_KEY:
+            return True
+        return segment.record.faiss_key in plan_keys(rows, wanted.dimension, max_memory=wanted.max_memory)
 
     def _merge_small(self) -> None:
         """Merge the newest segments where many commits of few rows have left many: a hundred at most remain below 4,096 rows.
