@@ -98,6 +98,8 @@ def test_the_fewer_a_filter_allows_the_more_cells_are_searched(
 def test_small_segments_are_searched_exactly_and_large_ones_by_index() -> None:
     assert plan_keys(10_000, 1024) == ["exact"]
     assert plan_keys(100_000, 1024) == ["IVF320,PQ128x4fs", "IVF320,PQ256x4fs", "IVF320,PQ512x4fs", "exact"]
+    assert plan_keys(1_000_000, 256, normalized=False) == ["IVF1600,PQ64x4fs", "IVF1600,PQ128x4fs", "exact"]
+    assert plan_keys(100_000, 768)[:2] == ["IVF432,PQ96x4fs", "IVF432,PQ192x4fs"]
     assert plan_keys(50_000, 4096)[0] == "IVF64,PQ512x4fs"
     assert plan_keys(1_000_000, 256) == ["IVF1600,PQ64x4fsr", "IVF1600,PQ128x4fsr", "exact"]
     assert plan_keys(50_000_000, 1024)[0] == "IVF7072_HNSW32,PQ128x4fs"
@@ -176,7 +178,7 @@ def test_an_index_that_is_slower_than_exact_search_is_not_kept(tmp_path: Path, m
 
 def test_a_target_that_no_index_reaches_is_met_by_exact_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "EXACT_VALUES", 100_000)
-    monkeypatch.setattr("ragvec.index.approximate.plan_keys", lambda rows, dimension, max_memory: ["PQ1x4", "exact"])
+    monkeypatch.setattr("ragvec.index.approximate.plan_keys", lambda *shape, **limits: ["PQ1x4", "exact"])
     vectors = unit_vectors(6000, dimension=64).astype(np.float16)
     assert build_faiss("auto", vectors, tmp_path / "index.faiss", recall=1.0) == ("exact", "", None)
     assert not (tmp_path / "index.faiss").exists()

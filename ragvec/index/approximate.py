@@ -31,15 +31,18 @@ class Built(NamedTuple):
     recall: float | None
 
 
-def build_faiss(key: str, vectors: np.ndarray, path: Path, *, recall: float, max_memory: int | None = None) -> Built:
+def build_faiss(
+    key: str, vectors: np.ndarray, path: Path, *, recall: float, max_memory: int | None = None, normalized: bool = True
+) -> Built:
     """Build an index over a segment's vectors, tune it and write it to `path`; nothing is written where exact search is best.
 
     key         a FAISS factory string, or "auto" = the first of `plan_keys` that reaches the recall, if it is faster than exact
     vectors     (rows, d) float16
     max_memory  for "auto": bytes the index may take
+    normalized  for "auto": whether the vectors have length 1
     """
     if key == AUTO_KEY:
-        keys = plan_keys(*vectors.shape, max_memory=max_memory)
+        keys = plan_keys(*vectors.shape, max_memory=max_memory, normalized=normalized)
     else:
         keys = [key] if enough_rows(key, len(vectors)) else [EXACT_KEY]
     if keys[0] == EXACT_KEY:

@@ -13,19 +13,23 @@ EXACT_VALUES = 16_000_000
 CELLS, CENTRE_VALUES, CELLS_STEP = 1.6, 1_024, 16
 GRAPH_CELLS = 4_096  # from so many on, a query's nearest cells are themselves found by a graph (HNSW)
 # Four bits of a code stand for so many values of a vector. More make codes smaller and scanned faster, and more candidates
-# necessary. The usual number leaves a code at least 128 pieces; where that can't reach the recall, fewer values do.
+# necessary. The usual number leaves a code at least 96 pieces; where that can't reach the recall, fewer values do.
 PIECE_VALUES = (32, 16, 8, 4, 2)
-USUAL_VALUES, LEAST_PIECES = (8, 4), 128
+USUAL_VALUES, LEAST_PIECES = (8, 4), 96
+# Below so many dimensions codes are of what separates a vector from its cell's centre ("r"), which is sharper there and blunter from
+# 768 on; and, since centres have length 1, for vectors of that length alone.
+RESIDUAL_DIMENSIONS = 512
 ID_BYTES = 8
 PADDING_ROWS = 16  # of a cell on average: codes lie in blocks of 32, without their ids
 GRAPH_BYTES = 290  # of a cell in such a graph
 
 
-def plan_keys(rows: int, dimension: int, *, max_memory: int | None = None) -> list[str]:
+def plan_keys(rows: int, dimension: int, *, max_memory: int | None = None, normalized: bool = True) -> list[str]:
     """FAISS factory strings to try in order until one reaches the target recall; ["exact"] where no index is wanted.
 
     max_memory  bytes that the index may take in memory; None = no limit. Codes are first made smaller to fit; what can't fit is
                 searched exactly, from the mapped file.
+    normalized  whether the vectors have length 1
     """
     if rows * dimension <= EXACT_VALUES:
         return [EXACT_KEY]
@@ -39,8 +43,7 @@ def plan_keys(rows: int, dimension: int, *, max_memory: int | None = None) -> li
         if padded % values == 0 and (max_memory is None or memory_of(rows, padded, cells, padded // values) <= max_memory)
     ]
     first = min((values for values in fitting if values >= usual), default=usual)
-    # "r": codes of what separates a vector from its cell's centre, which are sharper where pieces are few, and blunter at 128
-    codes = "x4fsr" if usual == USUAL_VALUES[-1] else "x4fs"
+    codes = "x4fsr" if normalized and dimension < RESIDUAL_DIMENSIONS else "x4fs"
     return [f"{kind},PQ{padded // values}{codes}" for values in fitting if values <= first] + [EXACT_KEY]
 
 

@@ -97,6 +97,7 @@ class SegmentWriter:
                 self.folder / FAISS_NAME,
                 recall=settings.recall_target,
                 max_memory=settings.max_memory,
+                normalized=settings.normalized,
             )
             if key != EXACT_KEY:
                 described[FAISS_NAME] = self._aside.submit(self._describe, FAISS_NAME)

@@ -103,10 +103,11 @@ class Writer:
 
     def _is_current(self, segment: Segment) -> bool:
         """Whether a segment is searched as it would be if it were written now."""
-        wanted, rows = self.settings, segment.record.rows
+        wanted, record = self.settings, segment.record
         if wanted.faiss_key != AUTO_KEY:
             return True
-        return segment.record.faiss_key in plan_keys(rows, wanted.dimension, max_memory=wanted.max_memory)
+        search = {"max_memory": wanted.max_memory, "normalized": wanted.normalized}
+        return record.faiss_key in plan_keys(record.rows, wanted.dimension, **search)
 
     def _merge_small(self) -> None:
         """Merge the newest segments where many commits of few rows have left many: a hundred at most remain below 4,096 rows.
