@@ -16,8 +16,8 @@ GRAPH_CELLS = 4_096  # from so many on, a query's nearest cells are themselves f
 # necessary. The usual number leaves a code at least 96 pieces; where that can't reach the recall, fewer values do.
 PIECE_VALUES = (32, 16, 8, 4, 2)
 USUAL_VALUES, LEAST_PIECES = (8, 4), 96
-# Below so many dimensions codes are of what separates a vector from its cell's centre ("r"), which is sharper there and blunter from
-# 768 on; and, since centres have length 1, for vectors of that length alone.
+# Below so many dimensions codes are of what separates a vector from its cell's centre ("r"), which is sharper there and blunter
+# from 768 on; and, since centres have length 1, for vectors of that length alone.
 RESIDUAL_DIMENSIONS = 512
 ID_BYTES = 8
 PADDING_ROWS = 16  # of a cell on average: codes lie in blocks of 32, without their ids
