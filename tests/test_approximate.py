@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ragvec.errors import RagvecError
-from ragvec.index import Index, IndexSettings, choice, fill
+from ragvec.index import Index, IndexSettings, choice, exact
 from ragvec.index.approximate import Approximate, build_faiss
 from ragvec.index.choice import cells_for, memory_of, plan_keys, planned_bytes
 from ragvec.index.exact import Allowed, search_exact
@@ -119,7 +119,7 @@ def test_memory_is_kept_to_by_smaller_codes_and_then_by_no_index() -> None:
 def test_an_index_holds_the_same_whatever_is_added_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = clustered(5000, 64).astype(np.float16)
     whole = filled_index("IVF16,PQ16x4fs", vectors)
-    monkeypatch.setattr(fill, "ADD_VALUES", 700 * 64)
+    monkeypatch.setattr(exact, "BLOCK_VALUES", 700 * 64)
     parts = filled_index("IVF16,PQ16x4fs", vectors)
     queries = vectors[:50].astype(np.float32)
     assert parts.ntotal == 5000

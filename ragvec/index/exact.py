@@ -1,5 +1,6 @@
 """Exact search by inner product over float16 vectors that stay on disk, mapped."""
 
+from collections.abc import Iterator
 from functools import cached_property, partial
 from itertools import count
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 from ragvec.index.threads import faiss_is_loaded, in_parallel, load_faiss, search_threads
 
 PART_ROWS = 8192  # at least, for each thread that shares in one query
-BLOCK_VALUES = 2**23  # of the vectors compared at a time: small enough for memory to be used again
+BLOCK_VALUES = 2**23  # of the vectors compared or added at a time: small enough for memory to be used again
 # From so many on, products of matrices are faster than FAISS's scalar quantiser, which converts each row anew for each query:
 # 2 cores, 100,000 x 1,024: 4 queries 114 and 56 ms, 16 112 and 231, 32 124 and 465; where all fits the cache, from 30 on.
 MANY_QUERIES = 16
@@ -69,6 +70,19 @@ def to_singles(vectors: np.ndarray, memory: np.ndarray) -> np.ndarray:
     return codec.sa_decode(np.ascontiguousarray(vectors).view(np.uint8), memory[: len(vectors)])
 
 
+def single_blocks(vectors: np.ndarray, rows: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """Vectors (n, d) float16 as float32, some at a time, all in the same memory: where they begin, and (m, d).
+
+    rows  (k,) int64: only these, in their order; None = all
+    """
+    available = len(vectors) if rows is None else len(rows)
+    size = min(available, max(1, BLOCK_VALUES // vectors.shape[1]))
+    memory = np.empty((size, vectors.shape[1]), np.float32)
+    for start in range(0, available, size):
+        here = slice(start, start + size)
+        yield start, to_singles(vectors[here] if rows is None else vectors[rows[here]], memory)
+
+
 def _search_alone(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
     """By numpy alone."""
     rows = np.arange(len(vectors)) if allowed is None else allowed.rows
@@ -78,14 +92,10 @@ def _search_alone(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: All
 
 def _search_blocks(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.ndarray | None) -> Candidates:
     """By products of matrices, for many queries."""
-    faiss, available = load_faiss(), len(vectors) if rows is None else len(rows)
+    faiss = load_faiss()
     queries = np.ascontiguousarray(queries, np.float32)
-    size = min(available, max(1, BLOCK_VALUES // vectors.shape[1]))
-    memory = np.empty((size, vectors.shape[1]), np.float32)
     best = Candidates(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
-    for start in range(0, available, size):
-        here = slice(start, start + size)
-        block = to_singles(vectors[here] if rows is None else vectors[rows[here]], memory)
+    for start, block in single_blocks(vectors, rows):
         scores, found = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
         found = np.where(found >= 0, found + start, -1)  # -1: a score that is no number
         best = keep_best(Candidates(np.hstack([best.scores, scores]), np.hstack([best.rows, found])), k)

@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 
 from ragvec.errors import RagvecError
-from ragvec.index.exact import to_singles
+from ragvec.index.exact import single_blocks, to_singles
 from ragvec.index.gpu import build_cagra, cagra_degree, check_cagra, cluster_on_gpu, on_gpu
 from ragvec.index.threads import load_faiss
 from ragvec.index.tuning import cells_of
@@ -18,7 +18,6 @@ POINTS_PER_CELL = 39  # to train an inverted file's cells on, FAISS's least; its
 ITERATIONS = 4
 POINTS_PER_CENTRE = 48  # to train a piece of a code of 4 bits on; 256, and 25 iterations, FAISS's usual, make them no better
 CELL_EFFORT = 128  # efSearch of a graph that finds the nearest cells; less misses the very nearest too often
-ADD_VALUES = 2**23  # that are added at a time: small enough for memory to be used again
 
 
 def check_key(key: str, dimension: int) -> None:
@@ -42,10 +41,8 @@ def filled_index(key: str, vectors: np.ndarray):
             filled = on_gpu(index) or index
             filled.train(_sample(vectors, rows))
             _speed_coding(index if cells is None else cells)
-            rows = min(len(vectors), max(1, ADD_VALUES // vectors.shape[1]))
-            memory = np.empty((rows, vectors.shape[1]), np.float32)
-            for start in range(0, len(vectors), rows):
-                filled.add(to_singles(vectors[start : start + rows], memory))
+            for _, block in single_blocks(vectors):
+                filled.add(block)
             return index if filled is index else load_faiss().index_gpu_to_cpu(filled)
     except RuntimeError as error:
         raise RagvecError(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error

@@ -42,9 +42,7 @@ class Index:
         self._opening = threading.Lock()
         self._encoder = encoder
         self._encoder_options = encoder_options or {}
-        with store.readable_errors(path):
-            connection = self._connections.take()
-            self._connections.give_back(connection)
+        with Reading(self._connections) as connection:
             self.settings: IndexSettings = store.read_settings(connection)
         if encoder is not None:
             check_encoder(self.settings, encoder)

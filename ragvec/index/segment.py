@@ -8,6 +8,7 @@ segments/0001/index.faiss    only where exact search would be slower
 import hashlib
 import mmap
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -78,13 +79,13 @@ class SegmentWriter:
             parts[VECTORS_NAME].append(halves.ravel())
             self.rows += len(halves)
         self._wait()
-        self._pending = [self._aside.submit(work, parts) for work in (self._write, self._digest)]
+        written = {name: file.write for name, file in self._files.items()}
+        digested = {name: digest.update for name, digest in self._digests.items()}
+        self._pending = [self._aside.submit(_hand_over, parts, takers) for takers in (written, digested)]
 
     def finish(self, settings: IndexSettings) -> SegmentRecord:
         """Build the FAISS index if one is worth it, put every file on disk, and describe the segment."""
-        self._wait()
-        for file in self._files.values():
-            file.close()
+        self._close_files()
         described = {name: self._aside.submit(self._describe, name) for name in self._digests}  # the disk works meanwhile
         key, effort, recall = EXACT_KEY, "", None
         if settings.faiss_key != EXACT_KEY and self.rows:
@@ -113,16 +114,6 @@ class SegmentWriter:
             self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _write(self, parts: dict[str, list[np.ndarray]]) -> None:
-        for name, arrays in parts.items():
-            for values in arrays:
-                self._files[name].write(values)
-
-    def _digest(self, parts: dict[str, list[np.ndarray]]) -> None:
-        for name, arrays in parts.items():
-            for values in arrays:
-                self._digests[name].update(values)
-
     def _wait(self) -> None:
         """Raises OSError if the rows before could not be written."""
         for work in self._pending:
@@ -137,9 +128,15 @@ class SegmentWriter:
     def close(self) -> None:
         """Write no more; what was written stays."""
         self._aside.shutdown()
-        for file in self._files.values():
-            file.close()
-        self._wait()
+        self._close_files()
+
+    def _close_files(self) -> None:
+        """Raises OSError if rows could not be written."""
+        try:
+            self._wait()
+        finally:
+            for file in self._files.values():
+                file.close()
 
 
 class Segment:
@@ -209,6 +206,12 @@ class Segment:
         for number, query in enumerate(queries):
             np.einsum("nd,d->n", self.vectors[rows[number]].astype(np.float32), query, out=scores[number])
         return Candidates(scores, rows)
+
+
+def _hand_over(parts: dict[str, list[np.ndarray]], takers: dict[str, Callable]) -> None:
+    for name, arrays in parts.items():
+        for values in arrays:
+            takers[name](values)
 
 
 def _to_halves(vectors: np.ndarray) -> tuple[np.ndarray, bool]:
