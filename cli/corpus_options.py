@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ragvec.bulk.passages import CorpusOptions
+    from ragvec.corpus.passages import CorpusOptions
     from ragvec.shards import Failure
 
 FAILURES_SHOWN = 5
@@ -41,7 +41,7 @@ def corpus_options(
     text_fields: str | None, id_field: str | None, text_lines: bool, passage_tokens: int | None, overlap: int
 ) -> "CorpusOptions":
     """The options as the library takes them."""
-    from ragvec.bulk.passages import CorpusOptions
+    from ragvec.corpus.passages import CorpusOptions
 
     names = tuple(name.strip() for name in (text_fields or "").split(",") if name.strip())
     return CorpusOptions(names, id_field, text_lines, passage_tokens, overlap)

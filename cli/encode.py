@@ -78,11 +78,11 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the shards that the folder holds.")] = False,
     format: Annotated[Form | None, typer.Option(help="Default: a sentence on a terminal, JSON on a pipe.")] = None,
 ) -> None:
-    from ragvec.bulk import PART_ROWS, Rank, check_folder, encode_corpus
-    from ragvec.bulk.passages import count_passages, cut_for, open_documents
     from ragvec.corpus.files import STDIN, InputFile
+    from ragvec.corpus.passages import count_passages, cut_for, open_documents
     from ragvec.corpus.quarantine import Quarantine
     from ragvec.errors import RagvecError
+    from ragvec.ingest import PART_ROWS, Rank, check_folder, encode_corpus
     from ragvec.shards import load_manifest
 
     check_folder(output)
@@ -95,7 +95,7 @@ def run(
     if place.number == 0:
         report_skipped(corpus)
     if len(devices) > 1:
-        from ragvec.bulk.processes import encode_in_processes
+        from ragvec.ingest.processes import encode_in_processes
 
         report = encode_in_processes(sys.argv[1:], output, _numbered(devices))
         _finish(report, load_manifest(output).failed, format, quarantined=0, path=None)

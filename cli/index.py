@@ -45,7 +45,7 @@ def run(
     max_memory: MaxMemory = None,
 ) -> None:
     from ragvec.corpus.quarantine import Quarantine
-    from ragvec.index.build import build, is_shards
+    from ragvec.ingest.build import build, is_shards
 
     if not is_shards(source):
         report_skipped(source)

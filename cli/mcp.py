@@ -25,7 +25,7 @@ def run(
         import mcp.server.mcpserver  # noqa: F401
     except ImportError as error:
         raise RagvecError("the MCP server needs the official SDK, version 2: pip install 'ragvec[mcp]'") from error
-    from ragvec.mcp import create_mcp_server, http_app
+    from ragvec.serve.mcp import create_mcp_server, http_app
 
     server = create_mcp_server(index, encoder, device=device, dtype=dtype)
     if not http:

@@ -55,7 +55,7 @@ def print_hits(results: Iterable[tuple[str, str, list[Hit]]], form: Format, *, s
 
 
 def print_context(record: dict, form: Format | None) -> None:
-    """Print a context, as `ragvec.context.Context.record` gives it: its text, or with --format json all of it."""
+    """Print a context, as `ragvec.retrieve.context.Context.record` gives it: its text, or with --format json all of it."""
     if not record["sources"]:
         print("nothing found", file=sys.stderr)
     if form is Format.json:
@@ -149,7 +149,7 @@ def _table(query: str, hits: Sequence[Hit], *, show_query: bool) -> list[str]:
 
 
 def _body(hit: Hit, query: str, room: int) -> list[str]:
-    from ragvec.highlight import SEARCHED, query_pattern, snippet
+    from ragvec.retrieve.highlight import SEARCHED, query_pattern, snippet
 
     styled = sys.stdout.isatty()
     title = [fit(_clean(hit.title), room)] if hit.title.strip() else []

@@ -30,7 +30,7 @@ def run(
     from ragvec.corpus.files import STDIN
     from ragvec.encoder import Encoder
     from ragvec.errors import RagvecError
-    from ragvec.plan import plan_corpus
+    from ragvec.ingest.plan import plan_corpus
 
     if corpus == STDIN:
         raise RagvecError("standard input can be read only once: save it to a file, and plan that")

@@ -89,7 +89,7 @@ def run(
             return
     retriever = open_retriever(index, mode=mode.value, where=where, encoder=encoder, rerank=rerank, device=device, dtype=dtype)
     if context is not None:
-        from ragvec.context import build_context, token_counter
+        from ragvec.retrieve.context import build_context, token_counter
 
         hits = retriever.retrieve(query, k, instruction=instruction, **options)
         count_tokens = token_counter(retriever.index.settings, retriever.encoder)

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from ragvec.errors import RagvecError
-from ragvec.index import Index, IndexSettings, choice, exact
-from ragvec.index.approximate import Approximate, build_faiss
-from ragvec.index.choice import cells_for, memory_of, plan_keys, planned_bytes
-from ragvec.index.exact import Allowed, search_exact
-from ragvec.index.fill import filled_index
-from ragvec.index.gpu import gpu_count
-from ragvec.index.tuning import Effort, Sample, cells_of, draw_sample, in_blocks, recalls, survey, tune
+from ragvec.index import Index, IndexSettings
+from ragvec.index.ann import choice, exact
+from ragvec.index.ann.approximate import Approximate, build_faiss
+from ragvec.index.ann.build import filled_index
+from ragvec.index.ann.choice import cells_for, memory_of, plan_keys, planned_bytes
+from ragvec.index.ann.exact import Allowed, search_exact
+from ragvec.index.ann.gpu import gpu_count
+from ragvec.index.ann.tuning import Effort, Sample, cells_of, draw_sample, in_blocks, recalls, survey, tune
 from tests.test_index import DIMENSION, expected, found, passages_named, put, same, unit_vectors
 
 
@@ -79,7 +80,7 @@ def test_faiss_keys_find_what_exact_search_finds(tmp_path: Path, key: str, least
 def test_the_fewer_a_filter_allows_the_more_cells_are_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("ragvec.index.approximate.FEW_VALUES", 0)
+    monkeypatch.setattr("ragvec.index.ann.approximate.FEW_VALUES", 0)
     vectors = clustered(8000, 64).astype(np.float16)
     path = tmp_path / "index.faiss"
     index = opened(path, build_faiss("IVF32,PQ16x4fs", vectors, path, recall=0.95).effort, vectors)
@@ -154,7 +155,7 @@ def test_auto_reaches_its_target_and_says_what_it_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: float
 ) -> None:
     monkeypatch.setattr(choice, "EXACT_VALUES", 100_000)
-    monkeypatch.setattr("ragvec.index.approximate._is_faster", lambda index, queries: True)  # so few rows: a toss-up
+    monkeypatch.setattr("ragvec.index.ann.approximate._is_faster", lambda index, queries: True)  # so few rows: a toss-up
     settings = IndexSettings("e", "f", 64, recall_target=target)
     vectors = clustered(6000, 64)
     with Index.create_with(tmp_path / "index", settings) as index:
@@ -169,7 +170,7 @@ def test_auto_reaches_its_target_and_says_what_it_measured(
 def test_an_index_that_is_slower_than_exact_search_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks for a kind by name gets it."""
     monkeypatch.setattr(choice, "EXACT_VALUES", 100_000)
-    monkeypatch.setattr("ragvec.index.approximate._is_faster", lambda index, queries: False)
+    monkeypatch.setattr("ragvec.index.ann.approximate._is_faster", lambda index, queries: False)
     vectors = clustered(6000, 64).astype(np.float16)
     assert build_faiss("auto", vectors, tmp_path / "index.faiss", recall=0.9) == ("exact", "", None)
     assert not (tmp_path / "index.faiss").exists()
@@ -178,7 +179,7 @@ def test_an_index_that_is_slower_than_exact_search_is_not_kept(tmp_path: Path, m
 
 def test_a_target_that_no_index_reaches_is_met_by_exact_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "EXACT_VALUES", 100_000)
-    monkeypatch.setattr("ragvec.index.approximate.plan_keys", lambda *shape, **limits: ["PQ1x4", "exact"])
+    monkeypatch.setattr("ragvec.index.ann.approximate.plan_keys", lambda *shape, **limits: ["PQ1x4", "exact"])
     vectors = unit_vectors(6000, dimension=64).astype(np.float16)
     assert build_faiss("auto", vectors, tmp_path / "index.faiss", recall=1.0) == ("exact", "", None)
     assert not (tmp_path / "index.faiss").exists()
@@ -193,8 +194,8 @@ def test_a_cagra_graph_is_searched_where_there_is_no_gpu(tmp_path: Path, monkeyp
         index.add(vectors.astype(np.float32))
         return index
 
-    monkeypatch.setattr("ragvec.index.fill.build_cagra", filled)
-    monkeypatch.setattr("ragvec.index.fill.check_cagra", lambda key: None)
+    monkeypatch.setattr("ragvec.index.ann.build.build_cagra", filled)
+    monkeypatch.setattr("ragvec.index.ann.build.check_cagra", lambda key: None)
     vectors = clustered(2000)
     with Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key="CAGRA32")) as index:
         put(index, passages_named(range(2000)), vectors)
@@ -216,14 +217,14 @@ def test_what_a_gpu_holds_is_searched_there_unless_a_filter_or_too_many_are_aske
     path = tmp_path / "index.faiss"
     effort = build_faiss("IVF16,SQ8", vectors, path, recall=0.95).effort
     plain = opened(path, effort, vectors)
-    monkeypatch.setattr("ragvec.index.approximate.on_gpu", _reversed)
+    monkeypatch.setattr("ragvec.index.ann.approximate.on_gpu", _reversed)
     index = opened(path, effort, vectors)
     queries = vectors[:30].astype(np.float32)
     assert (index.search(queries, 10, None).rows != plain.search(queries, 10, None).rows).any()  # the copy was asked
-    monkeypatch.setattr("ragvec.index.approximate.FEW_VALUES", 0)
+    monkeypatch.setattr("ragvec.index.ann.approximate.FEW_VALUES", 0)
     half = Allowed(np.arange(3000) % 2 == 0)
     assert (index.search(queries, 10, half).rows == plain.search(queries, 10, half).rows).all()
-    monkeypatch.setattr("ragvec.index.approximate.MOST_RESULTS", 5)
+    monkeypatch.setattr("ragvec.index.ann.approximate.MOST_RESULTS", 5)
     assert (index.search(queries, 10, None).rows == plain.search(queries, 10, None).rows).all()
 
 
@@ -281,7 +282,7 @@ def test_queries_are_searched_some_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
         return queries[:, :k], queries[:, :k].astype(np.int64)
 
     queries = np.arange(70, dtype=np.float32).reshape(10, 7)
-    monkeypatch.setattr("ragvec.index.tuning.TABLE_BYTES", 4 * 7 * 2 * 4)
+    monkeypatch.setattr("ragvec.index.ann.tuning.TABLE_BYTES", 4 * 7 * 2 * 4)
     scores, rows = in_blocks(search, queries, 3, 2)
     assert sizes == [4, 4, 2] and scores.tolist() == queries[:, :3].tolist() == rows.tolist()
 
@@ -315,7 +316,7 @@ def test_effort_is_written_and_read() -> None:
 
 def test_compacting_renews_an_index_of_a_kind_that_is_chosen_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "EXACT_VALUES", 40_000)
-    monkeypatch.setattr("ragvec.index.approximate._is_faster", lambda index, queries: True)
+    monkeypatch.setattr("ragvec.index.ann.approximate._is_faster", lambda index, queries: True)
     with Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION)) as index:
         with monkeypatch.context() as former:
             former.setattr(choice, "CELLS", 0.5)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.attention import varlen
 
-from ragvec import attention
-from ragvec.attention import Layout, packed_attention
+from ragvec.encoder import attention
+from ragvec.encoder.attention import Layout, packed_attention
 
 LENGTHS = (5, 1, 9, 9, 30)
 SIGNATURE = inspect.signature(varlen.varlen_attn)

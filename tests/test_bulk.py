@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from ragvec.bulk.encode import cut_parts, encode_corpus
 from ragvec.errors import RagvecError
+from ragvec.ingest.encode import cut_parts, encode_corpus
 from ragvec.records import Passage
 from ragvec.shards import Shards, load_manifest, verify_shards
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ragvec.bulk import encode_corpus
+from ragvec.ingest import encode_corpus
 from ragvec.records import Passage
 from tests.test_bulk import ROWS, HashEncoder, contents, expected, files, passages
 
@@ -42,7 +42,7 @@ class Slow(HashEncoder):
 
 KILLER = """
 import os, random, signal, sys, time
-from ragvec.bulk import Rank, encode_corpus
+from ragvec.ingest import Rank, encode_corpus
 from tests.test_bulk_survival import ROWS, Slow, generation
 
 folder, log, kills, world = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -108,7 +108,7 @@ def test_killed_at_random_the_shards_equal_an_uninterrupted_run(tmp_path, kills,
 FULL = """
 mount -t tmpfs -o size={size}k tmpfs {folder} || exit 77
 {python} -c '
-from ragvec.bulk import encode_corpus
+from ragvec.ingest import encode_corpus
 from ragvec.errors import RagvecError
 from tests.test_bulk import HashEncoder, passages, ROWS, contents, expected
 from ragvec.shards import load_manifest, verify_shards

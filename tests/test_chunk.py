@@ -6,7 +6,7 @@ import random
 import pytest
 import regex
 
-from ragvec.chunk import Cutter, cut_documents, sentence_borders
+from ragvec.corpus.chunk import Cutter, cut_documents, sentence_borders
 from ragvec.errors import RagvecError
 from ragvec.records import Document, Passage
 from tests.tiny import make_tokenizer

@@ -112,7 +112,7 @@ def test_files_that_are_passed_over_are_named(capsys, tmp_path, tiny_decoder, co
 KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
-from ragvec.bulk import encode_corpus
+from ragvec.ingest import encode_corpus
 from ragvec.corpus import read_documents, to_passages
 from ragvec.encoder import Encoder
 

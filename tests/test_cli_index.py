@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from ragvec.bulk import encode_corpus
 from ragvec.cli.main import main
 from ragvec.cli.search_settings import parse_size
 from ragvec.corpus import read_documents, to_passages
 from ragvec.encoder import Encoder
 from ragvec.index import Index
-from ragvec.index.build import build
+from ragvec.ingest import encode_corpus
+from ragvec.ingest.build import build
 from ragvec.records import Document
 from ragvec.retrieve import open_retriever
 from tests.conftest import REPOSITORY
@@ -86,7 +86,7 @@ def test_unchanged_corpus_loads_no_encoder(here: Path, tiny_decoder: Path) -> No
     code = """
         import sys
         from pathlib import Path
-        from ragvec.index.build import build
+        from ragvec.ingest.build import build
         print(build(sys.argv[1], Path(sys.argv[2])).unchanged, "torch" in sys.modules)
     """
     assert run_python(code, here / "corpus.jsonl", here / "index").stdout == "3 False\n"
@@ -250,7 +250,7 @@ def test_what_cannot_be_indexed_is_one_line(
 
 SLOW_BUILD = """
     import sys, time
-    from ragvec.bulk import encode_corpus
+    from ragvec.ingest import encode_corpus
     from ragvec.corpus import read_documents, to_passages
     from ragvec.index import Index, build
     from tests.test_index import CountingEncoder

@@ -14,9 +14,9 @@ from ragvec.cli import output
 from ragvec.cli.search import parse_queries
 from ragvec.encoder import Encoder
 from ragvec.errors import RagvecError
-from ragvec.highlight import snippet
 from ragvec.index import Index
 from ragvec.records import Document
+from ragvec.retrieve.highlight import snippet
 from tests.conftest import REPOSITORY
 from tests.test_cli_index import ragvec
 from tests.tiny import save_tiny_decoder

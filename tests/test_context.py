@@ -2,11 +2,11 @@
 
 import pytest
 
-from ragvec.context import TASK, build_context, token_counter
 from ragvec.encoder import Encoder
 from ragvec.errors import RagvecError
 from ragvec.index import Index
 from ragvec.records import Hit
+from ragvec.retrieve.context import TASK, build_context, token_counter
 from tests.tiny import make_tokenizer
 
 QUESTION = "how do plants make food?"

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ragvec.bulk import encode_corpus
 from ragvec.cli.main import main
 from ragvec.doctor import FAILED, OK, examine
 from ragvec.doctor.check import ADVICE
@@ -20,6 +19,7 @@ from ragvec.doctor.shards import count_faults, examine_shards
 from ragvec.encoder import Encoder
 from ragvec.index import Index, IndexSettings
 from ragvec.index.changes import Changes
+from ragvec.ingest import encode_corpus
 from ragvec.records import Document, Passage
 
 DOCUMENTS = [Document(f"d{number}", f"text number {number} about foxes and plants") for number in range(12)]

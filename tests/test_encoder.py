@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ragvec import Encoder, RagvecError
-from ragvec.attention import packed_inputs
 from ragvec.encoder import EncoderSettings, convert, forward, read_settings
+from ragvec.encoder.attention import packed_inputs
 from ragvec.encoder.forward import row_length
 from tests.tiny import TEXTS, save_tiny_decoder
 

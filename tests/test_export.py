@@ -9,12 +9,12 @@ import pytest
 
 from ragvec import Encoder
 from ragvec.encoder import write_settings
+from ragvec.encoder.templates import Template
 from ragvec.errors import RagvecError
 from ragvec.export import check as checking
 from ragvec.export import export
 from ragvec.export.run import write
 from ragvec.export.sentence_transformer import same_border
-from ragvec.templates import Template
 from tests.tiny import TEXTS, save_tiny_decoder
 
 INSTRUCTION = "Given a question, retrieve passages that answer it:"

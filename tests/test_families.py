@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ragvec import Encoder, RagvecError
-from ragvec.bidirectional import make_bidirectional
 from ragvec.encoder import convert
+from ragvec.encoder.bidirectional import make_bidirectional
 from ragvec.encoder.probe import probe
 from tests.tiny import TEXTS, save_tiny_decoder
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ragvec import Encoder
-from ragvec.pooling import POOLINGS
-from ragvec.prompt import PromptBuilder
-from ragvec.templates import find_template
+from ragvec.encoder.pooling import POOLINGS
+from ragvec.encoder.prompt import PromptBuilder
+from ragvec.encoder.templates import find_template
 from tests.conftest import shared
 
 FAMILIES = ("llama", "mistral", "gemma")

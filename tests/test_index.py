@@ -16,9 +16,10 @@ import pytest
 
 from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
-from ragvec.index import Index, IndexSettings, exact, segment
+from ragvec.index import Index, IndexSettings, segment
+from ragvec.index.ann import exact
+from ragvec.index.ann.exact import Allowed, search_exact
 from ragvec.index.changes import Changes
-from ragvec.index.exact import Allowed, search_exact
 from ragvec.records import Document, Passage
 from tests.conftest import REPOSITORY
 
@@ -359,8 +360,8 @@ def test_a_wrong_faiss_key_is_refused_before_anything_is_made(tmp_path: Path) ->
 def test_a_few_vectors_are_compared_by_whatever_is_loaded(index: Index, monkeypatch: pytest.MonkeyPatch, loaded: bool) -> None:
     vectors = unit_vectors(300)
     put(index, passages_named(range(300)), vectors)
-    monkeypatch.setattr("ragvec.index.exact.faiss_is_loaded", lambda: loaded)
-    monkeypatch.setattr("ragvec.index.exact._small_searches", repeat(0))
+    monkeypatch.setattr("ragvec.index.ann.exact.faiss_is_loaded", lambda: loaded)
+    monkeypatch.setattr("ragvec.index.ann.exact._small_searches", repeat(0))
     assert same(found(index, vectors[:5], 10), expected(range(300), vectors, vectors[:5], 10))
 
 

@@ -12,17 +12,14 @@ import ragvec
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a module may import from its own layer and below. Names are modules or packages of ragvec.
 LAYERS = [
-    {"errors", "records", "files", "progress"},
-    {"corpus", "chunk", "shards", "metrics", "recipe", "data"},
-    {"bidirectional", "attention", "pooling", "templates", "prompt", "batching", "losses"},
+    {"errors", "records", "files", "progress", "metrics", "recipe", "data"},
+    {"corpus", "shards"},
     {"encoder"},
-    {"bulk", "index"},
-    {"retrieve"},
-    {"lookup", "highlight", "context"},
-    {"evaluate", "info", "doctor", "plan", "export"},
-    {"train"},
+    {"index"},
+    {"retrieve", "ingest"},
+    {"evaluate", "doctor", "export", "train"},
     {"serve"},
-    {"mcp", "integrations"},
+    {"integrations"},
     {"cli"},
 ]
 NO_TORCH = LAYERS[0] | LAYERS[1]

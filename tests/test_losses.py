@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from ragvec.losses import (
+from ragvec.train.losses import (
     cosent,
     distillation,
     hard_negative_nll,
@@ -56,8 +56,8 @@ def test_excluded_pairs_do_not_count_but_the_own_positive_always_does():
 @pytest.mark.parametrize("at_once", [11, 36])
 def test_a_large_batch_in_parts_equals_torchs_own_loss(at_once, monkeypatch):
     """Two queries at a time, or seven with a last one alone: value and gradients of the plain formula."""
-    monkeypatch.setattr("ragvec.losses._SCORES", at_once * 2)
-    monkeypatch.setattr("ragvec.losses._ROWS", 1)
+    monkeypatch.setattr("ragvec.train.losses._SCORES", at_once * 2)
+    monkeypatch.setattr("ragvec.train.losses._ROWS", 1)
     excluded = torch.rand(7, 11, generator=torch.Generator().manual_seed(3)) < 0.3
     results = []
     for own in (True, False):
@@ -90,7 +90,7 @@ def test_false_negatives_are_those_closer_than_the_positive_by_the_margin():
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (0.25, None), (1.0, 3.0), (2.0, 5.0)])
 def test_head_cross_entropy_equals_the_plain_one(bias, scale, cap, monkeypatch):
-    monkeypatch.setattr("ragvec.losses._CHUNK", 7)  # several chunks, the last one incomplete
+    monkeypatch.setattr("ragvec.train.losses._CHUNK", 7)  # several chunks, the last one incomplete
     labels = torch.arange(20) % 11
     results = []
     for own in (True, False):

@@ -19,7 +19,7 @@ pytest.importorskip("mcp", reason="the MCP SDK is not installed: pip install 'ra
 
 import anyio
 
-from ragvec.mcp import create_mcp_server, http_app
+from ragvec.serve.mcp import create_mcp_server, http_app
 
 DOCUMENTS = [
     Document("fox", "The quick brown fox jumps over the lazy dog.", "Foxes", {"year": 2020}),
@@ -132,7 +132,7 @@ def test_an_index_that_grows_is_searched_as_it_is(folder, tmp_path):
 
 
 def test_a_document_of_many_passages_is_read_without_what_they_repeat(folder, tmp_path):
-    from ragvec.chunk import Cutter
+    from ragvec.corpus.chunk import Cutter
 
     text = " ".join(f"Sentence {number} is here." for number in range(40))
     cut = Cutter(lambda texts: [len(one.split()) for one in texts], 20, 8).cut(Document("long", text, "Title"))

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from ragvec import Encoder
-from ragvec.bulk import encode_corpus
-from ragvec.bulk.passages import CorpusOptions, cut_for, open_documents
-from ragvec.index.build import build
-from ragvec.plan import draw, folder_bytes, plan_corpus
+from ragvec.corpus.passages import CorpusOptions, cut_for, open_documents
+from ragvec.ingest import encode_corpus
+from ragvec.ingest.build import build
+from ragvec.ingest.plan import draw, folder_bytes, plan_corpus
 from ragvec.records import Document
 from tests.test_cli_encode import ragvec
 
@@ -49,9 +49,9 @@ def test_sizes_are_within_a_quarter_of_what_then_happens(tmp_path, tiny_decoder,
 MEASURE = """
 import json, resource, sys
 from ragvec import Encoder
-from ragvec.bulk import encode_corpus
-from ragvec.bulk.passages import CorpusOptions, cut_for, open_documents
-from ragvec.plan import plan_corpus, peak_memory
+from ragvec.ingest import encode_corpus
+from ragvec.corpus.passages import CorpusOptions, cut_for, open_documents
+from ragvec.ingest.plan import plan_corpus, peak_memory
 encoder = Encoder.load(sys.argv[1], device="cpu", max_length=128)
 if sys.argv[4] == "plan":
     plan = plan_corpus(sys.argv[2], encoder, sample=300)

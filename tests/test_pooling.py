@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from ragvec.encoder.pooling import POOLINGS, pool
 from ragvec.errors import RagvecError
-from ragvec.pooling import POOLINGS, pool
 
 
 def states() -> torch.Tensor:

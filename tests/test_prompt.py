@@ -2,9 +2,9 @@
 
 import pytest
 
+from ragvec.encoder.prompt import PromptBuilder
+from ragvec.encoder.templates import Template, find_template
 from ragvec.errors import RagvecError
-from ragvec.prompt import PromptBuilder
-from ragvec.templates import Template, find_template
 from tests.tiny import make_tokenizer
 
 

@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ragvec.context import TASK
 from ragvec.encoder import Encoder
 from ragvec.index import Index
 from ragvec.records import Document
+from ragvec.retrieve.context import TASK
 from tests.conftest import REPOSITORY
 
 DOCUMENTS = [

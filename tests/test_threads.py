@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ragvec.index.exact import Allowed, search_exact
-from ragvec.index.threads import KERNELS_NAME, kernels_for
+from ragvec.index.ann.exact import Allowed, search_exact
+from ragvec.index.ann.threads import KERNELS_NAME, kernels_for
 from tests.test_index import run_python, unit_vectors
 
 CPU_FLAGS = Path("/proc/cpuinfo")
@@ -22,7 +22,7 @@ def test_kernels_are_chosen_by_what_a_cpu_can_do() -> None:
 
 _KERNELS = f"""
     import ctypes, os
-    from ragvec.index.threads import load_faiss
+    from ragvec.index.ann.threads import load_faiss
     load_faiss()
     with open("/proc/self/maps") as maps:
         found = {{line.split()[-1] for line in maps if "faiss" in line and "openblas" in line}}
@@ -52,8 +52,8 @@ def test_a_forked_child_searches_and_encodes_without_hanging(order: str) -> None
         import os, signal
         import numpy as np
         import {order}
-        from ragvec.index.exact import search_exact
-        from ragvec.index.threads import guard_forks
+        from ragvec.index.ann.exact import search_exact
+        from ragvec.index.ann.threads import guard_forks
         guard_forks()
         faiss.omp_set_num_threads(2)
         torch.set_num_threads(2)
@@ -78,7 +78,7 @@ def test_one_query_is_shared_out_among_threads_and_equals_numpy(monkeypatch: pyt
     vectors = unit_vectors(40_000, dimension=256).astype(np.float16)
     query = unit_vectors(1, seed=1, dimension=256)
     for threads in (1, 3):
-        monkeypatch.setattr("ragvec.index.exact.search_threads", lambda threads=threads: threads)
+        monkeypatch.setattr("ragvec.index.ann.exact.search_threads", lambda threads=threads: threads)
         for mask in (None, np.arange(40_000) % 7 > 2):
             result = search_exact(vectors, query, 12, None if mask is None else Allowed(mask))
             scores = vectors.astype(np.float32) @ query[0]

@@ -10,9 +10,9 @@ from torch.nn.functional import cosine_similarity
 
 from ragvec import Encoder
 from ragvec.errors import RagvecError
-from ragvec.losses import hard_negative_nll
 from ragvec.metrics import spearman
 from ragvec.recipe import make_recipe
+from ragvec.train.losses import hard_negative_nll
 from ragvec.train.model import Learner, add_trainable_parts, load_learner
 from ragvec.train.prepare import prepare
 from ragvec.train.texts import contrastive_loss, text_vectors

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ragvec import __version__
 from ragvec.doctor.check import ADVICE, OK, Check, judged
-from ragvec.index.threads import load_faiss
+from ragvec.index.ann.threads import load_faiss
 
 AREA = "machine"
 _NVIDIA = Path("/proc/driver/nvidia/version")

@@ -1,13 +1,14 @@
-"""Making an encoder checkpoint out of a decoder, and writing it whole or not at all."""
+"""Making an encoder out of a decoder: bidirectional attention, verified by a probe."""
 
 from dataclasses import replace
 from pathlib import Path
 
+from ragvec.encoder.checkpoint import check_free, save_checkpoint
+from ragvec.encoder.encoder import Encoder
 from ragvec.encoder.probe import Probe
-from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, write_settings
-from ragvec.encoder.weights import quiet
+from ragvec.encoder.ready import probe_model
+from ragvec.encoder.templates import find_template
 from ragvec.errors import RagvecError
-from ragvec.files import replacing_folder
 
 
 def convert(
@@ -28,9 +29,6 @@ def convert(
     returns      what the probe saw: attention in both directions, padding and packing errors
     Raises RagvecError if the model can't be converted or doesn't pass the probe; then nothing is written.
     """
-    from ragvec.encoder.encoder import Encoder
-    from ragvec.encoder.ready import probe_model
-
     folder = Path(output)
     check_free(folder, overwrite=overwrite)
     encoder = Encoder.load(
@@ -47,39 +45,6 @@ def convert(
     if query_instruction is not None:
         settings = replace(settings, query_instruction=query_instruction)
     if template_of is not None:
-        from ragvec.templates import find_template
-
         settings = replace(settings, template=find_template(template_of, encoder.model.config.model_type, encoder.tokenizer))
     save_checkpoint(encoder.model, encoder.tokenizer, settings, folder, overwrite=overwrite)
     return result
-
-
-def save_checkpoint(model, tokenizer, settings: EncoderSettings, folder: Path, *, overwrite: bool = False) -> None:
-    """Write weights (safetensors), tokenizer and ragvec.json as one folder that appears only when complete.
-
-    A model with an unmerged adapter is refused: save the adapter, or load with merge=True.
-    """
-    if hasattr(model, "get_base_model"):
-        raise RagvecError("the model carries an unmerged adapter: load it with merge=True to save a whole encoder")
-    check_free(folder, overwrite=overwrite)
-    with replacing_folder(folder) as temporary:
-        save_weights(model, tokenizer, temporary)
-        write_settings(temporary, settings)
-
-
-def save_weights(model, tokenizer, folder: Path) -> None:
-    """Write weights and tokenizer as transformers does, without its bars and remarks."""
-    with quiet(show_progress=False):
-        model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def check_free(folder: Path, *, overwrite: bool) -> None:
-    """Raise RagvecError unless a folder may be written: new, empty, or an encoder that is to be replaced."""
-    if folder.exists() and not folder.is_dir():
-        raise RagvecError(f"{folder} is a file: choose a folder for the encoder")
-    held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if held and SETTINGS_FILE not in held:
-        raise RagvecError(f"{folder} holds {held[0]!r} and no encoder of ragvec's: choose another folder")
-    if held and not overwrite:
-        raise RagvecError(f"{folder} is not empty: choose another folder, or pass --overwrite to replace it")

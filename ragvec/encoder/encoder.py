@@ -10,19 +10,20 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ragvec.batching import plan_batches
+from ragvec.encoder.batching import plan_batches
 from ragvec.encoder.budget import TokenBudget, is_out_of_memory
+from ragvec.encoder.checkpoint import save_checkpoint
 from ragvec.encoder.fingerprint import fingerprint
 from ragvec.encoder.forward import hidden_states
 from ragvec.encoder.int8 import check_int8, cosines, int8_weights, sample_texts, use_int8_weights
+from ragvec.encoder.pooling import pool
+from ragvec.encoder.prompt import PromptBuilder, Prompts
 from ragvec.encoder.ready import compile_layers, complete, prepare_attention
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.encoder.sources import locate
+from ragvec.encoder.templates import Template
 from ragvec.encoder.weights import choose_device, choose_dtype, load_model, load_tokenizer
 from ragvec.errors import RagvecError
-from ragvec.pooling import pool
-from ragvec.prompt import PromptBuilder, Prompts
-from ragvec.templates import Template
 
 _BLOCK = 8192  # texts tokenized and sorted together: enough for full batches, little enough to stay in memory
 
@@ -270,8 +271,6 @@ class Encoder:
 
         Written beside the target and renamed: the folder is whole or absent. Raises RagvecError if it exists and holds files.
         """
-        from ragvec.encoder.conversion import save_checkpoint
-
         if self.dtype == "int8":
             raise RagvecError("int8 weights are made while loading and can't be saved: load without --dtype int8 to save")
         save_checkpoint(self.model, self.tokenizer, self.settings, Path(folder))

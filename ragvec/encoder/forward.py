@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ragvec.attention import packed_inputs
+from ragvec.encoder.attention import packed_inputs
 
 
 def hidden_states(model, ids: Sequence[Sequence[int]], device: torch.device, *, packed: bool) -> Tensor:

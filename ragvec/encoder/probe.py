@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ragvec.attention import PACKED, use_packed_attention
+from ragvec.encoder.attention import PACKED, use_packed_attention
 from ragvec.encoder.forward import hidden_states
 from ragvec.errors import RagvecError
 

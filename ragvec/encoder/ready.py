@@ -9,14 +9,14 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
-from ragvec.attention import PACKED, packed_attention, use_packed_attention
-from ragvec.bidirectional import make_bidirectional, make_causal
+from ragvec.encoder.attention import PACKED, packed_attention, use_packed_attention
+from ragvec.encoder.bidirectional import make_bidirectional, make_causal
+from ragvec.encoder.pooling import POOLINGS
 from ragvec.encoder.probe import Probe, probe
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.encoder.sources import Source
+from ragvec.encoder.templates import Template, find_template
 from ragvec.errors import RagvecError
-from ragvec.pooling import POOLINGS
-from ragvec.templates import Template, find_template
 
 
 def complete(settings: EncoderSettings, model, tokenizer, found: Source) -> EncoderSettings:

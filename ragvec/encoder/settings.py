@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from ragvec import __version__
+from ragvec.encoder.templates import Template
 from ragvec.errors import RagvecError
 from ragvec.files import write_json
-from ragvec.templates import Template
 
 SETTINGS_FILE = "ragvec.json"
 FORMAT = 1

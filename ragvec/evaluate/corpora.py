@@ -18,9 +18,9 @@ from ragvec.corpus.files import corpus_files
 from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
 from ragvec.index import Index, IndexSettings
-from ragvec.index.build import build
 from ragvec.index.changes import Changes
 from ragvec.index.store import DATABASE_NAME
+from ragvec.ingest.build import build
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
 from ragvec.shards import MANIFEST, Manifest, load_manifest
@@ -51,7 +51,7 @@ def dense_index(corpus: Path, encoder: "Encoder", folder: Path, show: bool) -> t
 
     Both are made where they are missing, unfinished, damaged or of another ragvec's format, and taken as they are otherwise.
     """
-    from ragvec.bulk import encode_corpus
+    from ragvec.ingest import encode_corpus
 
     home = folder / f"{encoder.fingerprint[:_HEX]}-{encoder.dtype}"
     shards, index = home / "shards", home / "index"

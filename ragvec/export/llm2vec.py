@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from ragvec.encoder import Encoder
+from ragvec.encoder.templates import Template, find_template
 from ragvec.errors import RagvecError
 from ragvec.export.plain import read_json, set_tokenizer_options
 from ragvec.files import write_json
-from ragvec.templates import Template, find_template
 
 _FAMILIES = ("llama", "mistral", "gemma")
 

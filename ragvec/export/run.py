@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ragvec.encoder import Encoder
-from ragvec.encoder.conversion import save_weights
+from ragvec.encoder.checkpoint import save_weights
 from ragvec.errors import RagvecError
 from ragvec.export.check import Check, check
 from ragvec.export.llm2vec import write_llm2vec

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 from ragvec.encoder import Encoder
+from ragvec.encoder.prompt import special_ids
+from ragvec.encoder.templates import Template
 from ragvec.errors import RagvecError
 from ragvec.export.plain import read_json, set_tokenizer_options
 from ragvec.files import write_json
-from ragvec.prompt import special_ids
-from ragvec.templates import Template
 
 _MODULES = "sentence_transformers.models."  # the names that every version reads
 _POOLING = {

@@ -12,8 +12,8 @@ import numpy as np
 
 from ragvec.errors import RagvecError
 from ragvec.index import store
+from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, RECALL_TARGET
 from ragvec.index.changes import ChangeReport, Changes
-from ragvec.index.choice import AUTO_KEY, EXACT_KEY, RECALL_TARGET
 from ragvec.index.lock import LOCK_NAME, writer_lock
 from ragvec.index.origin import check_encoder, load_encoder, settings_of
 from ragvec.index.segment import SEGMENTS_NAME
@@ -108,7 +108,7 @@ class Index:
         They are cut into passages as the index's settings say.
         sync  also remove every document that is not among these
         """
-        from ragvec.bulk.passages import CorpusOptions, passages_of
+        from ragvec.corpus.passages import CorpusOptions, passages_of
 
         if isinstance(documents, (str, Document)):
             raise TypeError("documents must be a sequence of Document: pass [document] instead of document")
@@ -290,7 +290,7 @@ def _check_search(settings: IndexSettings) -> None:
     if settings.max_memory is not None and settings.max_memory <= 0:
         raise RagvecError(f"the most memory is {settings.max_memory} bytes: allow some, or leave it out")
     if settings.faiss_key not in (AUTO_KEY, EXACT_KEY):
-        from ragvec.index.fill import check_key
+        from ragvec.index.ann.build import check_key
 
         check_key(settings.faiss_key, settings.dimension)
 

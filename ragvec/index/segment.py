@@ -20,12 +20,12 @@ import numpy as np
 
 from ragvec.errors import RagvecError
 from ragvec.files import fsync_folder, settle_file, sha256_file
-from ragvec.index.choice import EXACT_KEY
-from ragvec.index.exact import Allowed, Candidates, search_exact
+from ragvec.index.ann.choice import EXACT_KEY
+from ragvec.index.ann.exact import Allowed, Candidates, search_exact
 from ragvec.index.store import IndexSettings, SegmentRecord
 
 if TYPE_CHECKING:
-    from ragvec.index.approximate import Approximate
+    from ragvec.index.ann.approximate import Approximate
 
 SEGMENTS_NAME = "segments"
 VECTORS_NAME = "vectors.f16"
@@ -89,7 +89,7 @@ class SegmentWriter:
         described = {name: self._aside.submit(self._describe, name) for name in self._digests}  # the disk works meanwhile
         key, effort, recall = EXACT_KEY, "", None
         if settings.faiss_key != EXACT_KEY and self.rows:
-            from ragvec.index.approximate import build_faiss
+            from ragvec.index.ann.approximate import build_faiss
 
             vectors = map_vectors(self.folder, self.rows, self.dimension)
             key, effort, recall = build_faiss(
@@ -157,7 +157,7 @@ class Segment:
     @cached_property
     def approximate(self) -> "Approximate":
         """The FAISS index, read on first use."""
-        from ragvec.index.approximate import Approximate
+        from ragvec.index.ann.approximate import Approximate
 
         return Approximate(self._codes, self.record.search_parameters, self.vectors)
 

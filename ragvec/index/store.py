@@ -19,7 +19,7 @@ import orjson
 
 from ragvec.errors import RagvecError
 from ragvec.files import fsync_folder, settle_file
-from ragvec.index.choice import AUTO_KEY, RECALL_TARGET
+from ragvec.index.ann.choice import AUTO_KEY, RECALL_TARGET
 from ragvec.index.lexical import TOKENIZER, indexed_terms
 from ragvec.index.where import Filter
 from ragvec.records import Passage

@@ -10,7 +10,7 @@ import numpy as np
 
 from ragvec.errors import RagvecError
 from ragvec.index import store
-from ragvec.index.exact import Allowed, Candidates, keep_best
+from ragvec.index.ann.exact import Allowed, Candidates, keep_best
 from ragvec.index.lexical import match_expression
 from ragvec.index.segment import Segment
 from ragvec.index.where import Filter, parse_where

@@ -12,8 +12,8 @@ import numpy as np
 
 from ragvec.errors import RagvecError
 from ragvec.index import store
+from ragvec.index.ann.choice import AUTO_KEY, plan_keys
 from ragvec.index.changes import Changes
-from ragvec.index.choice import AUTO_KEY, plan_keys
 from ragvec.index.lock import writer_lock
 from ragvec.index.segment import SEGMENTS_NAME, Segment, SegmentWriter, segment_folder
 from ragvec.index.store import IndexSettings

@@ -23,8 +23,8 @@ from ragvec.encoder import Encoder
 from ragvec.errors import RagvecError
 from ragvec.index import Index
 from ragvec.integrations.opening import open_index
-from ragvec.lookup import read_document
 from ragvec.retrieve import Retriever
+from ragvec.retrieve.lookup import read_document
 
 
 class RagvecEmbeddings(Embeddings):

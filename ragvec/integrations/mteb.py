@@ -23,7 +23,7 @@ from ragvec.evaluate.instructions import TASK_INSTRUCTIONS, with_colon
 from ragvec.evaluate.result import Evaluation, short_name
 from ragvec.evaluate.vectors import normalizes_itself
 from ragvec.index import Index
-from ragvec.index.build import index_passages
+from ragvec.ingest.build import index_passages
 from ragvec.integrations.mteb_tasks import find_tasks, import_mteb, preview, prompt_of
 from ragvec.records import Passage
 from ragvec.retrieve import Retriever

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ragvec.prompt import Prompts
+from ragvec.encoder.prompt import Prompts
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder

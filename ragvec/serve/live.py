@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ragvec.errors import RagvecError
 from ragvec.index import Index
+from ragvec.index.ann.threads import load_faiss
 from ragvec.index.store import database_identity
-from ragvec.index.threads import load_faiss
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder

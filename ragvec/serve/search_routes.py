@@ -7,12 +7,12 @@ import numpy as np
 from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
-from ragvec.context import build_context
-from ragvec.highlight import marks, snippet
 from ragvec.index import Index
-from ragvec.lookup import read_document
 from ragvec.records import Document, Hit
 from ragvec.retrieve import Retriever, load_reranker
+from ragvec.retrieve.context import build_context
+from ragvec.retrieve.highlight import marks, snippet
+from ragvec.retrieve.lookup import read_document
 from ragvec.serve.advert import INDEX_HEADER, index_identity
 from ragvec.serve.json_route import JsonRoute, json_response
 from ragvec.serve.schemas import AddRequest, SearchRequest

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ragvec.encoder.prompt import Prompts
 from ragvec.errors import RagvecError
-from ragvec.prompt import Prompts
 from ragvec.serve.batcher import Batcher
 from ragvec.serve.limits import Limits
 from ragvec.serve.live import LiveIndex

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 
 from ragvec import __version__
 from ragvec.errors import RagvecError
-from ragvec.lookup import metadata_fields
+from ragvec.retrieve.lookup import metadata_fields
 from ragvec.serve.errors import error_response
 from ragvec.serve.json_route import json_response
 from ragvec.serve.live import IndexUnavailable

@@ -8,16 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ragvec.bidirectional import make_bidirectional, make_causal
 from ragvec.encoder import Encoder, EncoderSettings
+from ragvec.encoder.bidirectional import make_bidirectional, make_causal
 from ragvec.encoder.forward import hidden_states
+from ragvec.encoder.prompt import PromptBuilder
 from ragvec.encoder.ready import compile_layers, complete, probe_model
 from ragvec.encoder.sources import Source, locate
 from ragvec.encoder.weights import DTYPES, add_adapter, choose_device, choose_dtype, load_tokenizer, quiet, refuse_pickle
 from ragvec.errors import RagvecError
-from ragvec.losses import head_cross_entropy
-from ragvec.prompt import PromptBuilder
 from ragvec.recipe import Recipe
+from ragvec.train.losses import head_cross_entropy
 from ragvec.train.quantize import check_four_bit, to_four_bit
 from ragvec.train.ranks import start_ranks
 

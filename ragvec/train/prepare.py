@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ragvec.corpus.files import corpus_files
+from ragvec.encoder.prompt import PromptBuilder
 from ragvec.errors import RagvecError
-from ragvec.prompt import PromptBuilder
 from ragvec.recipe import Recipe
 from ragvec.train import ranks
 from ragvec.train.data import Example, Text, instruction_for, read_examples, read_texts, split_validation

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from ragvec.encoder.pooling import pool
 from ragvec.errors import RagvecError
-from ragvec.losses import cosent, distillation, hard_negative_nll, likely_false_negatives, score_distillation
-from ragvec.pooling import pool
 from ragvec.recipe import Recipe
 from ragvec.train.cached import in_runs
+from ragvec.train.losses import cosent, distillation, hard_negative_nll, likely_false_negatives, score_distillation
 from ragvec.train.model import Learner
 from ragvec.train.ranks import gather_rows, joined, weighted
 

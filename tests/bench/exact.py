@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from ragvec.index import IndexSettings
-from ragvec.index.exact import search_exact
+from ragvec.index.ann.exact import search_exact
+from ragvec.index.ann.threads import load_faiss, search_threads
 from ragvec.index.segment import SegmentWriter, map_vectors
-from ragvec.index.threads import load_faiss, search_threads
 from tests.bench.index import cpu
 from tests.bench.vectors import clustered
 

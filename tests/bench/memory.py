@@ -16,9 +16,9 @@ CHILD = """
 import sys
 from pathlib import Path
 from ragvec import Encoder
-from ragvec.bulk import encode_corpus
-from ragvec.bulk.passages import CorpusOptions, cut_for, open_documents
-from ragvec.plan import peak_memory
+from ragvec.ingest import encode_corpus
+from ragvec.corpus.passages import CorpusOptions, cut_for, open_documents
+from ragvec.ingest.plan import peak_memory
 encoder = Encoder.load(sys.argv[1], device="cpu")
 passages = cut_for(open_documents(sys.argv[2], CorpusOptions()), CorpusOptions(), encoder)
 report = encode_corpus(passages, encoder, sys.argv[3])

@@ -36,8 +36,8 @@ class Rival(NamedTuple):
 def build_ragvec(vectors: np.ndarray, folder: Path, threads: int, *, faiss_key: str = "auto") -> None:
     """A segment as `ragvec index` writes it: float16 vectors, index, tuning and checksums, all on disk."""
     from ragvec.index import Index, IndexSettings, store
+    from ragvec.index.ann.threads import load_faiss
     from ragvec.index.segment import SegmentWriter
-    from ragvec.index.threads import load_faiss
 
     load_faiss().omp_set_num_threads(threads)
     settings = IndexSettings("bench", "0", vectors.shape[1], faiss_key=faiss_key)
@@ -51,7 +51,7 @@ def build_ragvec(vectors: np.ndarray, folder: Path, threads: int, *, faiss_key: 
 
 def open_ragvec(folder: Path) -> Opened:
     from ragvec.index import Index
-    from ragvec.index.threads import load_faiss
+    from ragvec.index.ann.threads import load_faiss
 
     faiss = load_faiss()
     index = Index.open(folder / "ragvec")
@@ -160,7 +160,7 @@ def load(name: str) -> None:
     if name != "ragvec":
         __import__(name)
         return
-    import ragvec.index.approximate  # noqa: F401
-    from ragvec.index.threads import load_faiss
+    import ragvec.index.ann.approximate  # noqa: F401
+    from ragvec.index.ann.threads import load_faiss
 
     load_faiss()

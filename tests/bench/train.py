@@ -124,7 +124,7 @@ def plain_mntp(model: Path, texts: list[str], folder: Path, dtype: str) -> float
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForLanguageModeling, Trainer
 
-    from ragvec.bidirectional import make_bidirectional
+    from ragvec.encoder.bidirectional import make_bidirectional
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.pad_token, tokenizer.mask_token = tokenizer.eos_token, "~"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ragvec.index.threads import load_faiss
+from ragvec.index.ann.threads import load_faiss
 
 BLOCK_ROWS = 65_536
 FIELDS, ROWS_PER_TOPIC, ROWS_PER_SUBTOPIC = 256, 16, 4

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragvec.index.threads import faiss_is_loaded, in_parallel, load_faiss, search_threads
+from ragvec.index.ann.threads import faiss_is_loaded, in_parallel, load_faiss, search_threads
 
 PART_ROWS = 8192  # at least, for each thread that shares in one query
 BLOCK_VALUES = 2**23  # of the vectors compared or added at a time: small enough for memory to be used again

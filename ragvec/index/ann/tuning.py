@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragvec.index.exact import search_exact
-from ragvec.index.threads import load_faiss
+from ragvec.index.ann.exact import search_exact
+from ragvec.index.ann.threads import load_faiss
 
 RECALL_K = 10
 # Vectors that serve as queries: so many values in all, for exact search of them to be a like share of any build, within bounds.

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ragvec.bulk.encode import EncodeReport
 from ragvec.errors import RagvecError
+from ragvec.ingest.encode import EncodeReport
 from ragvec.shards import load_manifest
 
 _RUN = "from ragvec.cli.main import main; main()"

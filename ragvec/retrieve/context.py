@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ragvec.chunk import CountTokens, Cutter
+from ragvec.corpus.chunk import CountTokens, Cutter
 from ragvec.errors import RagvecError
 from ragvec.index import IndexSettings
 from ragvec.index.origin import BUNDLED

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ragvec.chunk import Cutter, cut_documents
 from ragvec.corpus import count_documents, read_documents, to_passages
 from ragvec.corpus.ahead import read_ahead
+from ragvec.corpus.chunk import Cutter, cut_documents
 from ragvec.corpus.documents import Rejected
 from ragvec.corpus.files import InputFile
 from ragvec.errors import RagvecError

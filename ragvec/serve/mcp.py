@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field
 from ragvec import __version__
 from ragvec.errors import RagvecError
 from ragvec.index import Index
-from ragvec.lookup import metadata_fields, read_document, whole_text
 from ragvec.retrieve import Retriever
+from ragvec.retrieve.lookup import metadata_fields, read_document, whole_text
 from ragvec.serve.lazy import LazyEncoder
 from ragvec.serve.live import LiveIndex
 

@@ -6,10 +6,10 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 
 from ragvec.errors import RagvecError
-from ragvec.index.exact import single_blocks, to_singles
-from ragvec.index.gpu import build_cagra, cagra_degree, check_cagra, cluster_on_gpu, on_gpu
-from ragvec.index.threads import load_faiss
-from ragvec.index.tuning import cells_of
+from ragvec.index.ann.exact import single_blocks, to_singles
+from ragvec.index.ann.gpu import build_cagra, cagra_degree, check_cagra, cluster_on_gpu, on_gpu
+from ragvec.index.ann.threads import load_faiss
+from ragvec.index.ann.tuning import cells_of
 
 TRAINING_ROWS = 200_000  # for codes such as PQ's
 CELL_TRAINING_ROWS = 50_000  # for an inverted file's

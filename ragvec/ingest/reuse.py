@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ragvec.bulk.folder import FinishedPart
+from ragvec.ingest.folder import FinishedPart
 from ragvec.records import Passage
 from ragvec.shards import PartVectors, batch_stored, part_is_whole
 

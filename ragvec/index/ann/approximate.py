@@ -10,12 +10,12 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from ragvec.index.choice import AUTO_KEY, EXACT_KEY, enough_rows, plan_keys
-from ragvec.index.exact import Allowed, Candidates, mapped_index, search_exact
-from ragvec.index.fill import filled_index
-from ragvec.index.gpu import MOST_RESULTS, on_gpu
-from ragvec.index.threads import load_faiss
-from ragvec.index.tuning import RECALL_K, Effort, draw_sample, in_blocks, tune
+from ragvec.index.ann.build import filled_index
+from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, enough_rows, plan_keys
+from ragvec.index.ann.exact import Allowed, Candidates, mapped_index, search_exact
+from ragvec.index.ann.gpu import MOST_RESULTS, on_gpu
+from ragvec.index.ann.threads import load_faiss
+from ragvec.index.ann.tuning import RECALL_K, Effort, draw_sample, in_blocks, tune
 
 TIMED_QUERIES = 25
 FEWEST_TIMED, CLEARLY = 2, 2  # after so many queries, when one way takes so many times as long, it is decided

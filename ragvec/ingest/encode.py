@@ -7,13 +7,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ragvec.bulk.blocks import Encodes
-from ragvec.bulk.folder import check_folder, locked, make_folder, set_aside, sweep
-from ragvec.bulk.meter import Meter, Speed
-from ragvec.bulk.ranks import OwnParts, Rank, parts_elsewhere, publish, rank_folder, remove_ranks
-from ragvec.bulk.run import Run
 from ragvec.corpus.files import InputFile
 from ragvec.errors import RagvecError
+from ragvec.ingest.blocks import Encodes
+from ragvec.ingest.folder import check_folder, locked, make_folder, set_aside, sweep
+from ragvec.ingest.meter import Meter, Speed
+from ragvec.ingest.ranks import OwnParts, Rank, parts_elsewhere, publish, rank_folder, remove_ranks
+from ragvec.ingest.run import Run
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
 from ragvec.shards import DTYPES, MANIFEST, Maker, Manifest, load_manifest, save_manifest

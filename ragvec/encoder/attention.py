@@ -58,7 +58,7 @@ def _to_device(numbers: Tensor, device: torch.device) -> Tensor:
 def use_packed_attention(model) -> None:
     """Make a transformers model compute attention per text of a packed row, in place.
 
-    Whether a token sees its right-hand neighbours follows the module's is_causal flag (ragvec.bidirectional).
+    Whether a token sees its right-hand neighbours follows the module's is_causal flag (ragvec.encoder.bidirectional).
     Raises RagvecError if the architecture does not go through transformers' attention interface.
     """
     if PACKED not in AttentionInterface():  # compile_layers may have put its own there

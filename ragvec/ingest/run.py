@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ragvec.bulk.blocks import BlockEncoder, Encodes
-from ragvec.bulk.folder import FinishedPart, set_aside, set_aside_parts, sweep, take_back
-from ragvec.bulk.meter import Meter
-from ragvec.bulk.reuse import OldVectors
 from ragvec.corpus.files import InputFile
 from ragvec.errors import RagvecError
+from ragvec.ingest.blocks import BlockEncoder, Encodes
+from ragvec.ingest.folder import FinishedPart, set_aside, set_aside_parts, sweep, take_back
+from ragvec.ingest.meter import Meter
+from ragvec.ingest.reuse import OldVectors
 from ragvec.records import Passage
 from ragvec.shards import (
     Failure,

@@ -10,12 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from ragvec.bulk import PART_ROWS, encode_corpus
-from ragvec.bulk.encode import PART_CHARACTERS
-from ragvec.bulk.passages import CorpusOptions, cut_for, open_documents
+from ragvec.corpus.passages import CorpusOptions, cut_for, open_documents
 from ragvec.index import Index
-from ragvec.index.build import build
-from ragvec.index.choice import planned_bytes
+from ragvec.index.ann.choice import planned_bytes
+from ragvec.ingest import PART_ROWS, encode_corpus
+from ragvec.ingest.build import build
+from ragvec.ingest.encode import PART_CHARACTERS
 from ragvec.records import Document, Passage
 
 SAMPLE = 1000  # documents: their mean length is then within about 6 % of the corpus' in 19 of 20 samples

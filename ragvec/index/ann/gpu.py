@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ragvec.errors import RagvecError
-from ragvec.index.threads import load_faiss
+from ragvec.index.ann.threads import load_faiss
 
 MOST_RESULTS = 2_048  # that FAISS finds, and cells that it visits, on a GPU
 _CAGRA = re.compile(r"CAGRA(\d+)")

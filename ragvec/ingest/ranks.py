@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ragvec.bulk.folder import RANKS, FinishedPart, link, locked, set_aside_parts, sweep
 from ragvec.corpus.files import InputFile
 from ragvec.errors import RagvecError
+from ragvec.ingest.folder import RANKS, FinishedPart, link, locked, set_aside_parts, sweep
 from ragvec.records import Passage
 from ragvec.shards import MANIFEST, Maker, Manifest, content_digest, load_manifest, save_manifest
 

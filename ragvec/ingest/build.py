@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ragvec.bulk import encode_corpus
-from ragvec.bulk.passages import CorpusOptions, count_passages, cut_for, open_documents
 from ragvec.corpus import Rejected
+from ragvec.corpus.passages import CorpusOptions, count_passages, cut_for, open_documents
 from ragvec.errors import RagvecError
 from ragvec.index.changes import Changes
 from ragvec.index.index import ENCODING_NAME, Index, check_new_folder
@@ -21,6 +20,7 @@ from ragvec.index.lock import LOCK_NAME, writer_lock
 from ragvec.index.origin import check_fingerprint, lasting_source, load_encoder, settings_of
 from ragvec.index.segment import SEGMENTS_NAME
 from ragvec.index.store import DATABASE_NAME, IndexSettings
+from ragvec.ingest import encode_corpus
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
 from ragvec.shards import MANIFEST, Failure, Shards

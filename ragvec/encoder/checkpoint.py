@@ -1,0 +1,39 @@
+"""An encoder's folder, written whole or not at all: weights, tokenizer and ragvec.json."""
+
+from pathlib import Path
+
+from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, write_settings
+from ragvec.encoder.weights import quiet
+from ragvec.errors import RagvecError
+from ragvec.files import replacing_folder
+
+
+def save_checkpoint(model, tokenizer, settings: EncoderSettings, folder: Path, *, overwrite: bool = False) -> None:
+    """Write weights (safetensors), tokenizer and ragvec.json as one folder that appears only when complete.
+
+    A model with an unmerged adapter is refused: save the adapter, or load with merge=True.
+    """
+    if hasattr(model, "get_base_model"):
+        raise RagvecError("the model carries an unmerged adapter: load it with merge=True to save a whole encoder")
+    check_free(folder, overwrite=overwrite)
+    with replacing_folder(folder) as temporary:
+        save_weights(model, tokenizer, temporary)
+        write_settings(temporary, settings)
+
+
+def save_weights(model, tokenizer, folder: Path) -> None:
+    """Write weights and tokenizer as transformers does, without its bars and remarks."""
+    with quiet(show_progress=False):
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def check_free(folder: Path, *, overwrite: bool) -> None:
+    """Raise RagvecError unless a folder may be written: new, empty, or an encoder that is to be replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise RagvecError(f"{folder} is a file: choose a folder for the encoder")
+    held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if held and SETTINGS_FILE not in held:
+        raise RagvecError(f"{folder} holds {held[0]!r} and no encoder of ragvec's: choose another folder")
+    if held and not overwrite:
+        raise RagvecError(f"{folder} is not empty: choose another folder, or pass --overwrite to replace it")
