@@ -252,7 +252,8 @@ SLOW_BUILD = """
     import sys, time
     from ragvec.ingest import encode_corpus
     from ragvec.corpus import read_documents, to_passages
-    from ragvec.index import Index, build
+    from ragvec.index import Index
+    from ragvec.ingest import build
     from tests.test_index import CountingEncoder
 
     class SlowEncoder(CountingEncoder):

@@ -74,3 +74,8 @@ def test_nothing_names_a_machine():
         path = ROOT / name
         if path.suffix in {".py", ".md", ".json", ".toml", ".txt", ".jsonl"} and path.is_file():
             assert not pattern.search(path.read_text(encoding="utf-8")), name
+
+
+def test_the_reference_pages_are_what_the_code_says():
+    done = subprocess.run([sys.executable, str(ROOT / "docs" / "reference.py"), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -9,17 +9,27 @@ from torch import Tensor, nn
 from ragvec.errors import RagvecError
 
 _LARGEST = 127
+_LARGEST_UNFUSED = 64  # AVX2 adds two products in 16 bits, which hold 2 · 255 · 64 and no more: larger weights would saturate
+_ZERO_POINT = (
+    128  # inputs are unsigned: VNNI multiplies unsigned by signed, and oneDNN has no fast kernel for signed inputs there
+)
 _LEAST_SCALE = 1e-12
 
 
+def largest_weight() -> int:
+    """The step of the largest weight of an output: 127 where the CPU adds products in 32 bits (VNNI, AMX), else 64."""
+    has = torch.cpu.get_capabilities()
+    return _LARGEST if any(has.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8")) else _LARGEST_UNFUSED
+
+
 class Int8Linear(nn.Module):
-    """A linear layer with int8 weights, multiplied by int8 inputs into 32-bit sums (oneDNN: AVX2, VNNI, AMX)."""
+    """A linear layer with int8 weights, multiplied by 8-bit inputs into 32-bit sums (oneDNN: AVX2, VNNI, AMX)."""
 
     def __init__(self, linear: nn.Linear) -> None:
-        """Take over a layer's weights, each output's rounded to 127 steps of its largest."""
+        """Take over a layer's weights, each output's rounded to as many steps of its largest as the CPU can multiply."""
         super().__init__()
         weight = linear.weight.detach().float()
-        scales = (weight.abs().amax(dim=1) / _LARGEST).clamp_(min=_LEAST_SCALE)
+        scales = (weight.abs().amax(dim=1) / largest_weight()).clamp_(min=_LEAST_SCALE)
         codes = (weight / scales[:, None]).round_().to(torch.int8)
         self.weights = weight.numel()
         self.register_buffer("scales", scales)
@@ -31,9 +41,11 @@ class Int8Linear(nn.Module):
         """Map states (…, inputs) to (…, outputs), in their dtype."""
         rows = states.reshape(-1, states.shape[-1])
         scales = (rows.abs().amax(dim=1, keepdim=True) / _LARGEST).clamp_(min=_LEAST_SCALE)
-        codes = (rows / scales).round_().clamp_(-_LARGEST, _LARGEST).to(torch.int8)  # bfloat16 may round 127 up
+        codes = (
+            (rows / scales).round_().clamp_(-_LARGEST, _LARGEST).add_(_ZERO_POINT).to(torch.uint8)
+        )  # bfloat16 may round 127 up
         out = torch.ops.onednn.qlinear_pointwise(
-            codes, 1.0, 0, self._packed, self.scales, self._zeros, None, 1.0, 0, states.dtype, "none", [], ""
+            codes, 1.0, _ZERO_POINT, self._packed, self.scales, self._zeros, None, 1.0, 0, states.dtype, "none", [], ""
         ).mul_(scales)
         if self.bias is not None:
             out += self.bias

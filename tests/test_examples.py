@@ -1,0 +1,26 @@
+"""The programs in examples/ run as they are, and say what they promise."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+SAID = {
+    "search.py": ["how do plants make food? -> photosynthesis", "wavelengths -> sky", "글자 -> hangul"],
+    "shards.py": ["137 passages, vectors of shape (137, 384)", "most alike: "],
+    "train.py": ["steps                 10", "before 0."],
+    "prompt.py": ["[1] How plants make food", "Question: how do plants make food?", "sources: photosynthesis"],
+}
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted(EXAMPLES.glob("*.py"))])
+def test_example(name, tmp_path):
+    out = subprocess.run([sys.executable, str(EXAMPLES / name)], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
+    assert out.returncode == 0, out.stderr
+    for said in SAID[name]:
+        assert said in out.stdout
+    if name == "train.py":
+        before, after = (float(word.split()[1]) for word in out.stdout.splitlines()[-1].split(", "))
+        assert after > before + 0.05  # the question came nearer to its answer
