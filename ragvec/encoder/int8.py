@@ -10,9 +10,7 @@ from ragvec.errors import RagvecError
 
 _LARGEST = 127
 _LARGEST_UNFUSED = 64  # AVX2 adds two products in 16 bits, which hold 2 · 255 · 64 and no more: larger weights would saturate
-_ZERO_POINT = (
-    128  # inputs are unsigned: VNNI multiplies unsigned by signed, and oneDNN has no fast kernel for signed inputs there
-)
+_ZERO_POINT = 128  # of unsigned inputs: VNNI multiplies those by signed weights, and has no fast kernel for signed inputs
 _LEAST_SCALE = 1e-12
 
 
@@ -41,9 +39,8 @@ class Int8Linear(nn.Module):
         """Map states (…, inputs) to (…, outputs), in their dtype."""
         rows = states.reshape(-1, states.shape[-1])
         scales = (rows.abs().amax(dim=1, keepdim=True) / _LARGEST).clamp_(min=_LEAST_SCALE)
-        codes = (
-            (rows / scales).round_().clamp_(-_LARGEST, _LARGEST).add_(_ZERO_POINT).to(torch.uint8)
-        )  # bfloat16 may round 127 up
+        codes = (rows / scales).round_().clamp_(-_LARGEST, _LARGEST)  # bfloat16 may round 127 up
+        codes = codes.add_(_ZERO_POINT).to(torch.uint8)
         out = torch.ops.onednn.qlinear_pointwise(
             codes, 1.0, _ZERO_POINT, self._packed, self.scales, self._zeros, None, 1.0, 0, states.dtype, "none", [], ""
         ).mul_(scales)
