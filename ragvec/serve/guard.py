@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from ragvec.serve.advert import PROOF_PATH
 from ragvec.serve.errors import error_body
 from ragvec.serve.limits import Limits
 from ragvec.serve.metrics import Metrics
@@ -14,7 +15,7 @@ from ragvec.serve.metrics import Metrics
 Receive = Callable[[], Awaitable[dict]]
 Send = Callable[[dict], Awaitable[None]]
 Headers = dict[bytes, bytes]
-OPEN_PATHS = {"/", "/health", "/ready", "/docs", "/openapi.json"}  # hold nothing that needs a key
+OPEN_PATHS = {"/", "/health", "/ready", "/docs", "/openapi.json", PROOF_PATH}  # hold nothing that needs a key
 LOOK_AFTER_S = 0.02  # until then it would cost more to ask whether a client has left than to answer it
 LOCAL_NAMES = {"localhost", "127.0.0.1", "::1"}
 

@@ -64,7 +64,7 @@ def serve(
                 writable=writable,
             )
             place, port = listener.getsockname()[:2]
-            advert = Advert(os.getpid(), _FROM_HERE.get(place, place), port, bool(api_key))
+            advert = Advert(os.getpid(), _FROM_HERE.get(place, place), port, bool(api_key), service.secret)
             with contextlib.nullcontext() if index_path is None else advertised(index_path, advert):
                 _run(app, listener, host, on_start, lifespan="off")
 

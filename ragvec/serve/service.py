@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,7 @@ class Service:
         self.limits = limits or Limits()
         self.encoder = encoder
         self.metrics = Metrics()
+        self.secret = secrets.token_hex(32)  # by which it proves to be itself; see ragvec.serve.advert
         self.batcher = Batcher(
             encoder,
             queue_batches=self.limits.queue_batches,
