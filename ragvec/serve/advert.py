@@ -1,8 +1,8 @@
 """The file that tells other processes on this machine that an index is being served, and where.
 
 The server holds a lock on it for as long as it lives, however it dies; what the file says counts only while that lock is held,
-and only to the user who wrote it. It also holds a secret that nobody else can read: by it the server proves, before a query or a
-key is sent, that it and not a stranger on the same port answers.
+and only to the user who wrote it. It also holds a secret that nobody else can read: by it the server proves, before a query
+or a key is sent, that it and not a stranger on the same port answers.
 """
 
 import fcntl
