@@ -1,11 +1,9 @@
 """Files and folders that are either whole or absent: temporary name, fsync, rename."""
 
-import errno
 import hashlib
 import json
 import os
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,18 +63,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON for people too, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def open_lock(path: Path, mode: int = 0o666) -> int:
-    """A descriptor, for reading and writing, of a lock file: made with `mode` if there is none, never truncated.
-
-    A link is not followed, a pipe not waited for. Raises OSError for whatever is no regular file.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, mode)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return descriptor
 
 
 def settle_file(path: Path) -> None:

@@ -87,7 +87,7 @@ def test_whoever_held_an_older_file_open_reads_no_secret(folder):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("lie", ["link", "hard link", "pipe", "folder"])
+@pytest.mark.parametrize("lie", ["link", "hard link", "pipe", "folder", "file", "private file"])
 def test_what_lies_in_the_files_place_is_left_alone(folder, lie):
     precious = folder / "precious"
     precious.write_text("precious")
@@ -98,11 +98,13 @@ def test_what_lies_in_the_files_place_is_left_alone(folder, lie):
         "hard link": lambda: os.link(precious, path),
         "pipe": lambda: os.mkfifo(path, 0o600),
         "folder": path.mkdir,
+        "file": lambda: path.write_text("precious"),
+        "private file": lambda: (path.touch(0o600), path.write_text("precious")),
     }[lie]()
     assert find_server(folder) is None
     with advertised(folder, advert()) as said:
-        assert said is (lie == "hard link")  # of which one name could be given up
-    assert precious.read_text() == "precious"
+        assert said is False
+    assert precious.read_text() == "precious" and (not path.is_file() or path.read_text() == "precious")
 
 
 def test_one_who_served_the_file_before_does_not_take_it_from_the_next(folder):

@@ -19,8 +19,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ragvec.files import open_lock
-
 DATABASE_NAME = "index.sqlite"  # as ragvec.index.store has it, which loads more than a search through a server needs
 
 ADVERT_NAME = "server.lock"
@@ -87,22 +85,37 @@ def _hold(path: Path) -> int | None:
     """A descriptor of the file, locked, ours, and readable by nobody else, now or since it was made."""
     for _ in range(_TRIES):
         try:
-            descriptor = open_lock(path, _PRIVATE)
+            descriptor = _open(path, os.O_RDWR | os.O_CREAT)
         except OSError:
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                if not _is_advert(descriptor):
+                    break
                 if _is_private(descriptor):
-                    return descriptor
-                os.unlink(path)  # others may hold it open, or know it by another name: a new one takes its place
+                    kept, descriptor = descriptor, None
+                    return kept
+                os.unlink(path)  # others may hold it open: a new one takes its place
         except BlockingIOError:
             time.sleep(_PAUSE_S)
         except OSError:
-            os.close(descriptor)
-            return None
-        os.close(descriptor)
+            break
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
     return None
+
+
+def _open(path: Path, flags: int) -> int:
+    """A descriptor of what lies there; a link is not followed, a pipe not waited for."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, _PRIVATE)
+
+
+def _is_advert(descriptor: int) -> bool:
+    """Whether a file is empty or holds what a server wrote: no other is emptied or removed."""
+    status = os.fstat(descriptor)
+    return stat.S_ISREG(status.st_mode) and (not status.st_size or os.pread(descriptor, 1, 0) == b"{")
 
 
 def _is_private(descriptor: int) -> bool:
@@ -114,7 +127,7 @@ def _is_private(descriptor: int) -> bool:
 def find_server(folder: Path) -> Advert | None:
     """The living server of an index folder on this machine, if there is one and the user's own private file says so."""
     try:
-        descriptor = os.open(folder / ADVERT_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = _open(folder / ADVERT_NAME, os.O_RDONLY)
     except OSError:
         return None
     try:
