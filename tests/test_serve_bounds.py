@@ -76,6 +76,16 @@ def test_an_error_quotes_little_of_what_was_sent(client):  # noqa: F811
     assert many.status_code == 422 and "301 fields" in many.text
 
 
+def test_many_vectors_are_written_as_few_are(client, monkeypatch):  # noqa: F811
+    def answers() -> list[bytes]:
+        asked = {"/v1/embeddings": {"input": ["fox", "dog"]}, "/embed": {"inputs": ["fox", "dog"]}}
+        return [client.post(path, json=body).content for path, body in asked.items()]
+
+    few = answers()
+    monkeypatch.setattr(json_route, "MOST_INLINE", 1)
+    assert answers() == few and b"Fragment" not in few[0] and json.loads(few[1])[0][0] != 0
+
+
 def test_large_bodies_are_bounded_together():
     inflow = Inflow(Limits(body_bytes=4 * SMALL_BODY, all_body_bytes=6 * SMALL_BODY))
     piece = b"x" * SMALL_BODY

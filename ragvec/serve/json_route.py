@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_type_hints
 
+import numpy as np
 import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute, APIRouter
@@ -19,8 +20,9 @@ App = Callable[[dict, Callable, Callable], Awaitable[None]]
 MOST_FIELDS = 256  # of a body's own; the longest request has 18
 MOST_VALUES = 100_000  # numbers, texts, names, lists in a body: those of `[[],[],…` take 24 times its length in memory
 _SLICE = 16 << 10  # bytes whose values are counted at a stretch
-# one large body after another, for orjson lets no other thread run meanwhile: between two of them others have their turn
-_LARGE_BODIES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ragvec-json")
+MOST_INLINE = 1 << 16  # numbers that are written at once
+# one large piece of JSON after another, for orjson lets no other thread run meanwhile: between two others have their turn
+_LARGE = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ragvec-json")
 
 
 class JsonRoute(APIRoute):
@@ -51,7 +53,7 @@ class JsonRoute(APIRoute):
         large = len(body) > SMALL_BODY
         held, body = [body], b""  # whoever reads it lets go of it
         if large:
-            return await self.endpoint(await asyncio.get_running_loop().run_in_executor(_LARGE_BODIES, self._read_large, held))
+            return await self.endpoint(await asyncio.get_running_loop().run_in_executor(_LARGE, self._read_large, held))
         return await self.endpoint(self._read(held))
 
     def _read_large(self, held: list[bytes]) -> BaseModel:
@@ -110,6 +112,17 @@ class JsonRoutesFirst:
 def json_response(value: Any, headers: dict[str, str] | None = None) -> Response:
     """A value, numpy arrays included, as a JSON response."""
     return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), 200, headers, JSON)
+
+
+async def json_rows(vectors: np.ndarray) -> list[Any]:
+    """The rows of vectors, (n, d), for a JSON response; many are written row by row in a thread."""
+    if vectors.size <= MOST_INLINE:
+        return list(vectors)
+    return await asyncio.get_running_loop().run_in_executor(_LARGE, lambda: [_written(row) for row in vectors])
+
+
+def _written(row: np.ndarray) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def count_values(body: bytes, most: int) -> int:
