@@ -88,21 +88,22 @@ def _hold(path: Path) -> int | None:
             descriptor = _open(path, os.O_RDWR | os.O_CREAT)
         except OSError:
             return None
+        kept = False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
                 if not _is_advert(descriptor):
                     break
-                if _is_private(descriptor):
-                    kept, descriptor = descriptor, None
-                    return kept
+                kept = _is_private(descriptor)
+                if kept:
+                    return descriptor
                 os.unlink(path)  # others may hold it open: a new one takes its place
         except BlockingIOError:
             time.sleep(_PAUSE_S)
         except OSError:
             break
         finally:
-            if descriptor is not None:
+            if not kept:
                 os.close(descriptor)
     return None
 
