@@ -143,7 +143,7 @@ def test_a_key_goes_to_the_server_that_wants_one(place, tiny_decoder, tmp_path, 
 HOLD = """
 import sys, pathlib
 from ragvec.serve.advert import Advert, advertised
-with advertised(pathlib.Path(sys.argv[1]), Advert(1, "127.0.0.1", int(sys.argv[2]), False)) as said:
+with advertised(pathlib.Path(sys.argv[1]), Advert(1, "127.0.0.1", int(sys.argv[2]), False, "5ec4e7")) as said:
     print(said, flush=True)
     sys.stdin.read()
 """
@@ -162,13 +162,13 @@ def advert(place, tmp_path):
 
 
 def test_a_server_that_does_not_answer_is_done_without(advert, capsys):
-    assert find_server(advert) == Advert(1, "127.0.0.1", 9, False)
+    assert find_server(advert) == Advert(1, "127.0.0.1", 9, False, "5ec4e7")
     code, out, err = ragvec(capsys, "search", QUERY, "-i", advert)
     assert (code, len(out.splitlines()), err) == (0, len(TEXTS), "")
 
 
 def test_one_server_is_named_and_the_other_serves_all_the_same(advert):
-    with advertised(advert, Advert(2, "127.0.0.1", 10, False)) as said:
+    with advertised(advert, Advert(2, "127.0.0.1", 10, False, "")) as said:
         assert said is False and find_server(advert).port == 9
 
 

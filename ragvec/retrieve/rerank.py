@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ragvec.encoder import Encoder
 
 MAXSIM = "maxsim"
+BLOCK = 16  # texts whose token vectors are held at once, and after which an encoder may end what nobody waits for any more
 
 Reranker = Callable[[str, Sequence[str]], np.ndarray]  # (query, texts) → (n,) scores, higher is better
 
@@ -41,9 +42,12 @@ def maxsim(encoder: "Encoder", query: str, texts: Sequence[str], *, instruction:
     scores = np.full(len(texts), -1.0, dtype=np.float32)
     if not len(asked):
         return scores
-    for row, tokens in enumerate(encoder.encode_tokens(texts)):
-        if len(tokens.vectors):
-            scores[row] = (asked @ tokens.vectors.T).max(axis=1).mean()
+    rows = sorted(range(len(texts)), key=lambda row: -len(texts[row]))  # those of about equal length together
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        for row, tokens in zip(block, encoder.encode_tokens([texts[row] for row in block]), strict=True):
+            if len(tokens.vectors):
+                scores[row] = (asked @ tokens.vectors.T).max(axis=1).mean()
     return scores
 
 

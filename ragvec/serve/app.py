@@ -41,11 +41,13 @@ def create_app(
     for router in routers:
         app.include_router(router)
     install_handlers(app)
+    first = JsonRoutesFirst(app, routers)
     return Guard(
-        JsonRoutesFirst(app, routers),
+        first,
         limits=service.limits,
         metrics=service.metrics,
         api_key=api_key,
         host_names=host_names,
         origins=origins,
+        takes_body=first.takes_body,
     )

@@ -1,19 +1,38 @@
 """Asking the server that serves an index on this machine, instead of loading an encoder."""
 
-from contextlib import closing, suppress
+import hmac
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ragvec.serve.advert import INDEX_HEADER, find_server, index_identity
+from ragvec.serve.advert import (
+    INDEX_HEADER,
+    NONCE_HEADER,
+    PROOF_HEADER,
+    PROOF_PATH,
+    Advert,
+    find_server,
+    index_identity,
+    proof,
+)
 
-PATIENCE_S = 30.0
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
+PROOF_S = 2.0  # in which a server must have proved that it is the user's own
+PATIENCE_S = 30.0  # in which it must have answered
 
 
 def search_served(folder: Path, request: dict[str, Any], *, api_key: str | None = None) -> dict[str, Any] | None:
     """What the server of an index folder answers to `POST /search`.
 
-    None if there is no server, it wants a key that is not given, it has too much to do or does not take this request, or it
-    serves another index by now: then the index itself is to be asked, which also says what is wrong with a wrong request.
+    None if there is no server, it wants a key that is not given, it does not prove to be the user's own, it has too much to do
+    or does not take this request, or it serves another index by now: then the index itself is to be asked, which also says what
+    is wrong with a wrong request.
     """
     advert = find_server(folder)
     if advert is None or (advert.needs_key and not api_key):
@@ -25,11 +44,47 @@ def search_served(folder: Path, request: dict[str, Any], *, api_key: str | None 
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {api_key}"} if advert.needs_key else {})
     with (
         suppress(OSError, HTTPException, ValueError),
-        closing(HTTPConnection(advert.host, advert.port, timeout=PATIENCE_S)) as connection,
+        closing(HTTPConnection(advert.host, advert.port, timeout=PROOF_S)) as connection,
     ):
-        connection.request("POST", "/search", orjson.dumps(request), headers)
-        response = connection.getresponse()
-        answer = orjson.loads(response.read())
+        if not _is_ours(connection, advert):
+            return None
+        with _deadline(connection.sock, PATIENCE_S):
+            connection.request("POST", "/search", orjson.dumps(request), headers)
+            response = connection.getresponse()
+            answer = orjson.loads(response.read())
         if response.status == 200 and response.headers[INDEX_HEADER] == index_identity(folder):
             return answer
     return None
+
+
+def _is_ours(connection: "HTTPConnection", advert: Advert) -> bool:
+    """Whether the server knows the secret of the user's own file; it stays the one that is connected to."""
+    connection.connect()
+    connection.auto_open = 0  # a connection that ended must not be made again: by then someone else may listen there
+    nonce = secrets.token_hex(32)
+    with _deadline(connection.sock, PROOF_S):
+        connection.request("GET", PROOF_PATH, headers={NONCE_HEADER: nonce})
+        response = connection.getresponse()
+        given = response.headers.get(PROOF_HEADER, "")
+        if response.status != 200 or response.length != 0:
+            return False
+        response.read()
+    return hmac.compare_digest(given.encode(), proof(advert.secret, nonce, advert.port).encode())
+
+
+@contextmanager
+def _deadline(connection: socket.socket, seconds: float) -> Iterator[None]:
+    """End a connection after so many seconds, however often a byte comes meanwhile."""
+
+    def end() -> None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    connection.settimeout(seconds)
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
-from ragvec.serve.json_route import JsonRoute, json_response
+from ragvec.serve.json_route import JsonRoute, json_response, json_rows
 from ragvec.serve.schemas import EmbeddingsRequest, EmbedRequest, RerankRequest
 from ragvec.serve.service import Encoded, Service
 
@@ -25,10 +25,9 @@ def embedding_routes(service: Service) -> APIRouter:
         if instruction is None:
             instruction = service.encoder.settings.query_instruction if body.input_type == "query" else ""
         encoded = await service.encode(texts, instruction=instruction, width=body.dimensions)
-        as_json = _base64 if body.encoding_format == "base64" else np.asarray
-        data = [
-            {"object": "embedding", "index": row, "embedding": as_json(vector)} for row, vector in enumerate(encoded.vectors)
-        ]
+        packed = body.encoding_format == "base64"
+        written = list(map(_base64, encoded.vectors)) if packed else await json_rows(encoded.vectors)
+        data = [{"object": "embedding", "index": row, "embedding": vector} for row, vector in enumerate(written)]
         usage = {"prompt_tokens": sum(encoded.token_counts), "total_tokens": sum(encoded.token_counts)}
         truncated = _count_truncated(service, encoded)
         return json_response({"object": "list", "model": name, "data": data, "usage": usage, "truncated": truncated})
@@ -42,7 +41,7 @@ def embedding_routes(service: Service) -> APIRouter:
         if truncated and not body.truncate:
             longest = service.encoder.settings.doc_max_length
             raise HTTPException(413, f"{truncated} of the inputs are longer than {longest} tokens: send truncate = true")
-        return json_response(encoded.vectors, {"x-ragvec-truncated": str(truncated)})
+        return json_response(await json_rows(encoded.vectors), {"x-ragvec-truncated": str(truncated)})
 
     @router.post("/v1/rerank", summary="Documents in the order of their similarity to a query")
     async def rerank(body: RerankRequest) -> Response:

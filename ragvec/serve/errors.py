@@ -19,12 +19,15 @@ _TYPES = {
     429: "rate_limit_error",
 }
 _RETRY_AFTER = "retry-after"
+_MOST_MESSAGE = 1000  # characters: a message may quote what was sent
 _EXPECTED = (HTTPException, RequestValidationError, RagvecError, QueueFull, IndexUnavailable)
 
 
 def error_body(status: int, message: str) -> bytes:
     """The JSON of an error."""
     kind = _TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
+    if len(message) > _MOST_MESSAGE:
+        message = f"{message[:_MOST_MESSAGE]}…"
     return orjson.dumps({"error": {"message": message, "type": kind, "code": status}})
 
 

@@ -7,14 +7,16 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from ragvec.serve.advert import PROOF_PATH
 from ragvec.serve.errors import error_body
-from ragvec.serve.limits import Limits
+from ragvec.serve.inflow import Body, Inflow, Refused
+from ragvec.serve.limits import SMALL_BODY, Limits
 from ragvec.serve.metrics import Metrics
 
 Receive = Callable[[], Awaitable[dict]]
 Send = Callable[[dict], Awaitable[None]]
 Headers = dict[bytes, bytes]
-OPEN_PATHS = {"/", "/health", "/ready", "/docs", "/openapi.json"}  # hold nothing that needs a key
+OPEN_PATHS = {"/", "/health", "/ready", "/docs", "/openapi.json", PROOF_PATH}  # hold nothing that needs a key
 LOOK_AFTER_S = 0.02  # until then it would cost more to ask whether a client has left than to answer it
 LOCAL_NAMES = {"localhost", "127.0.0.1", "::1"}
 
@@ -32,11 +34,13 @@ class Guard:
         host_names: Sequence[str] | None = None,
         origins: Sequence[str] = (),
         open_paths: Collection[str] = OPEN_PATHS,
+        takes_body: Callable[[dict], bool] = lambda scope: True,
     ) -> None:
         """api_key: asked for as a bearer token, in all but open_paths; None = open.
 
         host_names  the only names the server answers to, against DNS rebinding; None = any
         origins     of other sites whose pages may use the server, such as https://example.org
+        takes_body  whether a request, by its ASGI scope, has a use for a body; others' bodies are not read
         """
         self.app = app
         self._limits = limits
@@ -45,6 +49,8 @@ class Guard:
         self._host_names = None if host_names is None else set(host_names)
         self._origins = set(origins)
         self._open_paths = open_paths
+        self._takes_body = takes_body
+        self._inflow = Inflow(limits)
         self._in_flight = 0
 
     async def __call__(self, scope: dict, receive: Receive, send: Send) -> None:
@@ -74,9 +80,12 @@ class Guard:
         if scope["method"] == "OPTIONS" and answer.cors:
             await answer.preflight()
             return
-        body = await self._body(headers, receive, answer)
-        if body is not None:
-            await self._work(scope, body, receive, answer)
+        if not self._takes_body(scope):
+            await self._without_body(scope, headers, receive, answer)
+            return
+        with self._inflow.body() as body:
+            if await self._arrived(body, headers, receive, answer):
+                await self._work(scope, body.take(), receive, answer)
 
     def _refusal(self, scope: dict, headers: Headers) -> tuple[int, str] | None:
         host = headers.get(b"host", b"").decode("latin-1")
@@ -93,39 +102,43 @@ class Guard:
             return 429, "the server is busy: too many requests at once"
         return None
 
-    async def _body(self, headers: Headers, receive: Receive, answer: "_Answer") -> bytes | None:
-        """The whole body; None if the request was refused or its client left."""
-        most = self._limits.body_bytes
-        too_large = f"the body is over {most:,} bytes: send less at once"
+    async def _without_body(self, scope: dict, headers: Headers, receive: Receive, answer: "_Answer") -> None:
+        """Answer a request that needs no body: one that has one is answered unread, and the connection closed after it."""
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > SMALL_BODY:
+            await answer.refuse(413, "this path takes no body: send none")
+            return
+        answer.last = length.strip(b"0") != b"" or b"transfer-encoding" in headers
+        await self._work(scope, b"", receive, answer)
+
+    async def _arrived(self, body: Body, headers: Headers, receive: Receive, answer: "_Answer") -> bool:
+        """Read a body to its end; False if the request was refused or its client left."""
         length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > most:
-            await answer.refuse(413, too_large)
-            return None
-        body = bytearray()
         try:
             with _Deadline(self._limits.body_seconds):
+                body.announce(int(length) if length.isdigit() else 0)
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         self._metrics.disconnects.inc()
-                        return None
-                    body += message.get("body", b"")
-                    if len(body) > most:
-                        await answer.refuse(413, too_large)
-                        return None
+                        return False
+                    body.add(message.get("body", b""))
                     if not message.get("more_body"):
-                        return bytes(body)
+                        return True
+        except Refused as refused:
+            await answer.refuse(refused.status, str(refused))
         except TimeoutError:
             await answer.refuse(408, f"the body did not arrive within {self._limits.body_seconds:g} s")
-            return None
+        return False
 
     async def _work(self, scope: dict, body: bytes, receive: Receive, answer: "_Answer") -> None:
         """Run the application, and end it when its client leaves: what it waited for is then not computed."""
         client = _Client(receive, answer)
-        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+        del body  # whoever takes the message may let go of it
 
         async def replay() -> dict:
-            return next(messages, None) or await client.left()
+            return messages.pop() if messages else await client.left()
 
         try:
             await self.app(scope, replay, answer)
@@ -192,7 +205,8 @@ class _Client:
         return self._watcher
 
     async def _watch(self) -> dict:
-        message = await self._receive()
+        while (message := await self._receive())["type"] != "http.disconnect":
+            pass  # a body that nobody wants
         if not self._answer.ended:
             self.gone = True
             self._worker.cancel()
@@ -206,12 +220,14 @@ class _Answer:
         self._send = send
         self.cors = cors
         self.status = "none"  # a client that left
+        self.last = False  # on its connection
         self.ended = False
 
     async def __call__(self, message: dict) -> None:
         if message["type"] == "http.response.start":
             self.status = str(message["status"])
-            message = {**message, "headers": [*message["headers"], (b"x-content-type-options", b"nosniff"), *self.cors]}
+            more = [(b"x-content-type-options", b"nosniff"), *self.cors, *([(b"connection", b"close")] if self.last else [])]
+            message = {**message, "headers": [*message["headers"], *more]}
         else:
             self.ended = not message.get("more_body")
         await self._send(message)

@@ -1,8 +1,11 @@
 """Reading and writing JSON strictly and fast: no NaN, no lone surrogates, no depth without end."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_type_hints
 
+import numpy as np
 import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute, APIRouter
@@ -10,9 +13,16 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from ragvec.serve.errors import response_to
+from ragvec.serve.limits import SMALL_BODY
 
 JSON = "application/json"
 App = Callable[[dict, Callable, Callable], Awaitable[None]]
+MOST_FIELDS = 256  # of a body's own; the longest request has 18
+MOST_VALUES = 100_000  # numbers, texts, names, lists in a body: those of `[[],[],…` take 24 times its length in memory
+_SLICE = 16 << 10  # bytes whose values are counted at a stretch
+MOST_INLINE = 1 << 16  # numbers that are written at once
+# one large piece of JSON after another, for orjson lets no other thread run meanwhile: between two others have their turn
+_LARGE = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ragvec-json")
 
 
 class JsonRoute(APIRoute):
@@ -40,13 +50,28 @@ class JsonRoute(APIRoute):
         """What the endpoint answers to a body. Raises HTTPException for one that is not JSON, or not as the model says."""
         if content_type.partition(";")[0].strip().lower() != JSON:
             raise HTTPException(415, f"the body must be JSON, with the header `Content-Type: {JSON}`")
+        large = len(body) > SMALL_BODY
+        held, body = [body], b""  # whoever reads it lets go of it
+        if large:
+            return await self.endpoint(await asyncio.get_running_loop().run_in_executor(_LARGE, self._read_large, held))
+        return await self.endpoint(self._read(held))
+
+    def _read_large(self, held: list[bytes]) -> BaseModel:
+        if count_values(held[0], MOST_VALUES) > MOST_VALUES:
+            raise HTTPException(413, f"the body holds over {MOST_VALUES:,} values: send less at once")
+        return self._read(held)
+
+    def _read(self, held: list[bytes]) -> BaseModel:
         try:
-            read = self.model.model_validate(orjson.loads(body))
+            read = orjson.loads(held.pop())
         except orjson.JSONDecodeError as error:
-            raise HTTPException(422, f"the body is not valid JSON ({error})") from error
+            raise HTTPException(422, f"the body is not valid JSON ({error})") from None  # which keeps the body
+        if isinstance(read, dict) and len(read) > MOST_FIELDS:
+            raise HTTPException(422, f"the body has {len(read):,} fields: send those that the description names")
+        try:
+            return self.model.model_validate(read)
         except ValidationError as error:
-            raise HTTPException(422, _first_problem(error)) from error
-        return await self.endpoint(read)
+            raise HTTPException(422, _first_problem(error)) from None
 
 
 class JsonRoutesFirst:
@@ -61,6 +86,10 @@ class JsonRoutesFirst:
         routes = [route for router in routers for route in router.routes]
         self._routes = {route.path: route for route in routes if isinstance(route, JsonRoute) and route.model is not None}
 
+    def takes_body(self, scope: dict) -> bool:
+        """Whether a request has a use for its body."""
+        return scope["method"] == "POST" and scope["path"] in self._routes
+
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         """Answer one request; its body comes in one piece, as Guard hands it on."""
         route = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
@@ -70,7 +99,7 @@ class JsonRoutesFirst:
         scope["route"] = route
         content_type = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
         try:
-            response = await route.answer(content_type.decode("latin-1"), (await receive())["body"])
+            response = await route.answer(content_type.decode("latin-1"), (await receive()).pop("body"))
         except Exception as error:
             response = response_to(error)
             await response(scope, receive, send)
@@ -83,6 +112,35 @@ class JsonRoutesFirst:
 def json_response(value: Any, headers: dict[str, str] | None = None) -> Response:
     """A value, numpy arrays included, as a JSON response."""
     return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), 200, headers, JSON)
+
+
+async def json_rows(vectors: np.ndarray) -> list[Any]:
+    """The rows of vectors, (n, d), for a JSON response; many are written row by row in a thread."""
+    if vectors.size <= MOST_INLINE:
+        return list(vectors)
+    return await asyncio.get_running_loop().run_in_executor(_LARGE, lambda: [_written(row) for row in vectors])
+
+
+def _written(row: np.ndarray) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def count_values(body: bytes, most: int) -> int:
+    """How many values a JSON text holds, more or less: its commas, colons and opening brackets outside strings.
+
+    Stops once there are more than `most`. Of what is not JSON, the part that would be read is counted right.
+    """
+    count, in_string, rest = 0, False, b""
+    for start in range(0, len(body), _SLICE):
+        text = (rest + body[start : start + _SLICE]).replace(rb"\\", b"")
+        rest = b"\\" if text.endswith(b"\\") else b""  # escapes what comes next
+        parts = text.removesuffix(b"\\").replace(rb"\"", b"").split(b'"')
+        outside = b"".join(parts[in_string::2])
+        in_string ^= len(parts) % 2 == 0
+        count += sum(outside.count(mark) for mark in b",:[{")
+        if count > most:
+            break
+    return count
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -64,7 +65,7 @@ def serve(
                 writable=writable,
             )
             place, port = listener.getsockname()[:2]
-            advert = Advert(os.getpid(), _FROM_HERE.get(place, place), port, bool(api_key))
+            advert = Advert(os.getpid(), _FROM_HERE.get(place, place), port, bool(api_key), service.secret)
             with contextlib.nullcontext() if index_path is None else advertised(index_path, advert):
                 _run(app, listener, host, on_start, lifespan="off")
 
@@ -79,10 +80,21 @@ def _run(app: Any, listener: socket.socket, host: str, on_start: Callable[[str],
     import uvicorn
 
     config = server_config(app, lifespan=lifespan)
+    _allow_files()
     with _quiet_sigterm():
         listener.listen(config.backlog)
         on_start(address(host, listener.getsockname()[1]))
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _allow_files() -> None:
+    """Let the process open files beside all connections: many systems' default is 1,024."""
+    from ragvec.serve.connection import MOST_CONNECTIONS
+
+    wanted = 2 * MOST_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
 def server_config(app: Any, *, lifespan: str = "off") -> "uvicorn.Config":

@@ -1,8 +1,19 @@
 """The requests, as JSON and as the OpenAPI description shows them."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from ragvec.retrieve.fusion import DENSE_WEIGHTS
 
@@ -28,14 +39,27 @@ CleanText = Annotated[StrictStr, AfterValidator(_without_nul)]
 DocId = Annotated[StrictStr, Field(min_length=1, max_length=1024), AfterValidator(_without_nul)]
 
 
+Item = TypeVar("Item")
+Many = Annotated[list[Item], Field(fail_fast=True)]  # every list is one: else a million wrong items make a million errors
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_all_fields(cls, given: Any) -> Any:
+        """The first field too many is one error; pydantic would make one of each."""
+        unknown = next((name for name in given if name not in cls.model_fields), None) if isinstance(given, Mapping) else None
+        if unknown is not None:
+            raise ValueError(f"{unknown}: Extra inputs are not permitted")
+        return given
 
 
 class EmbeddingsRequest(BaseModel):
     """OpenAI's request; input_type and instruction are ragvec's. Further fields that OpenAI's clients send are ignored."""
 
-    input: StrictStr | list[StrictStr | StrictInt | list[StrictInt]] = Field(description="One text, or a list of texts.")
+    input: StrictStr | Many[StrictStr | StrictInt | Many[StrictInt]] = Field(description="One text, or a list of texts.")
     model: StrictStr | None = Field(None, description="Any name: the server has one encoder, and answers with its name.")
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: StrictInt | None = Field(None, ge=1, description="Keep the first so many dimensions, normalised anew.")
@@ -58,7 +82,7 @@ class EmbeddingsRequest(BaseModel):
 class EmbedRequest(BaseModel):
     """The request of Hugging Face's text-embeddings-inference."""
 
-    inputs: StrictStr | Annotated[list[StrictStr], Field(min_length=1)]
+    inputs: StrictStr | Annotated[Many[StrictStr], Field(min_length=1)]
     normalize: StrictBool = True
     truncate: StrictBool = Field(True, description="false: a text that is too long is refused (413) instead of cut.")
     prompt_name: Literal["query", "document"] | None = Field(None, description="query: with the encoder's query instruction.")
@@ -69,7 +93,7 @@ class SearchRequest(_Strict):
     """What to find: a query in words, or a vector made by the same encoder."""
 
     query: Query | None = None
-    vector: list[StrictFloat | StrictInt] | None = Field(None, description="Instead of a query; found by similarity alone.")
+    vector: Many[StrictFloat | StrictInt] | None = Field(None, description="Instead of a query; found by similarity alone.")
     k: StrictInt = Field(10, ge=1)
     mode: Mode | None = Field(None, description="Default: hybrid for a query; a vector is always dense.")
     instruction: StrictStr | None = Field(None, max_length=4096, description='Default: the encoder\'s own; "" = none.')
@@ -104,7 +128,7 @@ class RerankRequest(BaseModel):
     """Cohere's and Jina's request."""
 
     query: Query
-    documents: list[StrictStr | RerankDocument] = Field(min_length=1)
+    documents: Many[StrictStr | RerankDocument] = Field(min_length=1)
     model: StrictStr | None = None
     top_n: StrictInt | None = Field(None, ge=1)
     return_documents: StrictBool = False
@@ -127,4 +151,4 @@ class DocumentIn(_Strict):
 class AddRequest(_Strict):
     """Documents to add in one commit."""
 
-    documents: list[DocumentIn] = Field(min_length=1)
+    documents: Many[DocumentIn] = Field(min_length=1)

@@ -16,7 +16,7 @@ from ragvec.retrieve.lookup import read_document
 from ragvec.serve.advert import INDEX_HEADER, index_identity
 from ragvec.serve.json_route import JsonRoute, json_response
 from ragvec.serve.schemas import AddRequest, SearchRequest
-from ragvec.serve.service import Service
+from ragvec.serve.service import Patience, Service
 
 SNIPPET_CHARACTERS = 320
 # what a Retriever is asked as it stands in the request
@@ -33,7 +33,8 @@ def search_routes(service: Service) -> APIRouter:
         started = time.perf_counter()
         _check(body, service)
         vectors, encoded_at = await _query_vectors(body, service)
-        found = await service.read(lambda index: _answer(index, body, service, vectors))
+        patience = None if body.rerank is None else Patience(service.limits.rerank_seconds)
+        found = await service.read(lambda index: _answer(index, body, service, vectors, patience), patience)
         ended = time.perf_counter()
         seconds = {"encode": encoded_at - started, "search": ended - encoded_at, "all": ended - started}
         return json_response({**found.content, "mode": _mode(body), "seconds": seconds}, {INDEX_HEADER: found.index})
@@ -72,9 +73,8 @@ def writing_routes(service: Service) -> APIRouter:
     async def add(body: AddRequest) -> Response:
         if len(body.documents) > service.limits.texts:
             raise HTTPException(422, f"{len(body.documents):,} documents at once: send at most {service.limits.texts:,}")
-        documents = [Document(**document.model_dump()) for document in body.documents]
         async with service.writing:
-            report = await service.write(lambda index: index.add(documents))
+            report = await service.write(lambda index: index.add([Document(**one.model_dump()) for one in body.documents]))
         return json_response({name: getattr(report, name) for name in ("added", "replaced", "unchanged")})
 
     @router.delete("/documents/{doc_id:path}", summary="Delete a document")
@@ -92,9 +92,12 @@ def _check(body: SearchRequest, service: Service) -> None:
     limits = service.limits
     if (body.query is None) == (body.vector is None):
         raise HTTPException(422, "send either a query or a vector")
-    for name, asked in (("k", body.k), ("offset + k", body.offset + body.k), ("rerank_depth", body.rerank_depth)):
+    for name, asked in (("k", body.k), ("offset + k", body.offset + body.k)):
         if asked > limits.k:
             raise HTTPException(422, f"{name} is {asked}: ask for at most {limits.k:,} hits")
+    reranked = max(body.rerank_depth, 0 if body.rerank is None else body.offset + body.k)
+    if reranked > limits.rerank_depth:
+        raise HTTPException(422, f"{reranked} hits would be scored again: ask for at most {limits.rerank_depth:,}")
     if body.query is not None and len(body.query) > limits.query_characters:
         raise HTTPException(422, f"the query has {len(body.query):,} characters: send at most {limits.query_characters:,}")
     if body.vector is not None and body.mode not in (None, "dense"):
@@ -125,18 +128,22 @@ class _Found(NamedTuple):
     index: str
 
 
-def _answer(index: Index, body: SearchRequest, service: Service, vectors: np.ndarray | None) -> _Found:
-    hits = _retrieve(index, body, service, vectors)
+def _answer(
+    index: Index, body: SearchRequest, service: Service, vectors: np.ndarray | None, patience: Patience | None
+) -> _Found:
+    hits = _retrieve(index, body, service, vectors, patience)
     content: dict[str, Any] = {"hits": [_record(hit, body) for hit in hits]}
     if body.context is not None:
         content["context"] = build_context(body.query, hits, body.context, service.encoder.count_tokens).record()
     return _Found(content, index_identity(index.path))
 
 
-def _retrieve(index: Index, body: SearchRequest, service: Service, vectors: np.ndarray | None) -> list[Hit]:
+def _retrieve(
+    index: Index, body: SearchRequest, service: Service, vectors: np.ndarray | None, patience: Patience | None
+) -> list[Hit]:
     if body.query is None:
         return _nearest(index, vectors, body)
-    encoder = service.queued_encoder(vectors)
+    encoder = service.queued_encoder(vectors, patience)
     reranker = None if body.rerank is None else load_reranker(body.rerank, encoder, instruction=body.instruction)
     options = {name: getattr(body, name) for name in _PASSED_ON}
     retriever = Retriever(index, encoder, reranker=reranker)

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ import numpy as np
 
 from ragvec.encoder.prompt import Prompts
 from ragvec.errors import RagvecError
-from ragvec.serve.batcher import Batcher
+from ragvec.serve.batcher import Batcher, QueueFull
 from ragvec.serve.limits import Limits
 from ragvec.serve.live import LiveIndex
 from ragvec.serve.metrics import Metrics
@@ -32,14 +34,51 @@ class Encoded(NamedTuple):
     truncated: list[bool]
 
 
+class Overdue(QueueFull):
+    """Scoring again took longer than a server has time for."""
+
+    def __init__(self, seconds: float) -> None:
+        Exception.__init__(self, f"scoring again took over {seconds:g} s: ask for a smaller rerank_depth, or try again later")
+        self.retry_after = 1
+
+
+class Patience:
+    """Whether somebody still waits for what a thread computes: until the client leaves, and for so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        """seconds from now, waiting for a thread included."""
+        self._seconds = seconds
+        self._until = time.monotonic() + seconds
+        self._left = threading.Event()
+
+    def end(self) -> None:
+        """The client has left."""
+        self._left.set()
+
+    def check(self) -> None:
+        """Raises Overdue once nobody waits any more."""
+        if self._left.is_set() or time.monotonic() > self._until:
+            raise Overdue(self._seconds)
+
+
 class QueuedEncoder:
     """Takes an Encoder's place in an Index or a Retriever; what it encodes goes through the server's batches."""
 
-    def __init__(self, encoder: "Encoder", batcher: Batcher, query_vectors: np.ndarray | None = None) -> None:
-        """query_vectors: of the queries that will be asked for, if they are there already, (n, d) float32."""
+    def __init__(
+        self,
+        encoder: "Encoder",
+        batcher: Batcher,
+        query_vectors: np.ndarray | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        """query_vectors: of the queries that will be asked for, if they are there already, (n, d) float32.
+
+        patience  looked at before token vectors are made
+        """
         self._encoder = encoder
         self._batcher = batcher
         self._query_vectors = query_vectors
+        self._patience = patience
         self.settings = encoder.settings
         self.prompts = encoder.prompts
         self.count_tokens = encoder.count_tokens
@@ -58,7 +97,9 @@ class QueuedEncoder:
         return self._encode(texts, instruction, normalize)
 
     def encode_tokens(self, texts: Sequence[str], *, instruction: str = "", normalize: bool = True) -> "list[TokenVectors]":
-        """As `Encoder.encode_tokens`; not batched with other requests."""
+        """As `Encoder.encode_tokens`; not batched with other requests. Raises Overdue once nobody waits for them."""
+        if self._patience is not None:
+            self._patience.check()
         return self._encoder.encode_tokens(texts, instruction=instruction, normalize=normalize)
 
     def _encode(self, texts: Sequence[str], instruction: str, normalize: bool) -> np.ndarray:
@@ -77,6 +118,7 @@ class Service:
         self.limits = limits or Limits()
         self.encoder = encoder
         self.metrics = Metrics()
+        self.secret = secrets.token_hex(32)  # by which it proves to be itself; see ragvec.serve.advert
         self.batcher = Batcher(
             encoder,
             queue_batches=self.limits.queue_batches,
@@ -88,6 +130,8 @@ class Service:
         self.writing = asyncio.Lock()
         cores = os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(max_workers=max(cores, 2), thread_name_prefix="ragvec-search")
+        # threads of their own, and not all cores, for what takes long: a search finds one of the others free
+        self._rerankers = ThreadPoolExecutor(max_workers=max(cores // 2, 1), thread_name_prefix="ragvec-rerank")
         self._writers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ragvec-write")
 
     async def encode(
@@ -109,11 +153,19 @@ class Service:
         own = self.encoder.settings.query_instruction
         return (await self.encode(texts, instruction=own if instruction is None else instruction)).vectors
 
-    async def read(self, work: "Callable[[Index], Any]") -> Any:
-        """What `work` returns for the index, computed in a thread. Raises RagvecError where there is no index."""
+    async def read(self, work: "Callable[[Index], Any]", patience: Patience | None = None) -> Any:
+        """What `work` returns for the index, computed in a thread. Raises RagvecError where there is no index.
+
+        patience  for work that takes long: told when the client leaves
+        """
         index = self._index()
         started = time.perf_counter()
-        answer = await self._in_thread(self._threads, lambda: index.call(work))
+        try:
+            answer = await self._in_thread(self._rerankers if patience else self._threads, lambda: index.call(work))
+        except asyncio.CancelledError:
+            if patience:
+                patience.end()
+            raise
         self.metrics.search_seconds.observe(time.perf_counter() - started)
         return answer
 
@@ -122,13 +174,14 @@ class Service:
         index = self._index()
         return await self._in_thread(self._writers, lambda: index.call(work))
 
-    def queued_encoder(self, query_vectors: np.ndarray | None = None) -> QueuedEncoder:
+    def queued_encoder(self, query_vectors: np.ndarray | None = None, patience: Patience | None = None) -> QueuedEncoder:
         """An encoder for a Retriever, which finds its query's vectors ready."""
-        return QueuedEncoder(self.encoder, self.batcher, query_vectors)
+        return QueuedEncoder(self.encoder, self.batcher, query_vectors, patience)
 
     def close(self) -> None:
         """Finish what was begun, and stop."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._rerankers.shutdown(wait=True, cancel_futures=True)
         self._writers.shutdown(wait=True, cancel_futures=True)
         self.batcher.close()
         if self.index is not None:

@@ -7,11 +7,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from ragvec import __version__
 from ragvec.errors import RagvecError
 from ragvec.retrieve.lookup import metadata_fields
+from ragvec.serve.advert import NONCE_HEADER, PROOF_HEADER, PROOF_PATH, proof
 from ragvec.serve.errors import error_response
 from ragvec.serve.json_route import json_response
 from ragvec.serve.live import IndexUnavailable
@@ -36,6 +37,12 @@ def status_routes(service: Service, *, writable: bool) -> APIRouter:
     @router.get("/health", summary="Whether the process answers at all")
     async def health() -> Response:
         return json_response({"status": "ok"})
+
+    @router.get(PROOF_PATH, include_in_schema=False)
+    async def prove(request: Request) -> Response:
+        """That this is the server which the index folder's own file names."""
+        nonce = request.headers.get(NONCE_HEADER, "")
+        return Response(headers={PROOF_HEADER: proof(service.secret, nonce, request.scope["server"][1])})
 
     @router.get("/ready", summary="Whether it can encode and search (503 if not)")
     async def ready() -> Response:
