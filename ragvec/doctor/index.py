@@ -11,9 +11,9 @@ from ragvec.doctor.shards import VectorFaults, count_faults, judge_vectors
 from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
 from ragvec.index import Index, View
-from ragvec.index.index import ENCODING_NAME
+from ragvec.index.layout import ENCODING_NAME, SEGMENTS_NAME
 from ragvec.index.origin import load_encoder
-from ragvec.index.segment import EXACT_KEY, SEGMENTS_NAME, Segment
+from ragvec.index.segment import EXACT_KEY, Segment
 from ragvec.index.store import count, read_tombstones
 from ragvec.records import Passage
 

@@ -1,6 +1,5 @@
 """From a corpus or shards to an index, or to a newer version of one: `ragvec index`."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,12 +14,13 @@ from ragvec.corpus import Rejected
 from ragvec.corpus.passages import CorpusOptions, count_passages, cut_for, open_documents
 from ragvec.errors import RagvecError
 from ragvec.index.changes import Changes
-from ragvec.index.index import ENCODING_NAME, Index, check_new_folder
-from ragvec.index.lock import LOCK_NAME, writer_lock
+from ragvec.index.index import Index, check_new_folder
+from ragvec.index.layout import DATABASE_NAME, ENCODING_NAME, remove_index
+from ragvec.index.lock import writer_lock
 from ragvec.index.origin import check_fingerprint, lasting_source, load_encoder, settings_of
-from ragvec.index.segment import SEGMENTS_NAME
-from ragvec.index.store import DATABASE_NAME, IndexSettings
+from ragvec.index.store import IndexSettings
 from ragvec.ingest import encode_corpus
+from ragvec.ingest.folder import remove_shards
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
 from ragvec.shards import MANIFEST, Failure, Shards
@@ -135,7 +135,7 @@ def index_passages(
             shards = Shards.open(folder)
             failed = shards.manifest.failed
             writer.commit(_counted(shards.blocks(BLOCK_ROWS), encoded, show_progress), changes)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_shards(folder)
     return _report(index, changes, encoded, truncated)._replace(failed=failed)
 
 
@@ -248,9 +248,5 @@ def _remove_if_unused(path: Path) -> None:
         with Index.open(path) as index:
             if len(index):
                 return
-        for name in (ENCODING_NAME, SEGMENTS_NAME):
-            shutil.rmtree(path / name, ignore_errors=True)
-        for file in (*path.glob(f"{DATABASE_NAME}*"), path / LOCK_NAME):
-            file.unlink()
-        with suppress(OSError):  # it holds something else
-            path.rmdir()
+        remove_shards(path / ENCODING_NAME)
+        remove_index(path)

@@ -14,6 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from ragvec.errors import Damaged
+from ragvec.files import open_lock
+
 DATABASE_NAME = "index.sqlite"  # as ragvec.index.store has it, which loads more than a search through a server needs
 
 ADVERT_NAME = "server.lock"
@@ -59,8 +62,8 @@ def advertised(folder: Path, advert: Advert) -> Iterator[bool]:
 
 def _open(folder: Path) -> IO | None:
     try:
-        file = open(folder / ADVERT_NAME, "a+", encoding="utf-8")  # noqa: SIM115 - the caller closes it, and the lock with it
-    except OSError:
+        file = open_lock(folder / ADVERT_NAME)  # the caller closes it, and the lock with it
+    except (OSError, Damaged):
         return None
     for _ in range(_TRIES):
         with suppress(OSError):
@@ -73,7 +76,7 @@ def _open(folder: Path) -> IO | None:
 
 def find_server(folder: Path) -> Advert | None:
     """The living server of an index folder on this machine, if there is one."""
-    with suppress(OSError, ValueError, KeyError, TypeError), open(folder / ADVERT_NAME, encoding="utf-8") as file:
+    with suppress(OSError, ValueError, KeyError, TypeError, Damaged), open_lock(folder / ADVERT_NAME, write=False) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
