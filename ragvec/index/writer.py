@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import Damaged, RagvecError
 from ragvec.index import store
 from ragvec.index.ann.choice import AUTO_KEY, plan_keys
 from ragvec.index.changes import Changes
@@ -133,7 +133,10 @@ class Writer:
         sweep(self.folder, self.connection)
 
     def _open(self, records: Sequence[store.SegmentRecord]) -> list[Segment]:
-        return [Segment(self.folder, record, self.settings.dimension) for record in records]
+        try:
+            return [Segment(self.folder, record, self.settings.dimension) for record in records]
+        except FileNotFoundError as error:
+            raise Damaged(f"index {self.folder} is damaged, {error.filename} is missing: restore it") from error
 
     def _take_ids(self, rows: int) -> np.ndarray:
         first = store.read_count(self.connection, "next_id")  # never an id twice: a reader's cache may still hold the old one

@@ -58,6 +58,7 @@ def build(
     encoder_options: dict[str, Any] | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    offline: bool = False,
     search: dict[str, Any] | None = None,
     reading: CorpusOptions | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
@@ -68,6 +69,7 @@ def build(
 
     encoder          folder or hub id; None = the one the index was built with, or the bundled one for a new index
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
+    offline          never ask the hub for a model, not even for one that the index names
     search           how a new index is searched: faiss_key, recall_target, max_memory, as `Index.create` explains them
     reading          how a corpus is read and cut; None = fields by their usual names. Without passage_tokens it is cut as the
                      index's documents were; with them, that is how it is cut from now on
@@ -77,13 +79,14 @@ def build(
     """
     started = time.monotonic()
     reading = reading or CorpusOptions()
+    loading = {"device": device, "dtype": dtype, "offline": offline}
     with _undone_on_failure(path):
         if is_shards(source):
             report = _from_shards(Path(source), path, search or {}, reading, sync, show_progress)
         else:
             documents = open_documents(source, reading, on_reject=on_reject)
             first = next(documents)  # a bad corpus shows before seconds are spent on loading an encoder
-            with _open_or_create(path, encoder, encoder_options or {}, device, dtype, search or {}) as index:
+            with _open_or_create(path, encoder, encoder_options or {}, loading, search or {}) as index:
                 reading = _cutting_of(index, reading)
                 total = count_passages(source, reading) if show_progress and not len(index) else None
                 cutting = index.encoder if reading.passage_tokens else None
@@ -170,20 +173,20 @@ def _settings_of_shards(manifest, search: dict[str, Any]) -> IndexSettings:
 
 
 def _open_or_create(
-    path: Path, source: str | None, options: dict[str, Any], device: str | None, dtype: str | None, search: dict[str, Any]
+    path: Path, source: str | None, options: dict[str, Any], loading: dict[str, Any], search: dict[str, Any]
 ) -> Index:
     """The index to fill. One that exists loads its encoder only once there is something to encode, unless one is named."""
     if (path / DATABASE_NAME).exists():
-        index = Index.open(path, device=device, dtype=dtype)
+        index = Index.open(path, **loading)
         _check_same_search(index, search)
         if not source and not options:
             return index
         with index:
-            return Index.open(path, encoder=load_encoder(index.settings, source, **options, device=device, dtype=dtype))
+            return Index.open(path, encoder=load_encoder(index.settings, source, **options, **loading))
     check_new_folder(path)  # before seconds are spent on loading an encoder
     from ragvec.encoder import Encoder
 
-    encoder = Encoder.load(source, **options, device=device, dtype=dtype)
+    encoder = Encoder.load(source, **options, **loading)
     settings = settings_of(encoder, options=options, **search)
     return Index.create_with(path, settings, encoder=encoder)
 

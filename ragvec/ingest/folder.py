@@ -14,13 +14,13 @@ from pathlib import Path
 from ragvec.errors import RagvecError
 from ragvec.files import TEMPORARY_SUFFIX, fsync_folder, is_own_file, is_own_folder, remove_own
 from ragvec.shards import MANIFEST, Manifest, Part, part_is_whole, save_manifest
+from ragvec.shards.manifest import PART_NAME
 
 PREVIOUS = "previous"
 RANKS = "ranks"
-_PART = re.compile(r"part-\d{5,}\.parquet")
 _SET_ASIDE = re.compile(r"[0-9a-f]{32}\.parquet")
 _RANK = re.compile(r"\d+-of-\d+")
-_TEMPORARY = re.compile(rf"(part-\d{{5,}}\.parquet|{re.escape(MANIFEST)})\.(.+\.)?\d+{re.escape(TEMPORARY_SUFFIX)}")
+_TEMPORARY = re.compile(rf"({PART_NAME.pattern}|{re.escape(MANIFEST)})\.(.+\.)?\d+{re.escape(TEMPORARY_SUFFIX)}")
 FinishedPart = tuple[Path, Part]
 
 
@@ -167,7 +167,7 @@ def _written(folder: Path) -> list[Path]:
     return [
         path
         for path in folder.iterdir()
-        if path.name == MANIFEST or _PART.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name)
+        if path.name == MANIFEST or PART_NAME.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name)
     ]
 
 
