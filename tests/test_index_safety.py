@@ -294,6 +294,16 @@ def test_passages_that_are_not_as_they_were_stored_are_one_line(path: Path, stat
         found(index, unit_vectors(1), 1)
 
 
+@pytest.mark.parametrize("change", ["text = x'00'", "content_hash = 'abc'", "title = 5"])
+def test_a_change_to_passages_of_other_types_is_one_line(path: Path, change: str) -> None:
+    sql(path, f"UPDATE passages SET {change}")
+    with Index.open(path) as index:
+        if change != "title = 5":  # SQLite makes a text of it
+            with pytest.raises(Damaged, match="holds a value of another type"):
+                index.delete(["1"])
+        assert "differ from what was added" in next(c for c in examine(path) if c.name == "texts").found
+
+
 def test_ids_beyond_reason_make_no_table_of_all_below_them(path: Path) -> None:
     sql(path, f"UPDATE passages SET id = {2**62} + id")
     with Index.open(path) as index, index.reading() as view:

@@ -17,7 +17,7 @@ from ragvec.files import fsync_folder, settle_file
 from ragvec.index.ann.choice import AUTO_KEY, RECALL_TARGET
 from ragvec.index.layout import DATABASE_NAME
 from ragvec.index.lexical import TOKENIZER, indexed_terms
-from ragvec.index.validity import MOST_ROWS, checked_passage, checked_segment, checked_settings, doubted
+from ragvec.index.validity import MOST_ROWS, check_kinds, checked_passage, checked_segment, checked_settings, doubted
 from ragvec.index.where import Filter
 from ragvec.records import Passage
 
@@ -254,6 +254,7 @@ def delete_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
     """Remove passages by id; their vectors become tombstones until the index is compacted."""
     for number in ids:
         title, text = connection.execute("SELECT title, text FROM passages WHERE id = ?", (number,)).fetchone()
+        check_kinds(number, (title, text), (str, str))
         terms = indexed_terms(Passage("", "", text, title).encoded_text)
         # an FTS5 table without content forgets a row only when shown the very words it was given
         connection.execute("INSERT INTO lexical (lexical, rowid, terms) VALUES ('delete', ?, ?)", (number, terms))
@@ -272,7 +273,11 @@ def update_passages(connection: sqlite3.Connection, changes: Sequence[tuple[int,
 def passages_of(connection: sqlite3.Connection, doc_id: str) -> dict[str, StoredPassage]:
     """A document's passages in the index, by passage_id."""
     query = "SELECT passage_id, id, content_hash, title, metadata FROM passages WHERE doc_id = ?"
-    return {row[0]: StoredPassage(*row[1:]) for row in connection.execute(query, (doc_id,))}
+    found = {}
+    for row in connection.execute(query, (doc_id,)):
+        check_kinds(row[1], row, (str, int, bytes, str, str))
+        found[row[0]] = StoredPassage(*row[1:])
+    return found
 
 
 def read_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Passage]:

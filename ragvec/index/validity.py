@@ -134,6 +134,12 @@ def checked_segment(row: tuple, record: type[Record], dimension: int) -> Record:
         return record(**values)
 
 
+def check_kinds(passage_id: Any, values: tuple, kinds: tuple[type, ...]) -> None:
+    """Raises sqlite3.DatabaseError unless the columns of a passage that were read have these types."""
+    if tuple(map(type, values)) != kinds:
+        raise sqlite3.DatabaseError(f"passage {shown(passage_id)} holds a value of another type")
+
+
 def checked_passage(passage_id: Any, doc_id: Any, text: Any, title: Any, metadata: Any) -> Passage:
     """A passage as it is stored."""
     if type(passage_id) is type(doc_id) is type(text) is type(title) is str:
