@@ -1,6 +1,13 @@
 """Choices that more than one command offers."""
 
 from enum import Enum
+from typing import Annotated
+
+import typer
+
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Never ask the hub for a model, not even for one that the index names.")
+]
 
 
 class Mode(str, Enum):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import Offline
 from ragvec.errors import EXIT_FAILED
 
 
@@ -15,11 +16,12 @@ def run(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    offline: Offline = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     from ragvec.doctor import FAILED, examine
 
-    checks = examine(path, device=device, dtype=dtype)
+    checks = examine(path, device=device, dtype=dtype, offline=offline)
     failed = [check for check in _shown(checks, as_json) if check.state == FAILED]
     if failed:
         raise typer.Exit(EXIT_FAILED)

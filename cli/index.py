@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import Offline
 from ragvec.cli.corpus_options import (
     IdField,
     OnError,
@@ -32,6 +33,7 @@ def run(
     max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    offline: Offline = False,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,
     text_fields: TextFields = None,
@@ -59,6 +61,7 @@ def run(
             encoder_options=lasting,
             device=device,
             dtype=dtype,
+            offline=offline,
             search=search_settings(index_key, recall, max_memory),
             reading=corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap),
             on_reject=on_reject,

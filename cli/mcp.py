@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import Offline
 from ragvec.errors import RagvecError
 
 
@@ -20,6 +21,7 @@ def run(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    offline: Offline = False,
 ) -> None:
     try:
         import mcp.server.mcpserver  # noqa: F401
@@ -27,7 +29,7 @@ def run(
         raise RagvecError("the MCP server needs the official SDK, version 2: pip install 'ragvec[mcp]'") from error
     from ragvec.serve.mcp import create_mcp_server, http_app
 
-    server = create_mcp_server(index, encoder, device=device, dtype=dtype)
+    server = create_mcp_server(index, encoder, device=device, dtype=dtype, offline=offline)
     if not http:
         server.run("stdio")
         return

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ragvec.cli.choices import Fusion, Mode
+from ragvec.cli.choices import Fusion, Mode, Offline
 from ragvec.cli.output import Format, default_format, print_context, print_hits
 from ragvec.errors import RagvecError
 from ragvec.records import Hit
@@ -38,6 +38,7 @@ def run(
     encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    offline: Offline = False,
     format: Annotated[Format | None, typer.Option(help="Default: a table on a terminal, NDJSON on a pipe.")] = None,
     where: Annotated[str | None, typer.Option(help="Filter, e.g. 'year >= 2020 and lang = \"ko\"'.")] = None,
     offset: Annotated[int, typer.Option(help="Hits to pass over, for pages.")] = 0,
@@ -87,12 +88,13 @@ def run(
         if (answer := search_served(index, request, api_key=api_key)) is not None:
             _print_single(query, [Hit(**record) for record in answer["hits"]], answer.get("context"), format)
             return
-    retriever = open_retriever(index, mode=mode.value, where=where, encoder=encoder, rerank=rerank, device=device, dtype=dtype)
+    loading = {"encoder": encoder, "device": device, "dtype": dtype, "offline": offline}
+    retriever = open_retriever(index, mode=mode.value, where=where, rerank=rerank, **loading)
     if context is not None:
         from ragvec.retrieve.context import build_context, token_counter
 
         hits = retriever.retrieve(query, k, instruction=instruction, **options)
-        count_tokens = token_counter(retriever.index.settings, retriever.encoder)
+        count_tokens = token_counter(retriever.index.settings, retriever.encoder, offline=offline)
         _print_single(query, hits, build_context(query, hits, context, count_tokens).record(), format)
         return
     for start in range(0, len(asked), BATCH_QUERIES):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import Offline
 from ragvec.errors import RagvecError
 
 
@@ -25,6 +26,7 @@ def run(
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    offline: Offline = False,
 ) -> None:
     try:
         import fastapi  # noqa: F401
@@ -39,7 +41,7 @@ def run(
     path = choose_index(index, writable=writable)
     what = path or "embeddings alone, for want of an index,"
     serve(
-        loader(path, encoder, device=device, dtype=dtype, batch_tokens=batch_tokens),
+        loader(path, encoder, device=device, dtype=dtype, offline=offline, batch_tokens=batch_tokens),
         path,
         host=host,
         port=port,

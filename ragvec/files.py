@@ -1,13 +1,17 @@
-"""Files and folders that are either whole or absent: temporary name, fsync, rename."""
+"""Files and folders that are either whole or absent: temporary name, fsync, rename; and no link to elsewhere."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+from ragvec.errors import Damaged
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -19,8 +23,10 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
     Yields the open temporary file; on any error it is removed and an older file at `path` stays as it was.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    with suppress(FileNotFoundError):
+        temporary.unlink()  # of a dead process, or a link that someone laid there: never written through
     try:
-        with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as file:
+        with open(temporary, mode.replace("w", "x"), **({} if "b" in mode else {"encoding": "utf-8"})) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -36,11 +42,13 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Write a folder that appears under its name only when it is complete and on disk; what lay there goes then.
 
-    Yields the temporary folder; on any error it is removed and an older one at `folder` stays as it was.
+    Yields the temporary folder; on any error it is removed and an older one at `folder` stays as it was. A link at `folder`
+    stays, and what it leads to is replaced.
     """
+    folder = folder.resolve()
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    temporary.mkdir(parents=True)
     try:
-        temporary.mkdir(parents=True)
         yield temporary
         for path in temporary.rglob("*"):
             if path.is_file():
@@ -88,3 +96,63 @@ def sha256_file(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def is_own_file(path: Path) -> bool:
+    """Whether a file that ragvec keeps is there. Raises Damaged if a link or anything but a regular file bears its name."""
+    return _is_own(path, stat.S_ISREG, "a regular file")
+
+
+def is_own_folder(path: Path) -> bool:
+    """Whether a folder that ragvec keeps is there. Raises Damaged if a link or anything but a folder bears its name."""
+    return _is_own(path, stat.S_ISDIR, "a folder")
+
+
+def _is_own(path: Path, is_kind, kind: str) -> bool:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    if is_kind(mode):
+        return True
+    what = "a link" if stat.S_ISLNK(mode) else "something else"
+    raise Damaged(f"{path} is {what}, where ragvec keeps {kind} of its own: remove it, or restore what was there")
+
+
+def open_lock(path: Path, *, write: bool = True, mode: int = 0o666) -> IO[str]:
+    """Open a file that is locked and says who holds the lock; its contents stay.
+
+    write  make it if it is not there, with these permissions, and let it be written; else it is only read
+    Raises OSError if that can't be, and Damaged for a link, a pipe, or a file with words that ragvec did not write: whoever
+    holds the lock empties the file, and must not empty another.
+    """
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_RDWR | os.O_CREAT if write else os.O_RDONLY)
+    is_own_file(path)
+    try:
+        descriptor = os.open(path, flags, mode)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            is_own_file(path)
+        raise
+    file = os.fdopen(descriptor, "r+" if write else "r", encoding="utf-8")
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Damaged(f"{path} is no regular file: remove it")
+        if status.st_size and (status.st_nlink > 1 or os.pread(descriptor, 1, 0) != b"{"):
+            raise Damaged(f"{path} holds something that ragvec did not write there: move it away")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def remove_own(folder: Path, names: Iterator[str] | tuple[str, ...]) -> None:
+    """Remove files of these names from a folder of ours, then the folder if nothing else is in it; links are not followed."""
+    if not is_own_folder(folder):
+        return
+    for name in names:
+        with suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+            (folder / name).unlink()
+    with suppress(OSError):  # something else is in it, which is not ours to remove
+        folder.rmdir()

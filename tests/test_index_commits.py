@@ -48,7 +48,7 @@ def test_a_writer_waits_for_a_view_and_says_so_at_last(index: Index, monkeypatch
     put(index, passages_named(range(9)), unit_vectors(9))
     index.close()
     with index.reading():
-        monkeypatch.setattr("ragvec.index.store.PATIENCE_S", 0.2)
+        monkeypatch.setattr("ragvec.index.connect.PATIENCE_S", 0.2)
         with pytest.raises(RagvecError, match="is being read .* for 0 s"):
             index.delete(["1"])
         monkeypatch.undo()

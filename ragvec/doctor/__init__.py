@@ -9,11 +9,14 @@ _ENCODER_FILES = ("ragvec.json", "modules.json", "adapter_config.json", "config.
 __all__ = ["ADVICE", "FAILED", "OK", "Check", "examine"]
 
 
-def examine(path: str | Path | None = None, *, device: str | None = None, dtype: str | None = None) -> Iterator[Check]:
+def examine(
+    path: str | Path | None = None, *, device: str | None = None, dtype: str | None = None, offline: bool = False
+) -> Iterator[Check]:
     """Examine the machine, and what a path holds: an encoder (folder or hub id), shards, or an index with its encoder.
 
     path           None = the bundled encoder
     device, dtype  what the encoder is examined on and in; None = the best here
+    offline        never ask the hub for a model
     Yields each check as it is done; what can't be opened is a failed check, not an exception.
     """
     from ragvec.doctor.machine import examine_machine
@@ -23,7 +26,7 @@ def examine(path: str | Path | None = None, *, device: str | None = None, dtype:
     if folder is not None and (folder / "index.sqlite").is_file():
         from ragvec.doctor.index import examine_index
 
-        yield from examine_index(folder, device=device, dtype=dtype)
+        yield from examine_index(folder, device=device, dtype=dtype, offline=offline)
     elif folder is not None and (folder / "manifest.json").is_file():
         from ragvec.doctor.shards import examine_shards
 
@@ -36,4 +39,4 @@ def examine(path: str | Path | None = None, *, device: str | None = None, dtype:
     else:
         from ragvec.doctor.encoder import examine_encoder
 
-        yield from examine_encoder(None if path is None else str(path), device=device, dtype=dtype)
+        yield from examine_encoder(None if path is None else str(path), device=device, dtype=dtype, offline=offline)

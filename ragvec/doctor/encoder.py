@@ -25,12 +25,12 @@ _BATCH_COSINE = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.9999}
 _LARGEST_DOUBLED = 3_000_000_000  # parameters; a larger model is not loaded a second time in float32
 
 
-def examine_encoder(source: str | None, *, device: str | None = None, dtype: str | None = None) -> Iterator[Check]:
-    """Load an encoder and examine it; None = the bundled one."""
+def examine_encoder(source: str | None, **loading: Any) -> Iterator[Check]:
+    """Load an encoder, with these arguments of `Encoder.load`, and examine it; None = the bundled one."""
     from ragvec.encoder import Encoder
 
     try:
-        encoder = Encoder.load(source, device=device, dtype=dtype)
+        encoder = Encoder.load(source, **loading)
     except RagvecError as error:
         yield Check(AREA, "loads", FAILED, str(error), "or name another encoder, folder or hub id")
         return
@@ -106,7 +106,7 @@ def _precision(encoder: "Encoder", vectors: np.ndarray) -> Check:
         )
     from ragvec.encoder import Encoder
 
-    exact = Encoder.load(encoder.source, device=str(encoder.device), dtype="float32").encode_documents(TEXTS)
+    exact = Encoder.load(encoder.source, device=str(encoder.device), dtype="float32", offline=True).encode_documents(TEXTS)
     least = _least_cosine(vectors, exact)
     found = f"{encoder.dtype} against float32: cosine ≥ {least:.6f}"
     return judged(AREA, "precision", least >= LEAST_COSINE, found, "pass --dtype float32")

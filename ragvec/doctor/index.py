@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +12,9 @@ from ragvec.doctor.shards import VectorFaults, count_faults, judge_vectors
 from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
 from ragvec.index import Index, View
-from ragvec.index.index import ENCODING_NAME
+from ragvec.index.layout import ENCODING_NAME, SEGMENTS_NAME
 from ragvec.index.origin import load_encoder
-from ragvec.index.segment import EXACT_KEY, SEGMENTS_NAME, Segment
+from ragvec.index.segment import EXACT_KEY, Segment
 from ragvec.index.store import count, read_tombstones
 from ragvec.records import Passage
 
@@ -22,8 +23,11 @@ MOST_DELETED = 0.25  # share of a segment's rows; beyond it searches spend time 
 _BLOCK = 65_536
 
 
-def examine_index(folder: Path, *, device: str | None = None, dtype: str | None = None) -> Iterator[Check]:
-    """Every file against its checksum, every vector, the database, the measured recall, and the encoder it was built with."""
+def examine_index(folder: Path, **loading: Any) -> Iterator[Check]:
+    """Every file against its checksum, every vector, the database, the measured recall, and the encoder it was built with.
+
+    loading  arguments of `Encoder.load` that change no vector: device, dtype, offline
+    """
     again = f"restore it, or remove the folder and run `ragvec index CORPUS -o {folder}`"
     try:
         with Index.open(folder) as index:
@@ -39,7 +43,7 @@ def examine_index(folder: Path, *, device: str | None = None, dtype: str | None 
                 yield from _recalls(segments, index.settings.recall_target)
                 yield _deleted(segments, passages, folder)
                 yield _orphans(folder, segments)
-            yield from _encoder(index, device, dtype)
+            yield from _encoder(index, loading)
     except RagvecError as error:
         yield Check(AREA, "opens", FAILED, str(error))  # which says what to do
 
@@ -61,9 +65,14 @@ def _database(view: View, segments: list[Segment], again: str) -> Check:
 
 def _texts(view: View, again: str) -> Check:
     rows = view.connection.execute("SELECT passage_id, title, text, content_hash FROM passages")
-    changed = [name for name, title, text, digest in rows if Passage(name, "", text, title).content_hash != digest.hex()]
+    changed = [name for name, title, text, digest in rows if not _is_as_added(title, text, digest)]
     shown = f"{len(changed):,} passages differ from what was added, such as {changed[0]!r}" if changed else "as they were added"
     return judged(AREA, "texts", not changed, shown, again)
+
+
+def _is_as_added(title: Any, text: Any, digest: Any) -> bool:
+    typed = type(title) is type(text) is str and type(digest) is bytes
+    return typed and Passage("", "", text, title).content_hash == digest.hex()
 
 
 def _words(view: View, passages: int, again: str) -> Check:
@@ -118,9 +127,9 @@ def _orphans(folder: Path, segments: list[Segment]) -> Check:
     return judged(AREA, "orphans", not orphans, ", ".join(orphans) or "none", remedy, otherwise=ADVICE)
 
 
-def _encoder(index: Index, device: str | None, dtype: str | None) -> Iterator[Check]:
+def _encoder(index: Index, loading: dict[str, Any]) -> Iterator[Check]:
     try:
-        encoder = load_encoder(index.settings, device=device, dtype=dtype)
+        encoder = load_encoder(index.settings, **loading)
     except RagvecError as error:
         yield Check(AREA, "fingerprint", FAILED, str(error), "bring the encoder back, or build the index again with another")
         return

@@ -1,6 +1,5 @@
 """What a path holds: an encoder, shards or an index, described without loading a model."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -43,12 +42,14 @@ def _shards(path: Path) -> dict[str, Any]:
 
 
 def _encoder(path: Path) -> dict[str, Any]:
+    from ragvec.encoder.door import field, read_object
     from ragvec.encoder.fingerprint import fingerprint
     from ragvec.encoder.sources import locate
 
     found = locate(str(path))
-    config = _read_json(found.base / "config.json")
-    config = {**config, **config.get("text_config", {})}
+    path_of_config = found.base / "config.json"
+    config = read_object(path_of_config)
+    config = {**config, **(field(path_of_config, config, "text_config", dict) or {})}
     settings = found.settings
     own = (path / "ragvec.json").is_file()
     return {
@@ -71,29 +72,12 @@ def _encoder(path: Path) -> dict[str, Any]:
 
 def _weights(folder: Path) -> dict[str, Any]:
     """Parameters, stored dtypes and bytes, from the headers of the safetensors files."""
+    from ragvec.encoder.door import header
+
     parameters, dtypes, size = 0, set(), 0
     for path in sorted(folder.glob("*.safetensors")):
         size += path.stat().st_size
-        for name, tensor in _safetensors_header(path).items():
-            if name != "__metadata__":
-                parameters += math.prod(tensor["shape"])
-                dtypes.add(tensor["dtype"])
+        for shape, dtype in header(path).values():
+            parameters += math.prod(shape)
+            dtypes.add(dtype)
     return {"parameters": parameters, "weights_dtype": ", ".join(sorted(dtypes)), "bytes": size}
-
-
-def _safetensors_header(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size:
-            raise RagvecError(f"{path} is damaged: its header is longer than the file: copy the checkpoint again")
-        try:
-            return json.loads(file.read(length))
-        except ValueError as error:
-            raise RagvecError(f"{path} is damaged: {error}: copy the checkpoint again") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise RagvecError(f"{path} cannot be read: {error}") from error

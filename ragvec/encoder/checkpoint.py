@@ -1,11 +1,19 @@
 """An encoder's folder, written whole or not at all: weights, tokenizer and ragvec.json."""
 
+import re
 from pathlib import Path
 
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, write_settings
 from ragvec.encoder.weights import quiet
 from ragvec.errors import RagvecError
 from ragvec.files import replacing_folder
+
+# What is written into an encoder's folder, by ragvec or by transformers; a folder that is replaced may hold nothing else.
+_WRITTEN = re.compile(
+    r"ragvec\.json|README\.md|(generation_)?config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
+    r"|tokenizer.*\.(json|model)|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt"
+    r"|chat_template\.jinja|additional_chat_templates"
+)
 
 
 def save_checkpoint(model, tokenizer, settings: EncoderSettings, folder: Path, *, overwrite: bool = False) -> None:
@@ -35,5 +43,9 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
     held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if held and SETTINGS_FILE not in held:
         raise RagvecError(f"{folder} holds {held[0]!r} and no encoder of ragvec's: choose another folder")
+    if strange := [name for name in held if not _WRITTEN.fullmatch(name)]:
+        raise RagvecError(
+            f"{folder} holds {strange[0]!r}, which is no part of an encoder and would be lost: choose another folder"
+        )
     if held and not overwrite:
         raise RagvecError(f"{folder} is not empty: choose another folder, or pass --overwrite to replace it")

@@ -13,6 +13,7 @@ import torch
 from ragvec.encoder.batching import plan_batches
 from ragvec.encoder.budget import TokenBudget, is_out_of_memory
 from ragvec.encoder.checkpoint import save_checkpoint
+from ragvec.encoder.door import foreign
 from ragvec.encoder.fingerprint import fingerprint
 from ragvec.encoder.forward import hidden_states
 from ragvec.encoder.int8 import check_int8, cosines, int8_weights, sample_texts, use_int8_weights
@@ -91,6 +92,8 @@ class Encoder:
         truncate_dim: int | None = None,
         batch_tokens: int | None = None,
         torch_compile: bool = False,
+        offline: bool = False,
+        named_by: str = "",
     ) -> "Encoder":
         """Load an encoder from a folder or the hub.
 
@@ -103,6 +106,7 @@ class Encoder:
         truncate_dim  keep the first so many dimensions of every vector (Matryoshka)
         batch_tokens  most tokens in one batch; None = found by measuring while a corpus is encoded
         torch_compile  compile the layers: some seconds before the first batch, then faster
+        offline   never ask the network, the hub's cache alone; named_by: what names the source, where the user did not
         The others override what the checkpoint says (EncoderSettings).
         Raises RagvecError where something is missing or can't be used. Never runs remote code, never unpickles.
         """
@@ -110,7 +114,8 @@ class Encoder:
             from ragvec.data import data_path
 
             source = data_path("encoder")
-        found = locate(str(source), revision=revision, adapters=tuple(str(adapter) for adapter in adapters))
+        stacked = tuple(str(adapter) for adapter in adapters)
+        found = locate(str(source), revision=revision, adapters=stacked, offline=offline, named_by=named_by)
         chosen_device = choose_device(device)
         if int8 := dtype == "int8":
             check_int8(chosen_device, torch_compile)
@@ -130,9 +135,10 @@ class Encoder:
             doc_max_length=doc_max_length,
             truncate_dim=truncate_dim,
         )
-        settings = complete(settings, model, tokenizer, found)
-        model.to(chosen_device).eval()
-        settings = prepare_attention(model, settings)
+        with foreign(f"{found.base} does not work as an encoder"):
+            settings = complete(settings, model, tokenizer, found)
+            model.to(chosen_device).eval()
+            settings = prepare_attention(model, settings)
         identity = {
             "source": str(source),
             "fingerprint": fingerprint((found.base, *found.adapters), found.tokenizer, settings),
@@ -358,6 +364,10 @@ class Encoder:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+        except IndexError as error:
+            raise RagvecError(
+                "a token's id is beyond the model's vocabulary: its tokenizer belongs to another model"
+            ) from error
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None

@@ -6,6 +6,7 @@ Instruction and text stay separate pieces: no separator is written into the stri
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ragvec.encoder.door import first_line, foreign
 from ragvec.errors import RagvecError
 
 
@@ -50,13 +51,14 @@ class PromptBuilder:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise RagvecError(f"{type(tokenizer).__name__} has no tokenizer.json: convert it to a fast tokenizer first")
-        backend.no_truncation()
-        backend.no_padding()
+        with foreign("the tokenizer can't be used"):
+            backend.no_truncation()
+            backend.no_padding()
+            self._front, self._back = special_ids(backend)
         self._backend = backend
         self._prefix, self._suffix, self._separator = prefix, suffix, separator
         self._max_length, self._doc_max_length = max_length, doc_max_length
         self._skip_instruction = skip_instruction
-        self._front, self._back = special_ids(backend)
         self._lone = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
         self._suffix_length = len(self._encode([suffix])[0]) if suffix else 0
 
@@ -149,7 +151,10 @@ class PromptBuilder:
         except (TypeError, UnicodeEncodeError):
             # lone surrogates are no text: they become question marks
             clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-            encodings = self._backend.encode_batch_fast(clean, add_special_tokens=False)
+            with foreign("the tokenizer can't read a text"):
+                encodings = self._backend.encode_batch_fast(clean, add_special_tokens=False)
+        except Exception as error:  # tokenizers raises nothing narrower, such as for a vocabulary without its unknown token
+            raise RagvecError(f"the tokenizer can't read a text: {first_line(error)}") from error
         return [encoding.ids for encoding in encodings]
 
 

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from ragvec import __version__
+from ragvec.checked import Mismatch, check_fields, check_value, shown
 from ragvec.encoder.templates import Template
-from ragvec.errors import RagvecError
+from ragvec.errors import Damaged, RagvecError
 from ragvec.files import write_json
 
 SETTINGS_FILE = "ragvec.json"
@@ -45,6 +46,10 @@ class EncoderSettings:
     packed: bool | None = None
 
     def __post_init__(self) -> None:
+        try:
+            check_fields({item.name: getattr(self, item.name) for item in fields(self)}, EncoderSettings)
+        except Mismatch as error:
+            raise RagvecError(f"{error}: give one, or leave it out") from error
         if self.attention not in ATTENTIONS:
             raise RagvecError(f"unknown attention {self.attention!r}: choose one of {', '.join(ATTENTIONS)}")
         if self.max_length < 1 or self.doc_max_length < 1:
@@ -69,16 +74,17 @@ def read_settings(folder: Path) -> EncoderSettings:
     path = folder / SETTINGS_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        written = record.pop("format")
-        if written > FORMAT:
-            raise RagvecError(f"{path} has format {written}, this ragvec {__version__} reads up to {FORMAT}: upgrade ragvec")
-        known = {item.name for item in fields(EncoderSettings)}
-        values = {name: value for name, value in record.items() if name in known}
-        if values.get("template") is not None:
-            values["template"] = Template(**values["template"])
-        values["adapters"] = tuple(values.get("adapters", ()))
-        return EncoderSettings(**values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RagvecError(
-            f"{path} is not a readable encoder description ({error}): restore it or convert the model again"
+        written = check_value("format", record.pop("format"), int)
+        values = check_fields(record, EncoderSettings) if written <= FORMAT else {}
+    except Mismatch as error:
+        raise Damaged(f"{path}: {error}: restore it or convert the model again") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(
+            f"{path} is not a readable encoder description ({shown(str(error))}): restore it or convert the model again"
         ) from error
+    if written > FORMAT:
+        raise RagvecError(f"{path} has format {written}, this ragvec {__version__} reads up to {FORMAT}: upgrade ragvec")
+    try:
+        return EncoderSettings(**values)
+    except RagvecError as error:
+        raise Damaged(f"{path}: {error}") from error

@@ -4,16 +4,18 @@ Layouts, in the order they are tried: ragvec (ragvec.json), sentence-transformer
 as the reference publishes), merged reference (llm2vec_config.json), plain transformers checkpoint (config.json).
 """
 
-import json
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ragvec.encoder.door import check_adapter, check_files, check_model, field, inside, read_list, read_object
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, read_settings
-from ragvec.errors import RagvecError
+from ragvec.errors import NotFound, RagvecError
 
 ADAPTER_FILE = "adapter_config.json"
 _FIRST_STAGE = "-mntp"
 _SECOND_STAGES = ("-supervised", "-unsup-simcse")  # published as a second adapter upon …-mntp
+_MOST_BASES = 8  # of adapters upon each other's folders, before it is taken for a circle
 _WANTED = ["*.json", "*.safetensors", "tokenizer.model", "*.txt", "*/config.json"]
 
 
@@ -27,48 +29,92 @@ class Source:
     settings: EncoderSettings
 
 
-def locate(source: str, *, revision: str | None = None, adapters: tuple[str, ...] = ()) -> Source:
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """How models are looked for.
+
+    offline   ask the hub's cache alone
+    named_by  the file or index that names the source, where the user did not
+    depth     how many folders have named each other
+    """
+
+    offline: bool = False
+    named_by: str = ""
+    depth: int = 0
+
+    def below(self, path: Path) -> "_Search":
+        """The same for what a file names."""
+        if self.depth == _MOST_BASES:
+            raise RagvecError(f"{path} names a base that names a base …, {_MOST_BASES} times: does it name itself?")
+        return _Search(self.offline, str(path), self.depth + 1)
+
+
+def locate(
+    source: str, *, revision: str | None = None, adapters: tuple[str, ...] = (), offline: bool = False, named_by: str = ""
+) -> Source:
     """Find everything an encoder is made of.
 
     source    a folder or hub id; adapters: further adapters to stack, folders or hub ids
-    Raises RagvecError if nothing is found, naming what was tried.
+    offline   never ask the network; named_by: the file or index that names the source, where the user did not
+    Raises RagvecError if nothing is found, naming what was tried, and for files that are not what they must be.
     """
-    found = _locate_folder(fetch(source, revision), source, revision)
+    search = _Search(offline, named_by)
+    found = _locate_folder(fetch(source, revision, search), source, revision, search)
     for adapter in adapters:
-        folder = fetch(adapter, None)
+        folder = fetch(adapter, None, search)
         if not (folder / ADAPTER_FILE).is_file():
             raise RagvecError(f"{adapter} holds no {ADAPTER_FILE}: pass an adapter's folder or hub id")
         found = _stack(found, folder, adapter)
+    check_model(found.base)
+    check_files(found.tokenizer)
     return found
 
 
-def fetch(source: str, revision: str | None, near: Path | None = None) -> Path:
+def fetch(source: str, revision: str | None, search: _Search = _Search(), near: Path | None = None) -> Path:
     """The local folder of a source: itself, one relative to `near`, or a snapshot of the hub's repository.
 
-    Offline (HF_HUB_OFFLINE=1) the hub's cache alone is asked. Never fetches pickled weights.
+    Offline (or with HF_HUB_OFFLINE=1) the hub's cache alone is asked. What a file or an index names is taken from the cache
+    where it is there; fetching it is said in one line, for nobody asked for that. Never fetches pickled weights.
     """
-    for folder in (near / source if near else None, Path(source).expanduser()):
-        if folder is not None and folder.is_dir():
-            return folder.resolve()
+    try:
+        for folder in (near / source if near else None, Path(source).expanduser()):
+            if folder is not None and folder.is_dir():
+                return folder.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RagvecError(f"{source[:200]!r} can't be a model folder ({error}): check the path") from error
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise RagvecError(f"no model folder {source}, and it is no hub id (organisation/name): check the path")
+    if search.named_by and not search.offline:
+        try:
+            return _snapshot(source, revision, offline=True)
+        except NotFound:
+            logging.getLogger("ragvec").warning(
+                "%s names the model %s, which is not here: asking the hub for it (--offline forbids that)",
+                search.named_by,
+                source,
+            )
+    return _snapshot(source, revision, offline=search.offline)
+
+
+def _snapshot(source: str, revision: str | None, *, offline: bool) -> Path:
+    """Raises NotFound if the hub's repository is neither in the cache nor, unless offline, within reach."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=_WANTED))
+        return Path(snapshot_download(source, revision=revision, allow_patterns=_WANTED, local_files_only=offline))
     except LocalEntryNotFoundError as error:
-        raise RagvecError(
+        raise NotFound(
             f"no folder {source}, and the hub's copy is neither in the local cache nor within reach: "
             "check the name, or download it where there is a network"
         ) from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         raise RagvecError(f"no folder {source}, and the hub refused it: {str(error).splitlines()[0]}") from error
 
 
-def _locate_folder(folder: Path, name: str, revision: str | None) -> Source:
+def _locate_folder(folder: Path, name: str, revision: str | None, search: _Search) -> Source:
     if (folder / ADAPTER_FILE).is_file():
-        return _locate_adapter(folder, name)
+        return _locate_adapter(folder, name, search)
     if (folder / SETTINGS_FILE).is_file():
         return Source(folder, (), folder, read_settings(folder))
     if (folder / "modules.json").is_file():
@@ -81,17 +127,20 @@ def _locate_folder(folder: Path, name: str, revision: str | None) -> Source:
     )
 
 
-def _locate_adapter(folder: Path, name: str) -> Source:
+def _locate_adapter(folder: Path, name: str, search: _Search) -> Source:
     """Base, then the adapters this one was trained upon, then this one."""
-    base_name = _read_json(folder / ADAPTER_FILE).get("base_model_name_or_path")
+    path = folder / ADAPTER_FILE
+    search = search.below(path)
+    base_name = field(path, read_object(path), "base_model_name_or_path", str)
     if not base_name:
         raise RagvecError(f"{folder / ADAPTER_FILE} names no base_model_name_or_path: set it to the base model")
     settings = read_settings(folder) if (folder / SETTINGS_FILE).is_file() else None
     base_revision = settings.base_revision if settings else None
-    found = _locate_folder(fetch(base_name, base_revision, near=folder), base_name, base_revision)
+    base = fetch(base_name, base_revision, search, near=folder)
+    found = _locate_folder(base, base_name, base_revision, search)
     earlier = settings.adapters if settings else _first_stage(name)
     for adapter in earlier:
-        found = _stack(found, fetch(adapter, None, near=folder), adapter)
+        found = _stack(found, fetch(adapter, None, search, near=folder), adapter)
     found = _stack(found, folder, name)
     return replace(found, settings=replace(settings, adapters=found.settings.adapters)) if settings else found
 
@@ -105,6 +154,7 @@ def _first_stage(name: str) -> tuple[str, ...]:
 
 
 def _stack(found: Source, adapter: Path, name: str) -> Source:
+    check_adapter(adapter)
     settings = replace(found.settings, adapters=(*found.settings.adapters, name))
     has_tokenizer = any((adapter / file).is_file() for file in ("tokenizer.json", "tokenizer.model"))
     return Source(
@@ -120,12 +170,12 @@ def _reference_settings(folder: Path, settings: EncoderSettings) -> EncoderSetti
     path = folder / "llm2vec_config.json"
     if not path.is_file():
         return settings
-    record = _read_json(path)
+    record = read_object(path)
     return settings.override(
-        pooling=record.get("pooling_mode"),
-        max_length=record.get("max_length"),
-        doc_max_length=record.get("doc_max_length"),
-        skip_instruction=record.get("skip_instruction"),
+        pooling=field(path, record, "pooling_mode", str),
+        max_length=field(path, record, "max_length", int),
+        doc_max_length=field(path, record, "doc_max_length", int),
+        skip_instruction=field(path, record, "skip_instruction", bool),
     )
 
 
@@ -133,14 +183,16 @@ def _locate_sentence_transformer(folder: Path, name: str) -> Source:
     """A sentence-transformers folder: its transformer, its pooling; the attention stays as it was trained."""
     weights, pooling = folder, "mean"
     limit, skip_instruction = None, False
-    for module in _read_json(folder / "modules.json"):
-        kind = module["type"].rsplit(".", 1)[-1]
+    modules = folder / "modules.json"
+    for module in read_list(modules):
+        module = field(modules, {"a module": module}, "a module", dict) or {}
+        kind = (field(modules, module, "type", str) or "").rsplit(".", 1)[-1]
         if kind == "Transformer":
-            weights = folder / module["path"]
+            weights = inside(modules, module, "path")
             limits = weights / "sentence_bert_config.json"
-            limit = _read_json(limits).get("max_seq_length") if limits.is_file() else None
+            limit = field(limits, read_object(limits), "max_seq_length", int) if limits.is_file() else None
         elif kind == "Pooling":
-            record = _read_json(folder / module["path"] / "config.json")
+            record = read_object(inside(modules, module, "path") / "config.json")
             pooling, skip_instruction = _sentence_transformer_pooling(record, folder), not record.get("include_prompt", True)
         elif kind != "Normalize":
             raise RagvecError(
@@ -171,11 +223,5 @@ def _sentence_transformer_pooling(record: dict, folder: Path) -> str:
 
 def _sentence_transformer_prompt(folder: Path) -> str:
     path = folder / "config_sentence_transformers.json"
-    return (_read_json(path).get("prompts") or {}).get("query", "") if path.is_file() else ""
-
-
-def _read_json(path: Path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RagvecError(f"{path} is not readable JSON ({error}): restore it from where the model came from") from error
+    prompts = field(path, read_object(path), "prompts", dict) if path.is_file() else None
+    return field(path, prompts or {}, "query", str) or ""

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
+from ragvec.encoder.door import first_line, foreign
 from ragvec.errors import RagvecError
 
 _LONG_LOAD = 1 << 30  # bytes of weights from which loading shows a progress bar
@@ -63,11 +63,8 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
 
     refuse_pickle(base)
     safe = {"trust_remote_code": False, "use_safetensors": True, "local_files_only": True}
-    try:
-        with quiet(show_progress=_size(base) > _LONG_LOAD):
-            model, report = AutoModel.from_pretrained(base, dtype=dtype, output_loading_info=True, **safe)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise RagvecError(f"{base} does not load as a transformers model: {_first_line(error)}") from error
+    with foreign(f"{base} does not load as a transformers model"), quiet(show_progress=_size(base) > _LONG_LOAD):
+        model, report = AutoModel.from_pretrained(base, dtype=dtype, output_loading_info=True, **safe)
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # BERT's head, unused here
     if missing or report["mismatched_keys"]:
         what = f"{len(missing)} weights are missing, {missing[0]} among them" if missing else "weights have the wrong shape"
@@ -82,10 +79,8 @@ def load_tokenizer(folder: Path):
     """The transformers tokenizer of a folder. Raises RagvecError if there is none."""
     from transformers import AutoTokenizer
 
-    try:
+    with foreign(f"{folder} holds no tokenizer that loads"):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise RagvecError(f"{folder} holds no tokenizer that loads: {_first_line(error)}") from error
 
 
 def add_adapter(model, folder: Path, *, merge: bool):
@@ -98,13 +93,11 @@ def add_adapter(model, folder: Path, *, merge: bool):
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
+        with foreign(f"the adapter {folder} does not fit its base model"):
             model = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise RagvecError(f"the adapter {folder} does not fit its base model: {_first_line(error)}") from error
     missing = [warning for warning in caught if "missing adapter keys" in str(warning.message)]
     if missing:
-        raise RagvecError(f"the adapter {folder} does not fit its base model: {_first_line(missing[0].message)[:200]}")
+        raise RagvecError(f"the adapter {folder} does not fit its base model: {first_line(missing[0].message)[:200]}")
     return model.merge_and_unload() if merge else model
 
 
@@ -140,8 +133,3 @@ def quiet(*, show_progress: bool) -> Iterator[None]:
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-
-
-def _first_line(error) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -4,7 +4,6 @@ CACHE/corpora/NAME-<corpus hash>/<fingerprint>-<dtype>/shards, …/index     and
 """
 
 import hashlib
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +18,9 @@ from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
 from ragvec.index import Index, IndexSettings
 from ragvec.index.changes import Changes
-from ragvec.index.store import DATABASE_NAME
+from ragvec.index.layout import DATABASE_NAME, remove_index
 from ragvec.ingest.build import build
+from ragvec.ingest.folder import remove_shards
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
 from ragvec.shards import MANIFEST, Manifest, load_manifest
@@ -106,7 +106,7 @@ def _manifest_of(shards: Path) -> Manifest | None:
     try:
         return load_manifest(shards)
     except RagvecError:  # a cache is made again, whatever befell it
-        shutil.rmtree(shards)
+        remove_shards(shards)
         return None
 
 
@@ -117,5 +117,5 @@ def _passages_in(path: Path) -> int:
         with Index.open(path) as index:
             return len(index)
     except RagvecError:
-        shutil.rmtree(path)
+        remove_index(path)
         return 0

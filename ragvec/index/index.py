@@ -14,10 +14,11 @@ from ragvec.errors import RagvecError
 from ragvec.index import store
 from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, RECALL_TARGET
 from ragvec.index.changes import ChangeReport, Changes
-from ragvec.index.lock import LOCK_NAME, writer_lock
+from ragvec.index.connect import readable_errors
+from ragvec.index.layout import DATABASE_NAME, ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME
+from ragvec.index.lock import writer_lock
 from ragvec.index.origin import check_encoder, load_encoder, settings_of
-from ragvec.index.segment import SEGMENTS_NAME
-from ragvec.index.store import DATABASE_NAME, IndexSettings
+from ragvec.index.store import IndexSettings
 from ragvec.index.view import Connections, Reading, SearchResult, Snapshot, View, read_snapshot
 from ragvec.index.writer import Writer, writing
 from ragvec.records import Document, Passage
@@ -25,7 +26,6 @@ from ragvec.records import Document, Passage
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
 
-ENCODING_NAME = "encoding"  # the shards of an unfinished build
 _OWN_NAMES = {ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, f"{DATABASE_NAME}.new"}
 _TRIES = 5
 
@@ -49,17 +49,24 @@ class Index:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, encoder: "Encoder | None" = None, device: str | None = None, dtype: str | None = None
+        cls,
+        path: str | Path,
+        *,
+        encoder: "Encoder | None" = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        offline: bool = False,
     ) -> "Index":
         """Open an index.
 
         encoder  for `add`; None = the one the index was built with, loaded when first needed, with this device and dtype
+        offline  never ask the hub for that encoder, though the index names it
         Raises RagvecError if there is none, it is damaged, or it was built with another encoder.
         """
         path = Path(path)
         if not (path / DATABASE_NAME).is_file():
             raise RagvecError(_no_index(path))
-        return cls(path, encoder, {"device": device, "dtype": dtype})
+        return cls(path, encoder, {"device": device, "dtype": dtype, "offline": offline})
 
     @classmethod
     def create(
@@ -96,7 +103,7 @@ class Index:
             raise RagvecError(f"there is an index in {path} already: open it, or choose another folder")
         check_new_folder(path)
         _make_folder(path)
-        with store.readable_errors(path), writer_lock(path):
+        with readable_errors(path), writer_lock(path):
             if (path / DATABASE_NAME).exists():
                 raise RagvecError(f"another process has just made an index in {path}: try again")
             store.create_store(path, settings)

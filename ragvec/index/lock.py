@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ragvec.errors import RagvecError
-
-LOCK_NAME = "writer.lock"
+from ragvec.errors import Busy, Damaged, RagvecError
+from ragvec.files import open_lock
+from ragvec.index.layout import LOCK_NAME, check_layout
 
 
 @contextmanager
@@ -19,35 +19,34 @@ def writer_lock(folder: Path) -> Iterator[None]:
     """Hold the writer's lock of an index folder.
 
     The file stays when the lock is released: removing it would let two writers each lock a file of that name.
-    Raises RagvecError, saying who holds it, if another writer lives; and if the folder can't be written.
+    Raises Busy, saying who holds it, if another writer lives; Damaged for an index whose files lead elsewhere; RagvecError if
+    the folder can't be written.
     """
+    check_layout(folder)
     try:
-        file = open(folder / LOCK_NAME, "a+", encoding="utf-8")  # noqa: SIM115 - closed below, with the lock
+        file = open_lock(folder / LOCK_NAME)
     except OSError as error:
         raise RagvecError(f"can't write to index {folder}: {error.strerror}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RagvecError(f"index {folder} is being written by {_holder(folder)}: try again when it has ended") from error
-        _write_holder(file, {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()})
+            raise Busy(f"index {folder} is being written by {_holder(folder)}: try again when it has ended") from error
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}))
+        file.flush()
         try:
             yield
         finally:
             file.truncate(0)
 
 
-def _write_holder(file, holder: dict) -> None:
-    file.truncate(0)
-    file.write(json.dumps(holder))
-    file.flush()
-
-
 def _holder(folder: Path) -> str:
     try:
-        holder = json.loads((folder / LOCK_NAME).read_text(encoding="utf-8"))
+        with open_lock(folder / LOCK_NAME, write=False) as file:
+            holder = json.load(file)
         return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, Damaged):
         return "another process"  # it has the lock but has not written its name yet
 
 

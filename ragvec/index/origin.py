@@ -41,14 +41,16 @@ def lasting_source(source: str) -> str:
 def load_encoder(settings: IndexSettings, source: str | None = None, **overrides: Any) -> "Encoder":
     """The encoder an index was built with, from where it was then or from another source.
 
-    overrides  arguments of `Encoder.load` such as the device
+    overrides  arguments of `Encoder.load` such as the device, or offline: an index may name a model on the hub, which is then
+               asked for it, with a line that says so, unless it is in the cache
 
     Raises RagvecError if it is no longer there, or no longer the same.
     """
     from ragvec.encoder import Encoder
 
     recorded = None if settings.encoder_source == BUNDLED else settings.encoder_source
-    encoder = Encoder.load(source or recorded, **{**settings.encoder_options, **overrides})
+    named_by = "" if source else "the index"
+    encoder = Encoder.load(source or recorded, named_by=named_by, **{**settings.encoder_options, **overrides})
     check_encoder(settings, encoder)
     return encoder
 

@@ -7,10 +7,9 @@ segments/0001/index.faiss    only where exact search would be slower
 
 import hashlib
 import mmap
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -18,27 +17,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragvec.errors import RagvecError
-from ragvec.files import fsync_folder, settle_file, sha256_file
+from ragvec.errors import Damaged, RagvecError
+from ragvec.files import fsync_folder, is_own_file, is_own_folder, settle_file, sha256_file
 from ragvec.index.ann.choice import EXACT_KEY
 from ragvec.index.ann.exact import Allowed, Candidates, search_exact
+from ragvec.index.layout import FAISS_NAME, IDS_NAME, VECTORS_NAME, remove_segment, segment_folder
 from ragvec.index.store import IndexSettings, SegmentRecord
 
 if TYPE_CHECKING:
     from ragvec.index.ann.approximate import Approximate
 
-SEGMENTS_NAME = "segments"
-VECTORS_NAME = "vectors.f16"
-IDS_NAME = "ids.i64"
-FAISS_NAME = "index.faiss"
+_REMEDY = "restore it, or run `ragvec compact --index-key exact` and then `--index-key auto`, which make it anew"
 WORKERS = 2  # threads that convert, write and check rows
 PIECE_VALUES = 2**21  # of vectors that one of them converts at a time: small enough for memory to be used again
 INFINITY, MINUS_INFINITY = 0x7C00, 0xFC00  # as float16, whose bits, read as a number, are higher for NaN alone
-
-
-def segment_folder(index_folder: Path, number: int) -> Path:
-    """Where segment `number` lies."""
-    return index_folder / SEGMENTS_NAME / f"{number:04d}"
 
 
 class SegmentWriter:
@@ -49,9 +41,11 @@ class SegmentWriter:
         self.number = number
         self.dimension = dimension
         self.rows = 0
-        if self.folder.exists():
-            shutil.rmtree(self.folder)  # left by a writer that died before its commit
-        self.folder.mkdir(parents=True)
+        remove_segment(self.folder)  # left by a writer that died before its commit
+        try:
+            self.folder.mkdir(parents=True)
+        except FileExistsError as error:
+            raise Damaged(f"{self.folder} holds what ragvec did not write there: move it away") from error
         self._aside = ThreadPoolExecutor(WORKERS, "ragvec-segment")
         self._pending: list[Future] = []
         self._digests = {VECTORS_NAME: hashlib.sha256(), IDS_NAME: hashlib.sha256()}
@@ -112,7 +106,8 @@ class SegmentWriter:
         """Remove what was written."""
         with suppress(OSError):
             self.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError, Damaged):
+            remove_segment(self.folder)
 
     def _wait(self) -> None:
         """Raises OSError if the rows before could not be written."""
@@ -145,10 +140,13 @@ class Segment:
     def __init__(self, index_folder: Path, record: SegmentRecord, dimension: int) -> None:
         self.record = record
         self.folder = segment_folder(index_folder, record.number)
+        for place in (self.folder.parent, self.folder):
+            is_own_folder(place)
         for name, file in record.files.items():
+            is_own_file(self.folder / name)
             size = (self.folder / name).stat().st_size
             if size != file["bytes"]:
-                raise RagvecError(f"{self.folder / name} is damaged: {size} bytes, not {file['bytes']}; build the index again")
+                raise Damaged(f"{self.folder / name} is damaged: {size} bytes, not {file['bytes']}; build the index again")
         self.vectors = map_vectors(self.folder, record.rows, dimension)
         self._codes = _mapped(self.folder / FAISS_NAME) if record.faiss_key != EXACT_KEY else None
         self._last_allowed: tuple[np.ndarray | None, np.ndarray | None, Allowed] | None = None
@@ -156,10 +154,26 @@ class Segment:
 
     @cached_property
     def approximate(self) -> "Approximate":
-        """The FAISS index, read on first use."""
+        """The FAISS index, read on first use, once its bytes are known to be those that were written.
+
+        Of 1,600 damaged files FAISS 1.15 refused 30 %, searched the others with whatever they held, and once did not end.
+        """
         from ragvec.index.ann.approximate import Approximate
 
-        return Approximate(self._codes, self.record.search_parameters, self.vectors)
+        path = self.folder / FAISS_NAME
+        if hashlib.sha256(self._codes).hexdigest() != self.record.files[FAISS_NAME]["sha256"]:
+            raise Damaged(f"{path} is damaged, its checksum is another: {_REMEDY}")
+        with self._readable():
+            return Approximate(self._codes, self.record.search_parameters, self.vectors)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Turn FAISS's errors into one line that says which file."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
+            raise Damaged(f"{self.folder / FAISS_NAME} can't be searched ({reason}): {_REMEDY}") from error
 
     def allowed(self, live: np.ndarray | None, ids: np.ndarray | None) -> Allowed | None:
         """The rows that may be found, None = all: those that live, and of them those with these ids.
@@ -200,7 +214,8 @@ class Segment:
                  Scores are inner products with the exact vectors, the same to the bit whichever the other queries and filters
         """
         if self.record.faiss_key != EXACT_KEY:
-            return self.approximate.search(queries, k, allowed)
+            with self._readable():
+                return self.approximate.search(queries, k, allowed)
         rows = search_exact(self.vectors, queries, k, allowed).rows
         scores = np.empty(rows.shape, dtype=np.float32)
         for number, query in enumerate(queries):

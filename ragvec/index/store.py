@@ -1,34 +1,29 @@
-"""index.sqlite, the one truth of an index: settings, segments, passages, deleted rows, and the words for lexical search.
-
-A writer works in write-ahead mode, so that readers keep reading the last commit while it works. It leaves a plain single file
-behind if nobody has the index open then: one that opens on a shared or read-only disk too, and by a user who may not write.
-"""
+"""index.sqlite, the one truth of an index: settings, segments, passages, deleted rows, and the words for lexical search."""
 
 import json
 import sqlite3
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 
+from ragvec.checked import check_range, check_value
 from ragvec.errors import RagvecError
 from ragvec.files import fsync_folder, settle_file
 from ragvec.index.ann.choice import AUTO_KEY, RECALL_TARGET
+from ragvec.index.layout import DATABASE_NAME
 from ragvec.index.lexical import TOKENIZER, indexed_terms
+from ragvec.index.validity import MOST_ROWS, check_kinds, checked_passage, checked_segment, checked_settings, doubted
 from ragvec.index.where import Filter
 from ragvec.records import Passage
 
-DATABASE_NAME = "index.sqlite"
 FORMAT = 3
-WAIT_S = 30.0  # for a lock that another connection holds for a moment
-MOST_ROWS = 2**31
-PATIENCE_S = 60.0  # of a writer, for readers who began before it: write-ahead mode begins between two reads
+MOST_COUNT = 2**62
+MASKED_IDS = 2**28  # below, which ids are allowed is a byte for each; ids beyond come from very long use, or a damaged index
 
 SCHEMA = f"""
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -98,22 +93,6 @@ class StoredPassage(NamedTuple):
     metadata: str
 
 
-@contextmanager
-def readable_errors(folder: Path) -> Iterator[None]:
-    """Turn SQLite's errors into one line that says which index, and what to do."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise readable_error(folder, error) from error
-
-
-def readable_error(folder: Path, error: sqlite3.DatabaseError) -> RagvecError:
-    """What to say instead of an error of SQLite's."""
-    if isinstance(error, sqlite3.OperationalError):
-        return RagvecError(f"index {folder} can't be used now: {error}")
-    return RagvecError(f"index {folder} is damaged ({error}): restore it, or remove it and build it again")
-
-
 def create_store(folder: Path, settings: IndexSettings) -> None:
     """Write an empty index.sqlite that appears only when it is complete."""
     temporary = folder / f"{DATABASE_NAME}.new"
@@ -132,69 +111,13 @@ def create_store(folder: Path, settings: IndexSettings) -> None:
     fsync_folder(folder)
 
 
-def connect_to_read(folder: Path) -> sqlite3.Connection:
-    """A connection that can't change the index, also where the folder can't be written."""
-    path = folder / DATABASE_NAME
-    # mode=rw, not ro: after a crash the first reader must be allowed to roll back or recover. SQLite itself falls back to
-    # reading where the file may not be written.
-    connection = _connect(path, "mode=rw")
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        log = path.with_name(f"{DATABASE_NAME}-wal")
-        if log.exists() and log.stat().st_size:
-            raise
-        connection = _connect(path, "mode=ro&immutable=1")  # left in write-ahead mode, now in a folder that can't be written
-    connection.execute("PRAGMA query_only = ON")
-    return connection
-
-
-@contextmanager
-def connection_to_write(folder: Path) -> Iterator[sqlite3.Connection]:
-    """A connection in write-ahead mode; the file returns to a plain one at the end if no reader has it open."""
-    connection = _connect(folder / DATABASE_NAME, "mode=rw")
-    try:
-        connection.execute("PRAGMA synchronous = FULL")
-        if not _switch_journal(connection, "WAL", patience_s=PATIENCE_S):
-            raise RagvecError(
-                f"index {folder} is being read without a pause for {PATIENCE_S:.0f} s: try again when that has ended"
-            )
-        try:
-            yield connection
-        finally:
-            # What was committed is safe in the log: where a reader or a full disk is in the way, the next writer does it.
-            with suppress(sqlite3.OperationalError):
-                _switch_journal(connection, "DELETE", patience_s=0.0)
-    finally:
-        connection.close()
-
-
-def _connect(path: Path, options: str) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?{options}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_S, check_same_thread=False)
-
-
-def _switch_journal(connection: sqlite3.Connection, mode: str, patience_s: float) -> bool:
-    """Whether the journal could be switched: no reader may be in the way."""
-    connection.execute("PRAGMA busy_timeout = 50")
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            connection.execute(f"PRAGMA journal_mode = {mode}")
-            connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
-            return True
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
-                raise
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.02)
-
-
 def read_generation(connection: sqlite3.Connection) -> int:
     """How many commits there have been."""
-    return int(connection.execute("SELECT value FROM settings WHERE key = 'generation'").fetchone()[0])
+    row = connection.execute("SELECT value FROM settings WHERE key = 'generation'").fetchone()
+    try:
+        return int(row[0])
+    except (TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError("setting generation is no number") from error
 
 
 def read_value(connection: sqlite3.Connection, key: str):
@@ -202,7 +125,16 @@ def read_value(connection: sqlite3.Connection, key: str):
     row = connection.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
     if row is None:
         raise sqlite3.DatabaseError(f"no setting {key}")
-    return json.loads(row[0])
+    with doubted(f"setting {key}: "):
+        return json.loads(check_value(key, row[0], str))
+
+
+def read_count(connection: sqlite3.Connection, key: str) -> int:
+    """One that counts, such as next_id."""
+    with doubted("setting "):
+        number = check_value(key, read_value(connection, key), int)
+        check_range(key, number, 0, MOST_COUNT)
+        return number
 
 
 def write_value(connection: sqlite3.Connection, key: str, value) -> None:
@@ -221,13 +153,13 @@ def database_identity(folder: Path) -> tuple[int, int] | None:
 
 def read_settings(connection: sqlite3.Connection) -> IndexSettings:
     """The index's settings. Raises RagvecError if an older or a newer ragvec wrote them."""
-    if (version := read_value(connection, "format")) != FORMAT:
+    if (version := read_count(connection, "format")) != FORMAT:
         remedy = "upgrade ragvec" if version > FORMAT else "remove the folder and build it again with `ragvec index`"
         folder = Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent
         raise RagvecError(f"the index in {folder} has format {version}, this ragvec reads {FORMAT}: {remedy}")
     there = {key for (key,) in connection.execute("SELECT key FROM settings")}
     names = [key for key in IndexSettings.__dataclass_fields__ if key in there or key not in _LATER]
-    return IndexSettings(**{key: read_value(connection, key) for key in names})
+    return checked_settings({key: read_value(connection, key) for key in names}, IndexSettings)
 
 
 def write_search_settings(connection: sqlite3.Connection, settings: IndexSettings) -> None:
@@ -245,7 +177,8 @@ def write_cutting(connection: sqlite3.Connection, passage_tokens: int, overlap: 
 def read_segments(connection: sqlite3.Connection) -> list[SegmentRecord]:
     """Every committed segment, oldest first; the ids in them ascend from the first to the last."""
     query = "SELECT number, rows, faiss_key, search_parameters, recall, files, created FROM segments ORDER BY number"
-    return [SegmentRecord(*row[:5], json.loads(row[5]), row[6]) for row in connection.execute(query)]
+    dimension = read_count(connection, "dimension")
+    return [checked_segment(row, SegmentRecord, dimension) for row in connection.execute(query)]
 
 
 def insert_segment(connection: sqlite3.Connection, record: SegmentRecord) -> None:
@@ -321,6 +254,7 @@ def delete_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
     """Remove passages by id; their vectors become tombstones until the index is compacted."""
     for number in ids:
         title, text = connection.execute("SELECT title, text FROM passages WHERE id = ?", (number,)).fetchone()
+        check_kinds(number, (title, text), (str, str))
         terms = indexed_terms(Passage("", "", text, title).encoded_text)
         # an FTS5 table without content forgets a row only when shown the very words it was given
         connection.execute("INSERT INTO lexical (lexical, rowid, terms) VALUES ('delete', ?, ?)", (number, terms))
@@ -339,14 +273,21 @@ def update_passages(connection: sqlite3.Connection, changes: Sequence[tuple[int,
 def passages_of(connection: sqlite3.Connection, doc_id: str) -> dict[str, StoredPassage]:
     """A document's passages in the index, by passage_id."""
     query = "SELECT passage_id, id, content_hash, title, metadata FROM passages WHERE doc_id = ?"
-    return {row[0]: StoredPassage(*row[1:]) for row in connection.execute(query, (doc_id,))}
+    found = {}
+    for row in connection.execute(query, (doc_id,)):
+        check_kinds(row[1], row, (str, int, bytes, str, str))
+        found[row[0]] = StoredPassage(*row[1:])
+    return found
 
 
 def read_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Passage]:
-    """Passages by id; an id that is not in the index is not in the answer."""
+    """Passages by id. Raises sqlite3.DatabaseError for an id that is not in the index."""
     query = "SELECT id, passage_id, doc_id, text, title, metadata FROM passages WHERE id IN (SELECT value FROM json_each(?))"
     rows = connection.execute(query, (json.dumps([int(number) for number in ids]),))
-    return {row[0]: Passage(*row[1:5], orjson.loads(row[5])) for row in rows}
+    found = {row[0]: checked_passage(*row[1:]) for row in rows}
+    if len(found) < len(set(ids)):
+        raise sqlite3.DatabaseError(f"passage {min(set(ids) - found.keys())} is missing")
+    return found
 
 
 def ids_below(connection: sqlite3.Connection, limit: int) -> np.ndarray:
@@ -357,16 +298,23 @@ def ids_below(connection: sqlite3.Connection, limit: int) -> np.ndarray:
 def read_doc_ids(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, str]:
     """The doc_id of each of these passages."""
     query = "SELECT id, doc_id FROM passages WHERE id IN (SELECT value FROM json_each(?))"
-    return dict(connection.execute(query, (json.dumps([int(number) for number in ids]),)))
+    found = {row[0]: str(row[1]) for row in connection.execute(query, (json.dumps([int(number) for number in ids]),))}
+    if len(found) < len(set(ids)):
+        raise sqlite3.DatabaseError(f"passage {min(set(ids) - found.keys())} is missing")
+    return found
 
 
 def allow_rows(connection: sqlite3.Connection, ids: np.ndarray) -> None:
     """Say which passages a limited lexical search of this connection may find; ids (m,) int64, at least one."""
+    if ids.min() < 0 or ids.max() >= MASKED_IDS:
+        named = frozenset(ids.tolist())
+        connection.create_function("is_allowed", 1, named.__contains__, deterministic=True)
+        return
     mask = np.zeros(int(ids.max()) + 1, dtype=bool)
     mask[ids] = True
     flags, end = mask.tobytes(), len(mask)
     # asked for each row that matches: a list of ids in the query would be read whole every time
-    connection.create_function("is_allowed", 1, lambda row: row < end and flags[row], deterministic=True)
+    connection.create_function("is_allowed", 1, lambda row: 0 <= row < end and flags[row], deterministic=True)
 
 
 def search_lexical(connection: sqlite3.Connection, expression: str, k: int, *, limited: bool) -> list[tuple[int, float]]:

@@ -11,6 +11,7 @@ import numpy as np
 from ragvec.errors import RagvecError
 from ragvec.index import store
 from ragvec.index.ann.exact import Allowed, Candidates, keep_best
+from ragvec.index.connect import connect_to_read, readable_error, readable_errors
 from ragvec.index.lexical import match_expression
 from ragvec.index.segment import Segment
 from ragvec.index.where import Filter, parse_where
@@ -149,8 +150,8 @@ class Connections:
                 self._idle, self._pid = [], os.getpid()
             if self._idle:
                 return self._idle.pop()
-        with store.readable_errors(self.folder):
-            return store.connect_to_read(self.folder)
+        with readable_errors(self.folder):
+            return connect_to_read(self.folder)
 
     def give_back(self, connection: sqlite3.Connection) -> None:
         """Keep a connection for the next reader."""
@@ -182,7 +183,7 @@ class Reading:
             self._connection.execute("ROLLBACK")
         self._connections.give_back(self._connection)
         if isinstance(error, sqlite3.DatabaseError):
-            raise store.readable_error(self._connections.folder, error) from error
+            raise readable_error(self._connections.folder, error) from error
 
 
 def read_snapshot(connection: sqlite3.Connection, folder: Path, dimension: int, last: Snapshot | None) -> Snapshot:

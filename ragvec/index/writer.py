@@ -1,7 +1,6 @@
 """Writing: every change is files on disk first, then one SQLite transaction; a kill at any point leaves the last commit."""
 
 import logging
-import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import Damaged, RagvecError
 from ragvec.index import store
 from ragvec.index.ann.choice import AUTO_KEY, plan_keys
 from ragvec.index.changes import Changes
+from ragvec.index.connect import connection_to_write, readable_errors
+from ragvec.index.layout import remove_segment, segment_folder, segment_folders
 from ragvec.index.lock import writer_lock
-from ragvec.index.segment import SEGMENTS_NAME, Segment, SegmentWriter, segment_folder
+from ragvec.index.segment import Segment, SegmentWriter
 from ragvec.index.store import IndexSettings
 from ragvec.index.where import parse_where
 from ragvec.records import Passage
@@ -42,7 +43,7 @@ class Writer:
         blocks  passages and their vectors (n, dimension), block by block
         """
         with self._transaction(), self._new_segment() as segment:
-            first = store.read_value(self.connection, "next_id")
+            first = store.read_count(self.connection, "next_id")
             for passages, vectors in blocks:
                 store.delete_passages(self.connection, changes.take_stale())  # first: new passages take over their ids' names
                 ids = self._take_ids(len(passages))
@@ -132,10 +133,13 @@ class Writer:
         sweep(self.folder, self.connection)
 
     def _open(self, records: Sequence[store.SegmentRecord]) -> list[Segment]:
-        return [Segment(self.folder, record, self.settings.dimension) for record in records]
+        try:
+            return [Segment(self.folder, record, self.settings.dimension) for record in records]
+        except FileNotFoundError as error:
+            raise Damaged(f"index {self.folder} is damaged, {error.filename} is missing: restore it") from error
 
     def _take_ids(self, rows: int) -> np.ndarray:
-        first = store.read_value(self.connection, "next_id")  # never an id twice: a reader's cache may still hold the old one
+        first = store.read_count(self.connection, "next_id")  # never an id twice: a reader's cache may still hold the old one
         store.write_value(self.connection, "next_id", first + rows)
         return np.arange(first, first + rows, dtype=np.int64)
 
@@ -170,7 +174,7 @@ class Writer:
     @contextmanager
     def _new_segment(self) -> Iterator[SegmentWriter]:
         self.check_place()
-        number = store.read_value(self.connection, "next_segment")
+        number = store.read_count(self.connection, "next_segment")
         segment = SegmentWriter(self.folder, number, self.settings.dimension)
         try:
             yield segment
@@ -202,7 +206,7 @@ def writing(folder: Path) -> Iterator[Writer]:
     Raises RagvecError, naming the holder, if another writer lives.
     """
     place = store.database_identity(folder)
-    with store.readable_errors(folder), writer_lock(folder), store.connection_to_write(folder) as connection:
+    with readable_errors(folder), writer_lock(folder), connection_to_write(folder) as connection:
         writer = Writer(folder, connection, place)
         writer.check_place()
         sweep(folder, connection)
@@ -210,12 +214,11 @@ def writing(folder: Path) -> Iterator[Writer]:
 
 
 def sweep(folder: Path, connection: sqlite3.Connection) -> None:
-    """Remove segment folders that no commit knows. Readers that have them open keep their maps."""
+    """Remove segments that no commit knows, and nothing else. Readers that have them open keep their maps."""
     known = {segment_folder(folder, record.number).name for record in store.read_segments(connection)}
-    segments = folder / SEGMENTS_NAME
-    for path in segments.iterdir() if segments.is_dir() else ():
+    for path in segment_folders(folder):
         if path.name not in known:
-            shutil.rmtree(path)
+            remove_segment(path)
 
 
 def _live_blocks(segments: list[Segment], dead: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -1,6 +1,5 @@
 """From a corpus or shards to an index, or to a newer version of one: `ragvec index`."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,12 +14,13 @@ from ragvec.corpus import Rejected
 from ragvec.corpus.passages import CorpusOptions, count_passages, cut_for, open_documents
 from ragvec.errors import RagvecError
 from ragvec.index.changes import Changes
-from ragvec.index.index import ENCODING_NAME, Index, check_new_folder
-from ragvec.index.lock import LOCK_NAME, writer_lock
+from ragvec.index.index import Index, check_new_folder
+from ragvec.index.layout import DATABASE_NAME, ENCODING_NAME, remove_index
+from ragvec.index.lock import writer_lock
 from ragvec.index.origin import check_fingerprint, lasting_source, load_encoder, settings_of
-from ragvec.index.segment import SEGMENTS_NAME
-from ragvec.index.store import DATABASE_NAME, IndexSettings
+from ragvec.index.store import IndexSettings
 from ragvec.ingest import encode_corpus
+from ragvec.ingest.folder import remove_shards
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
 from ragvec.shards import MANIFEST, Failure, Shards
@@ -58,6 +58,7 @@ def build(
     encoder_options: dict[str, Any] | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    offline: bool = False,
     search: dict[str, Any] | None = None,
     reading: CorpusOptions | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
@@ -68,6 +69,7 @@ def build(
 
     encoder          folder or hub id; None = the one the index was built with, or the bundled one for a new index
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
+    offline          never ask the hub for a model, not even for one that the index names
     search           how a new index is searched: faiss_key, recall_target, max_memory, as `Index.create` explains them
     reading          how a corpus is read and cut; None = fields by their usual names. Without passage_tokens it is cut as the
                      index's documents were; with them, that is how it is cut from now on
@@ -77,13 +79,14 @@ def build(
     """
     started = time.monotonic()
     reading = reading or CorpusOptions()
+    loading = {"device": device, "dtype": dtype, "offline": offline}
     with _undone_on_failure(path):
         if is_shards(source):
             report = _from_shards(Path(source), path, search or {}, reading, sync, show_progress)
         else:
             documents = open_documents(source, reading, on_reject=on_reject)
             first = next(documents)  # a bad corpus shows before seconds are spent on loading an encoder
-            with _open_or_create(path, encoder, encoder_options or {}, device, dtype, search or {}) as index:
+            with _open_or_create(path, encoder, encoder_options or {}, loading, search or {}) as index:
                 reading = _cutting_of(index, reading)
                 total = count_passages(source, reading) if show_progress and not len(index) else None
                 cutting = index.encoder if reading.passage_tokens else None
@@ -135,7 +138,7 @@ def index_passages(
             shards = Shards.open(folder)
             failed = shards.manifest.failed
             writer.commit(_counted(shards.blocks(BLOCK_ROWS), encoded, show_progress), changes)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_shards(folder)
     return _report(index, changes, encoded, truncated)._replace(failed=failed)
 
 
@@ -170,20 +173,20 @@ def _settings_of_shards(manifest, search: dict[str, Any]) -> IndexSettings:
 
 
 def _open_or_create(
-    path: Path, source: str | None, options: dict[str, Any], device: str | None, dtype: str | None, search: dict[str, Any]
+    path: Path, source: str | None, options: dict[str, Any], loading: dict[str, Any], search: dict[str, Any]
 ) -> Index:
     """The index to fill. One that exists loads its encoder only once there is something to encode, unless one is named."""
     if (path / DATABASE_NAME).exists():
-        index = Index.open(path, device=device, dtype=dtype)
+        index = Index.open(path, **loading)
         _check_same_search(index, search)
         if not source and not options:
             return index
         with index:
-            return Index.open(path, encoder=load_encoder(index.settings, source, **options, device=device, dtype=dtype))
+            return Index.open(path, encoder=load_encoder(index.settings, source, **options, **loading))
     check_new_folder(path)  # before seconds are spent on loading an encoder
     from ragvec.encoder import Encoder
 
-    encoder = Encoder.load(source, **options, device=device, dtype=dtype)
+    encoder = Encoder.load(source, **options, **loading)
     settings = settings_of(encoder, options=options, **search)
     return Index.create_with(path, settings, encoder=encoder)
 
@@ -248,9 +251,5 @@ def _remove_if_unused(path: Path) -> None:
         with Index.open(path) as index:
             if len(index):
                 return
-        for name in (ENCODING_NAME, SEGMENTS_NAME):
-            shutil.rmtree(path / name, ignore_errors=True)
-        for file in (*path.glob(f"{DATABASE_NAME}*"), path / LOCK_NAME):
-            file.unlink()
-        with suppress(OSError):  # it holds something else
-            path.rmdir()
+        remove_shards(path / ENCODING_NAME)
+        remove_index(path)

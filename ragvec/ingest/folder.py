@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
@@ -11,16 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from ragvec.errors import RagvecError
-from ragvec.files import TEMPORARY_SUFFIX, fsync_folder
+from ragvec.files import TEMPORARY_SUFFIX, fsync_folder, is_own_file, is_own_folder, remove_own
 from ragvec.shards import MANIFEST, Manifest, Part, part_is_whole, save_manifest
+from ragvec.shards.manifest import PART_NAME
 
 PREVIOUS = "previous"
 RANKS = "ranks"
+_SET_ASIDE = re.compile(r"[0-9a-f]{32}\.parquet")
+_RANK = re.compile(r"\d+-of-\d+")
+_TEMPORARY = re.compile(rf"({PART_NAME.pattern}|{re.escape(MANIFEST)})\.(.+\.)?\d+{re.escape(TEMPORARY_SUFFIX)}")
 FinishedPart = tuple[Path, Part]
 
 
 def check_folder(folder: Path) -> None:
-    """Raises RagvecError unless shards may be written there: nothing yet, an empty folder, or shards."""
+    """Raises RagvecError unless shards may be written there: nothing yet, an empty folder, or shards.
+
+    Raises Damaged where a folder inside it leads elsewhere.
+    """
     if folder.exists() and not folder.is_dir():
         raise RagvecError(f"{folder} is a file: name a folder for the shards")
     if folder.exists() and not (folder / MANIFEST).exists():
@@ -28,6 +36,16 @@ def check_folder(folder: Path) -> None:
         strange = sorted(name for name in names if name != RANKS)
         if strange:
             raise RagvecError(f"{folder} holds {strange[0]!r} and no shards: name another folder, or empty this one")
+    is_own_file(folder / MANIFEST)
+    for place in (folder, *rank_folders(folder)):
+        is_own_folder(place / PREVIOUS)
+
+
+def rank_folders(folder: Path) -> list[Path]:
+    """The folders of ranks in a shards folder. Raises Damaged for one that leads elsewhere."""
+    ranks = folder / RANKS
+    named = sorted(path for path in ranks.iterdir() if _RANK.fullmatch(path.name)) if is_own_folder(ranks) else []
+    return [path for path in named if is_own_folder(path)]
 
 
 def make_folder(folder: Path) -> None:
@@ -120,13 +138,37 @@ def link(path: Path, target: Path) -> None:
 def sweep(folder: Path, manifest: Manifest) -> None:
     """Remove leftovers: temporary files, parts that the manifest doesn't name, previous/ if none there is named."""
     named = {part.name for part in (*manifest.parts, *manifest.previous)}
-    for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
-        path.unlink(missing_ok=True)
-    for path in folder.glob("part-*.parquet"):
-        if path.name not in named:
+    for path in _written(folder):
+        if path.name not in named and path.name != MANIFEST:
             path.unlink(missing_ok=True)
-    if not manifest.previous and (folder / PREVIOUS).exists():
-        shutil.rmtree(folder / PREVIOUS)
+    if not manifest.previous:
+        _remove_previous(folder)
+
+
+def remove_shards(folder: Path) -> None:
+    """Remove the shards in a folder and, if they are all it holds, the folder. What ragvec did not make stays."""
+    if not is_own_folder(folder):
+        return
+    for place in rank_folders(folder):
+        remove_shards(place)
+    remove_own(folder / RANKS, ())
+    _remove_previous(folder)
+    remove_own(folder, tuple(path.name for path in _written(folder)))
+
+
+def _remove_previous(folder: Path) -> None:
+    previous = folder / PREVIOUS
+    if is_own_folder(previous):
+        remove_own(previous, tuple(path.name for path in previous.iterdir() if _SET_ASIDE.fullmatch(path.name)))
+
+
+def _written(folder: Path) -> list[Path]:
+    """What bears the name of a part, of the manifest, or of the temporary file of one."""
+    return [
+        path
+        for path in folder.iterdir()
+        if path.name == MANIFEST or PART_NAME.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name)
+    ]
 
 
 def previous_name(part: Part) -> str:

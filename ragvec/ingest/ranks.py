@@ -5,7 +5,6 @@ and started again like any run. Whoever finds all of them complete links their p
 """
 
 import hashlib
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +13,7 @@ from typing import NamedTuple
 
 from ragvec.corpus.files import InputFile
 from ragvec.errors import RagvecError
-from ragvec.ingest.folder import RANKS, FinishedPart, link, locked, set_aside_parts, sweep
+from ragvec.ingest.folder import RANKS, FinishedPart, link, locked, rank_folders, remove_shards, set_aside_parts, sweep
 from ragvec.records import Passage
 from ragvec.shards import MANIFEST, Maker, Manifest, content_digest, load_manifest, save_manifest
 
@@ -58,7 +57,7 @@ def rank_folder(folder: Path, rank: Rank) -> Path:
 def parts_elsewhere(folder: Path, own: Path, maker: Maker) -> list[FinishedPart]:
     """Finished parts of this maker in the folder and in its ranks' folders, this one's own left out."""
     found: list[FinishedPart] = []
-    for place in (folder, *sorted((folder / RANKS).glob("*-of-*"))):
+    for place in (folder, *rank_folders(folder)):
         if place == own or not (place / MANIFEST).exists():
             continue
         with suppress(RagvecError):  # a rank's folder that is damaged, or just being removed, is of no use
@@ -113,8 +112,8 @@ def publish(folder: Path, world: int, maker: Maker, digests: Sequence[str], inpu
 
 def remove_ranks(folder: Path) -> None:
     """Remove the folders of ranks that no process holds."""
-    for place in (folder / RANKS).glob("*-of-*"):
+    for place in rank_folders(folder):
         with suppress(RagvecError, FileNotFoundError), locked(place):
-            shutil.rmtree(place)
+            remove_shards(place)
     with suppress(OSError):  # another rank's is still in use, or there are none
         (folder / RANKS).rmdir()

@@ -65,7 +65,7 @@ def build_context(query: str, hits: Sequence[Hit], max_tokens: int, count_tokens
     return Context("", 0, [])
 
 
-def token_counter(settings: IndexSettings, encoder: "Encoder | None" = None) -> CountTokens:
+def token_counter(settings: IndexSettings, encoder: "Encoder | None" = None, *, offline: bool = False) -> CountTokens:
     """Counts the tokens of an index's encoder; where that is not loaded, its tokenizer is, without the weights."""
     if encoder is not None:
         return encoder.count_tokens
@@ -75,7 +75,7 @@ def token_counter(settings: IndexSettings, encoder: "Encoder | None" = None) -> 
 
     recorded = settings.encoder_source
     source = str(data_path("encoder")) if recorded == BUNDLED else recorded
-    found = locate(source, revision=settings.encoder_options.get("revision"))
+    found = locate(source, revision=settings.encoder_options.get("revision"), offline=offline, named_by="the index")
     tokenizer = load_tokenizer(found.tokenizer).backend_tokenizer
     tokenizer.no_truncation()
     return lambda texts: [len(one.ids) for one in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]

@@ -17,14 +17,21 @@ Reranker = Callable[[str, Sequence[str]], np.ndarray]  # (query, texts) → (n,)
 
 
 def load_reranker(
-    name: str, encoder: "Encoder | None", *, instruction: str | None = None, device: str | None = None
+    name: str,
+    encoder: "Encoder | None",
+    *,
+    instruction: str | None = None,
+    device: str | None = None,
+    offline: bool = False,
 ) -> Reranker:
     """A reranker by name: "maxsim" = the encoder's own token vectors, else a cross-encoder's folder or hub id.
+
+    offline  never ask the hub for it
 
     Raises RagvecError where maxsim has no encoder, sentence-transformers is missing, or the model can't be loaded.
     """
     if name != MAXSIM:
-        return load_cross_encoder(name, device)
+        return load_cross_encoder(name, device, offline=offline)
     if encoder is None:
         raise RagvecError("reranking by maxsim needs an encoder: pass one to Retriever")
     return lambda query, texts: maxsim(encoder, query, texts, instruction=instruction)
@@ -51,14 +58,15 @@ def maxsim(encoder: "Encoder", query: str, texts: Sequence[str], *, instruction:
     return scores
 
 
-def load_cross_encoder(name: str, device: str | None = None) -> Reranker:
+def load_cross_encoder(name: str, device: str | None = None, *, offline: bool = False) -> Reranker:
     """A cross-encoder as sentence-transformers loads it; safetensors only, no code from the model's folder."""
     try:
         from sentence_transformers import CrossEncoder
     except ImportError as error:
         raise RagvecError("--rerank with a model needs sentence-transformers: pip install sentence-transformers") from error
     try:
-        model = CrossEncoder(name, device=device, trust_remote_code=False, model_kwargs={"use_safetensors": True})
+        safe = {"trust_remote_code": False, "local_files_only": offline, "model_kwargs": {"use_safetensors": True}}
+        model = CrossEncoder(name, device=device, **safe)
     except (OSError, ValueError) as error:
         raise RagvecError(f"can't load the cross-encoder {name}: {str(error).splitlines()[0]}") from error
     if model.num_labels != 1:

@@ -103,7 +103,7 @@ def open_retriever(
     where    a filter that will be asked for, checked before the encoder is loaded
     encoder  load this folder or hub id instead; it must be the same encoder
     rerank   "maxsim", or a cross-encoder's folder or hub id; None = hits stay as they are
-    options  arguments of `Encoder.load` that change no vector: device, dtype
+    options  arguments of `Encoder.load` that change no vector: device, dtype, offline
     Raises RagvecError if there is no index, it is empty, the encoder is another, or the reranker can't be loaded.
     """
     index = Index.open(path)
@@ -114,5 +114,9 @@ def open_retriever(
             view.check_where(where)
     needed = mode != "lexical" or rerank == MAXSIM
     loaded = load_encoder(index.settings, encoder, **options) if needed else None
-    reranker = None if rerank is None else load_reranker(rerank, loaded, device=options.get("device"))
+    reranker = (
+        None
+        if rerank is None
+        else load_reranker(rerank, loaded, device=options.get("device"), offline=options.get("offline", False))
+    )
     return Retriever(index, loaded, reranker=reranker)

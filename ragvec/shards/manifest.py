@@ -1,18 +1,23 @@
 """The manifest of a shards folder: what made the vectors, what they were made from, every part's rows and checksums."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec import __version__
+from ragvec.checked import Mismatch, check_fields, check_range, check_value
 from ragvec.corpus.files import InputFile
-from ragvec.errors import RagvecError
+from ragvec.errors import Damaged, RagvecError
 from ragvec.files import write_text
+from ragvec.shards.storage import DTYPES
 
 FORMAT = "ragvec-shards"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+PART_NAME = re.compile(r"part-\d{5,}\.parquet")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Failure(NamedTuple):
@@ -181,33 +186,42 @@ def load_manifest(folder: Path) -> Manifest:
         ) from None
     except OSError as error:
         raise RagvecError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RagvecError(f"{path} is damaged ({error!r}): encode again with --overwrite") from error
+    except Mismatch as error:
+        raise Damaged(f"{path} is damaged ({error}): encode again with --overwrite") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(f"{path} is damaged ({error!r}): encode again with --overwrite") from error
 
 
 def _parse(record: dict[str, Any]) -> Manifest:
-    encoder = record["encoder"]
+    maker = Maker(
+        **check_fields(
+            {"options": {}, **record["encoder"], **{name: record[name] for name in ("instruction", "dtype", "normalized")}},
+            Maker,
+        )
+    )
+    check_range("dimension", maker.dimension, 1, 2**20)
+    if maker.dtype not in DTYPES:
+        raise Mismatch(f"dtype is {maker.dtype!r}, none of {', '.join(DTYPES)}")
+    listed = {name: check_value(name, record.get(name, []), tuple[dict, ...]) for name in ("parts", "previous", "inputs")}
+    others = {name: record[name] for name in ("complete", "corpus_digest", "ragvec_version") if name in record}
     return Manifest(
-        maker=Maker(
-            source=encoder["source"],
-            fingerprint=encoder["fingerprint"],
-            dimension=int(encoder["dimension"]),
-            instruction=record["instruction"],
-            dtype=record["dtype"],
-            normalized=record["normalized"],
-            options=encoder.get("options", {}),
-        ),
-        parts=tuple(map(_parse_part, record["parts"])),
-        previous=tuple(map(_parse_part, record.get("previous", ()))),
-        inputs=tuple(InputFile(**item) for item in record["inputs"]),
-        complete=record["complete"],
-        corpus_digest=record.get("corpus_digest", ""),
-        ragvec_version=record["ragvec_version"],
+        maker=maker,
+        parts=tuple(map(_parse_part, listed["parts"])),
+        previous=tuple(map(_parse_part, listed["previous"])),
+        inputs=tuple(InputFile(**check_fields(item, InputFile)) for item in listed["inputs"]),
+        **check_fields(others, Manifest),
     )
 
 
 def _parse_part(record: dict[str, Any]) -> Part:
-    return Part(**{**record, "failed": tuple(Failure(**failure) for failure in record.get("failed", ()))})
+    part = Part(**check_fields(record, Part))
+    if not PART_NAME.fullmatch(part.name):
+        raise Mismatch(f"a part is called {part.name!r}, not like part-00000.parquet")
+    if not _SHA256.fullmatch(part.sha256):
+        raise Mismatch(f"sha256 of {part.name} is {part.sha256[:80]!r}, not 64 hex digits")
+    for name in ("rows", "tokens", "truncated", "bytes"):
+        check_range(f"{name} of {part.name}", getattr(part, name), 0, 2**62)
+    return part
 
 
 def unwritable(path: Path, error: OSError) -> RagvecError:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import Damaged, RagvecError
 from ragvec.records import Passage
 from ragvec.shards.manifest import Manifest, load_manifest
 from ragvec.shards.parts import batch_passages, batch_stored, part_is_whole, read_batches
@@ -34,7 +34,7 @@ class Shards:
             )
         for part in manifest.parts:
             path = folder / part.name
-            size = path.stat().st_size if path.exists() else None
+            size = path.stat().st_size if path.is_file() else None
             if size != part.bytes:
                 state = "is missing" if size is None else f"has {size:,} bytes instead of {part.bytes:,}"
                 raise RagvecError(f"{path} {state}: run the same `ragvec encode` command again, it encodes only what is lost")
@@ -53,7 +53,12 @@ class Shards:
         """
         for part in self.manifest.parts:
             for batch in read_batches(self.folder / part.name, batch_rows):
-                yield batch_passages(batch), restore(batch_stored(batch), self.manifest.dtype, self.manifest.dimension)
+                try:
+                    passages = batch_passages(batch)
+                    vectors = restore(batch_stored(batch), self.manifest.dtype, self.manifest.dimension)
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    raise Damaged(f"{self.folder / part.name} holds other columns than shards do ({error!r})") from error
+                yield passages, vectors
 
 
 def verify_shards(folder: str | Path) -> list[str]:

@@ -11,6 +11,7 @@ from ragvec.recipe import Recipe
 
 CHECKPOINTS = "checkpoints"
 SPENT = "seconds"  # an entry of the log with this key says what the run had taken when a checkpoint was due
+_TEMPORARY = re.compile(rf".+\.\d+{re.escape(TEMPORARY_SUFFIX)}")  # as ragvec.files and ragvec.train.save name them
 _NAME = re.compile(r"checkpoint-(\d+)")
 _WRITTEN_LAST = "trainer_state.json"
 _NEEDED = "optimizer.pt"  # absent with save_only_model
@@ -52,13 +53,26 @@ def remove_leftovers(recipe: Recipe) -> None:
     remove_torn_checkpoints(recipe)
     folder = Path(recipe.output_dir)
     for path in [*folder.glob(f"*{TEMPORARY_SUFFIX}"), *(folder / CHECKPOINTS).glob(f"*{TEMPORARY_SUFFIX}")]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not _TEMPORARY.fullmatch(path.name):
+            continue  # the user's own
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def remove_checkpoints(recipe: Recipe) -> None:
+    """Delete the checkpoints of another run, whole or torn, and nothing else."""
+    for path in _checkpoints(recipe):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _checkpoints(recipe: Recipe) -> list[Path]:
     """Checkpoint folders in the order of their steps."""
     folder = Path(recipe.output_dir) / CHECKPOINTS
-    found = [path for path in folder.glob("checkpoint-*") if path.is_dir() and _NAME.fullmatch(path.name)]
+    found = [
+        path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+    ]
     return sorted(found, key=lambda path: int(_NAME.fullmatch(path.name).group(1)))
 
 

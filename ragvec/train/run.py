@@ -1,7 +1,6 @@
 """One training run from a recipe to a loadable folder, as a list of steps."""
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from ragvec.errors import RagvecError
 from ragvec.files import write_json
 from ragvec.recipe import Recipe
 from ragvec.train import ranks
-from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, remove_leftovers, spent_before
+from ragvec.train.checkpoints import newest_checkpoint, remove_checkpoints, remove_leftovers, spent_before
 from ragvec.train.evaluation import best_so_far, best_weights
 from ragvec.train.model import Learner, add_trainable_parts, load_learner
 from ragvec.train.plan import Plan, make_plan
@@ -141,7 +140,7 @@ def _claim(objective: str, recipe: Recipe, resume: bool) -> None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        remove_checkpoints(recipe)
         record = {"objective": objective, **recipe.as_json()}
         write_json(folder / RECIPE_FILE, record)
     except OSError as error:

@@ -83,12 +83,15 @@ class Approximate:
     """An index over a segment's vectors, open; its codes are in memory, the exact vectors stay mapped."""
 
     def __init__(self, file: BinaryIO | mmap, effort: str, vectors: np.ndarray) -> None:
-        """file: what FAISS wrote"""
+        """file: what FAISS wrote, and nobody changed. Raises RuntimeError if it is no index of these vectors."""
         faiss = load_faiss()
         file.seek(0)
         self.effort = Effort.parse(effort)
         self.vectors = vectors
         self.codes = faiss.read_index(faiss.PyCallbackIOReader(file.read))
+        held = self.codes.ntotal, self.codes.d, self.codes.metric_type
+        if held != (*vectors.shape, faiss.METRIC_INNER_PRODUCT):
+            raise RuntimeError(f"it holds {held[0]} vectors of {held[1]} dimensions, not {len(vectors)} of {vectors.shape[1]}")
         self._exact = mapped_index(vectors)
         self._refined = faiss.IndexRefine(self.codes, self._exact)
         self._gpu_codes = on_gpu(self.codes)

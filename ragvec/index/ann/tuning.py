@@ -15,6 +15,7 @@ SAMPLED_VALUES, FEWEST_QUERIES, MOST_QUERIES = 409_600, 200, 800
 # candidates tried, for 10 results
 POOLS = (20, 25, 30, 40, 50, 60, 80, 100, 120, 140, 160, 200, 240, 280, 320, 400, 480, 560, 640)
 GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512, 1024)
+MOST_EFFORT = 2**20  # far above any that is ever chosen; FAISS makes room for as much as it is told
 TABLE_BYTES = 2**28
 CONFIDENCE = 1.645  # standard errors: so far may the recall of other queries lie below a sample's, in 1 of 20 cases
 PATIENCE = 2  # numbers of cells in a row that are dearer, after which no more are tried
@@ -42,8 +43,13 @@ class Effort(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Effort":
-        """The effort that `str` wrote."""
-        return cls(**{name: int(value) for name, value in (word.split("=") for word in text.split())})
+        """The effort that `str` wrote. Raises ValueError for anything else."""
+        effort = {name: int(value) for name, _, value in (word.partition("=") for word in text.split())}
+        if unknown := effort.keys() - set(cls._fields):
+            raise ValueError(f"no effort is called {min(unknown)!r}")
+        if not all(0 < value <= MOST_EFFORT for value in effort.values()):
+            raise ValueError(f"an effort is outside 1 … {MOST_EFFORT:,}")
+        return cls(**effort)
 
     def pool(self, k: int) -> int:
         """How many candidates to take for k results: fewer a result the more there are."""

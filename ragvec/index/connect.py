@@ -1,0 +1,103 @@
+"""Connections to index.sqlite, opened only after what lies there was found to be an index's own; and its errors in one line.
+
+A writer works in write-ahead mode, so that readers keep reading the last commit while it works. It leaves a plain single file
+behind if nobody has the index open then: one that opens on a shared or read-only disk too, and by a user who may not write.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ragvec.errors import Damaged, RagvecError
+from ragvec.index.layout import DATABASE_NAME, check_layout
+from ragvec.index.store import FORMAT, SCHEMA
+from ragvec.index.validity import check_schema
+
+WAIT_S = 30.0  # for a lock that another connection holds for a moment
+PATIENCE_S = 60.0  # of a writer, for readers who began before it: write-ahead mode begins between two reads
+
+
+@contextmanager
+def readable_errors(folder: Path) -> Iterator[None]:
+    """Turn SQLite's errors into one line that says which index, and what to do."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise readable_error(folder, error) from error
+
+
+def readable_error(folder: Path, error: sqlite3.DatabaseError) -> RagvecError:
+    """What to say instead of an error of SQLite's."""
+    if isinstance(error, sqlite3.OperationalError):
+        return RagvecError(f"index {folder} can't be used now: {error}")
+    return Damaged(f"index {folder} is damaged ({error}): restore it, or remove it and build it again")
+
+
+def connect_to_read(folder: Path) -> sqlite3.Connection:
+    """A connection that can't change the index, also where the folder can't be written."""
+    path = folder / DATABASE_NAME
+    check_layout(folder)
+    # mode=rw, not ro: after a crash the first reader must be allowed to roll back or recover. SQLite itself falls back to
+    # reading where the file may not be written.
+    connection = _connect(path, "mode=rw")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        log = path.with_name(f"{DATABASE_NAME}-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        connection = _connect(path, "mode=ro&immutable=1")  # left in write-ahead mode, now in a folder that can't be written
+    connection.execute("PRAGMA query_only = ON")
+    try:
+        check_schema(connection, SCHEMA, FORMAT)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def connection_to_write(folder: Path) -> Iterator[sqlite3.Connection]:
+    """A connection in write-ahead mode; the file returns to a plain one at the end if no reader has it open."""
+    check_layout(folder)
+    connection = _connect(folder / DATABASE_NAME, "mode=rw")
+    try:
+        check_schema(connection, SCHEMA, FORMAT)
+        connection.execute("PRAGMA synchronous = FULL")
+        if not _switch_journal(connection, "WAL", patience_s=PATIENCE_S):
+            raise RagvecError(
+                f"index {folder} is being read without a pause for {PATIENCE_S:.0f} s: try again when that has ended"
+            )
+        try:
+            yield connection
+        finally:
+            # What was committed is safe in the log: where a reader or a full disk is in the way, the next writer does it.
+            with suppress(sqlite3.OperationalError):
+                _switch_journal(connection, "DELETE", patience_s=0.0)
+    finally:
+        connection.close()
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?{options}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_S, check_same_thread=False)
+
+
+def _switch_journal(connection: sqlite3.Connection, mode: str, patience_s: float) -> bool:
+    """Whether the journal could be switched: no reader may be in the way."""
+    connection.execute("PRAGMA busy_timeout = 50")
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            connection.execute(f"PRAGMA journal_mode = {mode}")
+            connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
+            return True
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
