@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from pathlib import Path
 
 from ragvec.errors import RagvecError
 from ragvec.records import Hit
@@ -75,12 +76,22 @@ def report_skipped(corpus: str) -> None:
     """Name on stderr the files of a corpus folder that ragvec does not read."""
     from ragvec.corpus.files import STDIN, corpus_files, format_of
 
-    skipped = [] if corpus == STDIN else corpus_files(corpus).skipped
-    if skipped:
-        shown = ", ".join(str(path) for path in skipped[:3]) + (", …" if len(skipped) > 3 else "")
-        needs_docs = any(path.is_file() and format_of(path) for path in skipped)
+    if corpus == STDIN:
+        return
+    found = corpus_files(corpus, on_unlistable=lambda error: None)  # whoever reads it will say
+    if found.skipped:
+        needs_docs = any(path.is_file() and format_of(path) for path in found.skipped)
         hint = " (PDF, HTML and DOCX need markitdown: pip install 'ragvec[docs]')" if needs_docs else ""
-        print(f"passed over {len(skipped):,} that hold no documents: {shown}{hint}", file=sys.stderr)
+        _name_passed_over(found.skipped, "hold no documents", hint)
+    if found.outside:
+        _name_passed_over(found.outside, "are links out of the folder or to a folder, or no regular files", "")
+
+
+def _name_passed_over(paths: Sequence[Path], why: str, hint: str) -> None:
+    from ragvec.corpus.files import path_text
+
+    shown = ", ".join(map(path_text, paths[:3])) + (", …" if len(paths) > 3 else "")
+    print(f"passed over {len(paths):,} that {why}: {shown}{hint}", file=sys.stderr)
 
 
 def hit_record(hit: Hit) -> dict:
