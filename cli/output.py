@@ -160,17 +160,26 @@ def _table(query: str, hits: Sequence[Hit], *, show_query: bool) -> list[str]:
 
 
 def _body(hit: Hit, query: str, room: int) -> list[str]:
-    from ragvec.retrieve.highlight import SEARCHED, query_pattern, snippet
+    from ragvec.retrieve.highlight import SEARCHED, snippet
 
     styled = sys.stdout.isatty()
     title = [fit(_clean(hit.title), room)] if hit.title.strip() else []
     shown = _clean(hit.snippet) if hit.snippet else snippet(_clean(hit.text[:SEARCHED]), query, SNIPPET_LINES * room)
     text = wrap(shown, room, SNIPPET_LINES)
     if styled:
-        pattern = query_pattern(query)
         title = [f"{BOLD}{line}{PLAIN}" for line in title]
-        text = [pattern.sub(lambda match: f"{BOLD}{match.group()}{PLAIN}", line) for line in text]
+        text = [_marked(line, query) for line in text]
     return title + text or [""]
+
+
+def _marked(line: str, query: str) -> str:
+    from ragvec.retrieve.highlight import marks
+
+    parts, end = [], 0
+    for start, stop in marks(line, query):
+        parts += [line[end:start], BOLD, line[start:stop], PLAIN]
+        end = stop
+    return "".join([*parts, line[end:]])
 
 
 def _json_line(hit: Hit, query_id: str | None) -> str:

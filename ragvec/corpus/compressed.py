@@ -5,7 +5,7 @@ import hashlib
 import io
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -21,8 +21,8 @@ _ZSTD_WINDOW = 1 << 31  # as `zstd --long=31` allows
 class HashedFile(io.RawIOBase):
     """A readable file that counts and hashes what passes through, so that a corpus is read once, not twice."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: io.RawIOBase | BinaryIO) -> None:
+        self._file: Any = file
         self.digest = hashlib.sha256()
         self.bytes = 0
 
@@ -47,8 +47,9 @@ def decompressed(file: HashedFile, name: str) -> io.RawIOBase:
 class _Bounded(io.RawIOBase):
     """A decompressed stream that may be MOST_INFLATION times as long as what it is made of, and no longer."""
 
-    def __init__(self, file: io.RawIOBase, compressed: HashedFile) -> None:
-        self._file, self._compressed = file, compressed
+    def __init__(self, file: io.BufferedIOBase | io.RawIOBase, compressed: HashedFile) -> None:
+        self._file: Any = file
+        self._compressed = compressed
         self._bytes = 0
 
     def readable(self) -> bool:
@@ -77,7 +78,7 @@ class _ZstdFile(io.RawIOBase):
 
     def __init__(self, file: io.RawIOBase) -> None:
         self._file = file
-        self._frame = None
+        self._frame: Any = None
         self._input = self._output = memoryview(b"")
 
     def readable(self) -> bool:

@@ -90,16 +90,16 @@ def count_documents(source: str | Path, *, text_lines: bool = False) -> int | No
     if str(source) == STDIN:
         return None
     try:
-        counts = [_count(path, text_lines) for path in corpus_files(source).paths]
+        paths = corpus_files(source).paths
+        if any(format_of(path) in ("csv", "tsv", "json") for path in paths):
+            return None
+        return sum(_count(path, text_lines) for path in paths)
     except RagvecError:  # reading it will say what is wrong, or skip it
         return None
-    return None if None in counts else sum(counts)
 
 
-def _count(path: Path, text_lines: bool) -> int | None:
+def _count(path: Path, text_lines: bool) -> int:
     kind = format_of(path)
-    if kind in ("csv", "tsv", "json"):
-        return None
     if kind == "parquet":
         return parquet_length(path)
     if kind == "jsonl" or (kind == "text" and text_lines):

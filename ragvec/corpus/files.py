@@ -172,6 +172,7 @@ def byte_lines(
 def text_lines(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB) -> Iterator[str]:
     """Lines as text. Raises RagvecError with the line number for bytes that are not UTF-8, or a line over the limit."""
     for number, line in byte_lines(file, path, max_value_mb):
+        assert line is not None
         yield decode(line, f"{path}, line {number}")
 
 

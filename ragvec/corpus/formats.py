@@ -81,8 +81,8 @@ def csv_rows(
         if header is None:
             header = _header(row, place)
         elif len(row) != len(header):
-            error = f"{place}: {len(row)} fields where the header has {len(header)}: quote fields that hold {delimiter!r}"
-            yield place, BadRow(error, row)
+            wrong = f"{place}: {len(row)} fields where the header has {len(header)}: quote fields that hold {delimiter!r}"
+            yield place, BadRow(wrong, row)
         else:
             yield place, {name: value for name, value in zip(header, row, strict=True) if name}
 

@@ -25,8 +25,8 @@ class JsonValues:
         self._file, self._path, self._max_value_mb = file, path, max_value_mb
         self._decoder = getincrementaldecoder("utf-8-sig")()
         self._refused: list[str] = []
-        numbers = {"parse_int": self._integer, "parse_float": self._float, "parse_constant": self._float}
-        self._parse = json.JSONDecoder(**numbers).raw_decode
+        decoder = json.JSONDecoder(parse_int=self._integer, parse_float=self._float, parse_constant=self._float)
+        self._parse = decoder.raw_decode
         self.window, self.start, self.line = "", 0, 1
 
     def skip(self, pattern: re.Pattern) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def _batch_rows(batch, number: int, shown: str, max_value_mb: int) -> Iterator[R
     try:
         rows: list[dict[str, Any] | Callable[[], dict[str, Any]]] = batch.to_pylist()
     except Exception:  # a date after the year 9999, text that is not UTF-8, an unknown time zone
-        rows = [lambda row=row: batch.slice(row, 1).to_pylist()[0] for row in range(len(batch))]
+        rows = [partial(_row, batch, row) for row in range(len(batch))]
     for row in rows:
         number += 1
         place = f"{shown}, row {number}"
@@ -120,6 +121,10 @@ def _batch_rows(batch, number: int, shown: str, max_value_mb: int) -> Iterator[R
             yield place, BadRow(too_long(place, max_value_mb), None)
         else:
             yield place, found
+
+
+def _row(batch, row: int) -> dict[str, Any]:
+    return batch.slice(row, 1).to_pylist()[0]
 
 
 def _first_line(error: BaseException) -> str:
