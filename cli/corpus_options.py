@@ -29,6 +29,9 @@ Overlap = Annotated[int, typer.Option(min=0, help="Tokens that a passage repeats
 TextFields = Annotated[str | None, typer.Option(help="Fields that make the text, with commas between: abstract,body.")]
 IdField = Annotated[str | None, typer.Option(help="Field that holds the id.")]
 TextLines = Annotated[bool, typer.Option("--text-lines", help="Each line of a .txt file is a document.")]
+MaxValueMb = Annotated[
+    int | None, typer.Option(min=1, help="Longest line, value, or file that is read whole, in MB; default: 128.")
+]
 OnError = Annotated[OnErrorChoice, typer.Option(help="What to do with rows that can't be read: stop, or skip and keep them.")]
 
 
@@ -38,13 +41,19 @@ QuarantineFile = Annotated[
 
 
 def corpus_options(
-    text_fields: str | None, id_field: str | None, text_lines: bool, passage_tokens: int | None, overlap: int
+    text_fields: str | None,
+    id_field: str | None,
+    text_lines: bool,
+    passage_tokens: int | None,
+    overlap: int,
+    max_value_mb: int | None,
 ) -> "CorpusOptions":
     """The options as the library takes them."""
     from ragvec.corpus.passages import CorpusOptions
 
     names = tuple(name.strip() for name in (text_fields or "").split(",") if name.strip())
-    return CorpusOptions(names, id_field, text_lines, passage_tokens, overlap)
+    limit = {} if max_value_mb is None else {"max_value_mb": max_value_mb}
+    return CorpusOptions(names, id_field, text_lines, passage_tokens, overlap, **limit)
 
 
 def quarantine_beside(output: Path) -> Path:

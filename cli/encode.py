@@ -12,6 +12,7 @@ import typer
 
 from ragvec.cli.corpus_options import (
     IdField,
+    MaxValueMb,
     OnError,
     OnErrorChoice,
     Overlap,
@@ -52,6 +53,7 @@ def run(
     text_fields: TextFields = None,
     id_field: IdField = None,
     text_lines: TextLines = False,
+    max_value_mb: MaxValueMb = None,
     on_error: OnError = OnErrorChoice.stop,
     quarantine: QuarantineFile = None,
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch; default: measured.")] = None,
@@ -86,7 +88,7 @@ def run(
     from ragvec.shards import load_manifest
 
     check_folder(output)
-    reading = corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap)
+    reading = corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap, max_value_mb)
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     place.check()
     devices = [device or "cpu"] * processes if processes else _all_gpus(device) if place.of == 1 else []

@@ -9,6 +9,7 @@ import typer
 from ragvec.cli.choices import Offline
 from ragvec.cli.corpus_options import (
     IdField,
+    MaxValueMb,
     OnError,
     OnErrorChoice,
     Overlap,
@@ -39,6 +40,7 @@ def run(
     text_fields: TextFields = None,
     id_field: IdField = None,
     text_lines: TextLines = False,
+    max_value_mb: MaxValueMb = None,
     on_error: OnError = OnErrorChoice.stop,
     quarantine: QuarantineFile = None,
     sync: Annotated[bool, typer.Option("--sync", help="Remove documents that are no longer in the source.")] = False,
@@ -63,7 +65,7 @@ def run(
             dtype=dtype,
             offline=offline,
             search=search_settings(index_key, recall, max_memory),
-            reading=corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap),
+            reading=corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap, max_value_mb),
             on_reject=on_reject,
             sync=sync,
             show_progress=True,

@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from pathlib import Path
 
 from ragvec.errors import RagvecError
 from ragvec.records import Hit
@@ -75,12 +76,22 @@ def report_skipped(corpus: str) -> None:
     """Name on stderr the files of a corpus folder that ragvec does not read."""
     from ragvec.corpus.files import STDIN, corpus_files, format_of
 
-    skipped = [] if corpus == STDIN else corpus_files(corpus).skipped
-    if skipped:
-        shown = ", ".join(str(path) for path in skipped[:3]) + (", …" if len(skipped) > 3 else "")
-        needs_docs = any(path.is_file() and format_of(path) for path in skipped)
+    if corpus == STDIN:
+        return
+    found = corpus_files(corpus, on_unlistable=lambda error: None)  # whoever reads it will say
+    if found.skipped:
+        needs_docs = any(path.is_file() and format_of(path) for path in found.skipped)
         hint = " (PDF, HTML and DOCX need markitdown: pip install 'ragvec[docs]')" if needs_docs else ""
-        print(f"passed over {len(skipped):,} that hold no documents: {shown}{hint}", file=sys.stderr)
+        _name_passed_over(found.skipped, "hold no documents", hint)
+    if found.outside:
+        _name_passed_over(found.outside, "are links out of the folder or to a folder, or no regular files", "")
+
+
+def _name_passed_over(paths: Sequence[Path], why: str, hint: str) -> None:
+    from ragvec.corpus.files import path_text
+
+    shown = ", ".join(map(path_text, paths[:3])) + (", …" if len(paths) > 3 else "")
+    print(f"passed over {len(paths):,} that {why}: {shown}{hint}", file=sys.stderr)
 
 
 def hit_record(hit: Hit) -> dict:
@@ -149,17 +160,26 @@ def _table(query: str, hits: Sequence[Hit], *, show_query: bool) -> list[str]:
 
 
 def _body(hit: Hit, query: str, room: int) -> list[str]:
-    from ragvec.retrieve.highlight import SEARCHED, query_pattern, snippet
+    from ragvec.retrieve.highlight import SEARCHED, snippet
 
     styled = sys.stdout.isatty()
     title = [fit(_clean(hit.title), room)] if hit.title.strip() else []
     shown = _clean(hit.snippet) if hit.snippet else snippet(_clean(hit.text[:SEARCHED]), query, SNIPPET_LINES * room)
     text = wrap(shown, room, SNIPPET_LINES)
     if styled:
-        pattern = query_pattern(query)
         title = [f"{BOLD}{line}{PLAIN}" for line in title]
-        text = [pattern.sub(lambda match: f"{BOLD}{match.group()}{PLAIN}", line) for line in text]
+        text = [_marked(line, query) for line in text]
     return title + text or [""]
+
+
+def _marked(line: str, query: str) -> str:
+    from ragvec.retrieve.highlight import marks
+
+    parts, end = [], 0
+    for start, stop in marks(line, query):
+        parts += [line[end:start], BOLD, line[start:stop], PLAIN]
+        end = stop
+    return "".join([*parts, line[end:]])
 
 
 def _json_line(hit: Hit, query_id: str | None) -> str:

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from ragvec.cli.corpus_options import IdField, Overlap, PassageTokens, TextFields, TextLines, corpus_options
+from ragvec.cli.corpus_options import (
+    IdField,
+    MaxValueMb,
+    Overlap,
+    PassageTokens,
+    TextFields,
+    TextLines,
+    corpus_options,
+)
 from ragvec.cli.output import Form, report_skipped, size_text, wants_json
 
 
@@ -20,6 +28,7 @@ def run(
     text_fields: TextFields = None,
     id_field: IdField = None,
     text_lines: TextLines = False,
+    max_value_mb: MaxValueMb = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: all GPUs, or the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 or auto.")] = None,
     vector_dtype: Annotated[str, typer.Option(help="To store vectors in: float16, float32, int8 or binary.")] = "float16",
@@ -35,7 +44,7 @@ def run(
     if corpus == STDIN:
         raise RagvecError("standard input can be read only once: save it to a file, and plan that")
     report_skipped(corpus)
-    reading = corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap)
+    reading = corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap, max_value_mb)
     lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
     loaded = Encoder.load(encoder, device=device, dtype=dtype, **lasting)
     plan = plan_corpus(

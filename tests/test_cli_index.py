@@ -1,5 +1,6 @@
 """`ragvec index`: from a corpus or shards to an index folder, again and again."""
 
+import gzip
 import io
 import json
 import os
@@ -108,6 +109,25 @@ def test_folders_lines_and_what_is_passed_over(here: Path, tiny_decoder: Path, c
     code, out, err = ragvec(capsys, "index", "notes", "-e", tiny_decoder, "--text-lines")
     assert code == 0 and out.startswith("ragvec-index: 2 documents added")
     assert err.startswith("passed over 1 that hold no documents: ") and err.endswith("scan.png\n")
+
+
+def test_a_hostile_folder_is_indexed_all_the_same(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:
+    write_corpus(here / "secret.txt", ROWS)
+    (here / "c").mkdir()
+    write_corpus(here / "c" / "a.jsonl", [*ROWS[:1], {"text": "x" * (1 << 20)}, *ROWS[1:]])
+    (here / "c" / "b.json").write_text('[{"text": ' + "9" * 100_000 + "}]")
+    (here / "c" / "c.jsonl.gz").write_bytes(gzip.compress(b'{"text": "' + bytes(20 << 20)))
+    (here / "c" / "link.txt").symlink_to("../secret.txt")
+    os.mkfifo(here / "c" / "pipe.txt")
+    words = ["index", "c", "-e", tiny_decoder, "--max-value-mb", 1]
+    assert ragvec(capsys, *words)[0] == 1 and not (here / "ragvec-index").exists()
+    code, out, err = ragvec(capsys, *words, "--on-error", "skip")
+    assert code == 0 and out.startswith("ragvec-index: 3 documents added")
+    assert err.splitlines() == [
+        "passed over 2 that are links out of the folder or to a folder, or no regular files: c/link.txt, c/pipe.txt",
+        "3 rows could not be read and were skipped: see ragvec-index.quarantine.jsonl",
+    ]
+    assert sorted(contents(here / "ragvec-index")) == ["a", "b", "서울"]
 
 
 def test_passages_fields_and_rows_that_cannot_be_read(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:

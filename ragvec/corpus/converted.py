@@ -9,18 +9,19 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from ragvec.corpus.files import read_bytes
-from ragvec.corpus.formats import Row, split_heading
+from ragvec.corpus.files import MAX_VALUE_MB, read_whole
+from ragvec.corpus.formats import split_heading
+from ragvec.corpus.rows import Row
 from ragvec.errors import RagvecError
 
 
-def converted_rows(file: BinaryIO, path: str | Path, name: str) -> Iterator[Row]:
+def converted_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int = MAX_VALUE_MB) -> Iterator[Row]:
     """A file as one document named after it: Markdown made of it, and its title where it has one.
 
     Raises RagvecError if markitdown is missing, or cannot read the file.
     """
     suffix = next(suffix for suffix in reversed(Path(name).suffixes) if suffix.lower() not in (".gz", ".zst"))
-    data = read_bytes(file, path)
+    data = read_whole(file, path, max_value_mb)
     converters, about = _converters()
     with _quiet():
         try:

@@ -5,24 +5,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec.corpus.fields import FieldNames, to_document
-from ragvec.corpus.files import STDIN, InputFile, byte_lines, corpus_files, describe_file, format_of, open_input
-from ragvec.corpus.formats import (
-    BadRow,
-    Row,
-    csv_rows,
-    json_rows,
-    jsonl_rows,
-    markdown_rows,
-    parquet_rows,
-    text_rows,
+from ragvec.corpus.files import (
+    MAX_VALUE_MB,
+    STDIN,
+    InputFile,
+    byte_lines,
+    corpus_files,
+    describe_file,
+    format_of,
+    open_input,
+    path_text,
 )
+from ragvec.corpus.formats import csv_rows, json_rows, jsonl_rows, markdown_rows, parquet_rows, text_rows
 from ragvec.corpus.ids import Ids
-from ragvec.errors import RagvecError
+from ragvec.corpus.parquet import parquet_length
+from ragvec.corpus.rows import BadRow, Row
+from ragvec.errors import RagvecError, WrongInput
 from ragvec.records import Document, Passage
 
 
 class Rejected(NamedTuple):
-    """A row, or the rest of a file, that could not be read: where, why, and what stood there (None for a file's rest)."""
+    """A row, a folder, or the rest of a file, that could not be read: where, why, and what stood there.
+
+    record   None for a folder, a file's rest, and what is over the limit of length
+    """
 
     place: str
     error: str
@@ -35,6 +41,7 @@ def read_documents(
     text_fields: Sequence[str] = (),
     id_field: str | None = None,
     text_lines: bool = False,
+    max_value_mb: int = MAX_VALUE_MB,
     on_file: Callable[[InputFile], None] | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
 ) -> Iterator[Document]:
@@ -44,19 +51,20 @@ def read_documents(
                  or "-": JSONL from standard input
     text_fields  the fields that make the text, in order; empty = the usual names. id_field: likewise
     text_lines   each non-empty line of a .txt file is a document; otherwise the file is one
+    max_value_mb longest line, JSON value, CSV field, Parquet value, and file that is read whole, in MB (2**20 bytes)
     on_file      called with each file's size and SHA-256 once it has been read to its end
     on_reject    called with each row that can't be read, and with the rest of a file that can't; None = the first one raises
     A document without an id gets one made from its title and text; fields that are not id, title or text become metadata.
-    Raises RagvecError with file and line for what cannot be read: bad JSON or UTF-8, no text field, duplicate ids, NULs, no
-    document at all.
+    Raises RagvecError with file and line for what cannot be read: bad JSON or UTF-8, no text field, duplicate ids, NULs, what
+    is over the limit or inflates without end, pipes and devices, no document at all.
     """
     ids = Ids()
     names = FieldNames(tuple(text_fields), id_field)
     read = rejected = 0
-    for place, row, from_csv in _rows(source, text_lines, on_file, on_reject):
+    for place, row, from_csv in _rows(source, text_lines, max_value_mb, on_file, on_reject):
         try:
             if isinstance(row, BadRow):
-                raise RagvecError(row.error)
+                raise WrongInput(row.error)
             document = to_document(row, place, ids, names, from_csv=from_csv)
         except RagvecError as error:
             if on_reject is None:
@@ -68,7 +76,7 @@ def read_documents(
         yield document
     if not read:
         reason = f" that can be read: {rejected:,} were rejected" if rejected else ""
-        raise RagvecError(f"{'standard input' if str(source) == STDIN else source} holds no documents{reason}")
+        raise WrongInput(f"{'standard input' if str(source) == STDIN else path_text(source)} holds no documents{reason}")
 
 
 def to_passages(documents: Iterable[Document]) -> Iterator[Passage]:
@@ -78,79 +86,87 @@ def to_passages(documents: Iterable[Document]) -> Iterator[Passage]:
 
 
 def count_documents(source: str | Path, *, text_lines: bool = False) -> int | None:
-    """About how many documents a corpus holds, for a progress bar; None where only parsing would tell."""
+    """About how many documents a corpus holds, for a progress bar; None where only parsing tells, or not all can be read."""
     if str(source) == STDIN:
         return None
-    total = 0
-    for path in corpus_files(source).paths:
-        kind = format_of(path)
-        if kind in ("csv", "tsv", "json"):
+    try:
+        paths = corpus_files(source).paths
+        if any(format_of(path) in ("csv", "tsv", "json") for path in paths):
             return None
-        if kind == "parquet":
-            total += _parquet_length(path)
-        elif kind == "jsonl" or (kind == "text" and text_lines):
-            with open_input(path) as file:
-                total += sum(1 for _, line in byte_lines(file, path) if not line.isspace())
-        else:
-            total += 1
-    return total
+        return sum(_count(path, text_lines) for path in paths)
+    except RagvecError:  # reading it will say what is wrong, or skip it
+        return None
+
+
+def _count(path: Path, text_lines: bool) -> int:
+    kind = format_of(path)
+    if kind == "parquet":
+        return parquet_length(path)
+    if kind == "jsonl" or (kind == "text" and text_lines):
+        with open_input(path) as file:
+            lines = byte_lines(file, path, keep_place=True)
+            return sum(1 for _, line in lines if line is None or not line.isspace())
+    return 1
 
 
 def _rows(
     source: str | Path,
     text_lines: bool,
+    max_value_mb: int,
     on_file: Callable[[InputFile], None] | None,
     on_reject: Callable[[Rejected], None] | None,
 ) -> Iterator[tuple[str, dict[str, Any] | BadRow, bool]]:
     """Every row of every file, with its place and whether its values are CSV strings."""
     if str(source) == STDIN:
         with open_input(STDIN, on_file) as file:
-            for place, row in jsonl_rows(file, "standard input"):
+            for place, row in jsonl_rows(file, "standard input", max_value_mb):
                 yield place, row, False
         return
-    found = corpus_files(source)
+    unlistable: list[RagvecError] = []
+    found = corpus_files(source, on_unlistable=None if on_reject is None else unlistable.append)
+    if on_reject is not None:
+        for error in unlistable:
+            on_reject(Rejected(path_text(source), str(error), None))
+    within = found.root if found.paths != [Path(source)] else None
     for path in found.paths:
         kind = format_of(path)
+        name = path_text(path.relative_to(found.root).as_posix())
         try:
-            for place, row in _file_rows(path, kind, path.relative_to(found.root).as_posix(), text_lines, on_file):
+            for place, row in _file_rows(path, kind, name, within, text_lines, max_value_mb, on_file):
                 yield place, row, kind in ("csv", "tsv")
         except RagvecError as error:
             if on_reject is None:
                 raise
-            on_reject(Rejected(str(path), str(error), None))
+            on_reject(Rejected(path_text(path), str(error), None))
 
 
 def _file_rows(
-    path: Path, kind: str | None, name: str, text_lines: bool, on_file: Callable[[InputFile], None] | None
+    path: Path,
+    kind: str | None,
+    name: str,
+    within: Path | None,
+    text_lines: bool,
+    max_value_mb: int,
+    on_file: Callable[[InputFile], None] | None,
 ) -> Iterator[Row]:
     if kind == "parquet":
-        yield from parquet_rows(path)
+        yield from parquet_rows(path, max_value_mb, within=within)
         if on_file:
             on_file(describe_file(path))
         return
-    with open_input(path, on_file) as file:
+    shown = path_text(path)
+    with open_input(path, on_file, within=within) as file:
         if kind == "jsonl":
-            yield from jsonl_rows(file, path)
+            yield from jsonl_rows(file, shown, max_value_mb)
         elif kind == "json":
-            yield from json_rows(file, path)
+            yield from json_rows(file, shown, max_value_mb)
         elif kind == "markdown":
-            yield from markdown_rows(file, path, name)
+            yield from markdown_rows(file, shown, name, max_value_mb)
         elif kind == "converted":
             from ragvec.corpus.converted import converted_rows
 
-            yield from converted_rows(file, path, name)
+            yield from converted_rows(file, shown, name, max_value_mb)
         elif kind == "text":
-            yield from text_rows(file, path, name, lines=text_lines)
+            yield from text_rows(file, shown, name, max_value_mb, lines=text_lines)
         else:
-            yield from csv_rows(file, path, "," if kind == "csv" else "\t")
-
-
-def _parquet_length(path: Path) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            return file.metadata.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise RagvecError(f"{path} is not a readable Parquet file: {error}") from error
+            yield from csv_rows(file, shown, "," if kind == "csv" else "\t", max_value_mb)

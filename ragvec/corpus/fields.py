@@ -1,13 +1,14 @@
 """From a row's fields to a document: which field is id, title and text, and what a value may be."""
 
 from collections.abc import Sequence
+from reprlib import repr as short
 from typing import Any, NamedTuple
 
 import orjson
 
 from ragvec.corpus.formats import typed
 from ragvec.corpus.ids import Ids
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput
 from ragvec.records import Document
 
 ID_FIELDS = ("_id", "id", "docid", "doc_id")
@@ -37,7 +38,7 @@ def to_document(fields: dict[str, Any], place: str, ids: Ids, names: FieldNames,
     title = "" if title_name is None or fields[title_name] is None else _string(fields[title_name], title_name, place)
     id_name = _present(spelled, (names.id,) if names.id else ID_FIELDS)
     if names.id and (id_name is None or fields[id_name] in (None, "")):
-        raise RagvecError(f"{place}: no id in field {names.id!r}; fields seen: {_seen(fields)}")
+        raise WrongInput(f"{place}: no id in field {names.id!r}; fields seen: {_seen(fields)}")
     doc_id = ids.claim(fields.get(id_name) if id_name else None, title, text, place)
     _check_characters(place, doc_id, title, text)
     metadata = _metadata(fields, {id_name, title_name, *text_names}, from_csv)
@@ -50,14 +51,14 @@ def _text(fields: dict[str, Any], spelled: dict[str, str], wanted: tuple[str, ..
     if not wanted:
         name = _present(spelled, TEXT_FIELDS)
         if name is None:
-            raise RagvecError(f"{place}: no text field (looked for {', '.join(TEXT_FIELDS)}); fields seen: {_seen(fields)}")
+            raise WrongInput(f"{place}: no text field (looked for {', '.join(TEXT_FIELDS)}); fields seen: {_seen(fields)}")
         if fields[name] is None:
-            raise RagvecError(f"{place}: field {name!r} is null: give it a string, or remove the row")
+            raise WrongInput(f"{place}: field {name!r} is null: give it a string, or remove the row")
         return _string(fields[name], name, place), [name]
     names = [spelled[name.lower()] for name in wanted if name.lower() in spelled]
     parts = [_paragraphs(fields[name], name, place) for name in names if fields[name] is not None]
     if not parts:
-        raise RagvecError(f"{place}: no text in the fields {', '.join(wanted)}; fields seen: {_seen(fields)}")
+        raise WrongInput(f"{place}: no text in the fields {', '.join(wanted)}; fields seen: {_seen(fields)}")
     return _BETWEEN_FIELDS.join(part for part in parts if part), names
 
 
@@ -69,12 +70,13 @@ def _paragraphs(value: Any, name: str, place: str) -> str:
 
 def _string(value: Any, name: str, place: str) -> str:
     if not isinstance(value, str):
-        raise RagvecError(f"{place}: field {name!r} must be a string, not {value!r:.40}")
+        raise WrongInput(f"{place}: field {name!r} must be a string, not {short(value):.40}")
     return value
 
 
 def _seen(fields: dict[str, Any]) -> str:
-    return f"{', '.join(map(str, fields)) or 'none':.300}"
+    names = ", ".join(f"{name}"[:300] for name, _ in zip(fields, range(50), strict=False))
+    return f"{names if names.isprintable() else ascii(names)[1:-1]:.300}" or "none"
 
 
 def _present(spelled: dict[str, str], wanted: Sequence[str]) -> str | None:
@@ -91,23 +93,25 @@ def _metadata(fields: dict[str, Any], taken: set[str | None], from_csv: bool) ->
 
 
 def _check_metadata(place: str, metadata: dict[str, Any]) -> None:
-    """Only what is not a plain value can fail to be JSON, or be nested deeper than can be written."""
+    """Names and values must be JSON. Plain values fail only where they are not Unicode text, or integers beyond 64 bits."""
     for name, value in metadata.items():
-        if not (value is None or isinstance(value, (str, int, float))):
-            try:
-                orjson.dumps(value)
-            except TypeError as error:
-                raise RagvecError(
-                    f"{place}: field {name!r} cannot be stored as JSON metadata ({error}): leave it out"
-                ) from error
+        plain = value is None or isinstance(value, (bool, float))
+        if name.isascii() and (plain or (isinstance(value, str) and value.isascii())):
+            continue
+        try:
+            orjson.dumps({name: value})
+        except TypeError as error:
+            raise WrongInput(
+                f"{place}: field {short(name)} cannot be stored as JSON metadata ({error}): leave it out"
+            ) from error
 
 
 def _check_characters(place: str, *strings: str) -> None:
     for string in strings:
         if "\0" in string:
-            raise RagvecError(f"{place}: a NUL character at position {string.index(chr(0))}: remove it (is this a text file?)")
+            raise WrongInput(f"{place}: a NUL character at position {string.index(chr(0))}: remove it (is this a text file?)")
         if not string.isascii():
             try:
                 string.encode("utf-8")
             except UnicodeEncodeError as error:
-                raise RagvecError(f"{place}: half a surrogate pair at position {error.start} is not Unicode text") from error
+                raise WrongInput(f"{place}: half a surrogate pair at position {error.start} is not Unicode text") from error

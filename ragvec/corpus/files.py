@@ -1,20 +1,18 @@
 """Corpus files as streams: found in a folder, opened, decompressed, hashed while they are read, cut into lines."""
 
-import gzip
-import hashlib
 import io
 import os
+import re
+import stat
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import zstandard
-
-from ragvec.errors import RagvecError
+from ragvec.corpus.compressed import COMPRESSIONS, DAMAGE, HashedFile, decompressed
+from ragvec.errors import NotFound, RagvecError, WrongInput
 from ragvec.files import sha256_file
 
 STDIN = "-"
@@ -23,13 +21,12 @@ FORMATS = {
     ".txt": "text", ".text": "text", ".md": "markdown", ".markdown": "markdown",
     ".html": "converted", ".htm": "converted", ".pdf": "converted", ".docx": "converted",
 }  # fmt: skip
-COMPRESSIONS = (".gz", ".zst")
+MAX_VALUE_MB = 128  # of a line, a value, or a file that must be read whole
 _BEIR_CORPUS, _BEIR_QUERIES = "corpus", "queries"
 _BUFFER = 1 << 20
-_ZSTD_INPUT = 1 << 14  # small, because a block of zeros inflates a thousandfold
-_ZSTD_WINDOW = 1 << 31  # as `zstd --long=31` allows
+_READ_PAST = 16  # times the longest line: what is longer still ends its file
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_DAMAGE = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 
 
 class InputFile(NamedTuple):
@@ -41,34 +38,48 @@ class InputFile(NamedTuple):
 
 
 class CorpusFiles(NamedTuple):
-    """The files of a corpus in reading order, the folder their names count from, and what was passed over in it."""
+    """The files of a corpus in reading order, the folder their names count from, and what was passed over in it.
+
+    skipped   hold no documents that ragvec reads
+    outside   lead out of the folder, or are no files: links, pipes, devices
+    """
 
     paths: list[Path]
     root: Path
     skipped: list[Path]
+    outside: list[Path]
 
 
-def corpus_files(source: str | Path) -> CorpusFiles:
+def corpus_files(source: str | Path, *, on_unlistable: Callable[[RagvecError], None] | None = None) -> CorpusFiles:
     """Every readable file of a corpus: one file, or a folder's files in sorted order, subfolders included.
 
     A folder that holds both corpus.* and queries.* (BEIR) stands for its corpus alone. Hidden files, files of other kinds and
     folders that ragvec wrote (shards, indices) are passed over; the two latter are listed in `skipped`, as are PDF, HTML,
-    DOCX where markitdown is not installed.
+    DOCX where markitdown is not installed. A link counts only where it leads to a file of the folder that is not hidden.
+    on_unlistable  called for each subfolder that can't be listed; None = the first one raises
     Raises RagvecError if the source is missing, of an unknown kind, or a folder without a readable file.
     """
     path = Path(source)
-    if path.is_dir():
+    shown = path_text(path)
+    if os.path.isdir(path):
         if _is_ragvec_output(path):
-            raise RagvecError(f"{path} was written by ragvec and is not a corpus: name the folder or file with the documents")
-        paths, skipped = _walk(path)
-        if not paths:
-            raise RagvecError(f"{path} holds no corpus file: looked for {_known_suffixes()}, also with .gz or .zst")
-        return CorpusFiles(paths, path, skipped)
-    if not path.exists():
-        raise RagvecError(f"{path} does not exist: name a file, a folder, or - for standard input")
+            raise WrongInput(f"{shown} was written by ragvec and is not a corpus: name the folder or file with the documents")
+        found = _walk(path, on_unlistable)
+        if not found.paths:
+            why = f"; {len(found.outside):,} lead out of it or are no regular files" if found.outside else ""
+            raise WrongInput(f"{shown} holds no corpus file: looked for {_known_suffixes()}, also with .gz or .zst{why}")
+        return found
+    if not os.path.exists(path):
+        raise NotFound(f"{shown} does not exist: name a file, a folder, or - for standard input")
     if format_of(path) is None:
-        raise RagvecError(f"{path} has an unknown suffix: use one of {_known_suffixes()}, also with .gz or .zst")
-    return CorpusFiles([path], path.parent, [])
+        raise WrongInput(f"{shown} has an unknown suffix: use one of {_known_suffixes()}, also with .gz or .zst")
+    return CorpusFiles([path], path.parent, [], [])
+
+
+def path_text(path: str | Path) -> str:
+    r"""A path as one line of valid text: bytes that are not UTF-8, and control characters, become \xNN."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return _CONTROLS.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def format_of(path: Path) -> str | None:
@@ -87,54 +98,106 @@ def can_convert() -> bool:
 
 
 @contextmanager
-def open_input(path: str | Path, on_file: Callable[[InputFile], None] | None = None) -> Iterator[BinaryIO]:
-    """A file's decompressed bytes; `-` is standard input. on_file hears its size and hash once it has been read."""
+def open_input(
+    path: str | Path, on_file: Callable[[InputFile], None] | None = None, *, within: Path | None = None
+) -> Iterator[BinaryIO]:
+    """A file's decompressed bytes; `-` is standard input. on_file hears its size and hash once it has been read.
+
+    within   the folder that the file must lie in, whatever links have come up since it was found there
+    """
     name = str(path)
+    raw = sys.stdin.buffer if name == STDIN else open_regular(path, within)
     try:
-        raw = sys.stdin.buffer if name == STDIN else open(path, "rb", buffering=0)  # noqa: SIM115
-    except OSError as error:
-        raise RagvecError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        hashing = _HashingFile(raw)
-        yield io.BufferedReader(_decompressed(hashing, name), _BUFFER)
+        hashed = HashedFile(raw)
+        yield io.BufferedReader(decompressed(hashed, name), _BUFFER)
         if on_file:
-            hashing.readall()  # what follows the last compressed frame belongs to the file too
-            on_file(InputFile(name, hashing.bytes, hashing.digest.hexdigest()))
+            while hashed.read(_BUFFER):  # what follows the last compressed frame belongs to the file too
+                pass
+            on_file(InputFile(path_text(name), hashed.bytes, hashed.digest.hexdigest()))
     finally:
         if name != STDIN:
             raw.close()
 
 
+def open_regular(path: str | Path, within: Path | None = None) -> BinaryIO:
+    """Open a file for reading, without a buffer. Raises RagvecError for what is no regular file: a pipe would wait for ever.
+
+    within   as for `open_input`
+    """
+    shown = path_text(path)
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise WrongInput(f"{shown} is not a regular file: name one, or pass - and pipe the documents in")
+        file = open(path, "rb", buffering=0, opener=_open_at_once)  # noqa: SIM115
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and (within is None or _lies_in(file, path, within)):
+            return file
+        file.close()
+    except OSError as error:
+        raise WrongInput(f"{shown} cannot be read: {error.strerror}") from error
+    raise WrongInput(f"{shown} has become a link out of the folder, or no file: it is not read")
+
+
 def describe_file(path: Path) -> InputFile:
     """Size and hash of a file that is not read from front to back (Parquet)."""
-    return InputFile(str(path), path.stat().st_size, sha256_file(path))
+    try:
+        return InputFile(path_text(path), path.stat().st_size, sha256_file(path))
+    except OSError as error:
+        raise WrongInput(f"{path_text(path)} cannot be read: {error.strerror}") from error
 
 
-def byte_lines(file: BinaryIO, path: str | Path) -> Iterator[tuple[int, bytes]]:
+def byte_lines(
+    file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB, *, keep_place: bool = False
+) -> Iterator[tuple[int, bytes | None]]:
     """Line numbers from 1 and lines with their ends, a leading byte-order mark taken off.
 
+    max_value_mb   the longest line
+    keep_place     give None for a longer one, and go on behind it; otherwise it raises
     Raises RagvecError where the file is unreadable or its compression is damaged.
     """
+    most = max_value_mb << 20
     number = 0
     try:
-        for number, line in enumerate(file, 1):
-            yield number, line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
-    except _DAMAGE as error:
-        raise RagvecError(f"{path} is damaged after line {number}: {error}") from error
+        while line := file.readline(most + 1):
+            number += 1
+            if len(line) > most:
+                if not keep_place:
+                    raise WrongInput(too_long(f"{path}, line {number}", max_value_mb))
+                line = None
+                _read_past(file, f"{path}, line {number}", _READ_PAST * most)
+            yield number, line.removeprefix(_BYTE_ORDER_MARK) if line and number == 1 else line
+    except DAMAGE as error:
+        raise WrongInput(f"{path} is damaged after line {number}: {error}") from error
 
 
-def text_lines(file: BinaryIO, path: str | Path) -> Iterator[str]:
-    """Lines as text. Raises RagvecError with the line number for bytes that are not UTF-8."""
-    for number, line in byte_lines(file, path):
+def text_lines(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB) -> Iterator[str]:
+    """Lines as text. Raises RagvecError with the line number for bytes that are not UTF-8, or a line over the limit."""
+    for number, line in byte_lines(file, path, max_value_mb):
+        assert line is not None
         yield decode(line, f"{path}, line {number}")
 
 
-def read_bytes(file: BinaryIO, path: str | Path, size: int = -1) -> bytes:
-    """The next `size` bytes, or all that follow. Raises RagvecError where the file is unreadable or its compression damaged."""
+def read_bytes(file: BinaryIO, path: str | Path, size: int) -> bytes:
+    """The next `size` bytes. Raises RagvecError where the file is unreadable or its compression damaged."""
     try:
         return file.read(size)
-    except _DAMAGE as error:
-        raise RagvecError(f"{path} is damaged: {error}") from error
+    except DAMAGE as error:
+        raise WrongInput(f"{path} is damaged: {error}") from error
+
+
+def read_whole(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB) -> bytes:
+    """All bytes of a file. Raises RagvecError where they are too many, unreadable, or their compression is damaged."""
+    pieces, room = [], max_value_mb << 20
+    while piece := read_bytes(file, path, _BUFFER):
+        pieces.append(piece)
+        room -= len(piece)
+        if room < 0:
+            raise WrongInput(too_long(str(path), max_value_mb))
+    return b"".join(pieces)
+
+
+def too_long(place: str, max_value_mb: int) -> str:
+    """What to say of a line, value or file over the limit."""
+    return f"{place}: longer than {max_value_mb:,} MB: break it up, or allow more (--max-value-mb)"
 
 
 def decode(data: bytes, place: str) -> str:
@@ -149,29 +212,70 @@ def decode(data: bytes, place: str) -> str:
         ) from error
 
 
-def _walk(root: Path) -> tuple[list[Path], list[Path]]:
-    paths, skipped = [], []
-    for folder, subfolders, names in os.walk(root, onerror=_unlistable):
+def _walk(root: Path, on_unlistable: Callable[[RagvecError], None] | None) -> CorpusFiles:
+    real = os.path.realpath(root)
+    paths: list[Path] = []
+    skipped: list[Path] = []
+    outside: list[Path] = []
+    for folder, subfolders, names in os.walk(root, onerror=lambda error: _report_unlistable(error, on_unlistable)):
         here = Path(folder)
         kept = sorted(name for name in subfolders if not name.startswith("."))
-        ours = [name for name in kept if _is_ragvec_output(here / name)]
+        links = [name for name in kept if os.path.islink(here / name)]
+        ours = [name for name in kept if name not in links and _is_ragvec_output(here / name)]
+        outside += [here / name for name in links]
         skipped += [here / name for name in ours]
-        subfolders[:] = [name for name in kept if name not in ours]
+        subfolders[:] = [name for name in kept if name not in (*ours, *links)]
         files = [here / name for name in names if not name.startswith(".")]
         beir = _beir_corpus(files)
         if beir:
-            paths.append(beir)
             subfolders.clear()
-            continue
-        for path in files:
+        for path in [beir] if beir else files:
             kind = format_of(path)
-            readable = kind is not None and (kind != "converted" or can_convert())
-            (paths if readable else skipped).append(path)
-    return sorted(paths), sorted(skipped)
+            if kind is None or (kind == "converted" and not can_convert()):
+                skipped.append(path)
+            else:
+                (paths if _belongs(path, real) else outside).append(path)
+    return CorpusFiles(sorted(paths), root, sorted(skipped), sorted(outside))
 
 
-def _unlistable(error: OSError) -> None:
-    raise RagvecError(f"{error.filename} cannot be listed: {error.strerror}") from error
+def _report_unlistable(error: OSError, on_unlistable: Callable[[RagvecError], None] | None) -> None:
+    raised = WrongInput(f"{path_text(error.filename)} cannot be listed: {error.strerror}")
+    if on_unlistable is None:
+        raise raised from error
+    on_unlistable(raised)
+
+
+def _belongs(path: Path, real_root: str) -> bool:
+    """Whether a name in a folder is a regular file, or a link to one that the folder shows."""
+    try:
+        mode = os.lstat(path).st_mode
+        if not stat.S_ISLNK(mode):
+            return stat.S_ISREG(mode)
+        real = os.path.realpath(path)
+        hidden = any(part.startswith(".") for part in Path(os.path.relpath(real, real_root)).parts)  # .. begins so too
+        return not hidden and stat.S_ISREG(os.stat(real).st_mode)
+    except OSError:
+        return not os.path.islink(path)  # gone, or not to be read: whoever opens it will say
+
+
+def _lies_in(file: BinaryIO, path: str | Path, folder: Path) -> bool:
+    real, root = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath([real, root]) == root and os.path.samestat(os.fstat(file.fileno()), os.lstat(real))
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for a pipe's writer, and without making a terminal ours."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+
+
+def _read_past(file: BinaryIO, place: str, most: int) -> None:
+    """Go to the end of a line. Raises RagvecError if that is too far."""
+    while most > 0:
+        piece = file.readline(_BUFFER)
+        if not piece or piece.endswith(b"\n"):
+            return
+        most -= len(piece)
+    raise WrongInput(f"{place}: the line does not end: the rest of the file is not read")
 
 
 def _beir_corpus(files: list[Path]) -> Path | None:
@@ -181,73 +285,9 @@ def _beir_corpus(files: list[Path]) -> Path | None:
 
 
 def _is_ragvec_output(folder: Path) -> bool:
-    shards = (folder / "manifest.json").exists() and (folder / "part-00000.parquet").exists()
-    return shards or (folder / "index.sqlite").exists()
+    shards = os.path.exists(folder / "manifest.json") and os.path.exists(folder / "part-00000.parquet")
+    return shards or os.path.exists(folder / "index.sqlite")
 
 
 def _known_suffixes() -> str:
     return ", ".join(FORMATS)
-
-
-def _decompressed(file: io.RawIOBase, name: str) -> io.RawIOBase:
-    suffix = Path(name).suffix.lower()
-    if suffix == ".gz":
-        return _GzipFile(fileobj=file)
-    return _ZstdFile(file) if suffix == ".zst" else file
-
-
-class _HashingFile(io.RawIOBase):
-    """A readable file that hashes what passes through, so that a corpus is read once, not twice."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.bytes = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        count = self._file.readinto(buffer)
-        self.digest.update(memoryview(buffer)[:count])
-        self.bytes += count
-        return count
-
-
-class _GzipFile(gzip.GzipFile):
-    """One that gives what comes before damage, and only then raises."""
-
-    def readinto(self, buffer) -> int:
-        return self.readinto1(buffer)
-
-
-class _ZstdFile(io.RawIOBase):
-    """A Zstandard stream of one or several frames.
-
-    zstandard's own reader takes a file cut off in the middle for a complete one; this one raises EOFError.
-    """
-
-    def __init__(self, file: io.RawIOBase) -> None:
-        self._file = file
-        self._frame = None
-        self._input = self._output = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        while not self._output:
-            data = self._input or self._file.read(_ZSTD_INPUT)
-            self._input = b""
-            if not data:
-                if self._frame:
-                    raise EOFError("compressed file ended before its end-of-stream marker")
-                return 0
-            self._frame = self._frame or zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
-            self._output = self._frame.decompress(data)
-            if self._frame.eof:
-                self._input, self._frame = self._frame.unused_data, None
-        count = min(len(buffer), len(self._output))
-        buffer[:count] = self._output[:count]
-        self._output = self._output[count:]
-        return count

@@ -1,6 +1,7 @@
 """Document ids: claimed once, made from the content where a source has none."""
 
 import hashlib
+from reprlib import repr as short
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,10 @@ class Ids:
         if given is None or given == "":
             return self._made(title, text)
         if isinstance(given, bool) or not isinstance(given, (str, int)):
-            raise RagvecError(f"{place}: the id must be a string or an integer, not {given!r:.40}")
+            raise RagvecError(f"{place}: the id must be a string or an integer, not {short(given):.40}")
         doc_id = str(given)
         if not self._add(doc_id):
-            raise RagvecError(f"{place}: the id {doc_id!r} was used before: ids must be unique in a corpus")
+            raise RagvecError(f"{place}: the id {short(doc_id)} was used before: ids must be unique in a corpus")
         return doc_id
 
     def _made(self, title: str, text: str) -> str:

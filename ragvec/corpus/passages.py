@@ -8,8 +8,8 @@ from ragvec.corpus import count_documents, read_documents, to_passages
 from ragvec.corpus.ahead import read_ahead
 from ragvec.corpus.chunk import Cutter, cut_documents
 from ragvec.corpus.documents import Rejected
-from ragvec.corpus.files import InputFile
-from ragvec.errors import RagvecError
+from ragvec.corpus.files import MAX_VALUE_MB, InputFile
+from ragvec.errors import RagvecError, WrongInput
 from ragvec.records import Document, Passage
 
 
@@ -17,7 +17,7 @@ from ragvec.records import Document, Passage
 class CorpusOptions:
     """How a corpus is read and cut.
 
-    text_fields, id_field, text_lines   as in `read_documents`
+    text_fields, id_field, text_lines, max_value_mb   as in `read_documents`
     passage_tokens   most tokens of a passage, title included; None = a document is one passage
     overlap          tokens that a passage repeats from the one before
     """
@@ -27,10 +27,13 @@ class CorpusOptions:
     text_lines: bool = False
     passage_tokens: int | None = None
     overlap: int = 0
+    max_value_mb: int = MAX_VALUE_MB
 
     def __post_init__(self) -> None:
         if self.overlap and self.passage_tokens is None:
             raise RagvecError("an overlap needs a length of passages: give --passage-tokens too")
+        if self.max_value_mb < 1:
+            raise WrongInput(f"max_value_mb is {self.max_value_mb}: it must be 1 or more")
 
 
 def open_documents(
@@ -46,6 +49,7 @@ def open_documents(
         text_fields=options.text_fields,
         id_field=options.id_field,
         text_lines=options.text_lines,
+        max_value_mb=options.max_value_mb,
         on_file=on_file,
         on_reject=on_reject,
     )

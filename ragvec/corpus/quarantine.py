@@ -1,5 +1,6 @@
 """The quarantine file: what could not be read, where it stood and why, so that it can be mended and fed in again."""
 
+import reprlib
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -10,6 +11,7 @@ from ragvec.corpus.documents import Rejected
 from ragvec.errors import RagvecError
 
 _LONGEST = 1 << 20  # characters of a record that are kept
+_OPTIONS = orjson.OPT_NON_STR_KEYS
 
 
 class Quarantine:
@@ -48,15 +50,23 @@ class Quarantine:
 
 
 def _line(rejected: Rejected) -> bytes:
-    record: dict[str, Any] = {"place": rejected.place, "error": rejected.error, "record": _cut(rejected.record)}
-    try:
-        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # a value that JSON lacks, or half a surrogate pair
-        record["record"] = ascii(record["record"])[:_LONGEST]
-        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    about = {"place": rejected.place, "error": rejected.error}
+    return orjson.dumps({**about, "record": _kept(rejected.record)}, option=orjson.OPT_APPEND_NEWLINE | _OPTIONS)
 
 
-def _cut(record: Any) -> Any:
+def _kept(record: Any) -> Any:
+    """What stood there as JSON can hold it: a string of its beginning, where it is long or no JSON."""
     if isinstance(record, str):
-        return record[:_LONGEST]
-    return {name: _cut(value) for name, value in record.items()} if isinstance(record, dict) else record
+        record = record[:_LONGEST].encode("utf-8", "backslashreplace").decode()
+    try:
+        line = orjson.dumps({"record": record}, option=_OPTIONS)
+    except TypeError:  # a value that JSON lacks, half a surrogate pair, or nested too deeply
+        return _as_text(record)
+    return record if len(line) <= 4 * _LONGEST else line[:_LONGEST].decode("utf-8", "ignore")
+
+
+def _as_text(record: Any) -> str:
+    try:
+        return ascii(record)[:_LONGEST]
+    except RecursionError:
+        return ascii(reprlib.repr(record))

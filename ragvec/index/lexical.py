@@ -8,6 +8,7 @@ is indexed alone as well: a query of one character is a prefix search, and every
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 TOKENIZER = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
 
@@ -59,6 +60,21 @@ def query_words(query: str) -> list[str]:
         words.extend([term, *_pairs(term)] if _RUN.fullmatch(term) else [term])
     words = list(dict.fromkeys(words))
     return [word for word in words if word not in STOPWORDS] or words
+
+
+def terms(text: str) -> Iterator[re.Match]:
+    """The terms of a text as it stands: words, and runs of scripts that are searched by pairs of characters."""
+    return _TERM.finditer(text)
+
+
+def is_run(term: str) -> bool:
+    """Whether a term is a run that is searched by pairs of characters."""
+    return _RUN.match(term) is not None
+
+
+def folded(term: str) -> str:
+    """A word of a text as `query_words` spells those of a query."""
+    return term.lower() if term.isascii() else _normalised(term)
 
 
 def _query_terms(query: str) -> list[str]:

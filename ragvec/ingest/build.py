@@ -1,5 +1,6 @@
 """From a corpus or shards to an index, or to a newer version of one: `ragvec index`."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -98,7 +99,7 @@ def build(
 
 def is_shards(source: str | Path) -> bool:
     """Whether this is a folder of encoded shards rather than a corpus."""
-    return (Path(source) / MANIFEST).is_file()
+    return os.path.isfile(Path(source) / MANIFEST)  # False for a name too long, too
 
 
 def index_passages(

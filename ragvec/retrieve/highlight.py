@@ -1,10 +1,61 @@
 """Which part of a text to show for a query, and which words in it to mark."""
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 
-from ragvec.index.lexical import query_words
+from ragvec.index.lexical import folded, is_run, query_words, terms
 
 SEARCHED = 50_000  # characters of a text in which the stretch to show is looked for
+LONGEST_STEM = 64  # characters of a word that are compared
+_ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|ly)$")
+
+
+class QueryWords:
+    """The words of a query, to be found in texts: word beginnings where words have spaces, pairs of characters elsewhere.
+
+    A text is gone through once, with at most one look into a set for each of its characters, however long the query is.
+    """
+
+    def __init__(self, query: str) -> None:
+        words = query_words(query)
+        self.pairs = {word for word in words if is_run(word) and len(word) <= 2}  # longer runs consist of them
+        self.stems = {_stem(word) for word in words if not is_run(word)}
+        self._lengths = sorted({len(stem) for stem in self.stems})
+        self._sizes = sorted({len(pair) for pair in self.pairs})
+
+    def find(self, text: str) -> Iterator[tuple[int, int, str]]:
+        """Where words of the query are: (start, end) in characters, in order and apart, and what was looked for there."""
+        for term in terms(text):
+            if is_run(term.group()):
+                yield from self._in_run(term.group(), term.start())
+            elif stem := self._beginning(folded(term.group())):
+                yield *term.span(), stem
+
+    def _beginning(self, word: str) -> str:
+        """The longest stem that a word begins with, "" if none."""
+        found = ""
+        for length in self._lengths:
+            if length > len(word):
+                break
+            if word[:length] in self.stems:
+                found = word[:length]
+        return found
+
+    def _in_run(self, run: str, place: int) -> Iterator[tuple[int, int, str]]:
+        """The stretches of a run that the query's pairs and single characters cover; overlapping ones are one."""
+        start = end = -1
+        for at in range(len(run)):
+            size = next((len(pair) for size in reversed(self._sizes) if (pair := run[at : at + size]) in self.pairs), 0)
+            if not size:
+                continue
+            if at >= end:
+                if end > start:
+                    yield place + start, place + end, run[start:end]
+                start = at
+            end = max(end, at + size)
+        if end > start:
+            yield place + start, place + end, run[start:end]
 
 
 def snippet(text: str, query: str, length: int) -> str:
@@ -12,10 +63,9 @@ def snippet(text: str, query: str, length: int) -> str:
     text = text[:SEARCHED]
     if len(text) <= length:
         return text
-    found = [(match.start(), match.group().casefold()) for match in query_pattern(query).finditer(text)]
+    found = [(start, word) for start, _, word in QueryWords(query).find(text)]
     lead = length // 6
-    starts = {max(0, min(place - lead, len(text) - length)) for place, _ in found} | {0}
-    start = max(sorted(starts), key=lambda start: len({word for place, word in found if start <= place < start + length}))
+    start = _fullest(found, [0, *(max(0, min(place - lead, len(text) - length)) for place, _ in found)], length)
     end = start + length
     if start and (space := text.find(" ", start, start + lead)) >= 0:
         start = space + 1
@@ -26,16 +76,27 @@ def snippet(text: str, query: str, length: int) -> str:
 
 def marks(text: str, query: str) -> list[tuple[int, int]]:
     """Where the query's words are in a text, as (start, end) in characters."""
-    return [match.span() for match in query_pattern(query).finditer(text)]
+    return [(start, end) for start, end, _ in QueryWords(query).find(text)]
 
 
-def query_pattern(query: str) -> re.Pattern:
-    """A pattern of the query's words in a text: word beginnings where words have spaces, pairs of characters in CJK."""
-    parts = []
-    for word in sorted(query_words(query), key=len, reverse=True):
-        if word.isascii():
-            stem = re.sub(r"(?<=\w{3})(?:ing|ed|es|s|ly)$", "", word)
-            parts.append(rf"\b{re.escape(stem)}\w*")
-        else:
-            parts.append(re.escape(word))
-    return re.compile("|".join(parts) or r"(?!)", re.IGNORECASE)
+def _fullest(found: list[tuple[int, str]], starts: list[int], length: int) -> int:
+    """The first of the ascending starts whose next `length` characters hold most different words; each word enters once and
+    leaves once."""
+    held: Counter[str] = Counter()
+    first = last = most = best = 0
+    for start in starts:
+        while last < len(found) and found[last][0] < start + length:
+            held[found[last][1]] += 1
+            last += 1
+        while first < last and found[first][0] < start:
+            held[found[first][1]] -= 1
+            if not held[found[first][1]]:
+                del held[found[first][1]]
+            first += 1
+        if len(held) > most:
+            most, best = len(held), start
+    return best
+
+
+def _stem(word: str) -> str:
+    return (_ENDING.sub("", word) if word.isascii() else word)[:LONGEST_STEM]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragvec.index.lexical import query_words
+from ragvec.retrieve.highlight import QueryWords
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
@@ -16,15 +16,20 @@ MOST = 200  # sentences of a passage that are looked at
 
 # the end of a sentence: its mark, closing quotes or brackets, white space (none after full-width marks); or a blank line
 _END = re.compile(r"(?<=[.!?…])[\"'”’»)\]]*\s+|(?<=[。！？])[」』）]*\s*|\n\s*\n|\n(?=\s*[-*#|])")
+_LONGEST_ABBREVIATION = 12  # characters, with what stands before it
 _ABBREVIATION = re.compile(r"(?:\b(?:[A-Za-z]|Dr|Mr|Mrs|Ms|Prof|St|vs|etc|e\.g|i\.e|cf|al|Fig|No|approx))\.$")
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text in order, without the white space around them."""
+    """The first sentences of a text in order, without the white space around them."""
+    text = text[: MOST * LONGEST]
     parts, start = [], 0
     for match in _END.finditer(text):
         end = match.end()
-        if _ABBREVIATION.search(text[start : match.start()].rstrip()) and "\n\n" not in match.group():
+        if (
+            _ABBREVIATION.search(text[max(start, match.start() - _LONGEST_ABBREVIATION) : match.start()])
+            and "\n\n" not in match.group()
+        ):
             continue
         parts.append(text[start:end])
         start = end
@@ -39,7 +44,8 @@ def best_sentences(query: str, texts: Sequence[str], vector: np.ndarray | None, 
     """
     split = [sentences(text) for text in texts]
     if vector is None or encoder is None:
-        return [max(parts, key=lambda part: _words_in(query, part), default="") for parts in split]
+        words = QueryWords(query)
+        return [max(parts, key=lambda part: len({word for *_, word in words.find(part)}), default="") for parts in split]
     flat = [part for parts in split for part in parts]
     cosines = (encoder.encode_documents(flat) @ vector).tolist() if flat else []
     best, start = [], 0
@@ -48,13 +54,6 @@ def best_sentences(query: str, texts: Sequence[str], vector: np.ndarray | None, 
         best.append(max(zip(scores, parts, strict=True), key=lambda pair: pair[0])[1] if parts else "")
         start += len(parts)
     return best
-
-
-def _words_in(query: str, sentence: str) -> int:
-    """How many of the query's words begin a word of the sentence, or stand anywhere in it if they are not ASCII."""
-    folded = sentence.casefold()
-    stems = [rf"\b{re.escape(word)}" if word.isascii() else re.escape(word) for word in query_words(query)]
-    return sum(bool(re.search(stem, folded)) for stem in stems)
 
 
 def _pieces(sentence: str) -> list[str]:

@@ -1,0 +1,142 @@
+"""The rows of Parquet files. A few hundred bytes can promise billions of rows or gigabytes of text: both are measured first."""
+
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, time
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ragvec.corpus.compressed import FREE_BYTES, MOST_INFLATION
+from ragvec.corpus.files import MAX_VALUE_MB, open_regular, path_text, too_long
+from ragvec.corpus.rows import BadRow, Row
+from ragvec.errors import RagvecError, WrongInput
+
+_ROWS = 1024  # decoded together
+_ROWS_OF_PREFIXES = 16  # the same where each value may repeat the one before (DELTA_BYTE_ARRAY)
+_VALUES_IN_MEMORY = 4  # values of the greatest length that fit into what is decoded together
+_FREE_ROWS, _ROWS_PER_BYTE = 100_000, 10
+
+
+def parquet_rows(path: Path, max_value_mb: int = MAX_VALUE_MB, *, within: Path | None = None) -> Iterator[Row]:
+    """The rows of a Parquet file; nulls are left out, dates become ISO strings.
+
+    Raises RagvecError for what is no Parquet file, columns of bytes, and files that hold far more than their size allows.
+    """
+    import pyarrow.parquet as pq
+
+    shown = path_text(path)
+    with open_regular(path, within) as raw:
+        size = raw.seek(0, 2)
+        try:
+            with pq.ParquetFile(raw) as file:
+                _check_columns(file.schema_arrow, shown)
+                _check_size(file.metadata, size, shown)
+                number = decoded = 0
+                for group in range(file.metadata.num_row_groups):
+                    rows = _rows_together(file.metadata.row_group(group), max_value_mb << 20)
+                    for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
+                        decoded += batch.nbytes
+                        if decoded > FREE_BYTES + MOST_INFLATION * size:
+                            raise WrongInput(f"{shown} holds far more than its {size:,} bytes can mean: it is not read on")
+                        yield from _batch_rows(batch, number, shown, max_value_mb)
+                        number += len(batch)
+        except RagvecError:
+            raise
+        except Exception as error:  # whatever Arrow raises, the file is at fault
+            raise WrongInput(f"{shown} is not a readable Parquet file: {_first_line(error)}") from error
+
+
+def parquet_length(path: Path) -> int:
+    """How many rows a Parquet file says it holds. Raises RagvecError if it is none."""
+    import pyarrow.parquet as pq
+
+    with open_regular(path) as raw:
+        try:
+            with pq.ParquetFile(raw) as file:
+                return file.metadata.num_rows
+        except Exception as error:
+            raise WrongInput(f"{path_text(path)} is not a readable Parquet file: {_first_line(error)}") from error
+
+
+def _check_columns(schema, shown: str) -> None:
+    import pyarrow as pa
+
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    binary = [field.name for field in schema if any(kind(field.type) for kind in kinds)]
+    if binary:
+        raise WrongInput(f"{shown}: column {binary[0]!r} holds bytes, which JSON metadata cannot carry: leave it out")
+
+
+def _check_size(metadata, size: int, shown: str) -> None:
+    """Refuse a file that promises more rows, values or bytes than anything written honestly does."""
+    chunks = [
+        metadata.row_group(group).column(column)
+        for group in range(metadata.num_row_groups)
+        for column in range(metadata.num_columns)
+    ]
+    rows = max(metadata.num_rows, sum(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)))
+    values = sum(max(chunk.num_values, 0) for chunk in chunks)
+    inflated = sum(max(chunk.total_uncompressed_size, 0) for chunk in chunks)
+    if rows > _FREE_ROWS + _ROWS_PER_BYTE * size or max(values, inflated) > FREE_BYTES + MOST_INFLATION * size:
+        raise WrongInput(
+            f"{shown} promises {rows:,} rows, {values:,} values and {inflated:,} bytes, far more than its {size:,} bytes "
+            "can mean: it is not read"
+        )
+
+
+def _rows_together(group, most: int) -> int:
+    """How many rows of a row group are decoded at once, so that its longest values fit into memory as often."""
+    chunks = [group.column(column) for column in range(group.num_columns)]
+    if any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks):
+        return _ROWS_OF_PREFIXES
+    longest = sum(_dictionary_bytes(chunk) for chunk in chunks)
+    return int(max(1, min(_ROWS, _VALUES_IN_MEMORY * most // max(longest, 1))))
+
+
+def _dictionary_bytes(chunk) -> float:
+    """About how long a column's dictionary is, decompressed: a value of this length may stand in every row."""
+    if not chunk.has_dictionary_page or not chunk.dictionary_page_offset:
+        return 0
+    compressed = chunk.data_page_offset - chunk.dictionary_page_offset
+    return max(compressed, 0) * chunk.total_uncompressed_size / max(chunk.total_compressed_size, 1)
+
+
+def _batch_rows(batch, number: int, shown: str, max_value_mb: int) -> Iterator[Row]:
+    """A batch's rows; where one of its values can't be taken over, row by row, so that the others are."""
+    try:
+        rows: list[dict[str, Any] | Callable[[], dict[str, Any]]] = batch.to_pylist()
+    except Exception:  # a date after the year 9999, text that is not UTF-8, an unknown time zone
+        rows = [partial(_row, batch, row) for row in range(len(batch))]
+    for row in rows:
+        number += 1
+        place = f"{shown}, row {number}"
+        try:
+            fields = row() if callable(row) else row
+            found = {name: _json_value(value) for name, value in fields.items() if value is not None}
+        except Exception as error:
+            yield place, BadRow(f"{place}: a value can't be read: {_first_line(error)}", None)
+            continue
+        if any(isinstance(value, str) and len(value) > max_value_mb << 20 for value in found.values()):
+            yield place, BadRow(too_long(place, max_value_mb), None)
+        else:
+            yield place, found
+
+
+def _row(batch, row: int) -> dict[str, Any]:
+    return batch.slice(row, 1).to_pylist()[0]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _json_value(value: Any) -> Any:
+    """An Arrow value as JSON has it."""
+    if isinstance(value, (date, datetime, time)):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, dict):
+        return {str(name): _json_value(inner) for name, inner in value.items()}
+    return [_json_value(inner) for inner in value] if isinstance(value, list) else value
