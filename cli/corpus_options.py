@@ -61,12 +61,14 @@ def report_quarantined(count: int, path: Path | None) -> None:
         print(f"{what} skipped{place}", file=sys.stderr)
 
 
-def report_failed(failed: Sequence["Failure"], count: int) -> None:
-    """Name on stderr the first passages that could not be encoded, and exit with 1 if there are any."""
+def report_failed(failed: Sequence["Failure"], count: int, *, again: bool = True) -> None:
+    """Name on stderr the first passages that could not be encoded, and exit with 1 if there are any.
+
+    again  the next run tries them again; else they were left out when shards were made
+    """
     for failure in failed[:FAILURES_SHOWN]:
         print(f"not encoded: passage {failure.passage_id!r}: {failure.error}", file=sys.stderr)
     if count:
-        print(
-            f"error: {count:,} passages could not be encoded and were left out; the next run tries them again", file=sys.stderr
-        )
+        then = "the next run tries them again" if again else "`ragvec encode` again tries them again"
+        print(f"error: {count:,} passages could not be encoded and were left out; {then}", file=sys.stderr)
         raise SystemExit(1)

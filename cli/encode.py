@@ -132,6 +132,7 @@ def run(
             dtype=vector_dtype.value,
             normalize=normalize,
             inputs=inputs,
+            count_rejected=lambda: rejects.count,
             encoder_options=lasting,
             part_rows=part_rows or PART_ROWS,
             overwrite=overwrite,

@@ -35,8 +35,11 @@ def read_documents(
     text_fields: Sequence[str] = (),
     id_field: str | None = None,
     text_lines: bool = False,
+    id_prefix: str = "",
+    made_prefix: str = "",
     on_file: Callable[[InputFile], None] | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
+    on_found: Callable[[str], None] | None = None,
 ) -> Iterator[Document]:
     """Read a corpus, one document at a time.
 
@@ -44,16 +47,18 @@ def read_documents(
                  or "-": JSONL from standard input
     text_fields  the fields that make the text, in order; empty = the usual names. id_field: likewise
     text_lines   each non-empty line of a .txt file is a document; otherwise the file is one
+    id_prefix    what stands before every id; made_prefix: after it, before those that are made of file names and contents
     on_file      called with each file's size and SHA-256 once it has been read to its end
     on_reject    called with each row that can't be read, and with the rest of a file that can't; None = the first one raises
+    on_found     called with the name, from the source's folder, of each file that holds any row
     A document without an id gets one made from its title and text; fields that are not id, title or text become metadata.
     Raises RagvecError with file and line for what cannot be read: bad JSON or UTF-8, no text field, duplicate ids, NULs, no
     document at all.
     """
-    ids = Ids()
+    ids = Ids(id_prefix, made_prefix)
     names = FieldNames(tuple(text_fields), id_field)
     read = rejected = 0
-    for place, row, from_csv in _rows(source, text_lines, on_file, on_reject):
+    for place, row, from_csv in _rows(source, text_lines, made_prefix, on_file, on_reject, on_found):
         try:
             if isinstance(row, BadRow):
                 raise RagvecError(row.error)
@@ -99,8 +104,10 @@ def count_documents(source: str | Path, *, text_lines: bool = False) -> int | No
 def _rows(
     source: str | Path,
     text_lines: bool,
+    made_prefix: str,
     on_file: Callable[[InputFile], None] | None,
     on_reject: Callable[[Rejected], None] | None,
+    on_found: Callable[[str], None] | None,
 ) -> Iterator[tuple[str, dict[str, Any] | BadRow, bool]]:
     """Every row of every file, with its place and whether its values are CSV strings."""
     if str(source) == STDIN:
@@ -110,9 +117,11 @@ def _rows(
         return
     found = corpus_files(source)
     for path in found.paths:
-        kind = format_of(path)
+        kind, name = format_of(path), path.relative_to(found.root).as_posix()
         try:
-            for place, row in _file_rows(path, kind, path.relative_to(found.root).as_posix(), text_lines, on_file):
+            for number, (place, row) in enumerate(_file_rows(path, kind, made_prefix + name, text_lines, on_file)):
+                if on_found and not number:
+                    on_found(name)
                 yield place, row, kind in ("csv", "tsv")
         except RagvecError as error:
             if on_reject is None:
