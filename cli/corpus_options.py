@@ -47,10 +47,27 @@ def corpus_options(
     return CorpusOptions(names, id_field, text_lines, passage_tokens, overlap)
 
 
-def quarantine_beside(output: Path) -> Path:
-    """Where --on-error skip keeps what it skips unless it is told: OUTPUT.quarantine.jsonl."""
+def quarantine_file(chosen: Path | None, output: Path, corpora: Sequence[str]) -> Path:
+    """Where --on-error skip keeps what it skips: OUTPUT.quarantine.jsonl unless it is told.
+
+    Raises RagvecError for a file that is read as part of a corpus: it would be lost, or never end.
+    """
+    from ragvec.corpus.files import STDIN, corpus_files
+    from ragvec.errors import WrongInput
+
+    if chosen is None:
+        return _quarantine_beside(output)
+    for corpus in corpora:
+        if corpus != STDIN and chosen.exists() and any(chosen.samefile(path) for path in corpus_files(corpus).paths):
+            raise WrongInput(f"the quarantine file {chosen} is part of the corpus {corpus}: choose another place")
+    return chosen
+
+
+def _quarantine_beside(output: Path) -> Path:
+    from ragvec.corpus.files import QUARANTINE_SUFFIX
+
     place = output if output.name not in ("", "..") else output.resolve()
-    return place.parent / f"{place.name}.quarantine.jsonl"
+    return place.parent / f"{place.name}{QUARANTINE_SUFFIX}"
 
 
 def report_quarantined(count: int, path: Path | None) -> None:

@@ -19,7 +19,7 @@ from ragvec.cli.corpus_options import (
     TextFields,
     TextLines,
     corpus_options,
-    quarantine_beside,
+    quarantine_file,
     report_failed,
     report_quarantined,
 )
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 def run(
     corpora: Annotated[
-        list[str], typer.Argument(help='Corpora (files, folders, or "-" for stdin), or a folder of encoded shards.')
+        list[str],
+        typer.Argument(metavar="CORPUS...", help='Corpora (files, folders, or "-" for stdin), or a folder of encoded shards.'),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
     encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Folder or hub id; default: the bundled one.")] = None,
@@ -68,8 +69,9 @@ def run(
         if not is_shards(corpus):
             report_skipped(corpus)
     lasting = {name: value for name, value in {"revision": revision, "max_length": max_length}.items() if value is not None}
-    rejects = Quarantine(quarantine or quarantine_beside(output))
-    with rejects if on_error is OnErrorChoice.skip else nullcontext() as on_reject:
+    skips = on_error is OnErrorChoice.skip
+    rejects = Quarantine(quarantine_file(quarantine, output, corpora) if skips else None)
+    with rejects if skips else nullcontext() as on_reject:
         report = build(
             corpora[0],
             output,

@@ -383,6 +383,28 @@ def test_what_makes_no_source_is_one_line(here: Path, capsys: pytest.CaptureFixt
     assert (code, out, err.count("\n")) == (1, "", 1) and message in err and not Path("ragvec-index").exists()
 
 
+def test_a_part_of_a_source_is_no_source(here: Path, capsys: pytest.CaptureFixture) -> None:
+    files("docs", a="one", sub__b="two")
+    ragvec(capsys, "index", "docs")
+    for part in ("docs/a.md", "docs/sub"):
+        code, out, err = ragvec(capsys, "index", part, "--sync")
+        assert (code, out) == (1, "")
+        assert err == f"error: {part} lies in {here}/docs, which is a source of this index: index {here}/docs again instead\n"
+    assert texts() == {"a.md": "one", "sub/b.md": "two"}
+
+
+def test_a_quarantine_file_is_no_corpus(here: Path, capsys: pytest.CaptureFixture) -> None:
+    (here / "a.jsonl").write_text('{"_id": "a", "text": "a"}\n{oops\n')
+    (here / "z.jsonl").write_text('{"_id": "z", "text": "z"}\n')
+    for _ in range(2):
+        code, _, err = ragvec(capsys, "index", ".", "--on-error", "skip")
+        assert code == 0 and err.startswith("1 row could not be read")
+    assert len((here / "ragvec-index.quarantine.jsonl").read_text().splitlines()) == 1
+    words = ["index", ".", "--on-error", "skip", "--quarantine", "z.jsonl"]
+    assert "the quarantine file z.jsonl is part of the corpus ." in ragvec(capsys, *words)[2]
+    assert json.loads((here / "z.jsonl").read_text())["_id"] == "z" and sorted(texts()) == ["a", "z"]
+
+
 # --- indices from before sources were kept
 
 

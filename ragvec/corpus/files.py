@@ -24,6 +24,7 @@ FORMATS = {
     ".html": "converted", ".htm": "converted", ".pdf": "converted", ".docx": "converted",
 }  # fmt: skip
 COMPRESSIONS = (".gz", ".zst")
+QUARANTINE_SUFFIX = ".quarantine.jsonl"  # of what an earlier run could not read: passed over in a folder
 _BEIR_CORPUS, _BEIR_QUERIES = "corpus", "queries"
 _BUFFER = 1 << 20
 _ZSTD_INPUT = 1 << 14  # small, because a block of zeros inflates a thousandfold
@@ -51,9 +52,9 @@ class CorpusFiles(NamedTuple):
 def corpus_files(source: str | Path) -> CorpusFiles:
     """Every readable file of a corpus: one file, or a folder's files in sorted order, subfolders included.
 
-    A folder that holds both corpus.* and queries.* (BEIR) stands for its corpus alone. Hidden files, files of other kinds and
-    folders that ragvec wrote (shards, indices) are passed over; the two latter are listed in `skipped`, as are PDF, HTML,
-    DOCX where markitdown is not installed.
+    A folder that holds both corpus.* and queries.* (BEIR) stands for its corpus alone. Hidden files, quarantine files, files of
+    other kinds and folders that ragvec wrote (shards, indices) are passed over; the two latter are listed in `skipped`, as are
+    PDF, HTML, DOCX where markitdown is not installed.
     Raises RagvecError if the source is missing, of an unknown kind, or a folder without a readable file.
     """
     path = Path(source)
@@ -157,7 +158,7 @@ def _walk(root: Path) -> tuple[list[Path], list[Path]]:
         ours = [name for name in kept if _is_ragvec_output(here / name)]
         skipped += [here / name for name in ours]
         subfolders[:] = [name for name in kept if name not in ours]
-        files = [here / name for name in names if not name.startswith(".")]
+        files = [here / name for name in names if not name.startswith(".") and not name.endswith(QUARANTINE_SUFFIX)]
         beir = _beir_corpus(files)
         if beir:
             paths.append(beir)

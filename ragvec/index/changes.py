@@ -149,7 +149,8 @@ class Changes:
         certain = self._settle_files()
         if self._kept is None:
             return []
-        spared = np.array([*self._kept, *(number for ids in self.held.values() for number in ids)], dtype=np.int64)
+        held = [number for ids in self.held.values() for number in ids]
+        spared = np.concatenate([np.frombuffer(self._kept, dtype=np.int64), np.array(held, dtype=np.int64)])
         gone: list[int] = []
         for number, sure in zip(self._numbers, certain, strict=True):
             there = store.ids_below(self._connection, before, number)

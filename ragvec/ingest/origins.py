@@ -41,6 +41,7 @@ def incoming_sources(
             raise WrongInput(f"{called} is named twice: name each corpus once")
         there = by_name.get(called)
         if there is None:
+            _check_outside(corpus, called, by_name)
             there = _new_source(corpus, called, id_prefix, list(by_name.values()), filled, taken)
         elif id_prefix not in (None, there.id_prefix):
             there = _renamed(there, id_prefix, sync)
@@ -57,6 +58,13 @@ def _called(corpus: str | Path, name: str | None, by_name: dict[str, Source]) ->
     if not name.strip() or "\0" in name:
         raise WrongInput(f"the source's name is {name!r}: give it some text")
     return os.path.abspath(name) if name not in by_name and os.path.abspath(name) in by_name else name
+
+
+def _check_outside(corpus: str | Path, called: str, by_name: dict[str, Source]) -> None:
+    """Raises WrongInput for a part of a source: its documents would be there twice, or stand in that source's way."""
+    for above in map(str, Path(called).parents):
+        if str(corpus) != STDIN and above in by_name:
+            raise WrongInput(f"{corpus} lies in {above}, which is a source of this index: index {above} again instead")
 
 
 def _root(corpus: str | Path) -> Path | None:
