@@ -398,7 +398,7 @@ def test_a_quarantine_file_is_no_corpus(here: Path, capsys: pytest.CaptureFixtur
     (here / "z.jsonl").write_text('{"_id": "z", "text": "z"}\n')
     for _ in range(2):
         code, _, err = ragvec(capsys, "index", ".", "--on-error", "skip")
-        assert code == 0 and err.startswith("1 row could not be read")
+        assert code == 0 and "1 row could not be read" in err
     assert len((here / "ragvec-index.quarantine.jsonl").read_text().splitlines()) == 1
     words = ["index", ".", "--on-error", "skip", "--quarantine", "z.jsonl"]
     assert "the quarantine file z.jsonl is part of the corpus ." in ragvec(capsys, *words)[2]
