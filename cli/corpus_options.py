@@ -56,10 +56,27 @@ def corpus_options(
     return CorpusOptions(names, id_field, text_lines, passage_tokens, overlap, **limit)
 
 
-def quarantine_beside(output: Path) -> Path:
-    """Where --on-error skip keeps what it skips unless it is told: OUTPUT.quarantine.jsonl."""
+def quarantine_file(chosen: Path | None, output: Path, corpora: Sequence[str]) -> Path:
+    """Where --on-error skip keeps what it skips: OUTPUT.quarantine.jsonl unless it is told.
+
+    Raises RagvecError for a file that is read as part of a corpus: it would be lost, or never end.
+    """
+    from ragvec.corpus.files import STDIN, corpus_files
+    from ragvec.errors import WrongInput
+
+    if chosen is None:
+        return _quarantine_beside(output)
+    for corpus in corpora:
+        if corpus != STDIN and chosen.exists() and any(chosen.samefile(path) for path in corpus_files(corpus).paths):
+            raise WrongInput(f"the quarantine file {chosen} is part of the corpus {corpus}: choose another place")
+    return chosen
+
+
+def _quarantine_beside(output: Path) -> Path:
+    from ragvec.corpus.files import QUARANTINE_SUFFIX
+
     place = output if output.name not in ("", "..") else output.resolve()
-    return place.parent / f"{place.name}.quarantine.jsonl"
+    return place.parent / f"{place.name}{QUARANTINE_SUFFIX}"
 
 
 def report_quarantined(count: int, path: Path | None) -> None:
@@ -70,12 +87,14 @@ def report_quarantined(count: int, path: Path | None) -> None:
         print(f"{what} skipped{place}", file=sys.stderr)
 
 
-def report_failed(failed: Sequence["Failure"], count: int) -> None:
-    """Name on stderr the first passages that could not be encoded, and exit with 1 if there are any."""
+def report_failed(failed: Sequence["Failure"], count: int, *, again: bool = True) -> None:
+    """Name on stderr the first passages that could not be encoded, and exit with 1 if there are any.
+
+    again  the next run tries them again; else they were left out when shards were made
+    """
     for failure in failed[:FAILURES_SHOWN]:
         print(f"not encoded: passage {failure.passage_id!r}: {failure.error}", file=sys.stderr)
     if count:
-        print(
-            f"error: {count:,} passages could not be encoded and were left out; the next run tries them again", file=sys.stderr
-        )
+        then = "the next run tries them again" if again else "`ragvec encode` again tries them again"
+        print(f"error: {count:,} passages could not be encoded and were left out; {then}", file=sys.stderr)
         raise SystemExit(1)

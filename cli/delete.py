@@ -1,12 +1,15 @@
 """`ragvec delete`: documents out of an index."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ragvec.errors import RagvecError
+
+_SHOWN = 5
 
 
 def run(
@@ -15,17 +18,25 @@ def run(
     ] = None,
     index: Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
     where: Annotated[str | None, typer.Option(help="Filter: delete the documents of all passages that meet it.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which documents would be deleted, and delete none.")] = False,
 ) -> None:
     from ragvec.index import Index
 
     if bool(doc_ids) == (where is not None):
         raise RagvecError("say what to delete: ids of documents, or --where with a filter, not both")
+    names = [line.rstrip("\r\n") for line in sys.stdin] if doc_ids == ["-"] else doc_ids or []
+    names = [name for name in dict.fromkeys(names) if name]
     with Index.open(index) as opened:
-        if where is not None:
+        if dry_run:
+            print(_foretold(opened.documents_where(where) if where is not None else opened.documents_named(names)))
+        elif where is not None:
             print(f"{opened.delete_where(where):,} documents deleted, {len(opened):,} passages left")
-            return
-        names = [line.rstrip("\r\n") for line in sys.stdin] if doc_ids == ["-"] else doc_ids
-        wanted = len({name for name in names if name})
-        deleted = opened.delete([name for name in names if name])
-        missing = f", {wanted - deleted:,} not found" if wanted > deleted else ""
-        print(f"{deleted:,} documents deleted{missing}, {len(opened):,} passages left")
+        else:
+            deleted = opened.delete(names)
+            missing = f", {len(names) - deleted:,} not found" if len(names) > deleted else ""
+            print(f"{deleted:,} documents deleted{missing}, {len(opened):,} passages left")
+
+
+def _foretold(doc_ids: Sequence[str]) -> str:
+    shown = ", ".join(doc_ids[:_SHOWN]) + (f" and {len(doc_ids) - _SHOWN:,} more" if len(doc_ids) > _SHOWN else "")
+    return f"{len(doc_ids):,} documents would be deleted{f': {shown}' if shown else ''}"

@@ -21,7 +21,7 @@ from ragvec.cli.corpus_options import (
     TextFields,
     TextLines,
     corpus_options,
-    quarantine_beside,
+    quarantine_file,
     report_failed,
     report_quarantined,
 )
@@ -121,9 +121,10 @@ def run(
         )
     shown = sys.stderr.isatty()
     inputs: list[InputFile] = []
-    rejects = Quarantine((quarantine or quarantine_beside(output)) if place.number == 0 else None)
+    skips = on_error is OnErrorChoice.skip
+    rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if place.number == 0 and skips else None)
     with ExitStack() as stack:
-        on_reject = stack.enter_context(rejects) if on_error is OnErrorChoice.skip else None
+        on_reject = stack.enter_context(rejects) if skips else None
         documents = open_documents(corpus, reading, on_file=inputs.append, on_reject=on_reject)
         total = count_passages(corpus, reading) if shown or log_json else None
         report = encode_corpus(
@@ -134,6 +135,7 @@ def run(
             dtype=vector_dtype.value,
             normalize=normalize,
             inputs=inputs,
+            count_rejected=lambda: rejects.count,
             encoder_options=lasting,
             part_rows=part_rows or PART_ROWS,
             overwrite=overwrite,

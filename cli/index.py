@@ -1,8 +1,11 @@
 """`ragvec index`: a corpus or shards in, an index out."""
 
+import json
+import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,16 +21,22 @@ from ragvec.cli.corpus_options import (
     TextFields,
     TextLines,
     corpus_options,
-    quarantine_beside,
+    quarantine_file,
     report_failed,
     report_quarantined,
 )
-from ragvec.cli.output import report_skipped
+from ragvec.cli.output import Form, report_skipped
 from ragvec.cli.search_settings import IndexKey, MaxMemory, Recall, search_settings
+
+if TYPE_CHECKING:
+    from ragvec.ingest.build import BuildReport
 
 
 def run(
-    source: Annotated[str, typer.Argument(help='Corpus (file, folder, or "-" for stdin), or a folder of encoded shards.')],
+    corpora: Annotated[
+        list[str],
+        typer.Argument(metavar="CORPUS...", help='Corpora (files, folders, or "-" for stdin), or a folder of encoded shards.'),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
     encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Folder or hub id; default: the bundled one.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
@@ -43,22 +52,36 @@ def run(
     max_value_mb: MaxValueMb = None,
     on_error: OnError = OnErrorChoice.stop,
     quarantine: QuarantineFile = None,
-    sync: Annotated[bool, typer.Option("--sync", help="Remove documents that are no longer in the source.")] = False,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Remove documents that came from these corpora and are there no more.")
+    ] = False,
+    source: Annotated[
+        str | None, typer.Option(help="What the corpus is called in the index, for one that has moved; default: its path.")
+    ] = None,
+    id_prefix: Annotated[
+        str | None, typer.Option(help="Put before each id, where ids of several corpora would be the same.")
+    ] = None,
     index_key: IndexKey = None,
     recall: Recall = None,
     max_memory: MaxMemory = None,
+    format: Annotated[Form, typer.Option(help="How the summary is printed.")] = Form.table,
 ) -> None:
     from ragvec.corpus.quarantine import Quarantine
     from ragvec.ingest.build import build, is_shards
 
-    if not is_shards(source):
-        report_skipped(source)
+    for corpus in corpora:
+        if not is_shards(corpus):
+            report_skipped(corpus)
     lasting = {name: value for name, value in {"revision": revision, "max_length": max_length}.items() if value is not None}
-    rejects = Quarantine(quarantine or quarantine_beside(output))
-    with rejects if on_error is OnErrorChoice.skip else nullcontext() as on_reject:
+    skips = on_error is OnErrorChoice.skip
+    rejects = Quarantine(quarantine_file(quarantine, output, corpora) if skips else None)
+    with rejects if skips else nullcontext() as on_reject:
         report = build(
-            source,
+            corpora[0],
             output,
+            others=corpora[1:],
+            name=source,
+            id_prefix=id_prefix,
             encoder=encoder,
             encoder_options=lasting,
             device=device,
@@ -70,12 +93,26 @@ def run(
             sync=sync,
             show_progress=True,
         )
-    print(
+    if format is Form.json:
+        failed = [failure._asdict() for failure in report.failed]
+        print(json.dumps({**report._asdict(), "path": str(report.path), "failed": failed}, ensure_ascii=False))
+    else:
+        print("\n".join(_sentences(report, sync)))
+    report_quarantined(rejects.count, rejects.path)
+    if report.held:
+        print(f"{report.held:,} documents stay as they were: their new text could not be encoded", file=sys.stderr)
+    report_failed(report.failed, len(report.failed), again=not is_shards(corpora[0]))
+
+
+def _sentences(report: "BuildReport", sync: bool) -> Iterator[str]:
+    yield (
         f"{report.path}: {report.added:,} documents added, {report.replaced:,} replaced, {report.unchanged:,} unchanged"
         f"{f', {report.removed:,} removed' if sync else ''}; "
         f"{report.passages:,} passages, {report.dimension}-d, in {report.seconds:.1f} s"
     )
+    if report.kept:
+        yield f"{report.kept:,} documents that did not come by were kept: {'; '.join(report.doubts)}"
+    elif report.doubts:
+        yield f"nothing was removed for want of certainty: {'; '.join(report.doubts)}"
     if report.truncated:
-        print(f"{report.truncated:,} of {report.encoded:,} encoded passages were longer than the encoder reads and were cut")
-    report_quarantined(rejects.count, rejects.path)
-    report_failed(report.failed, len(report.failed))
+        yield f"{report.truncated:,} of {report.encoded:,} encoded passages were longer than the encoder reads and were cut"

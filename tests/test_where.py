@@ -74,10 +74,11 @@ def matching(table: sqlite3.Connection, where: str, fields=FIELDS) -> list[int]:
         ("한국 = '서울'", [4]),
         ("big > 1e19", [4]),
         ("note = 'say \\\"hi\\\"; DROP TABLE passages; --'", [4]),
-        ('note like "%drop table%"', [4]),
+        ('note like "%DROP TABLE%"', [4]),
+        ('note like "%drop table%"', []),
         ('doc_id = "d1"', [1]),
         ('doc_id in ("d1", "d5") and not lang = "en"', [5]),
-        ('title like "title _" and passage_id != "d3#0"', [1, 2, 4, 5]),
+        ('title like "Title _" and passage_id != "d3#0"', [1, 2, 4, 5]),
         ("title is null", [0]),
         (" \n year\t=2020 ", [1]),
     ],
@@ -90,7 +91,7 @@ def test_matches(table: sqlite3.Connection, where: str, rows: list[int]) -> None
     ("where", "message"),
     [
         ("", "column 1: expected a field, found the end"),
-        ("year", "column 5: expected =, !=, <, <=, >, >=, in, like or is, found the end"),
+        ("year", "column 5: expected =, !=, <, <=, >, >=, in, like, starts with or is, found the end"),
         ("year >=", "column 8: expected a value, found the end; in: year >="),
         ("year >= abc", 'column 9: expected a value (texts are quoted: "abc"), found abc'),
         ("year >= 2020 lang = 1", "column 14: expected and, or, or the end, found lang"),
@@ -100,8 +101,10 @@ def test_matches(table: sqlite3.Connection, where: str, rows: list[int]) -> None
         ("year in 3", 'column 9: expected "(", found 3'),
         ("year in ()", "column 10: expected a value, found )"),
         ("year in (1 2)", 'column 12: expected "," or ")", found 2'),
-        ("year not = 1", "column 10: expected in or like, found ="),
+        ("year not = 1", "column 10: expected in, like or starts with, found ="),
         ("year like 3", "column 11: expected a quoted text, found 3"),
+        ("lang starts 'k'", "column 6: expected =, !=, <, <=, >, >=, in, like, starts with or is, found starts"),
+        ("lang starts with 3", "column 18: expected a quoted text, found 3"),
         ("year is 3", "column 9: expected null, found 3"),
         ("year = null", "column 8: null is asked for by `field is null`"),
         ("and = 1", "column 1: expected a field, found and"),
@@ -134,6 +137,7 @@ def test_as_deep_and_long_as_allowed_is_answered(table: sqlite3.Connection) -> N
         ('doc_id = "d1"', "passages_doc_id (doc_id=?)"),
         ('doc_id in ("d1", "d2") and year > 2000', "passages_doc_id (doc_id=?)"),
         ('year > 2000 and passage_id = "d1#0"', "passages_1 (passage_id=?)"),
+        ('doc_id starts with "d1/"', "passages_doc_id (doc_id>? AND doc_id<?)"),
     ],
 )
 def test_ids_are_looked_up(where: str, index: str) -> None:
@@ -150,6 +154,60 @@ def test_values_and_names_are_never_part_of_the_sql() -> None:
     hostile = "x') OR 1=1; DROP TABLE passages; --"
     condition = parse_where(f'`{hostile}` = "{hostile}" and doc_id like "{hostile}"', [hostile])
     assert "DROP" not in condition.sql and hostile in condition.values
+
+
+PATHS = ["my_dir/a", "my-dir/b", "MY_DIR/c", "my_dir", "100%", "100 per cent", "a*b", "axb", "a?b", "[a]", "a\\b", "서울/1",
+         "서울2", "\ud7ff/x", "\ue000/x", "\U0010ffff", "\U0010ffffz", ""]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def paths():
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE passages (id INTEGER PRIMARY KEY, doc_id, metadata)")
+    rows = [(n, path, json.dumps({"path": path}, ensure_ascii=False)) for n, path in enumerate(PATHS)]
+    connection.executemany("INSERT INTO passages VALUES (?, ?, ?)", rows)
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize("field", ["doc_id", "path"])
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        (r"my\_dir/%", ["my_dir/a"]),
+        ("my_dir/%", ["my_dir/a", "my-dir/b"]),
+        (r"100\%", ["100%"]),
+        ("100%", ["100%", "100 per cent"]),
+        ("a*b", ["a*b"]),
+        ("a?b", ["a?b"]),
+        ("a_b", ["a*b", "axb", "a?b", "a\\b"]),
+        ("[a]", ["[a]"]),
+        (r"a\\b", ["a\\b"]),
+        ("서울_", ["서울2"]),
+        ("", [""]),
+    ],
+)
+def test_like_minds_case_and_takes_escapes(paths: sqlite3.Connection, field: str, pattern: str, found: list[str]) -> None:
+    assert [PATHS[n] for n in matching(paths, f'{field} like "{pattern}"', ["path"])] == found
+    others = [PATHS[n] for n in matching(paths, f'{field} not like "{pattern}"', ["path"])]
+    assert sorted(found + others) == sorted(PATHS)
+
+
+@pytest.mark.parametrize("field", ["doc_id", "path"])
+@pytest.mark.parametrize("prefix", [*PATHS, "my_", "MY", "100", "a", "서", "서울/", "\ud7ff", "\U0010ffff" * 2, "z"])
+def test_starts_with_is_exact(paths: sqlite3.Connection, field: str, prefix: str) -> None:
+    quoted = prefix.replace("\\", "\\\\")
+    found = [PATHS[n] for n in matching(paths, f'{field} STARTS with "{quoted}"', ["path"])]
+    assert found == [path for path in PATHS if path.startswith(prefix)]
+    others = [PATHS[n] for n in matching(paths, f'not {field} starts with "{quoted}"', ["path"])]
+    assert others == [path for path in PATHS if not path.startswith(prefix)]
+
+
+def test_fields_may_be_called_starts_and_with(paths: sqlite3.Connection) -> None:
+    fields = ["starts", "with", "path"]
+    assert matching(paths, "starts starts with 'a' or with is not null", fields) == []
+    with pytest.raises(RagvecError, match="pattern of like is too long"):
+        matching(paths, f"path like '{'서' * 19_000}'", fields)
 
 
 def test_random_filters_agree_with_python(table: sqlite3.Connection) -> None:

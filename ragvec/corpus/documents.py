@@ -42,8 +42,11 @@ def read_documents(
     id_field: str | None = None,
     text_lines: bool = False,
     max_value_mb: int = MAX_VALUE_MB,
+    id_prefix: str = "",
+    made_prefix: str = "",
     on_file: Callable[[InputFile], None] | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
+    on_found: Callable[[str], None] | None = None,
 ) -> Iterator[Document]:
     """Read a corpus, one document at a time.
 
@@ -52,16 +55,18 @@ def read_documents(
     text_fields  the fields that make the text, in order; empty = the usual names. id_field: likewise
     text_lines   each non-empty line of a .txt file is a document; otherwise the file is one
     max_value_mb longest line, JSON value, CSV field, Parquet value, and file that is read whole, in MB (2**20 bytes)
+    id_prefix    what stands before every id; made_prefix: after it, before those that are made of file names and contents
     on_file      called with each file's size and SHA-256 once it has been read to its end
     on_reject    called with each row that can't be read, and with the rest of a file that can't; None = the first one raises
+    on_found     called with the name, from the source's folder, of each file that holds any row
     A document without an id gets one made from its title and text; fields that are not id, title or text become metadata.
     Raises RagvecError with file and line for what cannot be read: bad JSON or UTF-8, no text field, duplicate ids, NULs, what
     is over the limit or inflates without end, pipes and devices, no document at all.
     """
-    ids = Ids()
+    ids = Ids(id_prefix, made_prefix)
     names = FieldNames(tuple(text_fields), id_field)
     read = rejected = 0
-    for place, row, from_csv in _rows(source, text_lines, max_value_mb, on_file, on_reject):
+    for place, row, from_csv in _rows(source, text_lines, max_value_mb, made_prefix, on_file, on_reject, on_found):
         try:
             if isinstance(row, BadRow):
                 raise WrongInput(row.error)
@@ -113,8 +118,10 @@ def _rows(
     source: str | Path,
     text_lines: bool,
     max_value_mb: int,
+    made_prefix: str,
     on_file: Callable[[InputFile], None] | None,
     on_reject: Callable[[Rejected], None] | None,
+    on_found: Callable[[str], None] | None,
 ) -> Iterator[tuple[str, dict[str, Any] | BadRow, bool]]:
     """Every row of every file, with its place and whether its values are CSV strings."""
     if str(source) == STDIN:
@@ -132,7 +139,10 @@ def _rows(
         kind = format_of(path)
         name = path_text(path.relative_to(found.root).as_posix())
         try:
-            for place, row in _file_rows(path, kind, name, within, text_lines, max_value_mb, on_file):
+            rows = _file_rows(path, kind, made_prefix + name, within, text_lines, max_value_mb, on_file)
+            for number, (place, row) in enumerate(rows):
+                if on_found and not number:
+                    on_found(name)
                 yield place, row, kind in ("csv", "tsv")
         except RagvecError as error:
             if on_reject is None:

@@ -22,6 +22,7 @@ FORMATS = {
     ".html": "converted", ".htm": "converted", ".pdf": "converted", ".docx": "converted",
 }  # fmt: skip
 MAX_VALUE_MB = 128  # of a line, a value, or a file that must be read whole
+QUARANTINE_SUFFIX = ".quarantine.jsonl"  # of what an earlier run could not read: passed over in a folder
 _BEIR_CORPUS, _BEIR_QUERIES = "corpus", "queries"
 _BUFFER = 1 << 20
 _READ_PAST = 16  # times the longest line: what is longer still ends its file
@@ -53,9 +54,10 @@ class CorpusFiles(NamedTuple):
 def corpus_files(source: str | Path, *, on_unlistable: Callable[[RagvecError], None] | None = None) -> CorpusFiles:
     """Every readable file of a corpus: one file, or a folder's files in sorted order, subfolders included.
 
-    A folder that holds both corpus.* and queries.* (BEIR) stands for its corpus alone. Hidden files, files of other kinds and
-    folders that ragvec wrote (shards, indices) are passed over; the two latter are listed in `skipped`, as are PDF, HTML,
-    DOCX where markitdown is not installed. A link counts only where it leads to a file of the folder that is not hidden.
+    A folder that holds both corpus.* and queries.* (BEIR) stands for its corpus alone. Hidden files, quarantine files, files of
+    other kinds and folders that ragvec wrote (shards, indices) are passed over; the two latter are listed in `skipped`, as are
+    PDF, HTML, DOCX where markitdown is not installed. A link counts only where it leads to a file of the folder that is not
+    hidden.
     on_unlistable  called for each subfolder that can't be listed; None = the first one raises
     Raises RagvecError if the source is missing, of an unknown kind, or a folder without a readable file.
     """
@@ -225,7 +227,7 @@ def _walk(root: Path, on_unlistable: Callable[[RagvecError], None] | None) -> Co
         outside += [here / name for name in links]
         skipped += [here / name for name in ours]
         subfolders[:] = [name for name in kept if name not in (*ours, *links)]
-        files = [here / name for name in names if not name.startswith(".")]
+        files = [here / name for name in names if not name.startswith(".") and not name.endswith(QUARANTINE_SUFFIX)]
         beir = _beir_corpus(files)
         if beir:
             subfolders.clear()

@@ -14,7 +14,9 @@ _RECENT_IDS = 1 << 16
 class Ids:
     """The ids seen so far, as 8-byte hashes: 8 bytes a document and a small set, so 50 million documents fit in 400 MB."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "", made_prefix: str = "") -> None:
+        """prefix: what stands before every id; made_prefix: after it, before those that are made."""
+        self._prefix, self._made_prefix = prefix, made_prefix
         self._recent: set[int] = set()
         self._older = np.empty(0, dtype=np.int64)
         self._repeats: dict[str, int] = {}
@@ -25,7 +27,7 @@ class Ids:
             return self._made(title, text)
         if isinstance(given, bool) or not isinstance(given, (str, int)):
             raise RagvecError(f"{place}: the id must be a string or an integer, not {short(given):.40}")
-        doc_id = str(given)
+        doc_id = f"{self._prefix}{given}"
         if not self._add(doc_id):
             raise RagvecError(f"{place}: the id {short(doc_id)} was used before: ids must be unique in a corpus")
         return doc_id
@@ -33,10 +35,10 @@ class Ids:
     def _made(self, title: str, text: str) -> str:
         content = f"{title}\0{text}".encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(content, digest_size=8).hexdigest()
-        doc_id = digest
+        doc_id = f"{self._prefix}{self._made_prefix}{digest}"
         while not self._add(doc_id):  # the same text again
             self._repeats[digest] = self._repeats.get(digest, 1) + 1
-            doc_id = f"{digest}-{self._repeats[digest]}"
+            doc_id = f"{self._prefix}{self._made_prefix}{digest}-{self._repeats[digest]}"
         return doc_id
 
     def _add(self, doc_id: str) -> bool:

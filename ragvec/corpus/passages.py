@@ -40,18 +40,24 @@ def open_documents(
     source: str | Path,
     options: CorpusOptions,
     *,
+    id_prefix: str = "",
+    made_prefix: str = "",
     on_file: Callable[[InputFile], None] | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
+    on_found: Callable[[str], None] | None = None,
 ) -> Iterator[Document]:
-    """The corpus' documents, read as these options say."""
+    """The corpus' documents, read as these options say; the other arguments are those of `read_documents`."""
     return read_documents(
         source,
         text_fields=options.text_fields,
         id_field=options.id_field,
         text_lines=options.text_lines,
         max_value_mb=options.max_value_mb,
+        id_prefix=id_prefix,
+        made_prefix=made_prefix,
         on_file=on_file,
         on_reject=on_reject,
+        on_found=on_found,
     )
 
 

@@ -31,7 +31,7 @@ def _index(path: Path) -> dict[str, Any]:
     from ragvec.index import Index
 
     with Index.open(path) as index:
-        return index.describe()
+        return {**index.describe(), "sources": index.sources()}
 
 
 def _shards(path: Path) -> dict[str, Any]:

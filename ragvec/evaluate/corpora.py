@@ -61,7 +61,7 @@ def dense_index(corpus: Path, encoder: "Encoder", folder: Path, show: bool) -> t
         encode_corpus(to_passages(read_documents(corpus)), encoder, shards, total=total, show_progress=show)
         manifest = load_manifest(shards)
     if _passages_in(index) != manifest.rows:
-        build(shards, index, show_progress=show)
+        build(shards, index, name="corpus", show_progress=show)  # wherever the cache lies
     return index, manifest
 
 

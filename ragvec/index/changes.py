@@ -2,12 +2,14 @@
 
 import sqlite3
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ragvec.index import store
+from ragvec.errors import WrongInput
+from ragvec.index import sources, store
+from ragvec.index.sources import BY_HAND, Incoming
 from ragvec.records import Passage
 
 
@@ -21,12 +23,28 @@ class ChangeReport(NamedTuple):
 
 
 class Changes:
-    """Compares passages, as they stream by, with what the index holds. A document's passages come one after another."""
+    """Compares passages, as they stream by, with what the index holds. A document's passages come one after another.
 
-    def __init__(self, connection: sqlite3.Connection, *, sync: bool = False) -> None:
-        """sync: documents that do not come by are to be removed."""
+    Documents of a source take the place of that source's alone. Those without one were chosen by hand: they replace whatever
+    has their id, which stays its source's.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, incoming: Sequence[Incoming] = (), sync: bool = False) -> None:
+        """incoming: the sources, in order; none = added by hand. sync: documents of theirs that don't come by are to go."""
+        self.kept = 0  # documents that did not come by and stay, since they may still be there
+        self.doubts: list[str] = []  # why
+        self.held: dict[str, set[int]] = {}
         self._connection = connection
+        self._column = "source" if sources.has_sources(connection) else "NULL"
         self._empty = store.count(connection) == 0
+        self._incoming = list(incoming)
+        known = {source.name: number for number, source in sources.read_sources(connection).items()}
+        self._numbers: list[int | None] = [known.get(each.source.name) for each in incoming] if incoming else [BY_HAND]
+        self._at = 0
+        self._owners: dict[str, int | None] = {}
+        if len(self._incoming) > 1:
+            connection.execute("DROP TABLE IF EXISTS temp.incoming")
+            connection.execute("CREATE TEMP TABLE incoming (doc_id TEXT PRIMARY KEY, place INTEGER NOT NULL) WITHOUT ROWID")
         self._doc_id: str | None = None
         self._old: dict[str, store.StoredPassage] = {}
         self._known = self._fresh = False
@@ -34,6 +52,13 @@ class Changes:
         self._kept: array | None = array("q") if sync else None
         self._stale: list[int] = []
         self._updates: list[tuple[int, Passage]] = []
+        self._adopted: list[tuple[int, int]] = []  # (place among the incoming, id)
+
+    def fresh_of(self, streams: Iterable[Iterable[Passage]]) -> Iterator[Passage]:
+        """The passages to be encoded of all incoming sources, one after another."""
+        for place, stream in enumerate(streams):
+            self._at = place
+            yield from self.fresh(stream)
 
     def fresh(self, passages: Iterable[Passage]) -> Iterator[Passage]:
         """The passages that are not in the index as they are, and so must be encoded."""
@@ -43,12 +68,15 @@ class Changes:
         self.finish()
 
     def is_fresh(self, passage: Passage) -> bool:
-        """Whether this passage must be encoded. Call `finish` after the last one."""
+        """Whether this passage must be encoded. Call `finish` after the last one.
+
+        Raises WrongInput if its document's id belongs to another source.
+        """
+        if passage.doc_id in self.held:
+            return False
         if passage.doc_id != self._doc_id:
             self.finish()
-            self._doc_id = passage.doc_id
-            self._old = {} if self._empty else store.passages_of(self._connection, passage.doc_id)
-            self._known = bool(self._old)
+            self._begin(passage.doc_id)
         old = self._old.pop(passage.passage_id, None)
         if old is None or old.content_hash.hex() != passage.content_hash:
             if old is not None:
@@ -59,6 +87,8 @@ class Changes:
             self._updates.append((old.id, passage))
         if self._kept is not None:
             self._kept.append(old.id)
+        if old.source is None and self._incoming:
+            self._adopted.append((self._at, old.id))
         return False
 
     def finish(self) -> None:
@@ -70,25 +100,120 @@ class Changes:
         self._stale.extend(old.id for old in self._old.values())
         self._doc_id, self._old, self._known, self._fresh = None, {}, False, False
 
+    def hold(self, doc_ids: Iterable[str], *, compared: bool) -> None:
+        """Leave the older versions of these documents as they are, for their new ones could not be encoded.
+
+        compared  they have come by already, and were counted as replaced
+        """
+        for doc_id in dict.fromkeys(doc_ids):
+            old = store.passages_of(self._connection, doc_id, self._column)
+            if old:
+                self.held[doc_id] = {passage.id for passage in old.values()}
+                self._counts["replaced"] -= compared
+
+    def enlist(self) -> None:
+        """Give the sources their numbers in the index; within the commit's transaction, as all that follows."""
+        if self._incoming:
+            self._numbers = [sources.record_source(self._connection, each.source) for each in self._incoming]
+
+    def sources_of(self, passages: Sequence[Passage]) -> list[int | None]:
+        """The number of the source that each of these new passages is noted with."""
+        if not self._incoming:
+            return [self._owners.get(passage.doc_id, BY_HAND) for passage in passages]
+        if len(self._incoming) == 1:
+            return self._numbers * len(passages)
+        query = "SELECT place FROM temp.incoming WHERE doc_id = ?"
+        places = (self._connection.execute(query, (passage.doc_id,)).fetchone()[0] for passage in passages)
+        return [self._numbers[place] for place in places]
+
     def take_stale(self) -> list[int]:
         """The ids of passages to remove that were found since the last call."""
         stale, self._stale = self._stale, []
-        return stale
+        return self._without_held(stale, lambda number: number)
 
     def take_updates(self) -> list[tuple[int, Passage]]:
         """The passages whose title or metadata alone changed, with their ids, found since the last call."""
         updates, self._updates = self._updates, []
-        return updates
+        return self._without_held(updates, lambda update: update[0])
+
+    def take_adopted(self) -> list[tuple[int, int]]:
+        """The passages whose source was not known until now, as (its number, id), found since the last call."""
+        adopted, self._adopted = self._adopted, []
+        return [(self._numbers[place], number) for place, number in adopted]
 
     def take_gone(self, before: int) -> list[int]:
-        """With `sync`, the ids below `before` whose documents have not come by, once all others were removed; else none."""
+        """With `sync`, the ids below `before` of documents that are in the sources no more, once all others were removed.
+
+        Of a source that is in doubt none are gone: those that did not come by are counted as kept.
+        """
+        certain = self._settle_files()
         if self._kept is None:
             return []
-        there = store.ids_below(self._connection, before)
-        gone = np.setdiff1d(there, np.frombuffer(self._kept, dtype=np.int64), assume_unique=True).tolist()
-        self._counts["removed"] += len(set(store.read_doc_ids(self._connection, gone).values()))
-        return gone
+        held = [number for ids in self.held.values() for number in ids]
+        spared = np.concatenate([np.frombuffer(self._kept, dtype=np.int64), np.array(held, dtype=np.int64)])
+        gone: list[int] = []
+        for number, sure in zip(self._numbers, certain, strict=True):
+            there = store.ids_below(self._connection, before, number)
+            absent = np.setdiff1d(there, spared).tolist()
+            documents = len(set(store.read_doc_ids(self._connection, absent).values()))
+            self._counts["removed" if sure else "kept"] = self._counts.get("removed" if sure else "kept", 0) + documents
+            gone += absent if sure else []
+        self.kept = self._counts.pop("kept", 0)
+        self._count_unknown(np.setdiff1d(store.ids_below(self._connection, before, None), spared).tolist())
+        return sorted(gone)
 
     def report(self) -> ChangeReport:
         """How many documents were compared, by outcome."""
         return ChangeReport(**self._counts)
+
+    def _begin(self, doc_id: str) -> None:
+        self._doc_id = doc_id
+        self._old = {} if self._empty else store.passages_of(self._connection, doc_id, self._column)
+        self._known = bool(self._old)
+        owner = next(iter(self._old.values())).source if self._old else None
+        if not self._incoming:
+            if self._old:
+                self._owners[doc_id] = owner
+            return
+        if self._old and owner not in (None, self._numbers[self._at]):
+            raise self._clash(doc_id, sources.name_of(self._connection, owner))
+        if len(self._incoming) > 1:
+            row = self._connection.execute("SELECT place FROM temp.incoming WHERE doc_id = ?", (doc_id,)).fetchone()
+            if row is None:
+                self._connection.execute("INSERT INTO temp.incoming VALUES (?, ?)", (doc_id, self._at))
+            elif row[0] != self._at:
+                raise self._clash(doc_id, self._incoming[row[0]].source.name)
+
+    def _clash(self, doc_id: str, other: str) -> WrongInput:
+        this = self._incoming[self._at].source.name
+        remedy = f", or, if it is the same corpus, --source {other}" if other != sources.BY_HAND_NAME else ""
+        return WrongInput(
+            f"the id {doc_id!r} of {this} belongs to a document from {other}: nothing was changed; give {this} an --id-prefix"
+            f"{remedy}"
+        )
+
+    def _settle_files(self) -> list[bool]:
+        """Note which files gave documents; for each source, whether what did not come by is gone for certain."""
+        certain = []
+        for number, each in zip(self._numbers, self._incoming, strict=False):
+            assert number is not None  # since enlist
+            before = sources.read_files(self._connection, number)
+            doubts = each.doubts(before)
+            kept = before if doubts or self._kept is None else set()
+            sources.write_files(self._connection, number, before, each.files | kept)
+            self.doubts += doubts if self._kept is not None else []
+            certain.append(not doubts)
+        return certain if self._incoming else [True]
+
+    def _count_unknown(self, unknown: list[int]) -> None:
+        """Documents from before sources were kept stay, as long as none of the sources has claimed them."""
+        documents = len(set(store.read_doc_ids(self._connection, unknown).values()))
+        if documents:
+            self.kept += documents
+            self.doubts.append(f"{documents:,} documents are from {sources.UNKNOWN_NAME}")
+
+    def _without_held(self, entries: list, number_of) -> list:
+        if not self.held:
+            return entries
+        held = {number for ids in self.held.values() for number in ids}
+        return [entry for entry in entries if number_of(entry) not in held]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ragvec.errors import Damaged, RagvecError
 from ragvec.index.layout import DATABASE_NAME, check_layout
-from ragvec.index.store import FORMAT, SCHEMA
+from ragvec.index.store import SCHEMAS
 from ragvec.index.validity import check_schema
 
 WAIT_S = 30.0  # for a lock that another connection holds for a moment
@@ -52,7 +52,7 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
         connection = _connect(path, "mode=ro&immutable=1")  # left in write-ahead mode, now in a folder that can't be written
     connection.execute("PRAGMA query_only = ON")
     try:
-        check_schema(connection, SCHEMA, FORMAT)
+        check_schema(connection, SCHEMAS)
     except BaseException:
         connection.close()
         raise
@@ -65,8 +65,9 @@ def connection_to_write(folder: Path) -> Iterator[sqlite3.Connection]:
     check_layout(folder)
     connection = _connect(folder / DATABASE_NAME, "mode=rw")
     try:
-        check_schema(connection, SCHEMA, FORMAT)
+        check_schema(connection, SCHEMAS)
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not only forgotten
         if not _switch_journal(connection, "WAL", patience_s=PATIENCE_S):
             raise RagvecError(
                 f"index {folder} is being read without a pause for {PATIENCE_S:.0f} s: try again when that has ended"

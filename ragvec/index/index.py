@@ -18,9 +18,10 @@ from ragvec.index.connect import readable_errors
 from ragvec.index.layout import DATABASE_NAME, ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME
 from ragvec.index.lock import writer_lock
 from ragvec.index.origin import check_encoder, load_encoder, settings_of
+from ragvec.index.sources import count_documents
 from ragvec.index.store import IndexSettings
 from ragvec.index.view import Connections, Reading, SearchResult, Snapshot, View, read_snapshot
-from ragvec.index.writer import Writer, writing
+from ragvec.index.writer import Writer, documents_where, writing
 from ragvec.records import Document, Passage
 
 if TYPE_CHECKING:
@@ -112,8 +113,9 @@ class Index:
     def add(self, documents: Iterable[Document], *, sync: bool = False) -> ChangeReport:
         """Add documents in one commit; one whose doc_id is present is replaced, and unchanged text is not encoded again.
 
-        They are cut into passages as the index's settings say.
-        sync  also remove every document that is not among these
+        They are cut into passages as the index's settings say. One that replaces a document of a corpus stays that corpus'.
+        sync  also remove every document that was added by hand (here or over HTTP) and is not among these; those that
+              `ragvec index` brought in from a corpus stay
         """
         from ragvec.corpus.passages import CorpusOptions, passages_of
 
@@ -134,12 +136,6 @@ class Index:
             writer.commit([(fresh, vectors)] if fresh else [], changes)
         return changes.report()
 
-    def set_cutting(self, passage_tokens: int, overlap: int) -> None:
-        """Cut documents otherwise from now on; those that are there stay as they are until they are added again."""
-        with self.writing() as writer:
-            writer.set_cutting(passage_tokens, overlap)
-        self.settings = replace(self.settings, passage_tokens=passage_tokens, overlap=overlap)
-
     def delete(self, doc_ids: Iterable[str]) -> int:
         """Remove documents in one commit; returns how many of them were there."""
         if isinstance(doc_ids, str):
@@ -154,6 +150,16 @@ class Index:
         """
         with self.writing() as writer:
             return writer.delete(writer.documents_where(where))
+
+    def documents_where(self, where: str) -> list[str]:
+        """The ids of the documents that `delete_where` would remove, in order; raises as it does."""
+        with self.reading() as view:
+            return documents_where(view.connection, where)
+
+    def documents_named(self, doc_ids: Iterable[str]) -> list[str]:
+        """Those of these ids that documents have."""
+        with self.reading() as view:
+            return [doc_id for doc_id in doc_ids if store.passages_of(view.connection, doc_id, "NULL")]
 
     def compact(self, **search: Any) -> None:
         """Merge all segments into one and give the space of deleted passages back.
@@ -236,6 +242,11 @@ class Index:
             ],
             "bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
         }
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Where the documents came from: `source`, by its path or name, and `documents`, how many; JSON values only."""
+        with self.reading() as view:
+            return count_documents(view.connection)
 
     def close(self) -> None:
         """Close the index's connections."""

@@ -17,11 +17,14 @@ from ragvec.files import fsync_folder, settle_file
 from ragvec.index.ann.choice import AUTO_KEY, RECALL_TARGET
 from ragvec.index.layout import DATABASE_NAME
 from ragvec.index.lexical import TOKENIZER, indexed_terms
+from ragvec.index.sources import FIRST_FORMAT, TABLES
 from ragvec.index.validity import MOST_ROWS, check_kinds, checked_passage, checked_segment, checked_settings, doubted
 from ragvec.index.where import Filter
 from ragvec.records import Passage
 
-FORMAT = 3
+FORMAT = FIRST_FORMAT
+OLDEST = 3  # that is read as it is, and brought to FORMAT by the first writer's commit
+WORDS_LEFT = "words_left"  # whether FTS5 may still hold words of deleted passages
 MOST_COUNT = 2**62
 MASKED_IDS = 2**28  # below, which ids are allowed is a byte for each; ids beyond come from very long use, or a damaged index
 
@@ -34,12 +37,16 @@ CREATE TABLE segments (
 CREATE TABLE passages (
     id INTEGER PRIMARY KEY, passage_id TEXT NOT NULL UNIQUE, doc_id TEXT NOT NULL, metadata TEXT NOT NULL,
     content_hash BLOB NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL
-);
+, source INTEGER);
 CREATE TABLE fields (name TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE INDEX passages_doc_id ON passages (doc_id);
+CREATE INDEX passages_doc_id ON passages (doc_id, source);
 CREATE TABLE tombstones (id INTEGER PRIMARY KEY);
 CREATE VIRTUAL TABLE lexical USING fts5 (terms, content='', tokenize="{TOKENIZER}");
-"""
+{TABLES}"""
+SCHEMAS = {
+    OLDEST: SCHEMA.removesuffix(TABLES).replace(", source INTEGER", "").replace(", source)", ")"),  # kept no sources
+    FORMAT: SCHEMA,
+}
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,7 @@ class StoredPassage(NamedTuple):
     content_hash: bytes
     title: str
     metadata: str
+    source: int | None
 
 
 def create_store(folder: Path, settings: IndexSettings) -> None:
@@ -101,7 +109,7 @@ def create_store(folder: Path, settings: IndexSettings) -> None:
     connection = sqlite3.connect(temporary, isolation_level=None)
     try:
         connection.executescript(SCHEMA)
-        values = {"format": FORMAT, "generation": 0, "next_id": 1, "next_segment": 1, **asdict(settings)}
+        values = {"format": FORMAT, "generation": 0, "next_id": 1, "next_segment": 1, WORDS_LEFT: False, **asdict(settings)}
         rows = [(key, json.dumps(value)) for key, value in values.items()]
         connection.executemany("INSERT INTO settings VALUES (?, ?)", rows)
     finally:
@@ -137,6 +145,11 @@ def read_count(connection: sqlite3.Connection, key: str) -> int:
         return number
 
 
+def words_left(connection: sqlite3.Connection) -> bool:
+    """Whether the tables of words may hold some of deleted passages; of an index of an older format that is not known."""
+    return connection.execute("SELECT 1 FROM settings WHERE key = ? AND value = 'false'", (WORDS_LEFT,)).fetchone() is None
+
+
 def write_value(connection: sqlite3.Connection, key: str, value) -> None:
     """Change one value of the settings table."""
     connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, json.dumps(value)))
@@ -153,7 +166,7 @@ def database_identity(folder: Path) -> tuple[int, int] | None:
 
 def read_settings(connection: sqlite3.Connection) -> IndexSettings:
     """The index's settings. Raises RagvecError if an older or a newer ragvec wrote them."""
-    if (version := read_count(connection, "format")) != FORMAT:
+    if not OLDEST <= (version := read_count(connection, "format")) <= FORMAT:
         remedy = "upgrade ragvec" if version > FORMAT else "remove the folder and build it again with `ragvec index`"
         folder = Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent
         raise RagvecError(f"the index in {folder} has format {version}, this ragvec reads {FORMAT}: {remedy}")
@@ -206,15 +219,17 @@ def count(connection: sqlite3.Connection, what: str = "*") -> int:
     return connection.execute(f"SELECT count({what}) FROM passages").fetchone()[0]
 
 
-def insert_passages(connection: sqlite3.Connection, ids: Sequence[int], passages: Sequence[Passage]) -> None:
+def insert_passages(
+    connection: sqlite3.Connection, ids: Sequence[int], passages: Sequence[Passage], sources: Sequence[int | None]
+) -> None:
     """Add passages under the ids that their vectors have in the segment. Raises RagvecError for text that is no Unicode."""
     rows = [
-        (number, p.passage_id, p.doc_id, p.metadata_json, bytes.fromhex(p.content_hash), p.title, p.text)
-        for number, p in zip(ids, passages, strict=True)
+        (number, p.passage_id, p.doc_id, p.metadata_json, bytes.fromhex(p.content_hash), p.title, p.text, source)
+        for number, p, source in zip(ids, passages, sources, strict=True)
     ]
     words = ((number, indexed_terms(p.encoded_text)) for number, p in zip(ids, passages, strict=True))
     try:
-        connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         connection.executemany("INSERT INTO lexical (rowid, terms) VALUES (?, ?)", words)
         _note_fields(connection, passages)
     except sqlite3.IntegrityError as error:
@@ -261,6 +276,8 @@ def delete_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
     rows = [(number,) for number in ids]
     connection.executemany("DELETE FROM passages WHERE id = ?", rows)
     connection.executemany("INSERT INTO tombstones VALUES (?)", rows)
+    if rows:
+        write_value(connection, WORDS_LEFT, True)
 
 
 def update_passages(connection: sqlite3.Connection, changes: Sequence[tuple[int, Passage]]) -> None:
@@ -270,12 +287,13 @@ def update_passages(connection: sqlite3.Connection, changes: Sequence[tuple[int,
     _note_fields(connection, [passage for _, passage in changes])
 
 
-def passages_of(connection: sqlite3.Connection, doc_id: str) -> dict[str, StoredPassage]:
-    """A document's passages in the index, by passage_id."""
-    query = "SELECT passage_id, id, content_hash, title, metadata FROM passages WHERE doc_id = ?"
+def passages_of(connection: sqlite3.Connection, doc_id: str, source: str = "source") -> dict[str, StoredPassage]:
+    """A document's passages in the index, by passage_id; source: "NULL" where the tables don't say."""
+    query = f"SELECT passage_id, id, content_hash, title, metadata, {source} FROM passages WHERE doc_id = ?"
     found = {}
     for row in connection.execute(query, (doc_id,)):
-        check_kinds(row[1], row, (str, int, bytes, str, str))
+        check_kinds(row[1], row[:5], (str, int, bytes, str, str))
+        check_kinds(row[1], row[5:], (int if row[5] is not None else type(None),))
         found[row[0]] = StoredPassage(*row[1:])
     return found
 
@@ -290,9 +308,11 @@ def read_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[in
     return found
 
 
-def ids_below(connection: sqlite3.Connection, limit: int) -> np.ndarray:
-    """The ids of all passages below a number; (n,) int64, ascending."""
-    return id_array(connection.execute("SELECT id FROM passages WHERE id < ? ORDER BY id", (limit,)))
+def ids_below(connection: sqlite3.Connection, limit: int, source: int | None) -> np.ndarray:
+    """The ids of all passages of a source below a number; (n,) int64, ascending."""
+    # by the index, which holds both: the rows themselves are as long as their texts
+    query = "SELECT id FROM passages INDEXED BY passages_doc_id WHERE +id < ? AND source IS ?"
+    return np.sort(id_array(connection.execute(query, (limit, source))))
 
 
 def read_doc_ids(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, str]:

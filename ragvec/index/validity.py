@@ -71,21 +71,23 @@ def _objects(connection: sqlite3.Connection) -> dict[str, tuple[str, str]]:
     return {str(name): (str(kind), " ".join(str(sql).split())) for name, kind, sql in rows}
 
 
-def check_schema(connection: sqlite3.Connection, schema: str, version: int) -> None:
+def check_schema(connection: sqlite3.Connection, schemas: dict[int, str]) -> None:
     """Raises sqlite3.DatabaseError if there is anything that ragvec did not make, such as a trigger that runs on our writes.
 
-    Tables of an index of another format are let pass: reading its settings says what to do with it.
+    schemas  of every format that is read. Tables of another are let pass: reading its settings says what to do with it.
     """
     connection.execute("PRAGMA trusted_schema = OFF")
-    made, there = _made(schema), _objects(connection)
+    made, there = _made(schemas[max(schemas)]), _objects(connection)
     for name, (kind, _) in there.items():
         if kind not in ("table", "index"):
             raise sqlite3.DatabaseError(f"it holds a {kind} {shown(name)}, which ragvec does not make")
     if not there or there.get("settings") != made["settings"]:
         raise sqlite3.DatabaseError("it has no table of settings as ragvec makes it")
     row = connection.execute("SELECT value FROM settings WHERE key = 'format'").fetchone()
-    if row is None or str(row[0]) != str(version):
+    schema = {str(version): text for version, text in schemas.items()}.get(str(row[0]) if row else "")
+    if schema is None:
         return
+    made = _made(schema)
     for name in sorted(made.keys() | there.keys()):
         if name.startswith(_SHADOW):
             same = name in made and name in there and made[name][0] == there[name][0]

@@ -1,17 +1,20 @@
-"""Filters such as `year >= 2020 and lang = "ko"`: parsed here, answered by SQLite with every name and value bound.
+r"""Filters such as `year >= 2020 and lang = "ko"`: parsed here, answered by SQLite with every name and value bound.
 
     filter      = term { "or" term }            term  = factor { "and" factor }
     factor      = "not" factor | "(" filter ")" | comparison
     comparison  = field ("=" | "==" | "!=" | "<>" | "<" | "<=" | ">" | ">=") value
-                | field ["not"] "in" "(" value { "," value } ")" | field ["not"] "like" string | field "is" ["not"] "null"
+                | field ["not"] "in" "(" value { "," value } ")" | field "is" ["not"] "null"
+                | field ["not"] "like" string | field ["not"] "starts" "with" string
     field       = name | `name in backquotes`   value = "string" | 'string' | number | true | false
 
 A name with dots reaches into nested objects unless a field is named so. A list matches if one of its elements does.
+In `like`, % stands for any characters and _ for one; \% and \_ for themselves. Both it and `starts with` mind letter case.
 A comparison is true or false, never unknown: a passage without the field fails it, and "!=" is the opposite of "=".
 """
 
 import json
 import re
+import sys
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -21,6 +24,7 @@ COLUMNS = ("doc_id", "passage_id", "title", "text")
 LONGEST = 20_000  # characters
 MOST_COMPARISONS = 400  # SQLite refuses expressions nested deeper than 1,000
 DEEPEST = 50
+LONGEST_GLOB = 50_000  # SQLite's own limit, in bytes
 SHOWN_FIELDS = 40
 
 _TOKEN = re.compile(
@@ -36,6 +40,7 @@ _TOKEN = re.compile(
 )
 _SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _KEYWORDS = {"and", "or", "not", "in", "like", "is", "null", "true", "false"}
+_TEXT = "t = 'text' AND v"
 _AS_TEXT = "t IN ('text', 'integer', 'real') AND CAST(v AS TEXT)"
 # what a text must look like to be compared with a number, since CSV files and people write numbers as texts
 _NUMERIC = "v GLOB '[0-9.+-]*' AND v NOT GLOB '*[^0-9.eE+-]*'"
@@ -132,14 +137,17 @@ class _Parser:
         if self._take_keyword("in"):
             condition = _in(self._list())
         elif self._take_keyword("like"):
-            condition = ("t = 'text' AND v LIKE ?", [self._string()])
+            condition = _like(self._raw_string())
+        elif self._take_starts_with():
+            condition = _starts_with(self._string())
         elif not negated and self._token.text in _SIGNS:
             sign = _SIGNS[self._token.text]
             self.next += 1
             negated = sign == "!="
             condition = _compared("=" if negated else sign, self._value())
         else:
-            raise self._expected("in or like" if negated else "=, !=, <, <=, >, >=, in, like or is")
+            words = "in, like or starts with"
+            raise self._expected(words if negated else "=, !=, <, <=, >, >=, in, like, starts with or is")
         sql, values = _holds(field, *condition)
         return (f"NOT {sql}" if negated else sql), values
 
@@ -183,10 +191,20 @@ class _Parser:
         return self._string("a value")
 
     def _string(self, what: str = "a quoted text") -> str:
+        return re.sub(r"\\(.)", r"\1", self._raw_string(what), flags=re.DOTALL)
+
+    def _raw_string(self, what: str = "a quoted text") -> str:
+        """What stands between the quotes, backslashes included."""
         if self._token.kind != "string":
             raise self._expected(what)
         self.next += 1
-        return re.sub(r"\\(.)", r"\1", self.tokens[self.next - 1].text[1:-1], flags=re.DOTALL)
+        return self.tokens[self.next - 1].text[1:-1]
+
+    def _take_starts_with(self) -> bool:
+        """These two words are no keywords: fields may be named so."""
+        two = [token.text.lower() for token in self.tokens[self.next : self.next + 2] if token.kind == "name"]
+        self.next += 2 * (two == ["starts", "with"])
+        return two == ["starts", "with"]
 
     def _take_keyword(self, word: str) -> bool:
         return self._take(self._token.keyword == word)
@@ -248,6 +266,34 @@ def _compared(sign: str, value: Any) -> tuple[str, list]:
     return f"(t IN ('integer', 'real') OR t = 'text' AND {_NUMERIC}) AND CAST(v AS NUMERIC) {sign} ?", [value]
 
 
+def _like(pattern: str) -> tuple[str, list]:
+    """The same for a pattern, by GLOB: SQLite's LIKE takes A for a."""
+    glob = re.sub(r"\\(.)|(.)", _glob_part, pattern, flags=re.DOTALL)
+    if len(glob.encode("utf-8", "surrogatepass")) > LONGEST_GLOB:
+        raise RagvecError(f"the pattern of like is too long: {LONGEST_GLOB:,} bytes are allowed")
+    return f"{_TEXT} GLOB ?", [glob]
+
+
+def _glob_part(part: re.Match) -> str:
+    escaped, plain = part.groups()
+    if plain in ("%", "_"):
+        return "*" if plain == "%" else "?"
+    char = escaped or plain
+    return f"[{char}]" if char in "*?[" else char
+
+
+def _starts_with(prefix: str) -> tuple[str, list]:
+    """The same for a beginning, as a range of texts, in which SQLite can look doc_id and passage_id up."""
+    stem = prefix.rstrip(chr(sys.maxunicode))
+    if not stem:
+        return f"{_TEXT} >= ?", [prefix]
+    after = ord(stem[-1]) + 1
+    end = stem[:-1] + chr(
+        0xE000 if after == 0xD800 else after
+    )  # texts are compared as UTF-8, which surrogates have no place in
+    return f"{_TEXT} >= ? AND {_TEXT} < ?", [prefix, end]
+
+
 def _in(values: list) -> tuple[str, list]:
     """The same for a list of values, which may be of several kinds and very long."""
     parts = [_compared("=", value) for value in dict.fromkeys(value for value in values if isinstance(value, bool))]
@@ -263,8 +309,9 @@ def _in(values: list) -> tuple[str, list]:
 
 def _holds(field: tuple[str, ...], condition: str, values: list) -> tuple[str, list]:
     """SQL that is true where the field's value, or one of a list's elements, meets the condition, and else false."""
-    if _is_column(field) and condition.startswith(_AS_TEXT):  # SQLite can look it up: doc_id and passage_id are indexed
-        return f"({condition.replace(_AS_TEXT, field[0])})", values
+    for text in (_AS_TEXT, _TEXT):
+        if _is_column(field) and condition.startswith(text):  # SQLite can look it up: doc_id and passage_id are indexed
+            return f"({condition.replace(text, field[0])})", values
     if _is_column(field):
         return f"EXISTS (SELECT 1 FROM (SELECT {field[0]} AS v, 'text' AS t) WHERE {condition})", values
     path = _path(field)

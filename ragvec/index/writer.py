@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ragvec.errors import Damaged, RagvecError
-from ragvec.index import store
+from ragvec.index import sources, store
 from ragvec.index.ann.choice import AUTO_KEY, plan_keys
 from ragvec.index.changes import Changes
 from ragvec.index.connect import connection_to_write, readable_errors
@@ -37,21 +37,32 @@ class Writer:
         self.settings = store.read_settings(connection)
         self._place = place
 
-    def commit(self, blocks: Iterable[tuple[Sequence[Passage], np.ndarray]], changes: Changes) -> None:
+    def commit(
+        self,
+        blocks: Iterable[tuple[Sequence[Passage], np.ndarray]],
+        changes: Changes,
+        *,
+        cutting: tuple[int, int] | None = None,
+    ) -> None:
         """Add passages with their vectors as one new segment, and carry out the changes that made them necessary.
 
-        blocks  passages and their vectors (n, dimension), block by block
+        blocks   passages and their vectors (n, dimension), block by block
+        cutting  passage_tokens and overlap by which documents are cut from now on; None = as before
         """
         with self._transaction(), self._new_segment() as segment:
+            changes.enlist()
             first = store.read_count(self.connection, "next_id")
             for passages, vectors in blocks:
                 store.delete_passages(self.connection, changes.take_stale())  # first: new passages take over their ids' names
                 ids = self._take_ids(len(passages))
                 segment.append(vectors, ids)
-                store.insert_passages(self.connection, ids.tolist(), passages)
+                store.insert_passages(self.connection, ids.tolist(), passages, changes.sources_of(passages))
             store.delete_passages(self.connection, changes.take_stale())
+            sources.adopt(self.connection, changes.take_adopted())
             store.delete_passages(self.connection, changes.take_gone(first))
             store.update_passages(self.connection, changes.take_updates())
+            if cutting:
+                store.write_cutting(self.connection, *cutting)
             if segment.rows:
                 store.insert_segment(self.connection, segment.finish(self.settings))
         self._merge_small()
@@ -66,16 +77,9 @@ class Writer:
                 deleted += bool(ids)
         return deleted
 
-    def set_cutting(self, passage_tokens: int, overlap: int) -> None:
-        """Note how documents are cut from now on."""
-        with self._transaction():
-            store.write_cutting(self.connection, passage_tokens, overlap)
-
     def documents_where(self, where: str) -> list[str]:
         """The doc_ids of all passages that meet a filter."""
-        condition = parse_where(where, store.read_fields(self.connection))
-        ids = store.matching_ids(self.connection, condition).tolist()
-        return sorted(set(store.read_doc_ids(self.connection, ids).values()))
+        return documents_where(self.connection, where)
 
     def compact(self, settings: IndexSettings | None = None) -> None:
         """Merge all segments into one without the deleted rows, and give their space on disk back.
@@ -86,21 +90,28 @@ class Writer:
         changed = settings not in (None, self.settings)
         dead = store.read_tombstones(self.connection)
         old = self._open(store.read_segments(self.connection))
-        if len(old) <= 1 and not len(dead) and not changed and all(map(self._is_current, old)):
+        as_it_is = len(old) <= 1 and not len(dead) and not changed and all(map(self._is_current, old))
+        if as_it_is and not store.words_left(self.connection):
             return
-        with self._transaction(), self._new_segment() as merged:
-            if changed:
-                self.settings = settings
-                store.write_search_settings(self.connection, settings)
+        with self._transaction():
+            if not as_it_is:
+                self._merge_all(settings if changed else None, old, dead)
+            store.recount_fields(self.connection)
+            self.connection.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")
+            store.write_value(self.connection, store.WORDS_LEFT, False)
+        self.connection.execute("VACUUM")
+        sweep(self.folder, self.connection)
+
+    def _merge_all(self, settings: IndexSettings | None, old: list[Segment], dead: np.ndarray) -> None:
+        if settings is not None:
+            self.settings = settings
+            store.write_search_settings(self.connection, settings)
+        with self._new_segment() as merged:
             for vectors, ids in _live_blocks(old, dead):
                 merged.append(vectors, ids)
             store.drop_segments(self.connection)
-            store.recount_fields(self.connection)
             if merged.rows:
                 store.insert_segment(self.connection, merged.finish(self.settings))
-            self.connection.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")
-        self.connection.execute("VACUUM")
-        sweep(self.folder, self.connection)
 
     def _is_current(self, segment: Segment) -> bool:
         """Whether a segment is searched as it would be if it were written now."""
@@ -119,18 +130,17 @@ class Writer:
         tail = small_tail([record.rows for record in records])
         if not tail:
             return
-        old = self._open(records[-tail:])
         try:
+            old = self._open(records[-tail:])
             with self._transaction(), self._new_segment() as merged:
                 for vectors, ids in _live_blocks(old, store.read_tombstones(self.connection)):
                     merged.append(vectors, ids)
                 store.drop_segments(self.connection, old[0].record.number, int(old[0].ids[0]))
                 if merged.rows:
                     store.insert_segment(self.connection, merged.finish(self.settings))
-        except RagvecError as error:
+            sweep(self.folder, self.connection)
+        except (RagvecError, sqlite3.Error, OSError, MemoryError) as error:
             _log.warning("small segments stay apart for now: %s", error)
-            return
-        sweep(self.folder, self.connection)
 
     def _open(self, records: Sequence[store.SegmentRecord]) -> list[Segment]:
         try:
@@ -146,8 +156,10 @@ class Writer:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self.connection.execute("BEGIN IMMEDIATE")
-        before = self.connection.total_changes
         try:
+            if not sources.has_sources(self.connection):
+                sources.migrate(self.connection)
+            before = self.connection.total_changes
             yield
             if self.connection.total_changes > before:
                 store.write_value(self.connection, "generation", store.read_generation(self.connection) + 1)
@@ -185,6 +197,12 @@ class Writer:
             store.write_value(self.connection, "next_segment", number + 1)
         else:
             segment.discard()
+
+
+def documents_where(connection: sqlite3.Connection, where: str) -> list[str]:
+    """The doc_ids of all passages that meet a filter, in order."""
+    ids = store.matching_ids(connection, parse_where(where, store.read_fields(connection))).tolist()
+    return sorted(set(store.read_doc_ids(connection, ids).values()))
 
 
 def small_tail(rows: Sequence[int]) -> int:

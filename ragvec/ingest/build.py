@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
@@ -12,30 +12,36 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ragvec.corpus import Rejected
+from ragvec.corpus.files import STDIN
 from ragvec.corpus.passages import CorpusOptions, count_passages, cut_for, open_documents
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongInput
 from ragvec.index.changes import Changes
 from ragvec.index.index import Index, check_new_folder
 from ragvec.index.layout import DATABASE_NAME, ENCODING_NAME, remove_index
 from ragvec.index.lock import writer_lock
 from ragvec.index.origin import check_fingerprint, lasting_source, load_encoder, settings_of
-from ragvec.index.store import IndexSettings
+from ragvec.index.sources import Incoming, Source, read_sources
+from ragvec.index.store import IndexSettings, passages_of
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.folder import remove_shards
+from ragvec.ingest.origins import check_readable, incoming_sources
 from ragvec.progress import progress_bar
-from ragvec.records import Passage
+from ragvec.records import Document, Passage
 from ragvec.shards import MANIFEST, Failure, Shards
 
 BLOCK_ROWS = 4096
 SEARCH_FLAGS = {"faiss_key": "--index-key", "recall_target": "--recall", "max_memory": "--max-memory"}
 
 Blocks = Iterator[tuple[list[Passage], np.ndarray]]
+Cutting = tuple[int, int] | None
 
 
 class BuildReport(NamedTuple):
     """What a build did: documents added, replaced, left as they were, removed; passages encoded, and of them shortened.
 
-    failed   passages that could not be encoded, and are not in the index
+    failed   passages that could not be encoded, and are not in the index; held: documents whose older version stays for that
+    kept     documents that did not come by and were not removed, as `doubts` say: they may still be in the source
+    rejected rows and files that could not be read
     """
 
     path: Path
@@ -49,12 +55,19 @@ class BuildReport(NamedTuple):
     dimension: int
     seconds: float
     failed: tuple[Failure, ...] = ()
+    held: int = 0
+    kept: int = 0
+    doubts: tuple[str, ...] = ()
+    rejected: int = 0
 
 
 def build(
     source: str | Path,
     path: Path,
     *,
+    others: Sequence[str | Path] = (),
+    name: str | None = None,
+    id_prefix: str | None = None,
     encoder: str | None = None,
     encoder_options: dict[str, Any] | None = None,
     device: str | None = None,
@@ -68,6 +81,9 @@ def build(
 ) -> BuildReport:
     """Bring the documents of a corpus, or the passages of shards, into an index; make the index if there is none.
 
+    others           further corpora, each a source of its own; all go into one commit
+    name             what the source is called in the index, instead of by its path: for a corpus that has moved
+    id_prefix        stands before each id of the source; None = as before, see `incoming_sources`
     encoder          folder or hub id; None = the one the index was built with, or the bundled one for a new index
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
     offline          never ask the hub for a model, not even for one that the index names
@@ -75,25 +91,29 @@ def build(
     reading          how a corpus is read and cut; None = fields by their usual names. Without passage_tokens it is cut as the
                      index's documents were; with them, that is how it is cut from now on
     on_reject        called with each row that can't be read; None = the first one raises
-    sync             remove documents that are not in the source
+    sync             remove documents that came from the source and are there no more; where anything of it could not be read
+                     they stay, and the report says why
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
     """
     started = time.monotonic()
     reading = reading or CorpusOptions()
     loading = {"device": device, "dtype": dtype, "offline": offline}
     with _undone_on_failure(path):
+        corpora = _checked_corpora(source, others, sync)
+        incoming = _incoming(path, corpora, name, id_prefix, sync)
         if is_shards(source):
-            report = _from_shards(Path(source), path, search or {}, reading, sync, show_progress)
+            report = _from_shards(Path(source), path, incoming, search or {}, reading, sync, show_progress)
         else:
-            documents = open_documents(source, reading, on_reject=on_reject)
-            first = next(documents)  # a bad corpus shows before seconds are spent on loading an encoder
+            streams = [_documents(*each, reading, on_reject) for each in zip(corpora, incoming, strict=True)]
+            first = next(streams[0])  # a bad corpus shows before seconds are spent on loading an encoder
+            streams[0] = chain([first], streams[0])
             with _open_or_create(path, encoder, encoder_options or {}, loading, search or {}) as index:
                 reading = _cutting_of(index, reading)
-                total = count_passages(source, reading) if show_progress and not len(index) else None
-                cutting = index.encoder if reading.passage_tokens else None
-                passages = cut_for(chain([first], documents), reading, cutting, index.settings.document_instruction)
-                _remember_cutting(index, reading)
-                report = index_passages(index, passages, sync=sync, total=total, show_progress=show_progress)
+                total = _count(corpora, reading) if show_progress and not len(index) else None
+                cutter = index.encoder if reading.passage_tokens else None
+                passages = [cut_for(stream, reading, cutter, index.settings.document_instruction) for stream in streams]
+                cutting = _new_cutting(index, reading)
+                report = _index_streams(index, passages, incoming, sync, cutting, total, show_progress)
     return report._replace(seconds=time.monotonic() - started)
 
 
@@ -106,24 +126,35 @@ def index_passages(
     index: Index,
     passages: Iterable[Passage],
     *,
-    sync: bool = False,
     total: int | None = None,
     show_progress: bool = False,
 ) -> BuildReport:
     """Encode what is not in the index as it is, through shards that survive an interruption, and commit it as one segment.
 
-    sync   remove documents that are not among the passages
+    The documents belong to no corpus, as those of `Index.add`.
     total  about how many passages there are, for the progress bar
     """
+    return _index_streams(index, [passages], [], False, None, total, show_progress)
+
+
+def _index_streams(
+    index: Index,
+    streams: Sequence[Iterable[Passage]],
+    incoming: Sequence[Incoming],
+    sync: bool,
+    cutting: Cutting,
+    total: int | None,
+    show_progress: bool,
+) -> BuildReport:
     with index.writing() as writer:
-        changes = Changes(writer.connection, sync=sync)
-        fresh = changes.fresh(passages)
+        changes = Changes(writer.connection, incoming=incoming, sync=sync)
+        fresh = changes.fresh_of(streams)
         first = next(fresh, None)
         folder = index.path / ENCODING_NAME
         encoded = truncated = 0
         failed: tuple[Failure, ...] = ()
         if first is None:
-            writer.commit([], changes)
+            writer.commit([], changes, cutting=cutting)
         else:
             settings = index.settings
             report = encode_corpus(
@@ -138,13 +169,21 @@ def index_passages(
             encoded, truncated = report.rows, report.truncated
             shards = Shards.open(folder)
             failed = shards.manifest.failed
-            writer.commit(_counted(shards.blocks(BLOCK_ROWS), encoded, show_progress), changes)
+            changes.hold([failure.doc_id for failure in failed], compared=True)
+            blocks = _without_held(shards.blocks(BLOCK_ROWS), changes)
+            writer.commit(_counted(blocks, encoded, show_progress), changes, cutting=cutting)
         remove_shards(folder)
-    return _report(index, changes, encoded, truncated)._replace(failed=failed)
+    return _report(index, changes, encoded, truncated, failed, incoming)
 
 
 def _from_shards(
-    folder: Path, path: Path, search: dict[str, Any], reading: CorpusOptions, sync: bool, show_progress: bool
+    folder: Path,
+    path: Path,
+    incoming: list[Incoming],
+    search: dict[str, Any],
+    reading: CorpusOptions,
+    sync: bool,
+    show_progress: bool,
 ) -> BuildReport:
     shards = Shards.open(folder)
     manifest = shards.manifest
@@ -154,12 +193,14 @@ def _from_shards(
             index.settings, manifest.fingerprint, manifest.dimension, f"{folder}, made by {manifest.maker.source}"
         )
         _check_same_search(index, search)
-        _remember_cutting(index, _cutting_of(index, reading))
+        cutting = _new_cutting(index, _cutting_of(index, reading))
+        incoming[0].rejected = manifest.rejected
         with index.writing() as writer:
-            changes = Changes(writer.connection, sync=sync)
+            changes = Changes(writer.connection, incoming=incoming, sync=sync)
+            changes.hold([failure.doc_id for failure in manifest.failed], compared=False)
             blocks = _counted(shards.blocks(BLOCK_ROWS), manifest.rows, show_progress)
-            writer.commit(_fresh_rows(blocks, changes), changes)
-        return _report(index, changes, 0, 0)
+            writer.commit(_fresh_rows(blocks, changes), changes, cutting=cutting)
+        return _report(index, changes, 0, 0, manifest.failed, incoming)
 
 
 def _settings_of_shards(manifest, search: dict[str, Any]) -> IndexSettings:
@@ -199,10 +240,12 @@ def _cutting_of(index: Index, reading: CorpusOptions) -> CorpusOptions:
     return replace(reading, passage_tokens=index.settings.passage_tokens, overlap=index.settings.overlap)
 
 
-def _remember_cutting(index: Index, reading: CorpusOptions) -> None:
-    kept = index.settings.passage_tokens, index.settings.overlap
-    if reading.passage_tokens is not None and (reading.passage_tokens, reading.overlap) != kept:
-        index.set_cutting(reading.passage_tokens, reading.overlap)
+def _new_cutting(index: Index, reading: CorpusOptions) -> Cutting:
+    """How documents are cut from now on, to be noted with the commit; None = as before."""
+    if reading.passage_tokens is None:
+        return None
+    wanted = reading.passage_tokens, reading.overlap
+    return None if wanted == (index.settings.passage_tokens, index.settings.overlap) else wanted
 
 
 def _check_same_search(index: Index, search: dict[str, Any]) -> None:
@@ -213,6 +256,62 @@ def _check_same_search(index: Index, search: dict[str, Any]) -> None:
                 f"the index in {index.path} was made with {flag} {kept}, not {value}: leave {flag} out, "
                 f"or change the index by `ragvec compact {flag} {value}`"
             )
+
+
+def _checked_corpora(source: str | Path, others: Sequence[str | Path], sync: bool) -> list[str | Path]:
+    corpora = [source, *others]
+    if others and any(map(is_shards, corpora)):
+        raise WrongInput("encoded shards are indexed by themselves: name one folder of shards, or corpora")
+    if sync and any(str(corpus) == STDIN for corpus in corpora):
+        raise WrongInput(
+            "--sync needs a whole corpus, and a pipe that broke looks like one that ended: save it to a file, and index that"
+        )
+    check_readable(others)
+    return corpora
+
+
+def _incoming(path: Path, corpora: list[str | Path], name: str | None, id_prefix: str | None, sync: bool) -> list[Incoming]:
+    how: dict[str, Any] = {"name": name, "id_prefix": id_prefix, "sync": sync}
+    if not (path / DATABASE_NAME).exists():
+        return incoming_sources(corpora, [], filled=False, taken=lambda _: False, **how)
+    with Index.open(path) as index, index.reading() as view:
+        known: list[Source] = list(read_sources(view.connection).values())
+
+        def taken(doc_id: str) -> bool:
+            return bool(passages_of(view.connection, doc_id, "NULL"))
+
+        return incoming_sources(corpora, known, filled=bool(len(view) or known), taken=taken, **how)
+
+
+def _documents(
+    corpus: str | Path, incoming: Incoming, reading: CorpusOptions, on_reject: Callable[[Rejected], None] | None
+) -> Iterator[Document]:
+    def reject(rejected: Rejected) -> None:
+        incoming.rejected += 1
+        if on_reject:
+            on_reject(rejected)
+
+    return open_documents(
+        corpus,
+        reading,
+        id_prefix=incoming.source.id_prefix,
+        made_prefix=incoming.source.made_prefix,
+        on_reject=reject if on_reject else None,
+        on_found=incoming.files.add,
+    )
+
+
+def _count(corpora: list[str | Path], reading: CorpusOptions) -> int | None:
+    counts = [count_passages(corpus, reading) for corpus in corpora]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _without_held(blocks: Blocks, changes: Changes) -> Blocks:
+    """Documents of which a passage failed stay whole as they were."""
+    for passages, vectors in blocks:
+        rows = [row for row, passage in enumerate(passages) if passage.doc_id not in changes.held]
+        yield ([passages[row] for row in rows], vectors[rows]) if len(rows) < len(passages) else (passages, vectors)
 
 
 def _fresh_rows(blocks: Blocks, changes: Changes) -> Blocks:
@@ -229,8 +328,28 @@ def _counted(blocks: Blocks, rows: int, show: bool) -> Blocks:
             bar.update(len(passages))
 
 
-def _report(index: Index, changes: Changes, encoded: int, truncated: int) -> BuildReport:
-    return BuildReport(index.path, *changes.report(), encoded, truncated, len(index), index.settings.dimension, seconds=0.0)
+def _report(
+    index: Index,
+    changes: Changes,
+    encoded: int,
+    truncated: int,
+    failed: tuple[Failure, ...],
+    incoming: Sequence[Incoming],
+) -> BuildReport:
+    return BuildReport(
+        index.path,
+        *changes.report(),
+        encoded,
+        truncated,
+        len(index),
+        index.settings.dimension,
+        seconds=0.0,
+        failed=failed,
+        held=len(changes.held),
+        kept=changes.kept,
+        doubts=tuple(changes.doubts),
+        rejected=sum(each.rejected for each in incoming),
+    )
 
 
 @contextmanager

@@ -57,6 +57,7 @@ def encode_corpus(
     dtype: str = "float16",
     normalize: bool = True,
     inputs: Sequence[InputFile] = (),
+    count_rejected: Callable[[], int] = lambda: 0,
     encoder_options: dict[str, Any] | None = None,
     part_rows: int = PART_ROWS,
     overwrite: bool = False,
@@ -70,6 +71,7 @@ def encode_corpus(
 
     dtype    of the stored vectors: float16, float32, int8 (a scale for each vector) or binary (the signs)
     inputs   the corpus files to record; may fill up while `passages` is read (`read_documents(…, on_file=inputs.append)`)
+    count_rejected   asked at the end how many rows and files of the corpus could not be read; recorded
     encoder_options  what else `Encoder.load` was given; recorded
     rank     one of several processes with the same passages and the same folder; each encodes its share
     total    about how many passages there are, for the progress bar; speed: for the share of the machine's peak
@@ -103,11 +105,11 @@ def encode_corpus(
     ):
         for part, digest in chain([first] if first else [], parts):
             run.part(part, digest)
-        run.finish(tuple(inputs), own.corpus_digest if rank.of > 1 else "")
+        run.finish(tuple(inputs), own.corpus_digest if rank.of > 1 else "", count_rejected())
         if rank.of == 1:
             remove_ranks(folder)
         run.meter.finish()
-    complete = rank.of == 1 or publish(folder, rank.of, maker, own.digests, tuple(inputs))
+    complete = rank.of == 1 or publish(folder, rank.of, maker, own.digests, tuple(inputs), count_rejected())
     return _report(run, folder, complete, time.monotonic() - started)
 
 

@@ -76,7 +76,9 @@ def is_published(folder: Path, maker: Maker, digests: Sequence[str]) -> bool:
     return manifest.complete and manifest.maker == maker and there == list(digests) and not manifest.failed
 
 
-def publish(folder: Path, world: int, maker: Maker, digests: Sequence[str], inputs: tuple[InputFile, ...]) -> bool:
+def publish(
+    folder: Path, world: int, maker: Maker, digests: Sequence[str], inputs: tuple[InputFile, ...], rejected: int = 0
+) -> bool:
     """Join the ranks' parts into the folder, if all ranks are complete; returns whether they were.
 
     Every step may be repeated: a rank that is started again after a kill in the middle of this does it once more.
@@ -103,7 +105,7 @@ def publish(folder: Path, world: int, maker: Maker, digests: Sequence[str], inpu
             name = f"part-{number:05d}.parquet"
             link(place / part.name, folder / name)
             parts.append(replace(part, name=name))
-        complete = Manifest(maker, parts=tuple(parts), inputs=inputs, complete=True)
+        complete = Manifest(maker, parts=tuple(parts), inputs=inputs, complete=True, rejected=rejected)
         save_manifest(folder, complete)
         sweep(folder, complete)
         remove_ranks(folder)

@@ -79,7 +79,7 @@ class Run:
             self._writing = self._writer.submit(self._write, self.done, name, digest, *made)
         self.done += 1
 
-    def finish(self, inputs: tuple[InputFile, ...], corpus_digest: str = "") -> None:
+    def finish(self, inputs: tuple[InputFile, ...], corpus_digest: str = "", rejected: int = 0) -> None:
         """Declare the folder complete, then remove what the corpus no longer needs."""
         self._settle()
         complete = replace(
@@ -89,6 +89,7 @@ class Run:
             inputs=inputs,
             complete=True,
             corpus_digest=corpus_digest,
+            rejected=rejected,
         )
         if complete != self.manifest:
             save_manifest(self.folder, complete)

@@ -74,6 +74,7 @@ class Manifest:
     """The record of a shards folder.
 
     previous       the parts set aside while a changed corpus is encoded
+    rejected       rows and files of the corpus that could not be read and were left out
     corpus_digest  of all parts of the corpus, in the folder of a rank, which holds only some of them
     """
 
@@ -84,6 +85,7 @@ class Manifest:
     complete: bool = False
     corpus_digest: str = ""
     ragvec_version: str = __version__
+    rejected: int = 0
 
     @property
     def rows(self) -> int:
@@ -154,6 +156,7 @@ class Manifest:
             "inputs": [item._asdict() for item in self.inputs],
             "parts": [part.describe() for part in self.parts],
             **({"failed": len(self.failed)} if self.failed else {}),
+            **({"rejected": self.rejected} if self.rejected else {}),
             **({"recall": self.recall} if self.recall is not None else {}),
             **({"previous": [part.describe() for part in self.previous]} if self.previous else {}),
             **({"corpus_digest": self.corpus_digest} if self.corpus_digest else {}),
@@ -203,7 +206,7 @@ def _parse(record: dict[str, Any]) -> Manifest:
     if maker.dtype not in DTYPES:
         raise Mismatch(f"dtype is {maker.dtype!r}, none of {', '.join(DTYPES)}")
     listed = {name: check_value(name, record.get(name, []), tuple[dict, ...]) for name in ("parts", "previous", "inputs")}
-    others = {name: record[name] for name in ("complete", "corpus_digest", "ragvec_version") if name in record}
+    others = {name: record[name] for name in ("complete", "corpus_digest", "ragvec_version", "rejected") if name in record}
     return Manifest(
         maker=maker,
         parts=tuple(map(_parse_part, listed["parts"])),

@@ -1,0 +1,117 @@
+"""Which source a corpus is, and what the ids of its documents begin with."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ragvec.corpus.files import STDIN, corpus_files, format_of
+from ragvec.errors import WrongInput
+from ragvec.index.sources import Incoming, Source
+
+STDIN_NAME = "standard input"
+_NAMED_BY_FILE = ("text", "markdown", "converted")
+
+
+def incoming_sources(
+    corpora: Sequence[str | Path],
+    known: Sequence[Source],
+    *,
+    filled: bool,
+    taken: Callable[[str], bool],
+    name: str | None = None,
+    id_prefix: str | None = None,
+    sync: bool = False,
+) -> list[Incoming]:
+    """The corpora as sources, in order.
+
+    known      the sources that the index has; filled: whether it holds any document
+    taken      whether a document of the index has this id
+    name       what the one corpus is called, instead of by its path; id_prefix: before each of its ids, None = as it was, or
+               none. Ids that ragvec makes of file names and contents are unique in one source only: from an index's second
+               source on they begin with the source's own name.
+    Raises WrongInput for a corpus that comes twice, and for an id_prefix other than before, unless it all is replaced (sync).
+    """
+    if len(corpora) > 1 and (name is not None or id_prefix is not None):
+        raise WrongInput(f"--source and --id-prefix are for one corpus at a time, here are {len(corpora)}")
+    by_name = {source.name: source for source in known}
+    found: list[Incoming] = []
+    for corpus in corpora:
+        called = _called(corpus, name, by_name)
+        if any(each.source.name == called for each in found):
+            raise WrongInput(f"{called} is named twice: name each corpus once")
+        there = by_name.get(called)
+        if there is None:
+            _check_outside(corpus, called, by_name)
+            there = _new_source(corpus, called, id_prefix, list(by_name.values()), filled, taken)
+        elif id_prefix not in (None, there.id_prefix):
+            there = _renamed(there, id_prefix, sync)
+        by_name[called] = there
+        filled = True
+        found.append(Incoming(there, _root(corpus)))
+    return found
+
+
+def _called(corpus: str | Path, name: str | None, by_name: dict[str, Source]) -> str:
+    if name is None:
+        # made absolute, but no link is followed: one that is moved from today's copy to tomorrow's stays one source
+        return STDIN_NAME if str(corpus) == STDIN else os.path.abspath(corpus)
+    if not name.strip() or "\0" in name:
+        raise WrongInput(f"the source's name is {name!r}: give it some text")
+    return os.path.abspath(name) if name not in by_name and os.path.abspath(name) in by_name else name
+
+
+def _check_outside(corpus: str | Path, called: str, by_name: dict[str, Source]) -> None:
+    """Raises WrongInput for a part of a source: its documents would be there twice, or stand in that source's way."""
+    for above in map(str, Path(called).parents):
+        if str(corpus) != STDIN and above in by_name:
+            raise WrongInput(f"{corpus} lies in {above}, which is a source of this index: index {above} again instead")
+
+
+def _root(corpus: str | Path) -> Path | None:
+    if str(corpus) == STDIN:
+        return None
+    path = Path(corpus)
+    return path if path.is_dir() else path.parent
+
+
+def _renamed(source: Source, id_prefix: str | None, sync: bool) -> Source:
+    if not sync:
+        raise WrongInput(
+            f"the ids of {source.name} begin with {source.id_prefix!r} in this index, not {id_prefix!r}: "
+            "leave --id-prefix out, or add --sync, which removes its documents under their ids of before"
+        )
+    return Source(source.name, id_prefix or "")
+
+
+def _new_source(
+    corpus: str | Path, called: str, id_prefix: str | None, known: list[Source], filled: bool, taken: Callable[[str], bool]
+) -> Source:
+    if id_prefix is not None:
+        if "\0" in id_prefix:
+            raise WrongInput("--id-prefix holds a NUL character")
+        return Source(called, id_prefix)
+    return Source(called, "", _made_prefix(corpus, called, known, filled, taken))
+
+
+def _made_prefix(corpus: str | Path, called: str, known: list[Source], filled: bool, taken: Callable[[str], bool]) -> str:
+    """None for a first source; then the last parts of its path, as few as no other source's ids begin with."""
+    path = Path(called)
+    used = {source.id_prefix + source.made_prefix for source in known} - {""}
+    if str(corpus) != STDIN and not Path(corpus).is_dir() and format_of(Path(corpus)) in _NAMED_BY_FILE:
+        # the one id is known beforehand; two files of a folder that are indexed one by one must not be named oddly
+        one_by_one = {Path(source.name).name for source in known if format_of(Path(source.name)) in _NAMED_BY_FILE}
+        if path.name not in one_by_one and not taken(path.name):
+            return ""
+        path = path.parent
+    elif not filled:
+        return ""
+    parts = [part for part in path.parts if part != path.anchor] or ["source"]
+    prefixes = ["/".join(parts[-count:]) + "/" for count in range(1, len(parts) + 1)]
+    return next((prefix for prefix in prefixes if prefix not in used), prefixes[-1])
+
+
+def check_readable(corpora: Sequence[str | Path]) -> None:
+    """Raises RagvecError for a corpus that is not there or holds no file to read, before any of them is worked on."""
+    for corpus in corpora:
+        if str(corpus) != STDIN:
+            corpus_files(corpus)
