@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ def choose_bucket(lengths: Sequence[int], most_positions: int | None = None) -> 
 class Graphs:
     """Recorded forward passes of an encoder, by bucket."""
 
-    def __init__(self, encoder: Encoder, capture: Callable[[Run, object], Run]) -> None:
+    def __init__(self, encoder: Encoder, capture: Callable[[Run, Any], Run]) -> None:
         """capture: makes of a forward pass over inputs that stay in place one that is replayed; it is given a shared pool."""
         self._encoder, self._capture = encoder, capture
         self._device = encoder.device
@@ -155,7 +155,7 @@ class _Pass:
         return total
 
 
-def cuda_capture(device: torch.device, run: Run, pool: object) -> Run:
+def cuda_capture(device: torch.device, run: Run, pool: Any) -> Run:
     """Record what a forward pass asks of the GPU, and replay it. Recorded passes share a pool's memory: one runs at a time."""
     here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
     aside.wait_stream(here)
