@@ -84,3 +84,31 @@ def test_one_query_is_shared_out_among_threads_and_equals_numpy(monkeypatch: pyt
             scores = vectors.astype(np.float32) @ query[0]
             scores[~mask if mask is not None else slice(0)] = -np.inf
             assert result.rows[0].tolist() == np.argsort(-scores, kind="stable")[:12].tolist()
+
+
+@pytest.mark.parametrize("raised", [
+    "RuntimeError('faiss-gpu installed but nvidia-cuda-runtime-cu12 is missing')", "OSError('libcublas.so.12: cannot open')",
+    "ModuleNotFoundError('No module named faiss')",
+])  # fmt: skip
+def test_a_faiss_that_does_not_load_is_one_line_with_the_remedy(raised: str, tmp_path: Path) -> None:
+    """As faiss-gpu 1.15 does where its CUDA libraries are missing; and again at the next try."""
+    (tmp_path / "faiss").mkdir()
+    (tmp_path / "faiss" / "__init__.py").write_text(f"raise {raised}\n")
+    out = run_python("""
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        from ragvec.doctor.machine import _faiss
+        from ragvec.errors import RagvecError
+        from ragvec.index.ann.threads import load_faiss
+        for _ in range(2):
+            try:
+                load_faiss()
+            except RagvecError as error:
+                print(error)
+        [check] = _faiss(False)
+        print(check.state, check.found)
+    """, tmp_path).stdout.splitlines()  # fmt: skip
+    reason = raised.split("'")[1]
+    line = f"FAISS does not load ({reason}): install what is missing, or FAISS for the CPU: "
+    assert out[:2] == [line + "pip uninstall -y faiss-gpu faiss-gpu-cuvs && pip install faiss-cpu"] * 2
+    assert out[2] == "failed it does not load"

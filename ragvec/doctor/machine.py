@@ -9,10 +9,12 @@ from pathlib import Path
 
 from ragvec import __version__
 from ragvec.doctor.check import ADVICE, OK, Check, judged
+from ragvec.errors import RagvecError
 from ragvec.index.ann.threads import load_faiss
 
 AREA = "machine"
 _NVIDIA = Path("/proc/driver/nvidia/version")
+_FAISS_PACKAGES = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs", "faiss-gpu-cu12", "faiss-gpu-cu11")
 _FAISS_ON_GPU = "pip uninstall -y faiss-cpu && pip install faiss-gpu"
 
 
@@ -43,12 +45,16 @@ def _gpu(torch) -> Check:
 
 
 def _faiss(has_cuda: bool) -> Iterator[Check]:
-    faiss = load_faiss()
+    try:
+        faiss = load_faiss()
+    except RagvecError as error:
+        yield judged(AREA, "FAISS", False, "it does not load", str(error))
+        return
     instructions = faiss.get_compile_options().strip()
     on_gpu = hasattr(faiss, "StandardGpuResources")
     found = f"{faiss.__version__}, {instructions}, {'with' if on_gpu else 'without'} GPU support"
     yield judged(AREA, "FAISS", on_gpu or not has_cuda, found, f"build indices on the GPU: {_FAISS_ON_GPU}", otherwise=ADVICE)
-    owners = [name for name in ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu11") if _installed(name)]
+    owners = [name for name in _FAISS_PACKAGES if _installed(name)]
     if len(owners) > 1:
         remedy = f"keep one: pip uninstall -y {' '.join(owners)}, then install the one you want"
         yield judged(AREA, "FAISS packages", False, f"{' and '.join(owners)} both own the module faiss", remedy)

@@ -9,23 +9,38 @@ from pathlib import Path
 import torch
 
 from ragvec.encoder.door import first_line, foreign
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongInput
 
 _LONG_LOAD = 1 << 30  # bytes of weights from which loading shows a progress bar
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_device(device: str | None) -> torch.device:
-    """The device asked for, or CUDA, or Apple's GPU, or the CPU, whichever is there first."""
+    """The device asked for, or CUDA, or Apple's GPU, or the CPU, whichever is there first.
+
+    Raises WrongInput for a device that is not there.
+    """
+    chosen = named_device(device)
+    try:
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise _no_such_device(device, error) from error
+    return chosen
+
+
+def named_device(device: str | None) -> torch.device:
+    """The same, but nothing is put on it: a process among several must not take memory of a GPU that is not its own."""
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RagvecError(f"device {device!r} can't be used here ({reason}): choose cpu, or leave --device out") from error
-    return chosen
+        return torch.device(device)
+    except RuntimeError as error:
+        raise _no_such_device(device, error) from error
+
+
+def _no_such_device(device: str | None, error: Exception) -> WrongInput:
+    reason = str(error).splitlines()[0]
+    return WrongInput(f"device {device!r} can't be used here ({reason}): choose cpu, or leave --device out")
 
 
 def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:

@@ -78,13 +78,16 @@ class Batcher:
         queue_batches: int,
         on_batch: Callable[[BatchReport], None] | None = None,
         weights: int | None = None,
+        encode: Callable[[Prompts], np.ndarray] | None = None,
     ) -> None:
         """queue_batches: how many full batches may wait before `submit` refuses; on_batch is told of every batch that ran.
 
         weights  of the encoder's layers, by which it is chosen how many threads compute a batch; None = always all
+        encode   what computes a batch; None = the encoder's encode_prompts
         """
         self._weights = weights
         self._encoder = encoder
+        self._encode_prompts = encode or encoder.encode_prompts
         self._on_batch = on_batch or (lambda report: None)
         self._queue_tokens = queue_batches * encoder.batch_tokens
         self._lanes: tuple[deque[_Job], deque[_Job]] = (deque(), deque())
@@ -207,7 +210,7 @@ class Batcher:
     def _encode(self, batch: list[tuple[_Job, list[int]]]) -> list[_Job]:
         """Encode a batch; returns the jobs that are done with, for better or worse."""
         try:
-            vectors = self._encoder.encode_prompts(_join(batch))
+            vectors = self._encode_prompts(_join(batch))
         except Exception as error:  # the caller hears of it: a server must outlive a batch that fails
             if len(batch) > 1:  # one job's text must not take the others down with it
                 return [job for part in batch for job in self._encode([part])]

@@ -115,6 +115,8 @@ class Service:
 
         Raises RagvecError if the folder holds no index, or one of another encoder.
         """
+        from ragvec.encoder.graphs import small_batches
+
         self.limits = limits or Limits()
         self.encoder = encoder
         self.metrics = Metrics()
@@ -123,6 +125,7 @@ class Service:
             encoder,
             queue_batches=self.limits.queue_batches,
             on_batch=self.metrics.batch,
+            encode=small_batches(encoder),
             weights=encoder.describe()["parameters"] - encoder.model.get_input_embeddings().weight.numel(),
         )
         self.metrics.watch_queue(lambda: self.batcher.waiting_tokens)

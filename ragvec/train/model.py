@@ -14,7 +14,7 @@ from ragvec.encoder.forward import hidden_states
 from ragvec.encoder.prompt import PromptBuilder
 from ragvec.encoder.ready import compile_layers, complete, probe_model
 from ragvec.encoder.sources import Source, locate
-from ragvec.encoder.weights import DTYPES, add_adapter, choose_device, choose_dtype, load_tokenizer, quiet, refuse_pickle
+from ragvec.encoder.weights import DTYPES, add_adapter, choose_dtype, load_tokenizer, quiet, refuse_pickle
 from ragvec.errors import RagvecError
 from ragvec.recipe import Recipe
 from ragvec.train.losses import head_cross_entropy
@@ -62,7 +62,7 @@ class Learner:
 def load_learner(objective: str, recipe: Recipe) -> Learner:
     """Load what a recipe starts from. Raises RagvecError if something is missing or does not fit the objective."""
     check_four_bit(objective, recipe)
-    device = start_ranks(choose_device(recipe.device))
+    device = start_ranks(recipe.device)
     dtype = _compute_dtype(recipe, device)
     if objective in ("clm", "mntp"):
         return _load_language_model(objective, recipe, device, dtype)
@@ -93,6 +93,8 @@ def add_trainable_parts(learner: Learner, objective: str, recipe: Recipe) -> Non
         to_four_bit(learner.backbone, learner.dtype)
     if recipe.lora_r:
         learner.adapter = _inject_lora(learner.backbone, recipe)
+        if learner.dtype is not torch.float32:
+            _multiply_as_autocast_says(learner.adapter)
     else:
         learner.backbone.requires_grad_(True)
     if learner.whole is not None:
@@ -228,6 +230,18 @@ def _inject_lora(backbone: nn.Module, recipe: Recipe) -> nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # peft 0.21 on transformers 5
         return get_peft_model(backbone, config)
+
+
+def _multiply_as_autocast_says(adapter: nn.Module) -> None:
+    """Let LoRA layers take their inputs as they come: peft widens each to float32, and autocast narrows it again.
+
+    For good rather than in a context: recomputed activations and cached gradients call the layers on the way back, too.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for layer in adapter.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.cast_input_dtype_enabled = False
 
 
 def _choose_head(learner: Learner, objective: str, recipe: Recipe) -> None:

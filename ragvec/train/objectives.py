@@ -38,7 +38,7 @@ class Objective(nn.Module):
         self.extra = extra
         self.learner, self._loss = learner, loss
         self.tokens_seen = 0
-        self.losses_are_finite = True
+        self.losses_are_finite: bool | Tensor = True  # looked at once a step: to ask a GPU is to wait for it
         self.gathered: dict[str, Tensor] | None = None  # what state_dict gives, of a model dealt out
 
     def gather(self) -> None:
@@ -52,7 +52,7 @@ class Objective(nn.Module):
         half = self.learner.dtype is not torch.float32
         with torch.autocast(self.learner.device.type, dtype=self.learner.dtype if half else None, enabled=half):
             loss = self._loss(self.learner, batch)
-        self.losses_are_finite = self.losses_are_finite and bool(torch.isfinite(loss))
+        self.losses_are_finite = self.losses_are_finite & torch.isfinite(loss.detach())
         return {"loss": loss}
 
     def state_dict(self, **_) -> dict[str, Tensor]:

@@ -6,18 +6,38 @@ With one process everything here is the identity.
 import torch
 from torch import Tensor, distributed
 
+from ragvec.encoder.weights import choose_device, named_device
+from ragvec.errors import WrongInput
 
-def start_ranks(device: torch.device) -> torch.device:
-    """Join the other processes of this run, if a launcher started several; returns the device of this one."""
+
+def start_ranks(device: str | None) -> torch.device:
+    """Join the other processes of this run, if a launcher started several; returns the device of this one.
+
+    device  as a recipe names it; None = the best here. With a launcher each process has the GPU of its local rank, and
+            touches no other.
+    Raises WrongInput for a device that is not there, or that is named for processes which have each their own.
+    """
     from accelerate import PartialState
 
-    state = PartialState(cpu=device.type == "cpu")
-    return state.device if world() > 1 else device
+    named = named_device(device)
+    state = PartialState(cpu=named.type == "cpu")
+    if not _launched():
+        return choose_device(device)
+    if named.index is not None:
+        raise WrongInput(
+            f"device {device!r} names one device, but the launcher gives each process its own (this one {state.device}): "
+            f'write "{named.type}", or leave device out'
+        )
+    return state.device
+
+
+def _launched() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
 
 
 def world() -> int:
     """How many processes train together."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    return distributed.get_world_size() if _launched() else 1
 
 
 def rank() -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from ragvec.encoder.weights import choose_device, quiet
+from ragvec.encoder.weights import quiet
 from ragvec.errors import RagvecError
 from ragvec.files import write_json
 from ragvec.recipe import Recipe
@@ -39,7 +39,7 @@ def train(objective: str, recipe: Recipe, *, resume: bool = False, report: Calla
     returns        the summary that training.json holds: losses, seconds, tokens per second, versions, recipe
     Raises RagvecError for what the user can mend; KeyboardInterrupt after Ctrl-C, with a checkpoint written.
     """
-    start_ranks(choose_device(recipe.device))
+    start_ranks(recipe.device)
     report, show_progress = (report, show_progress) if ranks.rank() == 0 else (_tell_nobody, False)
     _check_folder(objective, recipe, resume)
     checkpoint = newest_checkpoint(recipe) if resume else None

@@ -66,7 +66,8 @@ def run_trainer(
         trainer.accelerator.prepare_model = lambda model, **_: model  # it is spread over the processes already
         watch.optimizer_state = WholeOptimizerState(optimizer)
     objective.train()
-    with quiet(show_progress=False), _graceful_interrupt(watch), _reasons(recipe):
+    products = _float32_products(objective.learner.dtype, objective.learner.device)
+    with quiet(show_progress=False), _graceful_interrupt(watch), _reasons(recipe), products:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if watch.interrupted:
         raise KeyboardInterrupt
@@ -104,7 +105,30 @@ def _arguments(recipe: Recipe, objective: Objective) -> TrainingArguments:
         report_to=reporters(recipe),
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one process: on several GPUs the Trainer would replicate the model by threads
+    _stay_on(next(objective.parameters()).device, arguments)
     return arguments
+
+
+def _stay_on(device: torch.device, arguments: TrainingArguments) -> None:
+    """Train where the model is: the Trainer takes cuda:0 in every process that is alone, and accelerate the current GPU."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        arguments.__dict__["_setup_devices"] = device  # what its property `device` has found
+
+
+@contextmanager
+def _float32_products(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    """Until the end, products that stay in float32 (scores of a batch) go through a GPU's tensor cores, as TF32.
+
+    Not for a recipe in float32: who asks for it wants its precision.
+    """
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda" and dtype is not torch.float32:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def reporters(recipe: Recipe) -> list[str]:

@@ -7,11 +7,13 @@
 
 Against a plain transformers loop (batches of 32 in corpus order, padded; float32 on a CPU, as it loads by default), and, where
 they are installed, sentence-transformers at its defaults, its ONNX and OpenVINO backends, and the reference (llm2vec). On a GPU
-all of them compute in bfloat16. Prints tokens/s counting real tokens only, and ragvec's share of the peak: the data sheet's for
-a known GPU, else the measured matrix product's. The corpus is made from the sample corpus' words and always the same.
+all of them compute in bfloat16, one model in memory at a time. Prints tokens/s counting real tokens only, and ragvec's share of
+the peak: the data sheet's for a known GPU, else the measured matrix product's. The corpus is made from the sample corpus' words
+and always the same.
 """
 
 import argparse
+import gc
 import json
 import random
 import statistics
@@ -19,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +32,7 @@ from ragvec.encoder.speed import Speed
 
 BATCH = 32
 BLOCK = 4096
+FEWEST_TRIALS, MOST_TRIALS = 2, 16  # passes over the texts until the token budget is found
 SHAPES = {  # hidden, layers, feed-forward, heads, key-value heads, vocabulary
     "8b": (4096, 32, 14336, 32, 8, 128_256),
     "1.3b": (2048, 24, 5504, 16, 16, 32_000),
@@ -53,19 +57,60 @@ def main() -> None:
     texts = make_texts(options.passages or (256 if options.device == "cpu" else 4096))
     with tempfile.TemporaryDirectory() as folder:
         model = random_model(Path(folder), options) if options.shape or not options.model.exists() else options.model
-        encoder = Encoder.load(model, device=options.device, dtype=options.dtype, batch_tokens=options.batch_tokens)
-        contenders = {"ragvec": lambda: in_blocks(encoder, texts)}
+        ours, seconds = ragvec(model, texts, options), {}
+        seconds["ragvec"] = ours.seconds
+        free(options.device)
         if options.compile:
-            compiled = Encoder.load(
-                model, device=options.device, dtype=options.dtype, batch_tokens=options.batch_tokens, torch_compile=True
-            )
-            contenders["ragvec --compile"] = lambda: in_blocks(compiled, texts)
-        for _ in range(4):  # until the token budget is found
-            for encode in contenders.values():
-                encode()
+            seconds["ragvec --compile"] = ragvec(model, texts, options, torch_compile=True).seconds
+            free(options.device)
         if not options.only:
-            contenders |= dict(alternatives(model, texts, options.device))
-        report(encoder, texts, measure(contenders, options.rounds))
+            seconds |= dict(alternatives(model, texts, options.device, options.rounds))
+        report(ours, seconds)
+
+
+class Measured(NamedTuple):
+    """ragvec's seconds, and what was computed: tokens of each text, FLOP in all, the machine's peak, and a line about it."""
+
+    seconds: list[float]
+    counts: np.ndarray
+    flops: float
+    peak: float
+    dtype: str
+    line: str
+
+
+def ragvec(model: Path, texts: list[str], options: argparse.Namespace, *, torch_compile: bool = False) -> Measured:
+    """Time ragvec once it has found its token budget; its model is gone afterwards."""
+    encoder = Encoder.load(
+        model, device=options.device, dtype=options.dtype, batch_tokens=options.batch_tokens, torch_compile=torch_compile
+    )
+    find_budget(encoder, texts)
+    seconds = timed(lambda: in_blocks(encoder, texts), options.rounds)
+    counts, speed = encoder.encode_counted(texts, instruction="").token_counts, Speed(encoder)
+    line = (
+        f"{len(texts):,} passages, {int(counts.sum()):,} tokens (median {int(np.median(counts))}, longest {counts.max()}); "
+        f"hidden size {encoder.dimension}; {where(encoder)}; {encoder.batch_tokens:,} tokens a batch"
+    )
+    return Measured(seconds, counts, speed.flops(counts), speed.peak, encoder.dtype, line)
+
+
+def find_budget(encoder: Encoder, texts: list[str]) -> int:
+    """Encode until no candidate of the token budget is left to try, or none can be on so few texts; returns the passes."""
+    for passes in range(MOST_TRIALS):
+        before = encoder.batch_tokens
+        if not encoder._budget.is_open:
+            return passes
+        in_blocks(encoder, texts)
+        if encoder.batch_tokens == before and passes >= FEWEST_TRIALS:
+            return passes + 1
+    return MOST_TRIALS
+
+
+def free(device: str) -> None:
+    """Give the memory of what is gone back, before the next model comes."""
+    gc.collect()
+    if device != "cpu":
+        torch.cuda.empty_cache()
 
 
 def make_texts(count: int) -> list[str]:
@@ -115,8 +160,8 @@ def in_blocks(encoder: Encoder, texts: list[str]) -> int:
     return sum(int(encoded.token_counts.sum()) for encoded in encoder.encode_blocks(blocks, instruction=""))
 
 
-def alternatives(model: Path, texts: list[str], device: str) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What else can encode these texts with these weights here; says what cannot, and why."""
+def alternatives(model: Path, texts: list[str], device: str, rounds: int) -> Iterator[tuple[str, list[float]]]:
+    """Seconds of what else can encode these texts with these weights here, one model at a time; says what cannot, and why."""
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     makers = {
         "transformers loop": lambda: plain_loop(model, texts, device, dtype),
@@ -128,9 +173,10 @@ def alternatives(model: Path, texts: list[str], device: str) -> Iterator[tuple[s
             makers[f"s-t {backend}"] = lambda backend=backend: exported(model, texts, backend)
     for name, make in makers.items():
         try:
-            yield name, make()
+            yield name, timed(make(), rounds)
         except Exception as error:  # whatever keeps another library from running here is its figure
-            print(f"{name}: not measured: {str(error).strip().splitlines()[0]:.110}")
+            print(f"{name}: not measured: {(str(error).strip() or type(error).__name__).splitlines()[0]:.110}")
+        free(device)
 
 
 def plain_loop(model: Path, texts: list[str], device: str, dtype: torch.dtype) -> Callable[[], np.ndarray]:
@@ -186,32 +232,26 @@ def reference(model: Path, texts: list[str], device: str, dtype: torch.dtype) ->
     return lambda: ready.encode(texts, batch_size=BATCH)
 
 
-def measure(contenders: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each, in turns, after one warm-up."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+def timed(encode: Callable[[], object], rounds: int) -> list[float]:
+    """Seconds of each round, after one warm-up."""
+    seconds = []
     for turn in range(rounds + 1):
-        for name, encode in contenders.items():
-            start = time.perf_counter()
-            encode()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
+        start = time.perf_counter()
+        encode()
+        if turn:
+            seconds.append(time.perf_counter() - start)
     return seconds
 
 
-def report(encoder: Encoder, texts: list[str], seconds: dict[str, list[float]]) -> None:
-    counts = encoder.encode_counted(texts, instruction="").token_counts
-    tokens = int(counts.sum())
-    speed = Speed(encoder)
-    print(f"{len(texts):,} passages, {tokens:,} tokens (median {int(np.median(counts))}, longest {counts.max()}); "
-          f"hidden size {encoder.dimension}; {where(encoder)}; {encoder.batch_tokens:,} tokens a batch")  # fmt: skip
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
+def report(ours: Measured, seconds: dict[str, list[float]]) -> None:
+    tokens, medians = int(ours.counts.sum()), {name: statistics.median(times) for name, times in seconds.items()}
+    print(ours.line)
     for name, median in medians.items():
-        ratio = statistics.median(b / a for a, b in zip(seconds["ragvec"], seconds[name], strict=True))
-        note = f"({encoder.dtype})" if name == "ragvec" else f"ragvec is {ratio:.2f} times as fast"
+        note = f"({ours.dtype})" if name == "ragvec" else f"ragvec is {median / medians['ragvec']:.2f} times as fast"
         print(f"{name:22s} {tokens / median:10,.0f} tokens/s  {note}")
-    done = speed.flops(counts) / medians["ragvec"]
-    print(f"{'share of peak':22s} {done / speed.peak:10.0%}           "
-          f"({done / 1e9:,.0f} of {speed.peak / 1e9:,.0f} GFLOP/s)")  # fmt: skip
+    done = ours.flops / medians["ragvec"]
+    print(f"{'share of peak':22s} {done / ours.peak:10.0%}           "
+          f"({done / 1e9:,.0f} of {ours.peak / 1e9:,.0f} GFLOP/s)")  # fmt: skip
 
 
 def where(encoder: Encoder) -> str:

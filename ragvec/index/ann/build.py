@@ -1,13 +1,10 @@
 """Filling: a FAISS index, trained on a sample of a segment's vectors, that holds them all."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-
 import numpy as np
 
 from ragvec.errors import RagvecError
 from ragvec.index.ann.exact import single_blocks, to_singles
-from ragvec.index.ann.gpu import build_cagra, cagra_degree, check_cagra, cluster_on_gpu, on_gpu
+from ragvec.index.ann.gpu import build_cagra, cagra_degree, check_cagra, clustering_on_gpu, on_gpu
 from ragvec.index.ann.threads import load_faiss
 from ragvec.index.ann.tuning import cells_of
 
@@ -17,6 +14,7 @@ FEWEST_TRAINING_ROWS = 2_048  # for codes of 4 bits, which have few centres
 POINTS_PER_CELL = 39  # to train an inverted file's cells on, FAISS's least; its usual 256 take six times as long for no recall
 ITERATIONS = 4
 POINTS_PER_CENTRE = 48  # to train a piece of a code of 4 bits on; 256, and 25 iterations, FAISS's usual, make them no better
+_TRAINED_BEFORE = 2  # FAISS's quantizer_trains_alone of cells that a graph finds: centres are made before it is filled
 CELL_EFFORT = 128  # efSearch of a graph that finds the nearest cells; less misses the very nearest too often
 
 
@@ -34,25 +32,37 @@ def filled_index(key: str, vectors: np.ndarray):
         if degree := cagra_degree(key):
             return build_cagra(degree, vectors)
         index = _make(key, vectors.shape[1])
-        cells, rows = cells_of(index), TRAINING_ROWS
-        if cells is not None:
-            rows = max(_prepare(cells), cells.nlist * POINTS_PER_CELL)
-        with nullcontext() if cells is None else _flat_cells(cells):
-            filled = on_gpu(index) or index
-            filled.train(_sample(vectors, rows))
-            _speed_coding(index if cells is None else cells)
-            for _, block in single_blocks(vectors):
-                filled.add(block)
-            return index if filled is index else load_faiss().index_gpu_to_cpu(filled)
+        cells = cells_of(index)
+        return _filled(index, vectors, TRAINING_ROWS) if cells is None else _filled_cells(index, cells, vectors)
     except RuntimeError as error:
         raise RagvecError(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
+
+
+def _filled_cells(index, cells, vectors: np.ndarray):
+    """An inverted file, filled on the GPU where FAISS has its kind there. A graph of cells comes last: it is slow to fill."""
+    rows, graph = max(_prepare(cells), cells.nlist * POINTS_PER_CELL), _take_graph(cells)
+    with clustering_on_gpu(cells):
+        held = on_gpu(index)
+        filled = _filled(index if held is None else held, vectors, rows)
+    if held is not None:
+        filled = load_faiss().index_gpu_to_cpu(held)
+    if graph is not None:
+        _give_graph(graph, cells_of(filled))
+    return filled
+
+
+def _filled(index, vectors: np.ndarray, rows: int):
+    index.train(_sample(vectors, rows))
+    _speed_coding(index)
+    for _, block in single_blocks(vectors):
+        index.add(block)
+    return index
 
 
 def _prepare(cells) -> int:
     """Set how an inverted file is trained; returns how many rows its codes need for that."""
     faiss = load_faiss()
     cells.cp.niter, cells.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CELL
-    cluster_on_gpu(cells)
     codes = faiss.downcast_index(cells)
     if not isinstance(codes, faiss.IndexIVFPQFastScan):
         return CELL_TRAINING_ROWS
@@ -62,27 +72,33 @@ def _prepare(cells) -> int:
 
 def _speed_coding(index) -> None:
     """Let product-quantised codes be found with centroids that lie value by value: 20 % less time."""
-    codes = load_faiss().downcast_index(index)
-    if hasattr(codes, "pq"):
+    faiss = load_faiss()
+    codes = faiss.downcast_index(cells_of(index) or index)
+    if isinstance(getattr(codes, "pq", None), faiss.ProductQuantizer):
         codes.pq.sync_transposed_centroids()
 
 
-@contextmanager
-def _flat_cells(cells) -> Iterator[None]:
-    """Until the end the cells of an inverted file are compared one by one, by matrix products: a graph takes longer to fill."""
+def _take_graph(cells):
+    """The graph that finds the nearest cells, None = there is none; until it is given back, all cells are compared."""
     faiss = load_faiss()
     graph = faiss.downcast_index(cells.quantizer)
     if not isinstance(graph, faiss.IndexHNSW):
-        yield
-        return
-    flat, alone = faiss.IndexFlatIP(cells.d), cells.quantizer_trains_alone
-    cells.quantizer, cells.own_fields, cells.quantizer_trains_alone = flat, False, 0
-    try:
-        yield
-    finally:
-        cells.quantizer, cells.own_fields, cells.quantizer_trains_alone = graph, True, alone
+        return None
+    flat = faiss.IndexFlatIP(cells.d)
+    cells.quantizer, cells.quantizer_trains_alone = flat, 0
+    flat.this.disown()  # each is freed by who has it: the file this one, Python the graph
+    graph.this.own(True)
+    return graph
+
+
+def _give_graph(graph, cells) -> None:
+    """Let a graph find the nearest cells of an inverted file that is filled; it is filled with their centres first."""
+    flat = load_faiss().downcast_index(cells.quantizer)
     graph.add(flat.reconstruct_n(0, flat.ntotal))
     graph.hnsw.efSearch = CELL_EFFORT
+    cells.quantizer, cells.quantizer_trains_alone = graph, _TRAINED_BEFORE
+    graph.this.disown()
+    flat.this.own(True)
 
 
 def _sample(vectors: np.ndarray, rows: int) -> np.ndarray:

@@ -1,6 +1,8 @@
 """What a GPU build of FAISS takes over where a GPU is: clustering, filling and searching inverted files, CAGRA graphs."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -28,8 +30,8 @@ def check_cagra(key: str) -> None:
     """Raises RagvecError if no CAGRA graph can be built here."""
     if not gpu_count() or not hasattr(load_faiss(), "GpuIndexCagra"):
         raise RagvecError(
-            f"--index-key {key}: a CAGRA graph is built on a GPU, by a build of FAISS with cuVS (faiss-gpu-cuvs from conda); "
-            f"HNSW32 is the like on a CPU"
+            f"--index-key {key}: a CAGRA graph is built on a GPU, by a build of FAISS with cuVS (pip uninstall -y faiss-cpu "
+            f"faiss-gpu && pip install faiss-gpu-cuvs); HNSW32 is the like on a CPU"
         )
 
 
@@ -47,7 +49,11 @@ def build_cagra(degree: int, vectors: np.ndarray):
 
 
 def on_gpu(index) -> Any | None:
-    """The same index on the first GPU; None where there is none, or FAISS has no such kind for it (codes of 4 bits, graphs)."""
+    """The same index on the first GPU; None where there is none, or FAISS has no such kind for it.
+
+    It has inverted files of whole vectors, of scalars (SQ8) and of PQ's codes of 8 bits, whose cells are compared one by one:
+    no codes of 4 bits, no RaBitQ, no cells found by a graph.
+    """
     faiss = load_faiss()
     if not gpu_count() or not isinstance(faiss.downcast_index(index), faiss.IndexIVF):
         return None
@@ -57,11 +63,19 @@ def on_gpu(index) -> Any | None:
         return None
 
 
-def cluster_on_gpu(cells) -> None:
-    """Let the GPU, where there is one, find the cells of an inverted file."""
-    if gpu_count():
-        faiss = load_faiss()
-        cells.clustering_index = faiss.index_cpu_to_gpu(_resources(), 0, faiss.IndexFlatIP(cells.d))
+@contextmanager
+def clustering_on_gpu(cells) -> Iterator[None]:
+    """Until the end the GPU, where there is one, finds the cells of an inverted file."""
+    if not gpu_count():
+        yield
+        return
+    faiss = load_faiss()
+    centres = faiss.index_cpu_to_gpu(_resources(), 0, faiss.IndexFlatIP(cells.d))  # held here: `cells` only points to it
+    cells.clustering_index = centres
+    try:
+        yield
+    finally:
+        cells.clustering_index = None
 
 
 @cache

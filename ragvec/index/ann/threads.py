@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from ragvec.errors import RagvecError
+
 Result = TypeVar("Result")
 
 KERNELS_NAME = "OPENBLAS_CORETYPE"
@@ -29,10 +31,16 @@ _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process and size: a
 
 
 def load_faiss():
-    """The module faiss, with forks made safe."""
+    """The module faiss, with forks made safe. Raises RagvecError if it can't be loaded."""
     if not faiss_is_loaded():
-        with _kernels_of_this_cpu():
-            import faiss
+        try:
+            with _kernels_of_this_cpu():
+                import faiss
+        except (ImportError, RuntimeError, OSError) as error:  # a GPU build without CUDA's libraries raises any
+            raise RagvecError(
+                f"FAISS does not load ({str(error).strip().splitlines()[0]}): install what is missing, or FAISS for the CPU: "
+                "pip uninstall -y faiss-gpu faiss-gpu-cuvs && pip install faiss-cpu"
+            ) from error
         faiss.cvar.distance_compute_blas_threshold = min(PRODUCT_VALUES, faiss.cvar.distance_compute_blas_threshold)
     import faiss
 

@@ -1,0 +1,152 @@
+"""Training on GPUs as far as a machine without one can tell: precision of every product, and which GPU is whose."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ragvec.errors import WrongInput
+from ragvec.recipe import make_recipe
+from ragvec.train.model import add_trainable_parts, load_learner
+from ragvec.train.objectives import LanguageBatch, Objective, language_loss
+from ragvec.train.ranks import start_ranks
+from ragvec.train.trainer import _arguments, _float32_products
+from tests.training import losses, run, vectors, write_data
+
+BATCH = LanguageBatch([[1, 5, 6, 7], [1, 8, 9]], torch.tensor([0, 2, 5]), torch.tensor([5, 7, 9]))
+
+
+class Products(TorchDispatchMode):
+    """The dtypes of every product of matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: list[torch.dtype] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
+            self.dtypes += [part.dtype for part in args if isinstance(part, torch.Tensor)]
+        return func(*args, **(kwargs or {}))
+
+
+def half_learner(folder, **keys):
+    """A bfloat16 base with LoRA upon it, on the CPU."""
+    recipe, _ = make_recipe("mntp", {"output_dir": "out", "model_name_or_path": str(folder), "torch_dtype": "bfloat16",
+                                     "device": "cpu", "lora_dropout": 0.1, **keys})  # fmt: skip
+    learner = load_learner("mntp", recipe)
+    add_trainable_parts(learner, "mntp", recipe)
+    return learner
+
+
+@pytest.mark.parametrize("keys", [{}, {"gradient_checkpointing": True}])
+def test_nothing_of_lora_makes_a_detour_through_float32(keys, tiny_decoder):
+    learner = half_learner(tiny_decoder, **keys)
+    objective = Objective(learner, language_loss).train()
+    taken: list[torch.dtype] = []
+    for name, part in learner.backbone.named_modules():
+        if name.endswith((".lora_A.default", ".lora_B.default", ".lora_dropout.default")):
+            part.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].dtype))
+    with Products() as products:
+        objective(BATCH)["loss"].backward()
+    passes = 2 if keys else 1  # recomputed on the way back
+    assert len(taken) == passes * 3 * 7 * 2 and set(taken) == {torch.bfloat16}
+    assert len(products.dtypes) > 7 * 2 * 3 * 2 and set(products.dtypes) == {torch.bfloat16}
+    weights = [weight for weight in objective.parameters() if weight.requires_grad]
+    assert {weight.dtype for weight in weights} == {weight.grad.dtype for weight in weights} == {torch.float32}
+
+
+def test_lora_in_bfloat16_learns_what_it_learns_in_float32(tiny_decoder, tmp_path):
+    data = write_data(tmp_path)
+    keys = {"lora_dropout": 0.0, "max_steps": 6}
+    half = run("supervised", tiny_decoder, data, tmp_path / "half", torch_dtype="bfloat16", **keys)
+    whole = run("supervised", tiny_decoder, data, tmp_path / "whole", **keys)
+    assert losses(half) == pytest.approx(losses(whole), rel=0.05)
+    assert losses(half)[-1] < losses(half)[0]
+    cosines = (vectors(tmp_path / "half") * vectors(tmp_path / "whole")).sum(axis=1)
+    assert cosines.min() > 0.97
+
+
+def test_a_loss_that_is_not_finite_is_remembered_over_the_batches_of_a_step(tiny_decoder):
+    objective = Objective(half_learner(tiny_decoder), language_loss)
+    objective(BATCH)
+    assert bool(objective.losses_are_finite)
+    objective._loss = lambda *_: torch.tensor(float("nan"))
+    objective(BATCH)
+    objective._loss = language_loss
+    objective(BATCH)
+    assert not bool(objective.losses_are_finite)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list:
+    """torch says that it has two GPUs; the devices that were made the current one."""
+    chosen: list = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(torch.device(device)))
+    monkeypatch.setattr("accelerate.state.check_cuda_p2p_ib_support", lambda: True)
+    yield chosen
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def second_of_two(two_gpus, monkeypatch: pytest.MonkeyPatch) -> list:
+    """The same in the second of two processes of a launcher."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for name, value in {"LOCAL_RANK": 1, "RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    joined: list = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda **kwargs: joined.append(kwargs["backend"]))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: bool(joined))
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 2)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda *_: 1)
+    return two_gpus
+
+
+@pytest.mark.parametrize("named", [None, "cuda"])
+def test_each_process_has_the_gpu_of_its_local_rank_and_touches_no_other(named, second_of_two):
+    """A tensor on any GPU would fail here, where there is none."""
+    assert start_ranks(named) == torch.device("cuda:1")
+    assert second_of_two == [torch.device("cuda:1")]
+
+
+def test_a_gpu_named_for_several_processes_is_refused(second_of_two):
+    with pytest.raises(WrongInput, match=r"device 'cuda:0' names one device, but the launcher .* \(this one cuda:1\): write"):
+        start_ranks("cuda:0")
+
+
+def test_a_device_that_is_not_there_is_one_line():
+    with pytest.raises(WrongInput, match=r"device 'gpu' can't be used here .*: choose cpu, or leave --device out"):
+        start_ranks("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(WrongInput, match="device 'cuda:1' can't be used here"):
+            start_ranks("cuda:1")
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_trainer_stays_on_the_gpu_that_the_model_is_on(index, two_gpus, tmp_path):
+    recipe, _ = make_recipe("mntp", {"output_dir": str(tmp_path), "device": f"cuda:{index}"})
+    model = torch.nn.Module()
+    with FakeTensorMode():
+        model.weight = torch.nn.Parameter(torch.empty(2, device=f"cuda:{index}"))
+        arguments = _arguments(recipe, model)
+    assert arguments.device == torch.device("cuda", index)
+    assert two_gpus[-1] == torch.device("cuda", index)  # accelerate's "cuda" is the current one
+    assert arguments.n_gpu == 1
+    assert str(arguments.distributed_state.device) == "cuda"
+
+
+def test_products_in_float32_use_tf32_on_a_gpu_alone():
+    before = torch.get_float32_matmul_precision()
+    for kind, dtype, wanted in (
+        ("cuda", torch.bfloat16, "high"),
+        ("cuda", torch.float32, before),
+        ("cpu", torch.bfloat16, before),
+    ):
+        with _float32_products(dtype, torch.device(kind)):
+            assert torch.get_float32_matmul_precision() == wanted
+        assert torch.get_float32_matmul_precision() == before == "highest"
