@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from ragvec.corpus.files import read_bytes
 from ragvec.corpus.formats import Row, split_heading
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, last_line
 
 
 def converted_rows(file: BinaryIO, path: str | Path, name: str) -> Iterator[Row]:
@@ -26,8 +26,7 @@ def converted_rows(file: BinaryIO, path: str | Path, name: str) -> Iterator[Row]
         try:
             result = converters[suffix.lower()].convert(io.BytesIO(data), about(extension=suffix.lower()))
         except Exception as error:  # whatever its many parsers raise, the file is at fault
-            reason = str(error).strip().split("\n")[-1] or type(error).__name__
-            raise RagvecError(f"{path} can't be converted to text: {reason}") from error
+            raise RagvecError(f"{path} can't be converted to text: {last_line(error)}") from error
     heading, text = split_heading(result.markdown)
     title = (result.title or "").strip() or heading
     if heading not in ("", title):

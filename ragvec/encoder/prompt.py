@@ -6,7 +6,7 @@ Instruction and text stay separate pieces: no separator is written into the stri
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class PromptBuilder:
         """
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
-            raise RagvecError(f"{type(tokenizer).__name__} has no tokenizer.json: convert it to a fast tokenizer first")
+            raise WrongInput(f"{type(tokenizer).__name__} has no tokenizer.json: convert it to a fast tokenizer first")
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
@@ -131,7 +131,7 @@ class PromptBuilder:
         overhead = total - text_length
         budget = min(self._doc_max_length, self._max_length - overhead)
         if budget < 1:
-            raise RagvecError(
+            raise WrongInput(
                 f"instruction and template take {overhead} tokens of max_length {self._max_length}: "
                 "shorten the instruction or raise --max-length"
             )
@@ -160,4 +160,4 @@ def special_ids(backend) -> tuple[list[int], list[int]]:
     for front in range(len(full) - len(bare) + 1):
         if full[front : front + len(bare)] == bare:
             return full[:front], full[front + len(bare) :]
-    raise RagvecError("the tokenizer changes a text's own tokens when it adds special tokens: it can't be used for prompts")
+    raise WrongInput("the tokenizer changes a text's own tokens when it adds special tokens: it can't be used for prompts")

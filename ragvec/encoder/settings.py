@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ragvec import __version__
 from ragvec.encoder.templates import Template
-from ragvec.errors import RagvecError
+from ragvec.errors import Damaged, WrongInput
 from ragvec.files import write_json
 
 SETTINGS_FILE = "ragvec.json"
@@ -46,9 +46,9 @@ class EncoderSettings:
 
     def __post_init__(self) -> None:
         if self.attention not in ATTENTIONS:
-            raise RagvecError(f"unknown attention {self.attention!r}: choose one of {', '.join(ATTENTIONS)}")
+            raise WrongInput(f"unknown attention {self.attention!r}: choose one of {', '.join(ATTENTIONS)}")
         if self.max_length < 1 or self.doc_max_length < 1:
-            raise RagvecError(f"max_length {self.max_length} and doc_max_length {self.doc_max_length} must be at least 1 token")
+            raise WrongInput(f"max_length {self.max_length} and doc_max_length {self.doc_max_length} must be at least 1 token")
 
     def override(self, **changes) -> "EncoderSettings":
         """A copy with every given value that is not None; a max_length alone also frees the text up to it."""
@@ -71,7 +71,7 @@ def read_settings(folder: Path) -> EncoderSettings:
         record = json.loads(path.read_text(encoding="utf-8"))
         written = record.pop("format")
         if written > FORMAT:
-            raise RagvecError(f"{path} has format {written}, this ragvec {__version__} reads up to {FORMAT}: upgrade ragvec")
+            raise WrongInput(f"{path} has format {written}, this ragvec {__version__} reads up to {FORMAT}: upgrade ragvec")
         known = {item.name for item in fields(EncoderSettings)}
         values = {name: value for name, value in record.items() if name in known}
         if values.get("template") is not None:
@@ -79,6 +79,6 @@ def read_settings(folder: Path) -> EncoderSettings:
         values["adapters"] = tuple(values.get("adapters", ()))
         return EncoderSettings(**values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RagvecError(
+        raise Damaged(
             f"{path} is not a readable encoder description ({error}): restore it or convert the model again"
         ) from error

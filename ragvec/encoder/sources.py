@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, read_settings
-from ragvec.errors import RagvecError
+from ragvec.errors import Damaged, NotFound, WrongInput, first_line
 
 ADAPTER_FILE = "adapter_config.json"
 _FIRST_STAGE = "-mntp"
@@ -37,7 +37,7 @@ def locate(source: str, *, revision: str | None = None, adapters: tuple[str, ...
     for adapter in adapters:
         folder = fetch(adapter, None)
         if not (folder / ADAPTER_FILE).is_file():
-            raise RagvecError(f"{adapter} holds no {ADAPTER_FILE}: pass an adapter's folder or hub id")
+            raise NotFound(f"{adapter} holds no {ADAPTER_FILE}: pass an adapter's folder or hub id")
         found = _stack(found, folder, adapter)
     return found
 
@@ -51,19 +51,19 @@ def fetch(source: str, revision: str | None, near: Path | None = None) -> Path:
         if folder is not None and folder.is_dir():
             return folder.resolve()
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise RagvecError(f"no model folder {source}, and it is no hub id (organisation/name): check the path")
+        raise NotFound(f"no model folder {source}, and it is no hub id (organisation/name): check the path")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=_WANTED))
     except LocalEntryNotFoundError as error:
-        raise RagvecError(
+        raise NotFound(
             f"no folder {source}, and the hub's copy is neither in the local cache nor within reach: "
             "check the name, or download it where there is a network"
         ) from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise RagvecError(f"no folder {source}, and the hub refused it: {str(error).splitlines()[0]}") from error
+        raise NotFound(f"no folder {source}, and the hub refused it: {first_line(error)}") from error
 
 
 def _locate_folder(folder: Path, name: str, revision: str | None) -> Source:
@@ -76,16 +76,14 @@ def _locate_folder(folder: Path, name: str, revision: str | None) -> Source:
     if (folder / "config.json").is_file():
         settings = EncoderSettings(base_model=name, base_revision=revision)
         return Source(folder, (), folder, _reference_settings(folder, settings))
-    raise RagvecError(
-        f"{folder} is no model folder: it holds none of {SETTINGS_FILE}, modules.json, {ADAPTER_FILE}, config.json"
-    )
+    raise NotFound(f"{folder} is no model folder: it holds none of {SETTINGS_FILE}, modules.json, {ADAPTER_FILE}, config.json")
 
 
 def _locate_adapter(folder: Path, name: str) -> Source:
     """Base, then the adapters this one was trained upon, then this one."""
     base_name = _read_json(folder / ADAPTER_FILE).get("base_model_name_or_path")
     if not base_name:
-        raise RagvecError(f"{folder / ADAPTER_FILE} names no base_model_name_or_path: set it to the base model")
+        raise WrongInput(f"{folder / ADAPTER_FILE} names no base_model_name_or_path: set it to the base model")
     settings = read_settings(folder) if (folder / SETTINGS_FILE).is_file() else None
     base_revision = settings.base_revision if settings else None
     found = _locate_folder(fetch(base_name, base_revision, near=folder), base_name, base_revision)
@@ -143,7 +141,7 @@ def _locate_sentence_transformer(folder: Path, name: str) -> Source:
             record = _read_json(folder / module["path"] / "config.json")
             pooling, skip_instruction = _sentence_transformer_pooling(record, folder), not record.get("include_prompt", True)
         elif kind != "Normalize":
-            raise RagvecError(
+            raise WrongInput(
                 f"{folder} uses the sentence-transformers module {kind}: only Transformer, Pooling and Normalize load here"
             )
     settings = EncoderSettings(
@@ -163,9 +161,7 @@ def _sentence_transformer_pooling(record: dict, folder: Path) -> str:
     flags = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "lasttoken", "weightedmean_tokens": "weightedmean"}
     modes |= {name for flag, name in flags.items() if record.get(f"pooling_mode_{flag}")}
     if len(modes) != 1:
-        raise RagvecError(
-            f"{folder} pools by {sorted(modes) or 'an unknown mode'}: exactly one of {', '.join(ours)} loads here"
-        )
+        raise WrongInput(f"{folder} pools by {sorted(modes) or 'an unknown mode'}: exactly one of {', '.join(ours)} loads here")
     return ours[modes.pop()]
 
 
@@ -178,4 +174,4 @@ def _read_json(path: Path):
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RagvecError(f"{path} is not readable JSON ({error}): restore it from where the model came from") from error
+        raise Damaged(f"{path} is not readable JSON ({error}): restore it from where the model came from") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from ragvec.errors import RagvecError
+from ragvec.errors import Damaged, NotFound, WrongInput, first_line
 
 _LONG_LOAD = 1 << 30  # bytes of weights from which loading shows a progress bar
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -23,8 +23,9 @@ def choose_device(device: str | None) -> torch.device:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RagvecError(f"device {device!r} can't be used here ({reason}): choose cpu, or leave --device out") from error
+        raise WrongInput(
+            f"device {device!r} can't be used here ({first_line(error)}): choose cpu, or leave --device out"
+        ) from error
     return chosen
 
 
@@ -35,9 +36,9 @@ def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
     """
     if dtype is not None:
         if dtype not in DTYPES:
-            raise RagvecError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+            raise WrongInput(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
         if dtype == "float16" and device.type == "cpu":
-            raise RagvecError("float16 has no fast kernels on a CPU: choose float32 or bfloat16, or leave --dtype out")
+            raise WrongInput("float16 has no fast kernels on a CPU: choose float32 or bfloat16, or leave --dtype out")
         return DTYPES[dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
@@ -67,11 +68,11 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
         with quiet(show_progress=_size(base) > _LONG_LOAD):
             model, report = AutoModel.from_pretrained(base, dtype=dtype, output_loading_info=True, **safe)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise RagvecError(f"{base} does not load as a transformers model: {_first_line(error)}") from error
+        raise Damaged(f"{base} does not load as a transformers model: {first_line(error)}") from error
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # BERT's head, unused here
     if missing or report["mismatched_keys"]:
         what = f"{len(missing)} weights are missing, {missing[0]} among them" if missing else "weights have the wrong shape"
-        raise RagvecError(f"{base} is not a whole {model.config.model_type} model: {what}; download it again")
+        raise Damaged(f"{base} is not a whole {model.config.model_type} model: {what}; download it again")
     model = getattr(model, "language_model", model)  # of a model that also sees or hears, the part that reads
     for number, adapter in enumerate(adapters, 1):
         model = add_adapter(model, adapter, merge=merge or number < len(adapters))
@@ -85,7 +86,7 @@ def load_tokenizer(folder: Path):
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise RagvecError(f"{folder} holds no tokenizer that loads: {_first_line(error)}") from error
+        raise NotFound(f"{folder} holds no tokenizer that loads: {first_line(error)}") from error
 
 
 def add_adapter(model, folder: Path, *, merge: bool):
@@ -93,18 +94,18 @@ def add_adapter(model, folder: Path, *, merge: bool):
     from peft import PeftModel
 
     if not (folder / "adapter_model.safetensors").is_file():
-        raise RagvecError(
+        raise NotFound(
             f"{folder} holds no adapter_model.safetensors (pickled .bin adapters are not loaded): save it as safetensors"
         )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft warns of stored weights that are missing: here they are an error
         try:
             model = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+            missing = model.load_adapter(str(folder), model.active_adapter, is_trainable=False).missing_keys
         except (RuntimeError, ValueError, TypeError) as error:
-            raise RagvecError(f"the adapter {folder} does not fit its base model: {_first_line(error)}") from error
-    missing = [warning for warning in caught if "missing adapter keys" in str(warning.message)]
+            raise WrongInput(f"the adapter {folder} does not fit its base model: {first_line(error)}") from error
     if missing:
-        raise RagvecError(f"the adapter {folder} does not fit its base model: {_first_line(missing[0].message)[:200]}")
+        raise WrongInput(f"the adapter {folder} does not fit its base model: it lacks {', '.join(missing):.200}")
     return model.merge_and_unload() if merge else model
 
 
@@ -114,7 +115,7 @@ def refuse_pickle(folder: Path) -> None:
         return
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     found = f"only pickled weights ({pickles[0]}), which can run code when loaded" if pickles else "no weights"
-    raise RagvecError(
+    raise WrongInput(
         f"{folder} holds {found}: ragvec reads safetensors alone; on the hub look for a revision with them "
         "(--revision refs/pr/…), or save the model with save_pretrained on a machine you trust"
     )
@@ -140,8 +141,3 @@ def quiet(*, show_progress: bool) -> Iterator[None]:
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-
-
-def _first_line(error) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

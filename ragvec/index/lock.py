@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ragvec.errors import RagvecError
+from ragvec.errors import Busy, Unavailable
 
 LOCK_NAME = "writer.lock"
 
@@ -24,12 +24,12 @@ def writer_lock(folder: Path) -> Iterator[None]:
     try:
         file = open(folder / LOCK_NAME, "a+", encoding="utf-8")  # noqa: SIM115 - closed below, with the lock
     except OSError as error:
-        raise RagvecError(f"can't write to index {folder}: {error.strerror}") from error
+        raise Unavailable(f"can't write to index {folder}: {error.strerror}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RagvecError(f"index {folder} is being written by {_holder(folder)}: try again when it has ended") from error
+            raise Busy(f"index {folder} is being written by {_holder(folder)}: try again when it has ended") from error
         _write_holder(file, {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()})
         try:
             yield

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import Damaged, WrongInput
 from ragvec.files import fsync_folder, settle_file, sha256_file
 from ragvec.index.ann.choice import EXACT_KEY
 from ragvec.index.ann.exact import Allowed, Candidates, search_exact
@@ -65,7 +65,7 @@ class SegmentWriter:
         Raises RagvecError for another dimension and for values that are not finite as float16.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
-            raise RagvecError(f"the index holds {self.dimension}-d vectors, these have shape {vectors.shape}")
+            raise WrongInput(f"the index holds {self.dimension}-d vectors, these have shape {vectors.shape}")
         rows = max(1, PIECE_VALUES // self.dimension) * WORKERS
         for start in range(0, len(vectors), rows):
             self._append_pieces(np.array_split(vectors[start : start + rows], WORKERS), ids[start : start + rows])
@@ -75,7 +75,7 @@ class SegmentWriter:
         for halves, finite in self._aside.map(_to_halves, pieces):
             if not finite:
                 row = self.rows + int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0])
-                raise RagvecError(f"vector {row} holds NaN, infinity or a value beyond float16: encode it again")
+                raise WrongInput(f"vector {row} holds NaN, infinity or a value beyond float16: encode it again")
             parts[VECTORS_NAME].append(halves.ravel())
             self.rows += len(halves)
         self._wait()
@@ -148,7 +148,7 @@ class Segment:
         for name, file in record.files.items():
             size = (self.folder / name).stat().st_size
             if size != file["bytes"]:
-                raise RagvecError(f"{self.folder / name} is damaged: {size} bytes, not {file['bytes']}; build the index again")
+                raise Damaged(f"{self.folder / name} is damaged: {size} bytes, not {file['bytes']}; build the index again")
         self.vectors = map_vectors(self.folder, record.rows, dimension)
         self._codes = _mapped(self.folder / FAISS_NAME) if record.faiss_key != EXACT_KEY else None
         self._last_allowed: tuple[np.ndarray | None, np.ndarray | None, Allowed] | None = None

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from ragvec.errors import RagvecError
+from ragvec.errors import Busy, Damaged, RagvecError, Unavailable, WrongInput
 from ragvec.files import fsync_folder, settle_file
 from ragvec.index.ann.choice import AUTO_KEY, RECALL_TARGET
 from ragvec.index.lexical import TOKENIZER, indexed_terms
@@ -28,6 +28,7 @@ DATABASE_NAME = "index.sqlite"
 FORMAT = 3
 WAIT_S = 30.0  # for a lock that another connection holds for a moment
 MOST_ROWS = 2**31
+_SQLITE_BUSY, _SQLITE_LOCKED = 5, 6  # the sqlite3 module names them from Python 3.11 on
 PATIENCE_S = 60.0  # of a writer, for readers who began before it: write-ahead mode begins between two reads
 
 SCHEMA = f"""
@@ -110,8 +111,15 @@ def readable_errors(folder: Path) -> Iterator[None]:
 def readable_error(folder: Path, error: sqlite3.DatabaseError) -> RagvecError:
     """What to say instead of an error of SQLite's."""
     if isinstance(error, sqlite3.OperationalError):
-        return RagvecError(f"index {folder} can't be used now: {error}")
-    return RagvecError(f"index {folder} is damaged ({error}): restore it, or remove it and build it again")
+        return (Busy if is_locked(error) else Unavailable)(f"index {folder} can't be used now: {error}")
+    return Damaged(f"index {folder} is damaged ({error}): restore it, or remove it and build it again")
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether another connection is in the way."""
+    # Python 3.10 keeps the code to itself: there any error is taken for it
+    code = getattr(error, "sqlite_errorcode", _SQLITE_BUSY)
+    return code & 0xFF in (_SQLITE_BUSY, _SQLITE_LOCKED)  # the other bits say more of the same
 
 
 def create_store(folder: Path, settings: IndexSettings) -> None:
@@ -157,9 +165,7 @@ def connection_to_write(folder: Path) -> Iterator[sqlite3.Connection]:
     try:
         connection.execute("PRAGMA synchronous = FULL")
         if not _switch_journal(connection, "WAL", patience_s=PATIENCE_S):
-            raise RagvecError(
-                f"index {folder} is being read without a pause for {PATIENCE_S:.0f} s: try again when that has ended"
-            )
+            raise Busy(f"index {folder} is being read without a pause for {PATIENCE_S:.0f} s: try again when that has ended")
         try:
             yield connection
         finally:
@@ -185,7 +191,7 @@ def _switch_journal(connection: sqlite3.Connection, mode: str, patience_s: float
             connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
             return True
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
+            if not is_locked(error):
                 raise
             if time.monotonic() >= deadline:
                 return False
@@ -224,7 +230,7 @@ def read_settings(connection: sqlite3.Connection) -> IndexSettings:
     if (version := read_value(connection, "format")) != FORMAT:
         remedy = "upgrade ragvec" if version > FORMAT else "remove the folder and build it again with `ragvec index`"
         folder = Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent
-        raise RagvecError(f"the index in {folder} has format {version}, this ragvec reads {FORMAT}: {remedy}")
+        raise Damaged(f"the index in {folder} has format {version}, this ragvec reads {FORMAT}: {remedy}")
     there = {key for (key,) in connection.execute("SELECT key FROM settings")}
     names = [key for key in IndexSettings.__dataclass_fields__ if key in there or key not in _LATER]
     return IndexSettings(**{key: read_value(connection, key) for key in names})
@@ -287,9 +293,9 @@ def insert_passages(connection: sqlite3.Connection, ids: Sequence[int], passages
     except sqlite3.IntegrityError as error:
         seen = Counter(p.passage_id for p in passages)
         twice = next((p.passage_id for p in passages if seen[p.passage_id] > 1 or _is_stored(connection, p, ids[0])), "?")
-        raise RagvecError(f"passage id {twice!r} comes twice: ids must be unique in a corpus") from error
+        raise WrongInput(f"passage id {twice!r} comes twice: ids must be unique in a corpus") from error
     except UnicodeEncodeError as error:
-        raise RagvecError(f"a passage is no valid Unicode ({error.reason} at {error.start}): clean the text") from error
+        raise WrongInput(f"a passage is no valid Unicode ({error.reason} at {error.start}): clean the text") from error
 
 
 def _note_fields(connection: sqlite3.Connection, passages: Iterable[Passage]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ragvec.corpus import Rejected
 from ragvec.corpus.passages import CorpusOptions, count_passages, cut_for, open_documents
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongInput
 from ragvec.index.changes import Changes
 from ragvec.index.index import ENCODING_NAME, Index, check_new_folder
 from ragvec.index.lock import LOCK_NAME, writer_lock
@@ -205,7 +205,7 @@ def _check_same_search(index: Index, search: dict[str, Any]) -> None:
     for name, value in search.items():
         if value != (kept := getattr(index.settings, name)):
             flag = SEARCH_FLAGS[name]
-            raise RagvecError(
+            raise WrongInput(
                 f"the index in {index.path} was made with {flag} {kept}, not {value}: leave {flag} out, "
                 f"or change the index by `ragvec compact {flag} {value}`"
             )

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ragvec.errors import RagvecError
+from ragvec.errors import Busy, Unavailable, WrongInput
 from ragvec.files import TEMPORARY_SUFFIX, fsync_folder
 from ragvec.shards import MANIFEST, Manifest, Part, part_is_whole, save_manifest
 
@@ -22,12 +22,12 @@ FinishedPart = tuple[Path, Part]
 def check_folder(folder: Path) -> None:
     """Raises RagvecError unless shards may be written there: nothing yet, an empty folder, or shards."""
     if folder.exists() and not folder.is_dir():
-        raise RagvecError(f"{folder} is a file: name a folder for the shards")
+        raise WrongInput(f"{folder} is a file: name a folder for the shards")
     if folder.exists() and not (folder / MANIFEST).exists():
         names = [path.name for path in folder.iterdir() if not path.name.startswith(".") and path.suffix != TEMPORARY_SUFFIX]
         strange = sorted(name for name in names if name != RANKS)
         if strange:
-            raise RagvecError(f"{folder} holds {strange[0]!r} and no shards: name another folder, or empty this one")
+            raise WrongInput(f"{folder} holds {strange[0]!r} and no shards: name another folder, or empty this one")
 
 
 def make_folder(folder: Path) -> None:
@@ -35,7 +35,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RagvecError(f"{folder} cannot be made: {error.strerror}") from error
+        raise Unavailable(f"{folder} cannot be made: {error.strerror}") from error
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise RagvecError(f"{folder} is being written by another run: wait for it, or write to another folder") from None
+            raise Busy(f"{folder} is being written by another run: wait for it, or write to another folder") from None
         except OSError as error:
             if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
                 raise

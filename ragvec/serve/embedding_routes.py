@@ -1,7 +1,6 @@
 """Embeddings over HTTP: OpenAI's and text-embeddings-inference's requests, and reranking in Cohere's and Jina's."""
 
 import base64
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
 from ragvec.serve.json_route import JsonRoute, json_response
+from ragvec.serve.places import folder_name
 from ragvec.serve.schemas import EmbeddingsRequest, EmbedRequest, RerankRequest
 from ragvec.serve.service import Encoded, Service
 
@@ -16,7 +16,7 @@ from ragvec.serve.service import Encoded, Service
 def embedding_routes(service: Service) -> APIRouter:
     """The routes that need the encoder alone."""
     router = APIRouter(route_class=JsonRoute, tags=["embeddings"])
-    name = model_name(service)
+    name = folder_name(service.encoder.source)
 
     @router.post("/v1/embeddings", summary="Embeddings, as OpenAI's API gives them")
     async def embeddings(body: EmbeddingsRequest) -> Response:
@@ -69,16 +69,10 @@ def embedding_routes(service: Service) -> APIRouter:
     return router
 
 
-def model_name(service: Service) -> str:
-    """What clients are told the encoder is called: its hub id, or the last part of its folder."""
-    source = service.encoder.source
-    return PurePath(source).name if PurePath(source).is_absolute() else source
-
-
 def _model(service: Service) -> dict[str, Any]:
     encoder = service.encoder
     return {
-        "id": model_name(service),
+        "id": folder_name(service.encoder.source),
         "object": "model",
         "created": 0,
         "owned_by": "ragvec",

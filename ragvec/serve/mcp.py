@@ -84,7 +84,7 @@ def create_mcp_server(path: str | Path, encoder: str | None = None, **options: A
         def work(index: Index) -> FoundDocument:
             passages = read_document(index, doc_id)
             if not passages:
-                raise RagvecError(f"there is no document {doc_id!r}: use a doc_id that search gave")
+                raise ToolError(f"there is no document {doc_id!r}: use a doc_id that search gave")
             first = passages[0]
             return FoundDocument(doc_id=doc_id, title=first.title, text=whole_text(passages), metadata=first.metadata)
 

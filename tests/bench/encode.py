@@ -26,6 +26,7 @@ import torch
 from ragvec import Encoder
 from ragvec.data import data_path
 from ragvec.encoder.speed import Speed
+from ragvec.errors import first_line
 
 BATCH = 32
 BLOCK = 4096
@@ -130,7 +131,7 @@ def alternatives(model: Path, texts: list[str], device: str) -> Iterator[tuple[s
         try:
             yield name, make()
         except Exception as error:  # whatever keeps another library from running here is its figure
-            print(f"{name}: not measured: {str(error).strip().splitlines()[0]:.110}")
+            print(f"{name}: not measured: {first_line(error):.110}")
 
 
 def plain_loop(model: Path, texts: list[str], device: str, dtype: torch.dtype) -> Callable[[], np.ndarray]:

@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput, last_line
 from ragvec.index.ann.exact import single_blocks, to_singles
 from ragvec.index.ann.gpu import build_cagra, cagra_degree, check_cagra, cluster_on_gpu, on_gpu
 from ragvec.index.ann.threads import load_faiss
@@ -45,7 +45,7 @@ def filled_index(key: str, vectors: np.ndarray):
                 filled.add(block)
             return index if filled is index else load_faiss().index_gpu_to_cpu(filled)
     except RuntimeError as error:
-        raise RagvecError(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
+        raise WrongInput(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
 
 
 def _prepare(cells) -> int:
@@ -98,8 +98,9 @@ def _make(key: str, dimension: int):
     try:
         return faiss.index_factory(dimension, key, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        raise RagvecError(f"--index-key {key!r} makes no FAISS index of {dimension} dimensions: {_reason(error)}") from error
+        raise WrongInput(f"--index-key {key!r} makes no FAISS index of {dimension} dimensions: {_reason(error)}") from error
 
 
 def _reason(error: RuntimeError) -> str:
-    return str(error).splitlines()[-1].split("failed: ")[-1].strip()
+    """FAISS's own words, without the place in its source."""
+    return last_line(error).rpartition("failed: ")[2]
