@@ -9,6 +9,7 @@ from ragvec.serve.embedding_routes import embedding_routes
 from ragvec.serve.errors import install_handlers
 from ragvec.serve.guard import Guard
 from ragvec.serve.json_route import JsonRoutesFirst
+from ragvec.serve.methods import StandardMethods
 from ragvec.serve.search_routes import search_routes, writing_routes
 from ragvec.serve.service import Service
 from ragvec.serve.status_routes import status_routes
@@ -42,7 +43,9 @@ def create_app(
         app.include_router(router)
     install_handlers(app)
     return Guard(
-        JsonRoutesFirst(app, routers),
+        StandardMethods(
+            JsonRoutesFirst(app, routers), [*app.routes, *(route for router in routers for route in router.routes)]
+        ),
         limits=service.limits,
         metrics=service.metrics,
         api_key=api_key,
