@@ -19,6 +19,12 @@ def run(
     api_key: Annotated[
         str | None, typer.Option(envvar="RAGVEC_API_KEY", show_default=False, help="With --http: clients must send it.")
     ] = None,
+    host_name: Annotated[
+        list[str] | None, typer.Option(help="With --http: a name that it is reached by, such as behind a proxy; repeatable.")
+    ] = None,
+    origin: Annotated[
+        list[str] | None, typer.Option(help="With --http: another site whose pages may use it; repeatable.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
     offline: Offline = False,
@@ -37,7 +43,7 @@ def run(
 
     warn_if_open(host, api_key)
     run_app(
-        http_app(server, host=host, api_key=api_key),
+        http_app(server, host=host, api_key=api_key, host_names=host_name or (), origins=origin or ()),
         host=host,
         port=port,
         on_start=lambda url: print(f"serving {index} on {url}/mcp", file=sys.stderr, flush=True),

@@ -23,6 +23,10 @@ def run(
     ] = None,
     writable: Annotated[bool, typer.Option("--writable", help="Let clients add and delete documents.")] = False,
     origin: Annotated[list[str] | None, typer.Option(help="Another site whose pages may use the server; repeatable.")] = None,
+    host_name: Annotated[
+        list[str] | None, typer.Option(help="A name that it is reached by, such as behind a proxy; repeatable.")
+    ] = None,
+    root_path: Annotated[str, typer.Option(help="The path that a proxy puts before the server's own: /search.")] = "",
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
@@ -46,7 +50,9 @@ def run(
         host=host,
         port=port,
         api_key=api_key,
+        host_names=host_name or (),
         origins=origin or (),
+        root_path=root_path,
         writable=writable,
         on_start=lambda url: print(f"serving {what} on {url}", file=sys.stderr, flush=True),
     )

@@ -8,11 +8,14 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
+_MOST_CHARACTERS = 300  # of another library's words in a message of ours
+
 
 class RagvecError(Exception):
     """Something the user can put right: the message says what, where and what to do, in one line."""
 
     status = 400  # of the HTTP response that reports it
+    retry_after: int | None = None  # seconds after which the same request is worth another try
     exit_code = EXIT_FAILED
 
 
@@ -30,9 +33,31 @@ class Busy(RagvecError):
     """Someone else holds it for now: the same call may succeed later."""
 
     status = 409
+    retry_after = 1
+
+
+class Unavailable(RagvecError):
+    """The machine stands in the way, not what was asked: a full disk, a folder that can't be read, a process that failed."""
+
+    status = 503
+    retry_after = 1
 
 
 class Damaged(RagvecError):
     """What was stored is not as ragvec writes it: it must be restored or made again."""
 
     status = 503
+
+
+def first_line(error: object) -> str:
+    """The first line of an exception's or a warning's text that says anything; the name of its class if none does."""
+    return _lines(error)[0][:_MOST_CHARACTERS]
+
+
+def last_line(error: object) -> str:
+    """The last such line, where others say only the place in a library's source."""
+    return _lines(error)[-1][:_MOST_CHARACTERS]
+
+
+def _lines(error: object) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Passage:
         try:
             return orjson.dumps(self.metadata).decode()
         except TypeError as error:
-            raise RagvecError(f"metadata of document {self.doc_id!r} is not JSON: {error}") from error
+            raise WrongInput(f"metadata of document {self.doc_id!r} is not JSON: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,26 @@ class TestLangChain:
         with pytest.raises(RagvecError, match="needs RagvecEmbeddings, not DeterministicFakeEmbedding"):
             RagvecVectorStore.from_texts(["x"], DeterministicFakeEmbedding(size=4), path=tmp_path / "index")
 
+    def test_dictionaries_filter(self, folder):
+        from ragvec.integrations.langchain import RagvecRetriever, RagvecVectorStore
+
+        with Index.open(folder) as index:
+            store = RagvecVectorStore(index)
+            found = store.similarity_search(QUESTION, 9, filter={"year": {"$gte": 2001, "$lt": 2003}})
+            assert {one.id for one in found} == {"d1", "d2"}
+            assert [one.id for one in store.similarity_search(QUESTION, 9, {"year": 2003})] == ["d3"]
+            found = store.similarity_search_with_score(QUESTION, 9, filter={"year": {"$in": [2000, 2004]}}, where="year > 2000")
+            assert [one.id for one, _ in found] == ["d4"]
+            options = {"k": 9, "filter": {"$or": [{"year": 2000}, {"year": {"$eq": 2005}}]}}
+            assert {one.id for one in store.as_retriever(search_kwargs=options).invoke(QUESTION)} == {"d0", "d5"}
+            mmr = store.as_retriever(search_type="mmr", search_kwargs={"k": 2, "filter": {"year": {"$ne": 2000}}})
+            assert "d0" not in {one.id for one in mmr.invoke(QUESTION)}
+        retriever = RagvecRetriever.open(folder, k=9, filter={"year": {"$lte": 2001}}, where="year >= 2001")
+        assert [one.id for one in retriever.invoke(QUESTION)] == ["d1"]
+        assert [one.id for one in retriever.invoke(QUESTION, filter={"year": 2002})] == ["d2"]
+        with pytest.raises(RagvecError, match="unknown operator '\\$regex'"):
+            retriever.invoke(QUESTION, filter={"year": {"$regex": "2"}})
+
 
 class TestLlamaIndex:
     @pytest.fixture(autouse=True)
@@ -173,6 +193,26 @@ class TestLlamaIndex:
             assert found[0].node.metadata == {**hits[0].metadata, "doc_id": hits[0].doc_id, "title": hits[0].title}
         with pytest.raises(TypeError, match="wher"):
             RagvecRetriever.open(folder, wher="year > 1")
+
+    def test_metadata_filters(self, folder):
+        from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
+
+        from ragvec.integrations.llamaindex import RagvecRetriever
+
+        def found(filters: MetadataFilters, **options) -> set[str]:
+            return {one.node_id for one in RagvecRetriever.open(folder, k=9, filters=filters, **options).retrieve(QUESTION)}
+
+        def year(operator: FilterOperator, value) -> MetadataFilter:
+            return MetadataFilter(key="year", operator=operator, value=value)
+
+        early, late = year(FilterOperator.LT, 2001), year(FilterOperator.GTE, 2004)
+        either = MetadataFilters(filters=[early, late], condition=FilterCondition.OR)
+        assert found(either) == {"d0", "d4", "d5"} and found(either, where="year > 2000") == {"d4", "d5"}
+        assert found(MetadataFilters(filters=[either, year(FilterOperator.IN, [2000, 2001])])) == {"d0"}
+        assert found(MetadataFilters(filters=[early, late], condition=FilterCondition.NOT)) == {f"d{n}" for n in range(6)}
+        assert found(MetadataFilters(filters=[year(FilterOperator.NIN, [2000, 2001, 2002, 2003])])) == {"d4", "d5"}
+        with pytest.raises(RagvecError, match="unknown operator 'text_match' for field year"):
+            found(MetadataFilters(filters=[year(FilterOperator.TEXT_MATCH, "2")]))
 
 
 class TestHaystack:
@@ -221,6 +261,16 @@ class TestHaystack:
         assert len(RagvecRetriever(str(folder)).run(QUESTION, top_k=9, where="year = 2003")["documents"]) == 1
         with pytest.raises(TypeError, match="wher"):
             RagvecRetriever(str(folder), options={"wher": "year > 1"})
+
+    def test_filters(self, folder):
+        from ragvec.integrations.haystack import RagvecRetriever
+
+        late = {"field": "meta.year", "operator": ">=", "value": 2004}
+        retriever = RagvecRetriever(str(folder), filters=late)
+        assert {one.id for one in retriever.run(QUESTION)["documents"]} == {"d4", "d5"}
+        both = {"operator": "AND", "conditions": [late, {"field": "meta.year", "operator": "<", "value": 2005}]}
+        assert [one.id for one in retriever.run(QUESTION, filters=both)["documents"]] == ["d4"]
+        assert [one.id for one in retriever.run(QUESTION, where="year > 2004")["documents"]] == ["d5"]
 
 
 class TestChroma:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from ragvec.corpus.files import MAX_VALUE_MB, read_whole
 from ragvec.corpus.formats import split_heading
 from ragvec.corpus.rows import Row
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, last_line
 
 
 def converted_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int = MAX_VALUE_MB) -> Iterator[Row]:
@@ -27,8 +27,7 @@ def converted_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: in
         try:
             result = converters[suffix.lower()].convert(io.BytesIO(data), about(extension=suffix.lower()))
         except Exception as error:  # whatever its many parsers raise, the file is at fault
-            reason = str(error).strip().split("\n")[-1] or type(error).__name__
-            raise RagvecError(f"{path} can't be converted to text: {reason}") from error
+            raise RagvecError(f"{path} can't be converted to text: {last_line(error)}") from error
     heading, text = split_heading(result.markdown)
     title = (result.title or "").strip() or heading
     if heading not in ("", title):

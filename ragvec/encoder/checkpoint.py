@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, write_settings
 from ragvec.encoder.weights import quiet
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput
 from ragvec.files import replacing_folder
 
 # What is written into an encoder's folder, by ragvec or by transformers; a folder that is replaced may hold nothing else.
@@ -22,7 +22,7 @@ def save_checkpoint(model, tokenizer, settings: EncoderSettings, folder: Path, *
     A model with an unmerged adapter is refused: save the adapter, or load with merge=True.
     """
     if hasattr(model, "get_base_model"):
-        raise RagvecError("the model carries an unmerged adapter: load it with merge=True to save a whole encoder")
+        raise WrongInput("the model carries an unmerged adapter: load it with merge=True to save a whole encoder")
     check_free(folder, overwrite=overwrite)
     with replacing_folder(folder) as temporary:
         save_weights(model, tokenizer, temporary)
@@ -39,13 +39,13 @@ def save_weights(model, tokenizer, folder: Path) -> None:
 def check_free(folder: Path, *, overwrite: bool) -> None:
     """Raise RagvecError unless a folder may be written: new, empty, or an encoder that is to be replaced."""
     if folder.exists() and not folder.is_dir():
-        raise RagvecError(f"{folder} is a file: choose a folder for the encoder")
+        raise WrongInput(f"{folder} is a file: choose a folder for the encoder")
     held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if held and SETTINGS_FILE not in held:
-        raise RagvecError(f"{folder} holds {held[0]!r} and no encoder of ragvec's: choose another folder")
+        raise WrongInput(f"{folder} holds {held[0]!r} and no encoder of ragvec's: choose another folder")
     if strange := [name for name in held if not _WRITTEN.fullmatch(name)]:
-        raise RagvecError(
+        raise WrongInput(
             f"{folder} holds {strange[0]!r}, which is no part of an encoder and would be lost: choose another folder"
         )
     if held and not overwrite:
-        raise RagvecError(f"{folder} is not empty: choose another folder, or pass --overwrite to replace it")
+        raise WrongInput(f"{folder} is not empty: choose another folder, or pass --overwrite to replace it")

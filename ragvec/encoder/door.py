@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ragvec.checked import Mismatch, check_range, check_value, shown
-from ragvec.errors import Damaged, RagvecError
+from ragvec.errors import Damaged, RagvecError, first_line
 
 _RESTORE = "restore it from where the model came from"
 _READ = ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model")
@@ -33,13 +33,7 @@ def foreign(what: str) -> Iterator[None]:
     except (RagvecError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # a panic of Rust's is no Exception
-        raise RagvecError(f"{what}: {first_line(error)}") from error
-
-
-def first_line(error: BaseException | Warning) -> str:
-    """What an error says first, short enough for a line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
+        raise Damaged(f"{what}: {first_line(error)}") from error
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ragvec.encoder.attention import Layout
 from ragvec.encoder.encoder import Encoder
 from ragvec.encoder.pooling import pool
 from ragvec.encoder.prompt import Prompts
+from ragvec.errors import first_line
 
 TOKENS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # beyond, a GPU computes longer than it is told what to do
 TEXTS = (1, 8, 32)
@@ -91,7 +92,7 @@ class Graphs:
             made = _Pass(self._encoder.model, bucket, self._device, lambda run: self._capture(run, self._pool))
             cosine = _least_cosine(plain, self._vectors(made, prompts))
         except RuntimeError as error:
-            return self._give_up(f"a pass can't be recorded ({str(error).splitlines()[0]})", plain)
+            return self._give_up(f"a pass can't be recorded ({first_line(error)})", plain)
         if not cosine >= LEAST_COSINE:
             return self._give_up(f"a recorded pass finds other vectors (cosine {cosine:.4f})", plain)
         self._passes[bucket] = made

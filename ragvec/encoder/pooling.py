@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput
 
 POOLINGS = ("mean", "weighted_mean", "eos_token", "last_token", "bos_token")
 
@@ -24,7 +24,7 @@ def pool(hidden: Tensor, lengths: Sequence[int], pool_starts: Sequence[int], poo
     Source: LLM2Vec (BehnamGhader et al., 2024), section 2 and the reference's `get_pooling`.
     """
     if pooling not in POOLINGS:
-        raise RagvecError(f"unknown pooling {pooling!r}: choose one of {', '.join(POOLINGS)}")
+        raise WrongInput(f"unknown pooling {pooling!r}: choose one of {', '.join(POOLINGS)}")
     sizes = torch.tensor(lengths)
     ends = sizes.cumsum(0)
     if pooling in ("eos_token", "last_token"):

@@ -6,8 +6,8 @@ Instruction and text stay separate pieces: no separator is written into the stri
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ragvec.encoder.door import first_line, foreign
-from ragvec.errors import RagvecError
+from ragvec.encoder.door import foreign
+from ragvec.errors import Damaged, WrongInput, first_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class PromptBuilder:
         """
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
-            raise RagvecError(f"{type(tokenizer).__name__} has no tokenizer.json: convert it to a fast tokenizer first")
+            raise WrongInput(f"{type(tokenizer).__name__} has no tokenizer.json: convert it to a fast tokenizer first")
         with foreign("the tokenizer can't be used"):
             backend.no_truncation()
             backend.no_padding()
@@ -133,7 +133,7 @@ class PromptBuilder:
         overhead = total - text_length
         budget = min(self._doc_max_length, self._max_length - overhead)
         if budget < 1:
-            raise RagvecError(
+            raise WrongInput(
                 f"instruction and template take {overhead} tokens of max_length {self._max_length}: "
                 "shorten the instruction or raise --max-length"
             )
@@ -154,7 +154,7 @@ class PromptBuilder:
             with foreign("the tokenizer can't read a text"):
                 encodings = self._backend.encode_batch_fast(clean, add_special_tokens=False)
         except Exception as error:  # tokenizers raises nothing narrower, such as for a vocabulary without its unknown token
-            raise RagvecError(f"the tokenizer can't read a text: {first_line(error)}") from error
+            raise Damaged(f"the tokenizer can't read a text: {first_line(error)}") from error
         return [encoding.ids for encoding in encodings]
 
 
@@ -165,4 +165,4 @@ def special_ids(backend) -> tuple[list[int], list[int]]:
     for front in range(len(full) - len(bare) + 1):
         if full[front : front + len(bare)] == bare:
             return full[:front], full[front + len(bare) :]
-    raise RagvecError("the tokenizer changes a text's own tokens when it adds special tokens: it can't be used for prompts")
+    raise WrongInput("the tokenizer changes a text's own tokens when it adds special tokens: it can't be used for prompts")

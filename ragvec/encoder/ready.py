@@ -16,13 +16,13 @@ from ragvec.encoder.probe import Probe, probe
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.encoder.sources import Source
 from ragvec.encoder.templates import Template, find_template
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput
 
 
 def complete(settings: EncoderSettings, model, tokenizer, found: Source) -> EncoderSettings:
     """Fill in what only the loaded model can tell: the template, and how long a text its positions allow."""
     if settings.pooling not in POOLINGS:
-        raise RagvecError(f"unknown pooling {settings.pooling!r}: choose one of {', '.join(POOLINGS)}")
+        raise WrongInput(f"unknown pooling {settings.pooling!r}: choose one of {', '.join(POOLINGS)}")
     config = model.config.get_text_config()
     if settings.template is None:
         plain = settings.attention == "unchanged"  # sentence-transformers folders carry no template
@@ -65,10 +65,10 @@ def compile_layers(model, packed: bool) -> None:
     """
     layers = next((part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part)), None)
     if layers is None or not packed:
-        raise RagvecError("compiling needs a model with a list of layers whose batches can be packed: leave it out")
+        raise WrongInput("compiling needs a model with a list of layers whose batches can be packed: leave it out")
     compilers = (os.environ.get("CXX", "g++"), "clang++")
     if model.device.type == "cpu" and not any(map(shutil.which, compilers)):
-        raise RagvecError("compiling for the CPU needs a C++ compiler, and none is found: install g++, or leave it out")
+        raise WrongInput("compiling for the CPU needs a C++ compiler, and none is found: install g++, or leave it out")
     AttentionInterface.register(PACKED, torch.compiler.disable(packed_attention))
     for layer in layers:
         layer.compile(dynamic=True)

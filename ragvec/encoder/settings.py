@@ -7,7 +7,7 @@ from pathlib import Path
 from ragvec import __version__
 from ragvec.checked import Mismatch, check_fields, check_value, shown
 from ragvec.encoder.templates import Template
-from ragvec.errors import Damaged, RagvecError
+from ragvec.errors import Damaged, RagvecError, WrongInput
 from ragvec.files import write_json
 
 SETTINGS_FILE = "ragvec.json"
@@ -51,9 +51,9 @@ class EncoderSettings:
         except Mismatch as error:
             raise RagvecError(f"{error}: give one, or leave it out") from error
         if self.attention not in ATTENTIONS:
-            raise RagvecError(f"unknown attention {self.attention!r}: choose one of {', '.join(ATTENTIONS)}")
+            raise WrongInput(f"unknown attention {self.attention!r}: choose one of {', '.join(ATTENTIONS)}")
         if self.max_length < 1 or self.doc_max_length < 1:
-            raise RagvecError(f"max_length {self.max_length} and doc_max_length {self.doc_max_length} must be at least 1 token")
+            raise WrongInput(f"max_length {self.max_length} and doc_max_length {self.doc_max_length} must be at least 1 token")
 
     def override(self, **changes) -> "EncoderSettings":
         """A copy with every given value that is not None; a max_length alone also frees the text up to it."""
@@ -83,7 +83,7 @@ def read_settings(folder: Path) -> EncoderSettings:
             f"{path} is not a readable encoder description ({shown(str(error))}): restore it or convert the model again"
         ) from error
     if written > FORMAT:
-        raise RagvecError(f"{path} has format {written}, this ragvec {__version__} reads up to {FORMAT}: upgrade ragvec")
+        raise WrongInput(f"{path} has format {written}, this ragvec {__version__} reads up to {FORMAT}: upgrade ragvec")
     try:
         return EncoderSettings(**values)
     except RagvecError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ragvec.encoder.door import check_adapter, check_files, check_model, field, inside, read_list, read_object
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, read_settings
-from ragvec.errors import NotFound, RagvecError
+from ragvec.errors import Damaged, NotFound, WrongInput, first_line
 
 ADAPTER_FILE = "adapter_config.json"
 _FIRST_STAGE = "-mntp"
@@ -45,7 +45,7 @@ class _Search:
     def below(self, path: Path) -> "_Search":
         """The same for what a file names."""
         if self.depth == _MOST_BASES:
-            raise RagvecError(f"{path} names a base that names a base …, {_MOST_BASES} times: does it name itself?")
+            raise Damaged(f"{path} names a base that names a base …, {_MOST_BASES} times: does it name itself?")
         return _Search(self.offline, str(path), self.depth + 1)
 
 
@@ -63,7 +63,7 @@ def locate(
     for adapter in adapters:
         folder = fetch(adapter, None, search)
         if not (folder / ADAPTER_FILE).is_file():
-            raise RagvecError(f"{adapter} holds no {ADAPTER_FILE}: pass an adapter's folder or hub id")
+            raise NotFound(f"{adapter} holds no {ADAPTER_FILE}: pass an adapter's folder or hub id")
         found = _stack(found, folder, adapter)
     check_model(found.base)
     check_files(found.tokenizer)
@@ -81,9 +81,9 @@ def fetch(source: str, revision: str | None, search: _Search = _Search(), near: 
             if folder is not None and folder.is_dir():
                 return folder.resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise RagvecError(f"{source[:200]!r} can't be a model folder ({error}): check the path") from error
+        raise WrongInput(f"{source[:200]!r} can't be a model folder ({error}): check the path") from error
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise RagvecError(f"no model folder {source}, and it is no hub id (organisation/name): check the path")
+        raise NotFound(f"no model folder {source}, and it is no hub id (organisation/name): check the path")
     if search.named_by and not search.offline:
         try:
             return _snapshot(source, revision, offline=True)
@@ -109,7 +109,7 @@ def _snapshot(source: str, revision: str | None, *, offline: bool) -> Path:
             "check the name, or download it where there is a network"
         ) from error
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise RagvecError(f"no folder {source}, and the hub refused it: {str(error).splitlines()[0]}") from error
+        raise NotFound(f"no folder {source}, and the hub refused it: {first_line(error)}") from error
 
 
 def _locate_folder(folder: Path, name: str, revision: str | None, search: _Search) -> Source:
@@ -122,9 +122,7 @@ def _locate_folder(folder: Path, name: str, revision: str | None, search: _Searc
     if (folder / "config.json").is_file():
         settings = EncoderSettings(base_model=name, base_revision=revision)
         return Source(folder, (), folder, _reference_settings(folder, settings))
-    raise RagvecError(
-        f"{folder} is no model folder: it holds none of {SETTINGS_FILE}, modules.json, {ADAPTER_FILE}, config.json"
-    )
+    raise NotFound(f"{folder} is no model folder: it holds none of {SETTINGS_FILE}, modules.json, {ADAPTER_FILE}, config.json")
 
 
 def _locate_adapter(folder: Path, name: str, search: _Search) -> Source:
@@ -133,7 +131,7 @@ def _locate_adapter(folder: Path, name: str, search: _Search) -> Source:
     search = search.below(path)
     base_name = field(path, read_object(path), "base_model_name_or_path", str)
     if not base_name:
-        raise RagvecError(f"{folder / ADAPTER_FILE} names no base_model_name_or_path: set it to the base model")
+        raise WrongInput(f"{folder / ADAPTER_FILE} names no base_model_name_or_path: set it to the base model")
     settings = read_settings(folder) if (folder / SETTINGS_FILE).is_file() else None
     base_revision = settings.base_revision if settings else None
     base = fetch(base_name, base_revision, search, near=folder)
@@ -195,7 +193,7 @@ def _locate_sentence_transformer(folder: Path, name: str) -> Source:
             record = read_object(inside(modules, module, "path") / "config.json")
             pooling, skip_instruction = _sentence_transformer_pooling(record, folder), not record.get("include_prompt", True)
         elif kind != "Normalize":
-            raise RagvecError(
+            raise WrongInput(
                 f"{folder} uses the sentence-transformers module {kind}: only Transformer, Pooling and Normalize load here"
             )
     settings = EncoderSettings(
@@ -215,9 +213,7 @@ def _sentence_transformer_pooling(record: dict, folder: Path) -> str:
     flags = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "lasttoken", "weightedmean_tokens": "weightedmean"}
     modes |= {name for flag, name in flags.items() if record.get(f"pooling_mode_{flag}")}
     if len(modes) != 1:
-        raise RagvecError(
-            f"{folder} pools by {sorted(modes) or 'an unknown mode'}: exactly one of {', '.join(ours)} loads here"
-        )
+        raise WrongInput(f"{folder} pools by {sorted(modes) or 'an unknown mode'}: exactly one of {', '.join(ours)} loads here")
     return ours[modes.pop()]
 
 

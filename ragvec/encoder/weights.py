@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from ragvec.encoder.door import first_line, foreign
-from ragvec.errors import RagvecError, WrongInput
+from ragvec.encoder.door import foreign
+from ragvec.errors import Damaged, NotFound, WrongInput, first_line
 
 _LONG_LOAD = 1 << 30  # bytes of weights from which loading shows a progress bar
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -39,8 +39,7 @@ def named_device(device: str | None) -> torch.device:
 
 
 def _no_such_device(device: str | None, error: Exception) -> WrongInput:
-    reason = str(error).splitlines()[0]
-    return WrongInput(f"device {device!r} can't be used here ({reason}): choose cpu, or leave --device out")
+    return WrongInput(f"device {device!r} can't be used here ({first_line(error)}): choose cpu, or leave --device out")
 
 
 def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
@@ -50,9 +49,9 @@ def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
     """
     if dtype is not None:
         if dtype not in DTYPES:
-            raise RagvecError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+            raise WrongInput(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
         if dtype == "float16" and device.type == "cpu":
-            raise RagvecError("float16 has no fast kernels on a CPU: choose float32 or bfloat16, or leave --dtype out")
+            raise WrongInput("float16 has no fast kernels on a CPU: choose float32 or bfloat16, or leave --dtype out")
         return DTYPES[dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
@@ -83,7 +82,7 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # BERT's head, unused here
     if missing or report["mismatched_keys"]:
         what = f"{len(missing)} weights are missing, {missing[0]} among them" if missing else "weights have the wrong shape"
-        raise RagvecError(f"{base} is not a whole {model.config.model_type} model: {what}; download it again")
+        raise Damaged(f"{base} is not a whole {model.config.model_type} model: {what}; download it again")
     model = getattr(model, "language_model", model)  # of a model that also sees or hears, the part that reads
     for number, adapter in enumerate(adapters, 1):
         model = add_adapter(model, adapter, merge=merge or number < len(adapters))
@@ -103,16 +102,15 @@ def add_adapter(model, folder: Path, *, merge: bool):
     from peft import PeftModel
 
     if not (folder / "adapter_model.safetensors").is_file():
-        raise RagvecError(
+        raise NotFound(
             f"{folder} holds no adapter_model.safetensors (pickled .bin adapters are not loaded): save it as safetensors"
         )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        with foreign(f"the adapter {folder} does not fit its base model"):
-            model = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
-    missing = [warning for warning in caught if "missing adapter keys" in str(warning.message)]
+    with warnings.catch_warnings(), foreign(f"the adapter {folder} does not fit its base model"):
+        warnings.simplefilter("ignore")  # peft warns of stored weights that are missing: here they are an error
+        model = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+        missing = model.load_adapter(str(folder), model.active_adapter, is_trainable=False).missing_keys
     if missing:
-        raise RagvecError(f"the adapter {folder} does not fit its base model: {first_line(missing[0].message)[:200]}")
+        raise WrongInput(f"the adapter {folder} does not fit its base model: it lacks {', '.join(missing):.200}")
     return model.merge_and_unload() if merge else model
 
 
@@ -122,7 +120,7 @@ def refuse_pickle(folder: Path) -> None:
         return
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     found = f"only pickled weights ({pickles[0]}), which can run code when loaded" if pickles else "no weights"
-    raise RagvecError(
+    raise WrongInput(
         f"{folder} holds {found}: ragvec reads safetensors alone; on the hub look for a revision with them "
         "(--revision refs/pr/…), or save the model with save_pretrained on a machine you trust"
     )

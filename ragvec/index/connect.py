@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ragvec.errors import Damaged, RagvecError
+from ragvec.errors import Busy, Damaged, RagvecError, Unavailable
 from ragvec.index.layout import DATABASE_NAME, check_layout
 from ragvec.index.store import SCHEMAS
 from ragvec.index.validity import check_schema
 
+_SQLITE_BUSY, _SQLITE_LOCKED = 5, 6  # the sqlite3 module names them from Python 3.11 on
 WAIT_S = 30.0  # for a lock that another connection holds for a moment
 PATIENCE_S = 60.0  # of a writer, for readers who began before it: write-ahead mode begins between two reads
 
@@ -31,8 +32,15 @@ def readable_errors(folder: Path) -> Iterator[None]:
 def readable_error(folder: Path, error: sqlite3.DatabaseError) -> RagvecError:
     """What to say instead of an error of SQLite's."""
     if isinstance(error, sqlite3.OperationalError):
-        return RagvecError(f"index {folder} can't be used now: {error}")
+        return (Busy if is_locked(error) else Unavailable)(f"index {folder} can't be used now: {error}")
     return Damaged(f"index {folder} is damaged ({error}): restore it, or remove it and build it again")
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether another connection is in the way."""
+    # Python 3.10 keeps the code to itself: there any error is taken for it
+    code = getattr(error, "sqlite_errorcode", _SQLITE_BUSY)
+    return code & 0xFF in (_SQLITE_BUSY, _SQLITE_LOCKED)  # the other bits say more of the same
 
 
 def connect_to_read(folder: Path) -> sqlite3.Connection:
@@ -69,9 +77,7 @@ def connection_to_write(folder: Path) -> Iterator[sqlite3.Connection]:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not only forgotten
         if not _switch_journal(connection, "WAL", patience_s=PATIENCE_S):
-            raise RagvecError(
-                f"index {folder} is being read without a pause for {PATIENCE_S:.0f} s: try again when that has ended"
-            )
+            raise Busy(f"index {folder} is being read without a pause for {PATIENCE_S:.0f} s: try again when that has ended")
         try:
             yield connection
         finally:
@@ -97,7 +103,7 @@ def _switch_journal(connection: sqlite3.Connection, mode: str, patience_s: float
             connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
             return True
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
+            if not is_locked(error):
                 raise
             if time.monotonic() >= deadline:
                 return False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import Busy, Damaged, NotFound, Unavailable, WrongInput
 from ragvec.index import store
 from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, RECALL_TARGET
 from ragvec.index.changes import ChangeReport, Changes
@@ -66,7 +66,7 @@ class Index:
         """
         path = Path(path)
         if not (path / DATABASE_NAME).is_file():
-            raise RagvecError(_no_index(path))
+            raise NotFound(_no_index(path))
         return cls(path, encoder, {"device": device, "dtype": dtype, "offline": offline})
 
     @classmethod
@@ -101,12 +101,12 @@ class Index:
         path = Path(path)
         _check_search(settings)
         if (path / DATABASE_NAME).exists():
-            raise RagvecError(f"there is an index in {path} already: open it, or choose another folder")
+            raise WrongInput(f"there is an index in {path} already: open it, or choose another folder")
         check_new_folder(path)
         _make_folder(path)
         with readable_errors(path), writer_lock(path):
             if (path / DATABASE_NAME).exists():
-                raise RagvecError(f"another process has just made an index in {path}: try again")
+                raise Busy(f"another process has just made an index in {path}: try again")
             store.create_store(path, settings)
         return cls(path, encoder)
 
@@ -280,7 +280,7 @@ class Index:
             except FileNotFoundError as error:  # merged away after this transaction began: a newer commit is there to read
                 connection.execute("ROLLBACK")
                 missing = error.filename
-        raise RagvecError(
+        raise Damaged(
             f"index {self.path} is damaged, {missing} is missing: restore it, or remove the folder and build it again"
         )
 
@@ -296,17 +296,17 @@ def check_new_folder(path: Path) -> None:
     """Raises RagvecError if no new index can be made there: something else is."""
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not there.is_dir():
-        raise RagvecError(f"can't make the folder {path}: {there} is a file")
+        raise WrongInput(f"can't make the folder {path}: {there} is a file")
     foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _OWN_NAMES) if there == path else []
     if foreign:
-        raise RagvecError(f"{path} holds other files ({foreign[0]} …) and no index: choose another folder")
+        raise WrongInput(f"{path} holds other files ({foreign[0]} …) and no index: choose another folder")
 
 
 def _check_search(settings: IndexSettings) -> None:
     if not 0 < settings.recall_target <= 1:
-        raise RagvecError(f"the target recall is {settings.recall_target}: choose above 0 and up to 1, such as {RECALL_TARGET}")
+        raise WrongInput(f"the target recall is {settings.recall_target}: choose above 0 and up to 1, such as {RECALL_TARGET}")
     if settings.max_memory is not None and settings.max_memory <= 0:
-        raise RagvecError(f"the most memory is {settings.max_memory} bytes: allow some, or leave it out")
+        raise WrongInput(f"the most memory is {settings.max_memory} bytes: allow some, or leave it out")
     if settings.faiss_key not in (AUTO_KEY, EXACT_KEY):
         from ragvec.index.ann.build import check_key
 
@@ -317,4 +317,4 @@ def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RagvecError(f"can't make the folder {path}: {error.strerror}") from error
+        raise Unavailable(f"can't make the folder {path}: {error.strerror}") from error

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ragvec.errors import Busy, Damaged, RagvecError
+from ragvec.errors import Busy, Damaged, Unavailable
 from ragvec.files import open_lock
 from ragvec.index.layout import LOCK_NAME, check_layout
 
@@ -19,22 +19,25 @@ def writer_lock(folder: Path) -> Iterator[None]:
     """Hold the writer's lock of an index folder.
 
     The file stays when the lock is released: removing it would let two writers each lock a file of that name.
-    Raises Busy, saying who holds it, if another writer lives; Damaged for an index whose files lead elsewhere; RagvecError if
+    Raises Busy, saying who holds it, if another writer lives; Damaged for an index whose files lead elsewhere; Unavailable if
     the folder can't be written.
     """
     check_layout(folder)
     try:
         file = open_lock(folder / LOCK_NAME)
     except OSError as error:
-        raise RagvecError(f"can't write to index {folder}: {error.strerror}") from error
+        raise Unavailable(f"can't write to index {folder}: {error.strerror}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy(f"index {folder} is being written by {_holder(folder)}: try again when it has ended") from error
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}))
-        file.flush()
+        try:
+            file.truncate(0)
+            file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}))
+            file.flush()
+        except OSError as error:
+            raise Unavailable(f"can't write to index {folder}: {error.strerror}") from error
         try:
             yield
         finally:

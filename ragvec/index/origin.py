@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput
 from ragvec.index.store import IndexSettings
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def check_fingerprint(settings: IndexSettings, fingerprint: str, dimension: int,
     """The same for whatever carries an encoder's fingerprint, such as shards."""
     if fingerprint == settings.fingerprint:
         return
-    raise RagvecError(
+    raise WrongInput(
         f"the index was built with encoder {settings.encoder_source} ({settings.dimension}-d, {settings.fingerprint[:12]}), "
         f"this is {source} ({dimension}-d, {fingerprint[:12]}): use the index's encoder, "
         f"or build a new index with `ragvec index … -o NEW_INDEX --encoder {source}`"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragvec.errors import Damaged, RagvecError
+from ragvec.errors import Damaged, WrongInput
 from ragvec.files import fsync_folder, is_own_file, is_own_folder, settle_file, sha256_file
 from ragvec.index.ann.choice import EXACT_KEY
 from ragvec.index.ann.exact import Allowed, Candidates, search_exact
@@ -59,7 +59,7 @@ class SegmentWriter:
         Raises RagvecError for another dimension and for values that are not finite as float16.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
-            raise RagvecError(f"the index holds {self.dimension}-d vectors, these have shape {vectors.shape}")
+            raise WrongInput(f"the index holds {self.dimension}-d vectors, these have shape {vectors.shape}")
         rows = max(1, PIECE_VALUES // self.dimension) * WORKERS
         for start in range(0, len(vectors), rows):
             self._append_pieces(np.array_split(vectors[start : start + rows], WORKERS), ids[start : start + rows])
@@ -69,7 +69,7 @@ class SegmentWriter:
         for halves, finite in self._aside.map(_to_halves, pieces):
             if not finite:
                 row = self.rows + int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0])
-                raise RagvecError(f"vector {row} holds NaN, infinity or a value beyond float16: encode it again")
+                raise WrongInput(f"vector {row} holds NaN, infinity or a value beyond float16: encode it again")
             parts[VECTORS_NAME].append(halves.ravel())
             self.rows += len(halves)
         self._wait()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ragvec.checked import check_range, check_value
-from ragvec.errors import RagvecError
+from ragvec.errors import Damaged, WrongInput
 from ragvec.files import fsync_folder, settle_file
 from ragvec.index.ann.choice import AUTO_KEY, RECALL_TARGET
 from ragvec.index.layout import DATABASE_NAME
@@ -169,7 +169,7 @@ def read_settings(connection: sqlite3.Connection) -> IndexSettings:
     if not OLDEST <= (version := read_count(connection, "format")) <= FORMAT:
         remedy = "upgrade ragvec" if version > FORMAT else "remove the folder and build it again with `ragvec index`"
         folder = Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent
-        raise RagvecError(f"the index in {folder} has format {version}, this ragvec reads {FORMAT}: {remedy}")
+        raise Damaged(f"the index in {folder} has format {version}, this ragvec reads {FORMAT}: {remedy}")
     there = {key for (key,) in connection.execute("SELECT key FROM settings")}
     names = [key for key in IndexSettings.__dataclass_fields__ if key in there or key not in _LATER]
     return checked_settings({key: read_value(connection, key) for key in names}, IndexSettings)
@@ -235,9 +235,9 @@ def insert_passages(
     except sqlite3.IntegrityError as error:
         seen = Counter(p.passage_id for p in passages)
         twice = next((p.passage_id for p in passages if seen[p.passage_id] > 1 or _is_stored(connection, p, ids[0])), "?")
-        raise RagvecError(f"passage id {twice!r} comes twice: ids must be unique in a corpus") from error
+        raise WrongInput(f"passage id {twice!r} comes twice: ids must be unique in a corpus") from error
     except UnicodeEncodeError as error:
-        raise RagvecError(f"a passage is no valid Unicode ({error.reason} at {error.start}): clean the text") from error
+        raise WrongInput(f"a passage is no valid Unicode ({error.reason} at {error.start}): clean the text") from error
 
 
 def _note_fields(connection: sqlite3.Connection, passages: Iterable[Passage]) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput
 from ragvec.index import store
 from ragvec.index.ann.exact import Allowed, Candidates, keep_best
 from ragvec.index.connect import connect_to_read, readable_error, readable_errors
@@ -128,9 +128,9 @@ class View:
         _check_k(k)
         queries = np.ascontiguousarray(vectors, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.dimension:
-            raise RagvecError(f"the index holds {self.dimension}-d vectors, the queries have shape {queries.shape}")
+            raise WrongInput(f"the index holds {self.dimension}-d vectors, the queries have shape {queries.shape}")
         if not np.isfinite(queries).all():
-            raise RagvecError("a query vector holds NaN or infinity")
+            raise WrongInput("a query vector holds NaN or infinity")
         return queries
 
 
@@ -229,4 +229,4 @@ def _found_in(segment: Segment, queries: np.ndarray, k: int, allowed: Allowed | 
 
 def _check_k(k: int) -> None:
     if k < 1:
-        raise RagvecError(f"k is {k}: ask for at least 1 result")
+        raise WrongInput(f"k is {k}: ask for at least 1 result")

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongInput
 
 COLUMNS = ("doc_id", "passage_id", "title", "text")
 LONGEST = 20_000  # characters
@@ -72,7 +72,7 @@ def parse_where(text: str, fields: Collection[str]) -> Filter:
     if not isinstance(text, str):
         raise TypeError("where must be a string such as 'year >= 2020'")
     if len(text) > LONGEST:
-        raise RagvecError(f"the filter is {len(text):,} characters long: {LONGEST:,} are allowed")
+        raise WrongInput(f"the filter is {len(text):,} characters long: {LONGEST:,} are allowed")
     return _Parser(text, fields).parse()
 
 
@@ -241,7 +241,7 @@ def _tokens(text: str) -> list[_Token]:
 
 def _error(text: str, place: int, message: str) -> RagvecError:
     shown = " ".join(text.split()) if len(text) <= 200 else f"{' '.join(text[:200].split())} …"
-    return RagvecError(f"the filter is wrong at column {place + 1}: {message}; in: {shown}")
+    return WrongInput(f"the filter is wrong at column {place + 1}: {message}; in: {shown}")
 
 
 def _listed(names: Collection[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ragvec.errors import Damaged, RagvecError
+from ragvec.errors import Damaged, RagvecError, Unavailable
 from ragvec.index import sources, store
 from ragvec.index.ann.choice import AUTO_KEY, plan_keys
 from ragvec.index.changes import Changes
@@ -167,7 +167,7 @@ class Writer:
             self.connection.execute("COMMIT")
         except OSError as error:
             self.connection.execute("ROLLBACK")
-            raise RagvecError(f"index {self.folder} could not be written, and is as it was: {error}") from error
+            raise Unavailable(f"index {self.folder} could not be written, and is as it was: {error}") from error
         except BaseException:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
@@ -181,7 +181,7 @@ class Writer:
     def check_place(self) -> None:
         """Raises RagvecError if it is not."""
         if not self.in_place:
-            raise RagvecError(f"index {self.folder} was moved or replaced while it was being changed: it is as it was")
+            raise Unavailable(f"index {self.folder} was moved or replaced while it was being changed: it is as it was")
 
     @contextmanager
     def _new_segment(self) -> Iterator[SegmentWriter]:

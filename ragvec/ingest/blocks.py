@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, first_line
 from ragvec.records import Passage
 from ragvec.shards import Failure, Maker, Stored, store
 
@@ -92,7 +92,7 @@ class BlockEncoder:
         try:
             encoded = next(self._stream(passages, [rows]))
         except _FAILURES as error:
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            reason = first_line(error)
         else:
             yield self._checked(passages, rows, encoded)
             return

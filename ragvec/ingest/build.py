@@ -252,7 +252,7 @@ def _check_same_search(index: Index, search: dict[str, Any]) -> None:
     for name, value in search.items():
         if value != (kept := getattr(index.settings, name)):
             flag = SEARCH_FLAGS[name]
-            raise RagvecError(
+            raise WrongInput(
                 f"the index in {index.path} was made with {flag} {kept}, not {value}: leave {flag} out, "
                 f"or change the index by `ragvec compact {flag} {value}`"
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec.corpus.files import InputFile
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput
 from ragvec.ingest.blocks import Encodes
 from ragvec.ingest.folder import check_folder, locked, make_folder, set_aside, sweep
 from ragvec.ingest.meter import Meter, Speed
@@ -83,7 +83,7 @@ def encode_corpus(
     something else, or is being written by another run; for passages that fail one after another, an empty corpus, a full disk.
     """
     if dtype not in DTYPES:
-        raise RagvecError(f"unknown dtype {dtype!r} for stored vectors: choose one of {', '.join(DTYPES)}")
+        raise WrongInput(f"unknown dtype {dtype!r} for stored vectors: choose one of {', '.join(DTYPES)}")
     rank.check()
     started = time.monotonic()
     folder = Path(folder)
@@ -96,7 +96,7 @@ def encode_corpus(
     parts = iter(own)
     first = next(parts, None)  # read before anything is created: a corpus with an error in its first lines leaves no trace
     if not own.digests:
-        raise RagvecError("there is nothing to encode: the corpus holds no passages")
+        raise WrongInput("there is nothing to encode: the corpus holds no passages")
     make_folder(target)
     with (
         locked(target),
@@ -165,7 +165,7 @@ def _starting_manifest(folder: Path, maker: Maker, overwrite: bool) -> Manifest:
         return Manifest(maker)
     found = load_manifest(folder)
     for name, there, wanted in _differences(found.maker, maker):
-        raise RagvecError(
+        raise WrongInput(
             f"{folder} holds vectors made with {name} {there}, this run has {wanted}: "
             "write to another folder, or replace them with --overwrite"
         )

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ragvec.errors import RagvecError
+from ragvec.errors import Busy, Unavailable, WrongInput
 from ragvec.files import TEMPORARY_SUFFIX, fsync_folder, is_own_file, is_own_folder, remove_own
 from ragvec.shards import MANIFEST, Manifest, Part, part_is_whole, save_manifest
 from ragvec.shards.manifest import PART_NAME
@@ -30,12 +30,12 @@ def check_folder(folder: Path) -> None:
     Raises Damaged where a folder inside it leads elsewhere.
     """
     if folder.exists() and not folder.is_dir():
-        raise RagvecError(f"{folder} is a file: name a folder for the shards")
+        raise WrongInput(f"{folder} is a file: name a folder for the shards")
     if folder.exists() and not (folder / MANIFEST).exists():
         names = [path.name for path in folder.iterdir() if not path.name.startswith(".") and path.suffix != TEMPORARY_SUFFIX]
         strange = sorted(name for name in names if name != RANKS)
         if strange:
-            raise RagvecError(f"{folder} holds {strange[0]!r} and no shards: name another folder, or empty this one")
+            raise WrongInput(f"{folder} holds {strange[0]!r} and no shards: name another folder, or empty this one")
     is_own_file(folder / MANIFEST)
     for place in (folder, *rank_folders(folder)):
         is_own_folder(place / PREVIOUS)
@@ -53,7 +53,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RagvecError(f"{folder} cannot be made: {error.strerror}") from error
+        raise Unavailable(f"{folder} cannot be made: {error.strerror}") from error
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise RagvecError(f"{folder} is being written by another run: wait for it, or write to another folder") from None
+            raise Busy(f"{folder} is being written by another run: wait for it, or write to another folder") from None
         except OSError as error:
             if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
                 raise

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ragvec.corpus.files import InputFile
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongInput
 from ragvec.ingest.folder import RANKS, FinishedPart, link, locked, rank_folders, remove_shards, set_aside_parts, sweep
 from ragvec.records import Passage
 from ragvec.shards import MANIFEST, Maker, Manifest, content_digest, load_manifest, save_manifest
@@ -27,7 +27,7 @@ class Rank(NamedTuple):
     def check(self) -> None:
         """Raises RagvecError for numbers that make no sense."""
         if not 0 <= self.number < self.of:
-            raise RagvecError(f"rank {self.number} of {self.of}: ranks count from 0 to the world size less 1")
+            raise WrongInput(f"rank {self.number} of {self.of}: ranks count from 0 to the world size less 1")
 
 
 class OwnParts:
@@ -94,7 +94,7 @@ def publish(
             return published
         seen = {manifest.corpus_digest for manifest in manifests}
         if len(seen) > 1:
-            raise RagvecError(
+            raise WrongInput(
                 f"the ranks of {folder} read different corpora: let all of them read the same files, and run them again"
             )
         save_manifest(folder, Manifest(maker))  # from here until the last line readers are told that it is not finished

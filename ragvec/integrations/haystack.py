@@ -13,6 +13,7 @@ from typing import Any
 from haystack import Document, component
 
 from ragvec.encoder import Encoder
+from ragvec.integrations.filters import from_haystack, narrowed
 from ragvec.integrations.opening import check_options, open_index
 from ragvec.retrieve import Retriever
 
@@ -77,8 +78,15 @@ class RagvecDocumentEmbedder:
 class RagvecRetriever:
     """Searches a ragvec index: dense, lexical or hybrid, with filters, reranking and all else a Retriever does."""
 
-    def __init__(self, index: str, top_k: int = 10, rerank: str | None = None, options: dict[str, Any] | None = None) -> None:
-        """index: its folder; options: further arguments of `Retriever.retrieve`, such as mode and where.
+    def __init__(
+        self,
+        index: str,
+        top_k: int = 10,
+        rerank: str | None = None,
+        options: dict[str, Any] | None = None,
+        filters: dict[str, Any] | None = None,
+    ) -> None:
+        """index: its folder; options: further arguments of `Retriever.retrieve`, such as mode and where; filters: Haystack's.
 
         Raises RagvecError, or TypeError, for wrong options.
         """
@@ -87,6 +95,7 @@ class RagvecRetriever:
         self.top_k = top_k
         self.rerank = rerank
         self.options = options
+        self.filters = filters
         self._retriever: Retriever | None = None
 
     def warm_up(self) -> None:
@@ -95,11 +104,15 @@ class RagvecRetriever:
             self._retriever = open_index(self.index, self.top_k, self.rerank, self.options or {})
 
     @component.output_types(documents=list[Document])
-    def run(self, query: str, top_k: int | None = None, where: str | None = None) -> dict[str, list[Document]]:
-        """The passages that answer a query, best first; where: a filter in the place of the one in the options."""
+    def run(
+        self, query: str, top_k: int | None = None, where: str | None = None, filters: dict[str, Any] | None = None
+    ) -> dict[str, list[Document]]:
+        """The passages that answer a query, best first; where and filters: in the place of those given before."""
         self.warm_up()
         options = {**(self.options or {}), **({} if where is None else {"where": where})}
-        hits = self._retriever.retrieve(query, top_k or self.top_k, **options)
+        chosen = self.filters if filters is None else filters
+        further = from_haystack(chosen) if chosen else None
+        hits = self._retriever.retrieve(query, top_k or self.top_k, **narrowed(self._retriever, options, further))
         return {
             "documents": [
                 Document(

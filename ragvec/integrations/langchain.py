@@ -22,6 +22,7 @@ from ragvec import records
 from ragvec.encoder import Encoder
 from ragvec.errors import RagvecError
 from ragvec.index import Index
+from ragvec.integrations.filters import from_dict, narrowed
 from ragvec.integrations.opening import open_index
 from ragvec.retrieve import Retriever
 from ragvec.retrieve.lookup import read_document
@@ -49,25 +50,42 @@ class RagvecRetriever(BaseRetriever):
 
     retriever  what searches
     k          hits for a query
+    filter     a dictionary as Chroma and PGVector take it, such as {"lang": "en", "year": {"$gte": 2020}}
     options    further arguments of `Retriever.retrieve`: mode, where, group_by …
-    `invoke` takes k and options too, for one query.
+    `invoke` takes k, filter and options too, for one query; its filter holds in the place of this.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     retriever: Retriever
     k: int = 10
+    filter: dict[str, Any] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: str | Path, *, k: int = 10, rerank: str | None = None, **options: Any) -> "RagvecRetriever":
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        k: int = 10,
+        rerank: str | None = None,
+        filter: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> "RagvecRetriever":
         """Over an index folder, with the encoder it was built with. Raises RagvecError if there is none."""
-        return cls(retriever=open_index(path, k, rerank, options), k=k, options=options)
+        return cls(retriever=open_index(path, k, rerank, options), k=k, filter=filter, options=options)
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None, **options: Any
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,
+        k: int | None = None,
+        filter: dict[str, Any] | None = None,
+        **options: Any,
     ) -> list[Document]:
-        hits = self.retriever.retrieve(query, k or self.k, **{**self.options, **options})
+        wanted = _filtered(self.retriever, {**self.options, **options}, self.filter if filter is None else filter)
+        hits = self.retriever.retrieve(query, k or self.k, **wanted)
         return [_from_hit(hit) for hit in hits]
 
 
@@ -75,6 +93,7 @@ class RagvecVectorStore(VectorStore):
     """A ragvec index as a vector store: documents added and deleted, each under its id.
 
     Searches are dense, so that scores are cosines; `mode`, `where` and further arguments of `Retriever.retrieve` change that.
+    `filter` is a dictionary as Chroma and PGVector take it: {"lang": "en", "year": {"$gte": 2020}}.
     """
 
     def __init__(self, index: Index) -> None:
@@ -120,13 +139,15 @@ class RagvecVectorStore(VectorStore):
         passages = [passage for name in dict.fromkeys(ids) for passage in read_document(self.index, name)]
         return [Document(id=passage.passage_id, page_content=passage.text, metadata=passage.metadata) for passage in passages]
 
-    def similarity_search(self, query: str, k: int = 4, **options: Any) -> list[Document]:
+    def similarity_search(self, query: str, k: int = 4, filter: dict[str, Any] | None = None, **options: Any) -> list[Document]:
         """The k documents nearest to a query."""
-        return [document for document, _ in self.similarity_search_with_score(query, k, **options)]
+        return [document for document, _ in self.similarity_search_with_score(query, k, filter, **options)]
 
-    def similarity_search_with_score(self, query: str, k: int = 4, **options: Any) -> list[tuple[Document, float]]:
+    def similarity_search_with_score(
+        self, query: str, k: int = 4, filter: dict[str, Any] | None = None, **options: Any
+    ) -> list[tuple[Document, float]]:
         """The same with their scores; higher is better."""
-        hits = self._retriever.retrieve(query, k, **{"mode": "dense", **options})
+        hits = self._retriever.retrieve(query, k, **_filtered(self._retriever, {"mode": "dense", **options}, filter))
         return [(Document(id=hit.passage_id, page_content=hit.text, metadata=hit.metadata), hit.score) for hit in hits]
 
     def max_marginal_relevance_search(
@@ -156,6 +177,10 @@ class RagvecVectorStore(VectorStore):
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         return lambda cosine: min(max(cosine, 0.0), 1.0)
+
+
+def _filtered(retriever: Retriever, options: dict[str, Any], given: dict[str, Any] | None) -> dict[str, Any]:
+    return narrowed(retriever, options, None if given is None else from_dict(given))
 
 
 def _from_hit(hit: records.Hit) -> Document:

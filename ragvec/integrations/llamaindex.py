@@ -14,8 +14,10 @@ from llama_index.core.base.embeddings.base import DEFAULT_EMBED_BATCH_SIZE, Base
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
+from llama_index.core.vector_stores.types import MetadataFilters
 
 from ragvec.encoder import Encoder
+from ragvec.integrations.filters import from_llamaindex, narrowed
 from ragvec.integrations.opening import check_options, open_index
 from ragvec.records import Hit
 from ragvec.retrieve import Retriever
@@ -62,21 +64,31 @@ class RagvecEmbedding(BaseEmbedding):
 class RagvecRetriever(BaseRetriever):
     """Searches a ragvec index: dense, lexical or hybrid, with filters, reranking and all else a Retriever does."""
 
-    def __init__(self, retriever: Retriever, *, k: int = 10, **options: Any) -> None:
+    def __init__(self, retriever: Retriever, *, k: int = 10, filters: MetadataFilters | None = None, **options: Any) -> None:
         """options: further arguments of `Retriever.retrieve`. Raises RagvecError, or TypeError, for wrong ones."""
         check_options(k, options)
+        self.filters = filters
         self.retriever = retriever
         self.k = k
         self.options = options
         super().__init__()
 
     @classmethod
-    def open(cls, path: str | Path, *, k: int = 10, rerank: str | None = None, **options: Any) -> "RagvecRetriever":
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        k: int = 10,
+        rerank: str | None = None,
+        filters: MetadataFilters | None = None,
+        **options: Any,
+    ) -> "RagvecRetriever":
         """Over an index folder, with the encoder it was built with. Raises RagvecError if there is none."""
-        return cls(open_index(path, k, rerank, options), k=k, **options)
+        return cls(open_index(path, k, rerank, options), k=k, filters=filters, **options)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        hits = self.retriever.retrieve(query_bundle.query_str, self.k, **self.options)
+        further = None if self.filters is None else from_llamaindex(self.filters)
+        hits = self.retriever.retrieve(query_bundle.query_str, self.k, **narrowed(self.retriever, self.options, further))
         return [NodeWithScore(node=_node(hit), score=hit.score) for hit in hits]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

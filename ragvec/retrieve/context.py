@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import regex
 
 from ragvec.corpus.chunk import CountTokens, Cutter
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput
 from ragvec.index import IndexSettings
 from ragvec.index.origin import BUNDLED
 from ragvec.records import Document, Hit
@@ -80,7 +80,7 @@ def build_context(query: str, hits: Sequence[Hit], max_tokens: int, count_tokens
         blocks.pop()
     if hits:
         least = max_tokens - room + sum(count_tokens([_heading(1, hits[0]), QUOTE, CUT_END])) + LEAST_CUT
-        raise RagvecError(f"no passage fits a context of {max_tokens} tokens: allow {least} or more")
+        raise WrongInput(f"no passage fits a context of {max_tokens} tokens: allow {least} or more")
     return Context("", 0, [])
 
 

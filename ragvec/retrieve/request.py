@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput
 from ragvec.retrieve.fusion import DENSE_WEIGHTS, FUSIONS
 
 MODES = ("dense", "lexical", "hybrid")
@@ -28,20 +28,20 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise RagvecError(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
+            raise WrongInput(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
         if self.fusion not in FUSIONS:
-            raise RagvecError(f"unknown fusion {self.fusion!r}: choose one of {', '.join(FUSIONS)}")
+            raise WrongInput(f"unknown fusion {self.fusion!r}: choose one of {', '.join(FUSIONS)}")
         if self.group_by is not None and self.group_by not in GROUPS:
-            raise RagvecError(f"can't group by {self.group_by!r}: choose {', '.join(GROUPS)}")
+            raise WrongInput(f"can't group by {self.group_by!r}: choose {', '.join(GROUPS)}")
         if self.k < 1:
-            raise RagvecError(f"k is {self.k}: ask for at least 1 result")
+            raise WrongInput(f"k is {self.k}: ask for at least 1 result")
         if self.offset < 0:
-            raise RagvecError(f"offset is {self.offset}: it counts the hits to pass over, 0 or more")
+            raise WrongInput(f"offset is {self.offset}: it counts the hits to pass over, 0 or more")
         if self.rerank_depth < 1:
-            raise RagvecError(f"rerank depth is {self.rerank_depth}: score at least 1 hit again")
+            raise WrongInput(f"rerank depth is {self.rerank_depth}: score at least 1 hit again")
         for name in ("diversity", "dense_weight"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
-                raise RagvecError(f"{name.replace('_', ' ')} is {getattr(self, name)}: choose from 0 to 1")
+                raise WrongInput(f"{name.replace('_', ' ')} is {getattr(self, name)}: choose from 0 to 1")
 
     @property
     def share(self) -> float:
@@ -59,6 +59,6 @@ def check_queries(queries: Sequence[str]) -> None:
     if isinstance(queries, str):
         raise TypeError("queries must be a sequence of strings: for one query call retrieve")
     if any(not query.strip() for query in queries):
-        raise RagvecError("a query is empty: say what to look for")
+        raise WrongInput("a query is empty: say what to look for")
     if any("\ud800" <= character <= "\udfff" for query in queries for character in query):
-        raise RagvecError("a query is not valid UTF-8: check the terminal's or the file's encoding")
+        raise WrongInput("a query is not valid UTF-8: check the terminal's or the file's encoding")

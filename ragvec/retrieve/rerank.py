@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import NotFound, RagvecError, WrongInput, first_line
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
@@ -33,7 +33,7 @@ def load_reranker(
     if name != MAXSIM:
         return load_cross_encoder(name, device, offline=offline)
     if encoder is None:
-        raise RagvecError("reranking by maxsim needs an encoder: pass one to Retriever")
+        raise WrongInput("reranking by maxsim needs an encoder: pass one to Retriever")
     return lambda query, texts: maxsim(encoder, query, texts, instruction=instruction)
 
 
@@ -68,9 +68,9 @@ def load_cross_encoder(name: str, device: str | None = None, *, offline: bool = 
         safe = {"trust_remote_code": False, "local_files_only": offline, "model_kwargs": {"use_safetensors": True}}
         model = CrossEncoder(name, device=device, **safe)
     except (OSError, ValueError) as error:
-        raise RagvecError(f"can't load the cross-encoder {name}: {str(error).splitlines()[0]}") from error
+        raise NotFound(f"can't load the cross-encoder {name}: {first_line(error)}") from error
     if model.num_labels != 1:
-        raise RagvecError(f"{name} gives {model.num_labels} scores a pair, not 1: choose a cross-encoder made for ranking")
+        raise WrongInput(f"{name} gives {model.num_labels} scores a pair, not 1: choose a cross-encoder made for ranking")
 
     def score(query: str, texts: Sequence[str]) -> np.ndarray:
         return np.asarray(model.predict([(query, text) for text in texts], show_progress_bar=False), dtype=np.float32)

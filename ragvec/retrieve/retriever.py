@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput
 from ragvec.index import Index
 from ragvec.index.origin import check_encoder, load_encoder
 from ragvec.records import Hit
@@ -65,7 +65,7 @@ class Retriever:
         request = Request(k=k, **options)
         check_queries(queries)
         if request.mode != "lexical" and self.encoder is None:
-            raise RagvecError(f"{request.mode} retrieval needs an encoder: pass one to Retriever, or use mode='lexical'")
+            raise WrongInput(f"{request.mode} retrieval needs an encoder: pass one to Retriever, or use mode='lexical'")
         vectors = None if request.mode == "lexical" else self.encoder.encode_queries(queries, instruction=instruction)
         with self.index.reading() as view:
             allowed = None if request.where is None else view.matching(request.where)
@@ -108,7 +108,7 @@ def open_retriever(
     """
     index = Index.open(path)
     if not len(index):
-        raise RagvecError(f"the index in {path} is empty: fill it with `ragvec index CORPUS -o {path}`")
+        raise WrongInput(f"the index in {path} is empty: fill it with `ragvec index CORPUS -o {path}`")
     if where is not None:
         with index.reading() as view:
             view.check_where(where)

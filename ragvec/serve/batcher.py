@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ragvec.encoder.prompt import Prompts
+from ragvec.errors import Busy
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
@@ -26,8 +27,10 @@ ONE_THREAD_WORK = 5e8  # weights times tokens that a core computes in a few mill
 MOST_RETRY_S = 60
 
 
-class QueueFull(Exception):
+class QueueFull(Busy):
     """Too much waits already; retry_after says in how many seconds it should be gone."""
+
+    status = 429
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"the server is busy: try again in {retry_after} s")

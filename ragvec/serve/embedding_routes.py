@@ -1,22 +1,24 @@
-"""Embeddings over HTTP: OpenAI's and text-embeddings-inference's requests, and reranking in Cohere's and Jina's."""
+"""Embeddings over HTTP: OpenAI's and text-embeddings-inference's requests, and reranking in Cohere's, Jina's and vLLM's."""
 
 import base64
-from pathlib import PurePath
-from typing import Any
+import uuid
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
 from ragvec.serve.json_route import JsonRoute, json_response, json_rows
-from ragvec.serve.schemas import EmbeddingsRequest, EmbedRequest, RerankRequest
+from ragvec.serve.places import folder_name
+from ragvec.serve.schemas import EitherRerankRequest, EmbeddingsRequest, EmbedRequest, Rerank, RerankRequest
 from ragvec.serve.service import Encoded, Service
 
 
 def embedding_routes(service: Service) -> APIRouter:
     """The routes that need the encoder alone."""
     router = APIRouter(route_class=JsonRoute, tags=["embeddings"])
-    name = model_name(service)
+    name = folder_name(service.encoder.source)
 
     @router.post("/v1/embeddings", summary="Embeddings, as OpenAI's API gives them")
     async def embeddings(body: EmbeddingsRequest) -> Response:
@@ -38,46 +40,71 @@ def embedding_routes(service: Service) -> APIRouter:
         instruction = service.encoder.settings.query_instruction if body.prompt_name == "query" else ""
         encoded = await service.encode(texts, instruction=instruction, normalize=body.normalize, width=body.dimensions)
         truncated = _count_truncated(service, encoded)
-        if truncated and not body.truncate:
-            longest = service.encoder.settings.doc_max_length
-            raise HTTPException(413, f"{truncated} of the inputs are longer than {longest} tokens: send truncate = true")
+        _refuse_cut(truncated, body.truncate, service)
         return json_response(await json_rows(encoded.vectors), {"x-ragvec-truncated": str(truncated)})
 
-    @router.post("/v1/rerank", summary="Documents in the order of their similarity to a query")
-    async def rerank(body: RerankRequest) -> Response:
-        texts = _checked(body.texts, service)
+    async def rank(body: Rerank, texts: list[str]) -> _Ranked:
         _check_query(body.query, service)
         query = (await service.encode_queries([body.query], body.instruction))[0]
         encoded = await service.encode(texts, instruction="")
         scores = encoded.vectors @ query
-        best = np.argsort(-scores, kind="stable")[: body.top_n]
-        results = [
-            {"index": row, "relevance_score": float(scores[row])}
-            | ({"document": {"text": texts[row]}} if body.return_documents else {})
-            for row in best.tolist()
-        ]
-        usage = {"total_tokens": sum(encoded.token_counts)}
-        return json_response(
-            {"model": name, "results": results, "usage": usage, "truncated": _count_truncated(service, encoded)}
+        best = np.argsort(-scores, kind="stable")[: body.top_n].tolist()
+        return _Ranked(
+            [(row, float(scores[row])) for row in best], texts, sum(encoded.token_counts), _count_truncated(service, encoded)
         )
+
+    def as_cohere(ranked: _Ranked, body: Rerank) -> Response:
+        results = [
+            {"index": row, "relevance_score": score}
+            | ({"document": {"text": ranked.texts[row]}} if body.return_documents else {})
+            for row, score in ranked.best
+        ]
+        content = {"id": str(uuid.uuid4()), "model": name, "results": results, "usage": {"total_tokens": ranked.tokens}}
+        return json_response({**content, "truncated": ranked.truncated})
+
+    @router.post("/v1/rerank", summary="Documents in the order of their similarity to a query, as Cohere and Jina give them")
+    @router.post("/v2/rerank", summary="The same for Cohere's second API")
+    async def rerank(body: RerankRequest) -> Response:
+        return as_cohere(await rank(body, _checked(body.texts, service)), body)
+
+    @router.post("/rerank", summary="The same as vLLM and text-embeddings-inference give it")
+    async def rerank_either(body: EitherRerankRequest) -> Response:
+        ranked = await rank(body, _checked(body.all_texts, service))
+        _refuse_cut(ranked.truncated, body.truncate, service)
+        if body.texts is None:
+            return as_cohere(ranked, body)
+        results = [
+            {"index": row, "score": score} | ({"text": ranked.texts[row]} if body.return_text else {})
+            for row, score in ranked.best
+        ]
+        return json_response(results, {"x-ragvec-truncated": str(ranked.truncated)})
 
     @router.get("/v1/models", summary="The one encoder that answers")
     async def models() -> Response:
         return json_response({"object": "list", "data": [_model(service)]})
 
+    @router.get("/v1/models/{model:path}", summary="The encoder by its name")
+    async def model(model: str) -> Response:
+        if model != name:
+            raise HTTPException(404, f"there is no model {model!r}: this server has {name} alone")
+        return json_response(_model(service))
+
     return router
 
 
-def model_name(service: Service) -> str:
-    """What clients are told the encoder is called: its hub id, or the last part of its folder."""
-    source = service.encoder.source
-    return PurePath(source).name if PurePath(source).is_absolute() else source
+class _Ranked(NamedTuple):
+    """Rows and their scores, best first, of texts that hold so many tokens and of which so many were cut."""
+
+    best: list[tuple[int, float]]
+    texts: list[str]
+    tokens: int
+    truncated: int
 
 
 def _model(service: Service) -> dict[str, Any]:
     encoder = service.encoder
     return {
-        "id": model_name(service),
+        "id": folder_name(service.encoder.source),
         "object": "model",
         "created": 0,
         "owned_by": "ragvec",
@@ -87,7 +114,7 @@ def _model(service: Service) -> dict[str, Any]:
     }
 
 
-def _checked(read, service: Service) -> list[str]:
+def _checked(read: Callable[[], list[str]], service: Service) -> list[str]:
     try:
         texts = read()
     except ValueError as error:
@@ -100,6 +127,12 @@ def _checked(read, service: Service) -> list[str]:
 def _check_query(query: str, service: Service) -> None:
     if len(query) > service.limits.query_characters:
         raise HTTPException(422, f"the query has {len(query):,} characters: send at most {service.limits.query_characters:,}")
+
+
+def _refuse_cut(truncated: int, allowed: bool, service: Service) -> None:
+    if truncated and not allowed:
+        longest = service.encoder.settings.doc_max_length
+        raise HTTPException(413, f"{truncated} of the inputs are longer than {longest} tokens: send truncate = true")
 
 
 def _count_truncated(service: Service, encoded: Encoded) -> int:

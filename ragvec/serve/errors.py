@@ -7,9 +7,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ragvec.errors import RagvecError
-from ragvec.serve.batcher import QueueFull
-from ragvec.serve.live import IndexUnavailable
-from ragvec.serve.service import NoIndex
 
 _TYPES = {
     401: "authentication_error",
@@ -18,9 +15,8 @@ _TYPES = {
     413: "request_too_large",
     429: "rate_limit_error",
 }
-_RETRY_AFTER = "retry-after"
 _MOST_MESSAGE = 1000  # characters: a message may quote what was sent
-_EXPECTED = (HTTPException, RequestValidationError, RagvecError, QueueFull, IndexUnavailable)
+_EXPECTED = (HTTPException, RequestValidationError, RagvecError)
 
 
 def error_body(status: int, message: str) -> bytes:
@@ -37,22 +33,15 @@ def error_response(status: int, message: str, headers: dict[str, str] | None = N
 
 
 def response_to(error: Exception) -> Response:
-    """What a client is told of an exception that a route raised."""
+    """What a client is told of an exception that a route raised; a RagvecError's class says with which status."""
     match error:
         case HTTPException():
             return error_response(error.status_code, str(error.detail), dict(error.headers or {}))
         case RequestValidationError():
             return error_response(422, str(error.errors()[0]["msg"]))
-        case NoIndex():
-            return error_response(404, str(error))
-        case RagvecError() if "is being written by" in str(error):
-            return error_response(409, str(error), {_RETRY_AFTER: "1"})
         case RagvecError():
-            return error_response(400, str(error))
-        case QueueFull():
-            return error_response(429, str(error), {_RETRY_AFTER: str(error.retry_after)})
-        case IndexUnavailable():
-            return error_response(503, str(error), {_RETRY_AFTER: "1"})
+            later = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+            return error_response(error.status, str(error), later)
     return error_response(500, "the server failed; its log says how")
 
 

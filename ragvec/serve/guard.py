@@ -31,7 +31,7 @@ class Guard:
         limits: Limits,
         metrics: Metrics,
         api_key: str | None = None,
-        host_names: Sequence[str] | None = None,
+        host_names: Collection[str] | None = None,
         origins: Sequence[str] = (),
         open_paths: Collection[str] = OPEN_PATHS,
         takes_body: Callable[[dict], bool] = lambda scope: True,
@@ -78,7 +78,7 @@ class Guard:
             await answer.refuse(*refusal)
             return
         if scope["method"] == "OPTIONS" and answer.cors:
-            await answer.preflight()
+            await answer.preflight(headers.get(b"access-control-request-headers", b""))
             return
         if not self._takes_body(scope):
             await self._without_body(scope, headers, receive, answer)
@@ -90,7 +90,7 @@ class Guard:
     def _refusal(self, scope: dict, headers: Headers) -> tuple[int, str] | None:
         host = headers.get(b"host", b"").decode("latin-1")
         if self._host_names is not None and _host_name(host) not in self._host_names:
-            return 403, "this server answers to its own name alone: start it with --host to change that"
+            return 403, "this server answers to its own names alone: give it the one it is reached by with --host-name"
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and origin not in self._origins and _place(origin) != host:
             return 403, f"pages of {origin} may not use this server: allow them with --origin {origin}"
@@ -154,7 +154,11 @@ class Guard:
         origin = headers.get(b"origin", b"")
         if not origin or origin.decode("latin-1") not in self._origins:
             return []
-        return [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
+        return [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", b"retry-after, x-ragvec-index, x-ragvec-truncated"),
+            (b"vary", b"origin"),
+        ]
 
 
 class _Deadline:
@@ -244,14 +248,29 @@ class _Answer:
         await self({"type": "http.response.start", "status": status, "headers": headers})
         await self({"type": "http.response.body", "body": body})
 
-    async def preflight(self) -> None:
-        """Answer a browser that asks whether another site's page may use the server."""
+    async def preflight(self, asked_for: bytes) -> None:
+        """Answer a browser that asks whether another site's page may use the server.
+
+        A page that may send a key may send any header: clients add their own, such as openai-node's x-stainless-*.
+        """
         headers = [
-            (b"access-control-allow-methods", b"GET, POST, DELETE"),
-            (b"access-control-allow-headers", b"authorization, content-type"),
+            (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE"),
+            (b"access-control-allow-headers", asked_for or b"authorization, content-type"),
+            (b"access-control-max-age", b"7200"),
         ]
         await self({"type": "http.response.start", "status": 204, "headers": headers})
         await self({"type": "http.response.body", "body": b""})
+
+
+def names_answered_to(host: str, api_key: str | None, host_names: Sequence[str] = ()) -> set[str] | None:
+    """The names in a request's Host that a server on `host` answers to; None = any.
+
+    A page that is open in a browser can reach a server under a name of its own, which DNS then moves here. So a server that
+    listens to this machine alone and has no key answers to its local names, and to those under which a proxy reaches it.
+    """
+    if host_names:
+        return LOCAL_NAMES | {name.lower() for name in host_names}
+    return LOCAL_NAMES if host in LOCAL_NAMES and not api_key else None
 
 
 def _host_name(host: str) -> str:

@@ -3,6 +3,7 @@
 import threading
 from typing import TYPE_CHECKING, Any
 
+from ragvec.errors import RagvecError, Unavailable
 from ragvec.index import IndexSettings
 from ragvec.index.origin import load_encoder
 
@@ -19,8 +20,11 @@ class LazyEncoder:
         self._encoder: Encoder | None = None
 
     def get(self) -> "Encoder":
-        """The encoder. Raises RagvecError if it can't be loaded or is not the index's."""
+        """The encoder. Raises Unavailable if it can't be loaded or is not the index's: no request asked for one."""
         with self._lock:
             if self._encoder is None:
-                self._encoder = self._load()
+                try:
+                    self._encoder = self._load()
+                except RagvecError as error:
+                    raise Unavailable(f"the index's encoder can't be loaded: {error}") from error
             return self._encoder

@@ -1,16 +1,18 @@
 """An index folder that may be replaced under the server: every call sees one whole index, the one that is there now."""
 
-import sqlite3
+import logging
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ragvec.errors import RagvecError
+from ragvec.errors import Damaged, RagvecError, Unavailable, WrongInput
 from ragvec.index import Index
 from ragvec.index.ann.threads import load_faiss
 from ragvec.index.store import database_identity
+from ragvec.serve.batcher import QueueFull
+from ragvec.serve.places import Places
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
@@ -19,9 +21,10 @@ PATIENCE_S = 5.0  # while a folder is away: between `mv index old` and `mv new i
 SETTLING_S = 0.5  # while what lies there does not open: it may be about to change again
 PAUSE_S = 0.02
 Answer = TypeVar("Answer")
+_log = logging.getLogger(__name__)
 
 
-class IndexUnavailable(Exception):
+class IndexUnavailable(Unavailable):
     """The index can't answer now, through no fault of the request."""
 
 
@@ -44,6 +47,7 @@ class LiveIndex:
         """
         self.path = Path(path)
         self._encoder = encoder
+        self._places = Places(self.path, *([] if encoder is None else [encoder.source]))
         self._lock = threading.Lock()
         self._opened = self._open()
         load_faiss()  # once, where many queries follow: small indices are searched faster by it too
@@ -51,17 +55,33 @@ class LiveIndex:
     def call(self, work: Callable[[Index], Answer]) -> Answer:
         """What `work` returns when given the index; given the new one if the folder was replaced while it worked.
 
-        Raises what `work` raises for reasons of its own, IndexUnavailable if the index is gone or damaged.
+        Raises what `work` raises for reasons of its own, IndexUnavailable if the index is gone or damaged. No error but
+        WrongInput, which speaks of the request, says where on this machine anything lies: the log does.
         """
+        try:
+            return self._call(work)
+        except WrongInput:
+            raise
+        except RagvecError as error:
+            text = str(error)
+            shown = self._places.without(text)
+            if shown != text or error.status >= 500:
+                _log.warning("%s", text)
+                error.args = (shown,)
+            raise
+
+    def _call(self, work: Callable[[Index], Answer]) -> Answer:
         started = time.monotonic()
         while True:
             try:
                 opened = self._current()
                 answer = work(opened.index)
+            except QueueFull:
+                raise  # the server is short of time, whatever index it was for
             except (RagvecError, OSError) as error:
                 there = database_identity(self.path)
                 if there == self._opened.identity:  # the index is where it was: replacing it is not the reason
-                    if isinstance(error, RagvecError) and not _is_fault(error):
+                    if not isinstance(error, (Damaged, Unavailable, OSError)):
                         raise
                     raise IndexUnavailable(str(error)) from error
                 if time.monotonic() > started + (PATIENCE_S if there is None else SETTLING_S):
@@ -90,12 +110,4 @@ class LiveIndex:
             index = Index.open(self.path.resolve(), encoder=self._encoder)
             if before is not None and before == database_identity(self.path):
                 return _Opened(before, index)
-        raise RagvecError(f"the index in {self.path} changes all the time: wait until it is in its place")
-
-
-def _is_fault(error: RagvecError) -> bool:
-    """Whether the disk or the database is behind an error, rather than what was asked."""
-    asked_for = (sqlite3.IntegrityError, BlockingIOError)  # an id that comes twice, a lock that another writer holds
-    if isinstance(error.__cause__, asked_for):
-        return False
-    return isinstance(error.__cause__, (sqlite3.Error, OSError)) or "is damaged" in str(error)
+        raise IndexUnavailable(f"the index in {self.path} changes all the time: wait until it is in its place")

@@ -3,12 +3,14 @@
 Speaks the Model Context Protocol over stdin and stdout, or over HTTP, through the official SDK.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import BaseModel, Field
 
 from ragvec import __version__
@@ -84,7 +86,7 @@ def create_mcp_server(path: str | Path, encoder: str | None = None, **options: A
         def work(index: Index) -> FoundDocument:
             passages = read_document(index, doc_id)
             if not passages:
-                raise RagvecError(f"there is no document {doc_id!r}: use a doc_id that search gave")
+                raise ToolError(f"there is no document {doc_id!r}: use a doc_id that search gave")
             first = passages[0]
             return FoundDocument(doc_id=doc_id, title=first.title, text=whole_text(passages), metadata=first.metadata)
 
@@ -93,15 +95,27 @@ def create_mcp_server(path: str | Path, encoder: str | None = None, **options: A
     return server
 
 
-def http_app(server: MCPServer, *, host: str, api_key: str | None) -> Any:
-    """The server over streamable HTTP at /mcp, as an ASGI application behind the guard of `ragvec serve`."""
-    from ragvec.serve.guard import LOCAL_NAMES, Guard
+def http_app(
+    server: MCPServer,
+    *,
+    host: str,
+    api_key: str | None,
+    host_names: Sequence[str] = (),
+    origins: Sequence[str] = (),
+) -> Any:
+    """The server over streamable HTTP at /mcp, as an ASGI application behind the guard of `ragvec serve`.
+
+    host_names  further names that it is reached by, such as behind a proxy
+    origins     of other sites whose pages may use it
+    """
+    from ragvec.serve.guard import Guard, names_answered_to
     from ragvec.serve.limits import Limits
     from ragvec.serve.metrics import Metrics
 
-    host_names = LOCAL_NAMES if host in LOCAL_NAMES and not api_key else None
-    app = server.streamable_http_app(host=host)
-    return Guard(app, limits=Limits(), metrics=Metrics(), api_key=api_key, host_names=host_names, open_paths=())
+    names = names_answered_to(host, api_key, host_names)
+    # one place looks at Host and Origin: the guard, which knows of keys and of names given
+    app = server.streamable_http_app(transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False))
+    return Guard(app, limits=Limits(), metrics=Metrics(), api_key=api_key, host_names=names, origins=origins, open_paths=())
 
 
 def _describe(index: Index) -> str:

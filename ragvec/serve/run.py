@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ragvec.errors import RagvecError
 from ragvec.serve.advert import Advert, advertised
-from ragvec.serve.guard import LOCAL_NAMES
+from ragvec.serve.guard import LOCAL_NAMES, names_answered_to
 from ragvec.serve.limits import Limits
+from ragvec.serve.sub_path import check_root_path
 
 if TYPE_CHECKING:
     import uvicorn
@@ -37,7 +38,9 @@ def serve(
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     api_key: str | None = None,
+    host_names: Sequence[str] = (),
     origins: Sequence[str] = (),
+    root_path: str = "",
     writable: bool = False,
     limits: Limits | None = None,
     on_start: Callable[[str], Any] = lambda url: None,
@@ -46,9 +49,11 @@ def serve(
 
     load       makes the encoder; called once the port is ours, so that a taken port shows before a model is loaded
     port       0 = any that is free
+    host_names further names that it is reached by, such as behind a proxy; origins, root_path: as for `create_app`
     on_start   told the server's address once it answers
-    Raises RagvecError for an address that can't be had, and what loading raises.
+    Raises RagvecError for an address that can't be had and for a root path that is none, and what loading raises.
     """
+    check_root_path(root_path)
     with contextlib.closing(bind(host, port)) as listener:
         from ragvec.serve.app import create_app
         from ragvec.serve.service import Service
@@ -60,8 +65,9 @@ def serve(
             app = create_app(
                 service,
                 api_key=api_key,
-                host_names=LOCAL_NAMES if host in LOCAL_NAMES and not api_key else None,
+                host_names=names_answered_to(host, api_key, host_names),
                 origins=origins,
+                root_path=root_path,
                 writable=writable,
             )
             place, port = listener.getsockname()[:2]

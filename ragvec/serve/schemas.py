@@ -43,7 +43,32 @@ Item = TypeVar("Item")
 Many = Annotated[list[Item], Field(fail_fast=True)]  # every list is one: else a million wrong items make a million errors
 
 
-class _Strict(BaseModel):
+def _nullable(schema: dict[str, Any]) -> None:
+    """Say in a model's description that fields with a default may be null."""
+    for name, field in schema["properties"].items():
+        if name not in schema.get("required", ()):
+            about = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
+            kinds = field.pop("anyOf", None) or [dict(field)]
+            kinds = [kind for kind in kinds if kind != {"type": "null"}]
+            field.clear()
+            field.update(about, anyOf=[*kinds, {"type": "null"}])
+
+
+class _Body(BaseModel):
+    """A request. Null for a field that may be left out is as if it were: many clients send every field they know."""
+
+    model_config = ConfigDict(json_schema_extra=_nullable)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_the_default(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or all(value is not None for value in given.values()):
+            return given
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {name: value for name, value in given.items() if value is not None or name not in optional}
+
+
+class _Strict(_Body):
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
@@ -56,14 +81,13 @@ class _Strict(BaseModel):
         return given
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(_Body):
     """OpenAI's request; input_type and instruction are ragvec's. Further fields that OpenAI's clients send are ignored."""
 
     input: StrictStr | Many[StrictStr | StrictInt | Many[StrictInt]] = Field(description="One text, or a list of texts.")
     model: StrictStr | None = Field(None, description="Any name: the server has one encoder, and answers with its name.")
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: StrictInt | None = Field(None, ge=1, description="Keep the first so many dimensions, normalised anew.")
-    user: StrictStr | None = None
     input_type: Literal["query", "document"] = Field(
         "document", description="query: the encoder's query instruction is put before each text. Documents carry none."
     )
@@ -79,7 +103,7 @@ class EmbeddingsRequest(BaseModel):
         return texts
 
 
-class EmbedRequest(BaseModel):
+class EmbedRequest(_Body):
     """The request of Hugging Face's text-embeddings-inference."""
 
     inputs: StrictStr | Annotated[Many[StrictStr], Field(min_length=1)]
@@ -124,19 +148,50 @@ class RerankDocument(BaseModel):
     text: StrictStr
 
 
-class RerankRequest(BaseModel):
-    """Cohere's and Jina's request."""
+Documents = Annotated[Many[StrictStr | RerankDocument], Field(min_length=1)]
+
+
+class Rerank(_Body):
+    """What every request to rerank may say."""
 
     query: Query
-    documents: Many[StrictStr | RerankDocument] = Field(min_length=1)
     model: StrictStr | None = None
     top_n: StrictInt | None = Field(None, ge=1)
     return_documents: StrictBool = False
     instruction: StrictStr | None = Field(None, max_length=4096)
 
+
+class RerankRequest(Rerank):
+    """Cohere's, Jina's and vLLM's request. Further fields that their clients send are ignored."""
+
+    documents: Documents
+
     def texts(self) -> list[str]:
         """The documents' texts."""
-        return [document if isinstance(document, str) else document.text for document in self.documents]
+        return _texts(self.documents)
+
+
+class EitherRerankRequest(Rerank):
+    """vLLM's request, with `documents`, or that of text-embeddings-inference, with `texts`; each is answered in its own way."""
+
+    documents: Documents | None = None
+    texts: Annotated[Many[StrictStr], Field(min_length=1)] | None = None
+    return_text: StrictBool = Field(False, description="With texts: give them back.")
+    truncate: StrictBool = Field(True, description="false: a text that is too long is refused (413) instead of cut.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "EitherRerankRequest":
+        if (self.documents is None) == (self.texts is None):
+            raise ValueError("send either documents or texts")
+        return self
+
+    def all_texts(self) -> list[str]:
+        """The texts, whatever they are called."""
+        return self.texts or _texts(self.documents or [])
+
+
+def _texts(documents: list[str | RerankDocument]) -> list[str]:
+    return [document if isinstance(document, str) else document.text for document in documents]
 
 
 class DocumentIn(_Strict):

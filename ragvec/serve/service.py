@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ragvec.encoder.prompt import Prompts
-from ragvec.errors import RagvecError
+from ragvec.errors import NotFound, WrongInput
 from ragvec.serve.batcher import Batcher, QueueFull
 from ragvec.serve.limits import Limits
 from ragvec.serve.live import LiveIndex
@@ -146,7 +146,7 @@ class Service:
         Raises QueueFull, and RagvecError for an instruction that leaves no room or a width the encoder doesn't have.
         """
         if width is not None and not 1 <= width <= self.encoder.dimension:
-            raise RagvecError(f"dimensions {width} is outside 1 … {self.encoder.dimension}, the encoder's dimension")
+            raise WrongInput(f"dimensions {width} is outside 1 … {self.encoder.dimension}, the encoder's dimension")
         prompts = await self._tokenize(texts, instruction)
         vectors = await self.batcher.encode(prompts)
         return Encoded(finish(vectors, width, normalize), [len(ids) for ids in prompts.ids], prompts.truncated)
@@ -215,7 +215,7 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
-class NoIndex(RagvecError):
+class NoIndex(NotFound):
     """The server was started without an index."""
 
 

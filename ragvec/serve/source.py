@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragvec.errors import RagvecError
+from ragvec.errors import NotFound
 from ragvec.index import Index
 from ragvec.index.origin import load_encoder
 from ragvec.index.store import DATABASE_NAME
@@ -22,7 +22,7 @@ def choose_index(path: Path | None, *, writable: bool = False) -> Path | None:
     """
     if path is None and not (DEFAULT_INDEX / DATABASE_NAME).is_file():
         if writable:
-            raise RagvecError(f"--writable needs an index, and there is none in {DEFAULT_INDEX}: name one with --index")
+            raise NotFound(f"--writable needs an index, and there is none in {DEFAULT_INDEX}: name one with --index")
         return None
     chosen = path or DEFAULT_INDEX
     Index.open(chosen).close()

@@ -5,7 +5,6 @@ import hashlib
 import re
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -15,8 +14,8 @@ from ragvec.retrieve.lookup import metadata_fields
 from ragvec.serve.advert import NONCE_HEADER, PROOF_HEADER, PROOF_PATH, proof
 from ragvec.serve.errors import error_response
 from ragvec.serve.json_route import json_response
-from ragvec.serve.live import IndexUnavailable
 from ragvec.serve.metrics import CONTENT_TYPE
+from ragvec.serve.places import without_places
 from ragvec.serve.service import Service
 
 _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.S)
@@ -51,7 +50,7 @@ def status_routes(service: Service, *, writable: bool) -> APIRouter:
         if service.index is not None:
             try:
                 await service.read(len)
-            except (IndexUnavailable, RagvecError) as error:
+            except RagvecError as error:
                 return error_response(503, str(error), {"retry-after": "1"})
         return json_response({"status": "ready"})
 
@@ -59,12 +58,12 @@ def status_routes(service: Service, *, writable: bool) -> APIRouter:
     async def info() -> Response:
         index = None
         if service.index is not None:
-            described = await service.read(lambda index: {**index.describe(), "fields": metadata_fields(index)})
-            index = {"name": service.index.path.absolute().name, **_without_places(described)}
+            described, fields = await service.read(lambda index: (index.describe(), metadata_fields(index)))
+            index = {"name": service.index.path.absolute().name, **without_places(described), "fields": fields}
         return json_response(
             {
                 "ragvec": __version__,
-                "encoder": _without_places(service.encoder.describe()),
+                "encoder": without_places(service.encoder.describe()),
                 "index": index,
                 "writable": writable,
                 "limits": {name: getattr(service.limits, name) for name in service.limits.__slots__},
@@ -91,12 +90,3 @@ def _page(name: str) -> Response:
     )
     headers = {"content-security-policy": policy, "referrer-policy": "no-referrer", "cache-control": "no-cache"}
     return Response(page, headers=headers, media_type="text/html; charset=utf-8")
-
-
-def _without_places(described: dict[str, Any]) -> dict[str, Any]:
-    """A description without the server's folders: they are nobody's business."""
-    return {
-        name: value.rstrip("/").rsplit("/", 1)[-1] if isinstance(value, str) and value.startswith("/") else value
-        for name, value in described.items()
-        if name != "path"
-    }

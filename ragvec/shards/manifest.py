@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ragvec import __version__
 from ragvec.checked import Mismatch, check_fields, check_range, check_value
 from ragvec.corpus.files import InputFile
-from ragvec.errors import Damaged, RagvecError
+from ragvec.errors import Damaged, NotFound, RagvecError, Unavailable, WrongInput
 from ragvec.files import write_text
 from ragvec.shards.storage import DTYPES
 
@@ -177,18 +177,18 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         record = json.loads(path.read_bytes())
         if record["format"] != FORMAT:
-            raise RagvecError(f"{path} belongs to {record['format']!r}, not to shards made by `ragvec encode`")
+            raise WrongInput(f"{path} belongs to {record['format']!r}, not to shards made by `ragvec encode`")
         if record["format_version"] > FORMAT_VERSION:
-            raise RagvecError(
+            raise WrongInput(
                 f"{path} has format version {record['format_version']}, this ragvec reads up to {FORMAT_VERSION}: upgrade"
             )
         return _parse(record)
     except FileNotFoundError:
-        raise RagvecError(
+        raise NotFound(
             f"{folder} holds no shards ({MANIFEST} is missing): make them with `ragvec encode CORPUS -o {folder}`"
         ) from None
     except OSError as error:
-        raise RagvecError(f"{path} cannot be read: {error.strerror}") from error
+        raise Unavailable(f"{path} cannot be read: {error.strerror}") from error
     except Mismatch as error:
         raise Damaged(f"{path} is damaged ({error}): encode again with --overwrite") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -230,4 +230,4 @@ def _parse_part(record: dict[str, Any]) -> Part:
 def unwritable(path: Path, error: OSError) -> RagvecError:
     """What is said when a file of the folder can't be written."""
     reason = error.strerror or error
-    return RagvecError(f"{path} cannot be written: {reason}. Finished parts are kept: mend this and run the same command again")
+    return Unavailable(f"{path} cannot be written: {reason}. Finished parts are kept: mend this and run the same command again")

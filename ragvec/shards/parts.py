@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ragvec.errors import RagvecError
+from ragvec.errors import Damaged
 from ragvec.files import replacing, sha256_file
 from ragvec.records import Passage
 from ragvec.shards.manifest import FORMAT, FORMAT_VERSION, Failure, Maker, Part, unwritable
@@ -118,7 +118,7 @@ def read_batches(path: Path, batch_rows: int, columns: Sequence[str] | None = No
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(batch_rows, columns=columns)
     except (pa.ArrowException, OSError) as error:
-        raise RagvecError(f"{path} is damaged ({error}): run the same `ragvec encode` command again") from error
+        raise Damaged(f"{path} is damaged ({error}): run the same `ragvec encode` command again") from error
 
 
 def batch_stored(batch: pa.RecordBatch) -> Stored:

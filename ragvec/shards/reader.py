@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ragvec.errors import Damaged, RagvecError
+from ragvec.errors import Damaged, NotFound, WrongInput
 from ragvec.records import Passage
 from ragvec.shards.manifest import Manifest, load_manifest
 from ragvec.shards.parts import batch_passages, batch_stored, part_is_whole, read_batches
@@ -26,10 +26,10 @@ class Shards:
         folder = Path(folder)
         if not folder.is_dir():
             state = "is a file" if folder.exists() else "does not exist"
-            raise RagvecError(f"{folder} {state}: name a folder made by `ragvec encode`")
+            raise NotFound(f"{folder} {state}: name a folder made by `ragvec encode`")
         manifest = load_manifest(folder)
         if not (manifest.complete or allow_incomplete):
-            raise RagvecError(
+            raise WrongInput(
                 f"{folder} is not finished ({manifest.rows:,} passages so far): run the same `ragvec encode` command again"
             )
         for part in manifest.parts:
@@ -37,7 +37,7 @@ class Shards:
             size = path.stat().st_size if path.is_file() else None
             if size != part.bytes:
                 state = "is missing" if size is None else f"has {size:,} bytes instead of {part.bytes:,}"
-                raise RagvecError(f"{path} {state}: run the same `ragvec encode` command again, it encodes only what is lost")
+                raise Damaged(f"{path} {state}: run the same `ragvec encode` command again, it encodes only what is lost")
         return cls(folder, manifest)
 
     def __len__(self) -> int:

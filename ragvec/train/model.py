@@ -15,7 +15,7 @@ from ragvec.encoder.prompt import PromptBuilder
 from ragvec.encoder.ready import compile_layers, complete, probe_model
 from ragvec.encoder.sources import Source, locate
 from ragvec.encoder.weights import DTYPES, add_adapter, choose_dtype, load_tokenizer, quiet, refuse_pickle
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, first_line
 from ragvec.recipe import Recipe
 from ragvec.train.losses import head_cross_entropy
 from ragvec.train.quantize import check_four_bit, to_four_bit
@@ -200,7 +200,7 @@ def _load_with_head(found: Source, dtype: str) -> nn.Module:
                 trust_remote_code=False, use_safetensors=True, local_files_only=True,
             )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise RagvecError(f"{found.base} does not load as a causal language model: {str(error).splitlines()[0]}") from error
+        raise RagvecError(f"{found.base} does not load as a causal language model: {first_line(error)}") from error
     if report["missing_keys"]:
         raise RagvecError(
             f"{found.base} holds no language-model head ({sorted(report['missing_keys'])[0]} is missing): "

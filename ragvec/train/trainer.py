@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from ragvec.encoder.weights import quiet
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, first_line
 from ragvec.recipe import Recipe
 from ragvec.train import ranks
 from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, read_state, remove_torn_checkpoints
@@ -159,7 +159,7 @@ def _reasons(recipe: Recipe) -> Iterator[None]:
         what = torn[-1] if torn else getattr(error, "filename", None) or recipe.output_dir
         left = newest_checkpoint(recipe) if not recipe.save_only_model else None
         raise RagvecError(
-            f"{what} could not be written ({str(error).splitlines()[0]}): free some disk space, then pass --resume; "
+            f"{what} could not be written ({first_line(error)}): free some disk space, then pass --resume; "
             + (f"{left} is the newest good checkpoint" if left else "it would have been the first checkpoint")
         ) from error
 

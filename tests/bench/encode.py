@@ -29,6 +29,7 @@ import torch
 from ragvec import Encoder
 from ragvec.data import data_path
 from ragvec.encoder.speed import Speed
+from ragvec.errors import first_line
 
 BATCH = 32
 BLOCK = 4096
@@ -175,7 +176,7 @@ def alternatives(model: Path, texts: list[str], device: str, rounds: int) -> Ite
         try:
             yield name, timed(make(), rounds)
         except Exception as error:  # whatever keeps another library from running here is its figure
-            print(f"{name}: not measured: {(str(error).strip() or type(error).__name__).splitlines()[0]:.110}")
+            print(f"{name}: not measured: {first_line(error):.110}")
         free(device)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput, last_line
 from ragvec.index.ann.exact import single_blocks, to_singles
 from ragvec.index.ann.gpu import build_cagra, cagra_degree, check_cagra, clustering_on_gpu, on_gpu
 from ragvec.index.ann.threads import load_faiss
@@ -35,7 +35,7 @@ def filled_index(key: str, vectors: np.ndarray):
         cells = cells_of(index)
         return _filled(index, vectors, TRAINING_ROWS) if cells is None else _filled_cells(index, cells, vectors)
     except RuntimeError as error:
-        raise RagvecError(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
+        raise WrongInput(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
 
 
 def _filled_cells(index, cells, vectors: np.ndarray):
@@ -114,8 +114,9 @@ def _make(key: str, dimension: int):
     try:
         return faiss.index_factory(dimension, key, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        raise RagvecError(f"--index-key {key!r} makes no FAISS index of {dimension} dimensions: {_reason(error)}") from error
+        raise WrongInput(f"--index-key {key!r} makes no FAISS index of {dimension} dimensions: {_reason(error)}") from error
 
 
 def _reason(error: RuntimeError) -> str:
-    return str(error).splitlines()[-1].split("failed: ")[-1].strip()
+    """FAISS's own words, without the place in its source."""
+    return last_line(error).rpartition("failed: ")[2]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongInput
 from ragvec.index.ann.threads import load_faiss
 
 MOST_RESULTS = 2_048  # that FAISS finds, and cells that it visits, on a GPU
@@ -29,7 +29,7 @@ def cagra_degree(key: str) -> int | None:
 def check_cagra(key: str) -> None:
     """Raises RagvecError if no CAGRA graph can be built here."""
     if not gpu_count() or not hasattr(load_faiss(), "GpuIndexCagra"):
-        raise RagvecError(
+        raise WrongInput(
             f"--index-key {key}: a CAGRA graph is built on a GPU, by a build of FAISS with cuVS (pip uninstall -y faiss-cpu "
             f"faiss-gpu && pip install faiss-gpu-cuvs); HNSW32 is the like on a CPU"
         )

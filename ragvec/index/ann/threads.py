@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, first_line
 
 Result = TypeVar("Result")
 
@@ -38,7 +38,7 @@ def load_faiss():
                 import faiss
         except (ImportError, RuntimeError, OSError) as error:  # a GPU build without CUDA's libraries raises any
             raise RagvecError(
-                f"FAISS does not load ({str(error).strip().splitlines()[0]}): install what is missing, or FAISS for the CPU: "
+                f"FAISS does not load ({first_line(error)}): install what is missing, or FAISS for the CPU: "
                 "pip uninstall -y faiss-gpu faiss-gpu-cuvs && pip install faiss-cpu"
             ) from error
         faiss.cvar.distance_compute_blas_threshold = min(PRODUCT_VALUES, faiss.cvar.distance_compute_blas_threshold)
