@@ -84,7 +84,7 @@ def report_skipped(corpus: str) -> None:
 
 
 def hit_record(hit: Hit) -> dict:
-    """A hit as the JSON object that DESIGN.md and the docs show."""
+    """A hit as the JSON object that docs/retrieval.md shows."""
     return {
         "rank": hit.rank,
         "score": round(hit.score, 6),

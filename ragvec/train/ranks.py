@@ -3,16 +3,24 @@
 With one process everything here is the identity.
 """
 
+from datetime import timedelta
+from typing import Any
+
 import torch
 from torch import Tensor, distributed
 
 
-def start_ranks(device: torch.device) -> torch.device:
-    """Join the other processes of this run, if a launcher started several; returns the device of this one."""
+def start_ranks(device: torch.device, patience: timedelta | None = None) -> torch.device:
+    """Join the other processes of this run, if a launcher started several; returns the device of this one.
+
+    patience  how long processes wait for one another before they give up; None = torch's own limit
+    """
     from accelerate import PartialState
 
-    state = PartialState(cpu=device.type == "cpu")
-    return state.device if world() > 1 else device
+    limit: dict[str, Any] = {} if patience is None else {"timeout": patience}
+    state = PartialState(cpu=device.type == "cpu", **limit)
+    own: torch.device = state.device
+    return own if world() > 1 else device
 
 
 def world() -> int:
@@ -21,8 +29,13 @@ def world() -> int:
 
 
 def rank() -> int:
-    """The number of this process; 0 is the one that reports and writes."""
+    """The number of this process."""
     return distributed.get_rank() if world() > 1 else 0
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that reports and writes: number 0."""
+    return rank() == 0
 
 
 def wait_for_all() -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ragvec.errors import RagvecError
-from ragvec.recipe import Recipe
+from ragvec.train.recipe import Recipe
 
 BLANK = "_"
 NEW_MASK = "<mask>"

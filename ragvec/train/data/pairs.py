@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ragvec.errors import RagvecError
-from ragvec.train.pointers import PointedTexts
+from ragvec.train.data.pointers import PointedTexts
 
 QUERY_FIELDS = ("query", "anchor", "question", "sentence1", "sentence_A", "text1", "question1", "premise")
 _PAIRED_FIELDS = ("sentence2", "sentence_B", "text2", "question2", "hypothesis")  # both texts are of a kind

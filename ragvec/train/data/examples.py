@@ -13,10 +13,10 @@ from ragvec.corpus import TEXT_FIELDS
 from ragvec.corpus.files import corpus_files, format_of, open_input
 from ragvec.corpus.formats import BadRow, Row, csv_rows, json_rows, jsonl_rows, markdown_rows, parquet_rows, text_rows
 from ragvec.errors import RagvecError
-from ragvec.recipe import Recipe
-from ragvec.train.e5 import E5_INSTRUCTIONS, E5_SYMMETRIC
-from ragvec.train.pairs import Pair, Scores, read_pair
-from ragvec.train.pointers import PointedTexts
+from ragvec.train.data.e5 import E5_INSTRUCTIONS, E5_SYMMETRIC
+from ragvec.train.data.pairs import Pair, Scores, read_pair
+from ragvec.train.data.pointers import PointedTexts
+from ragvec.train.recipe import Recipe
 
 _SOURCE_FIELDS = ("source", "dataset", "task")
 
@@ -57,7 +57,7 @@ def read_texts(recipe: Recipe, files: Sequence[str]) -> list[Text]:
 
 
 def read_examples(recipe: Recipe, files: Sequence[str], *, scored: Scores | None = None) -> list[Example]:
-    """Pairs and triples under the names of ragvec.train.pairs; a row with several positives makes an example of each.
+    """Pairs and triples under the names of ragvec.train.data.pairs; a row with several positives makes an example of each.
 
     scored: rows must carry scores, a teacher's or degrees. Otherwise text pairs labelled 0 become hard negatives of the same
     query, if it has a positive in its data set.
