@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import zstandard
 
 from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 STDIN = "-"
 FORMATS = {
@@ -91,7 +94,7 @@ def open_input(path: str | Path, on_file: Callable[[InputFile], None] | None = N
     """A file's decompressed bytes; `-` is standard input. on_file hears its size and hash once it has been read."""
     name = str(path)
     try:
-        raw = sys.stdin.buffer if name == STDIN else open(path, "rb", buffering=0)  # noqa: SIM115
+        raw = cast(io.BufferedIOBase, sys.stdin.buffer) if name == STDIN else open(path, "rb", buffering=0)  # noqa: SIM115
     except OSError as error:
         raise RagvecError(f"{path} cannot be read: {error.strerror}") from error
     try:
@@ -189,7 +192,7 @@ def _known_suffixes() -> str:
     return ", ".join(FORMATS)
 
 
-def _decompressed(file: io.RawIOBase, name: str) -> io.RawIOBase:
+def _decompressed(file: io.RawIOBase, name: str) -> io.RawIOBase | gzip.GzipFile:
     suffix = Path(name).suffix.lower()
     if suffix == ".gz":
         return _GzipFile(fileobj=file)
@@ -199,7 +202,7 @@ def _decompressed(file: io.RawIOBase, name: str) -> io.RawIOBase:
 class _HashingFile(io.RawIOBase):
     """A readable file that hashes what passes through, so that a corpus is read once, not twice."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.RawIOBase | io.BufferedIOBase) -> None:
         self._file = file
         self.digest = hashlib.sha256()
         self.bytes = 0
@@ -207,8 +210,8 @@ class _HashingFile(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
-        count = self._file.readinto(buffer)
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        count = self._file.readinto(buffer) or 0
         self.digest.update(memoryview(buffer)[:count])
         self.bytes += count
         return count
@@ -217,7 +220,7 @@ class _HashingFile(io.RawIOBase):
 class _GzipFile(gzip.GzipFile):
     """One that gives what comes before damage, and only then raises."""
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         return self.readinto1(buffer)
 
 
@@ -229,13 +232,14 @@ class _ZstdFile(io.RawIOBase):
 
     def __init__(self, file: io.RawIOBase) -> None:
         self._file = file
-        self._frame = None
+        self._frame: Any = None
         self._input = self._output = b""
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        room = memoryview(buffer)
         while not self._output:
             data = self._input or self._file.read(_ZSTD_INPUT)
             self._input = b""
@@ -247,7 +251,7 @@ class _ZstdFile(io.RawIOBase):
             self._output = self._frame.decompress(data)
             if self._frame.eof:
                 self._input, self._frame = self._frame.unused_data, None
-        count = min(len(buffer), len(self._output))
-        buffer[:count] = self._output[:count]
+        count = min(len(room), len(self._output))
+        room[:count] = self._output[:count]
         self._output = self._output[count:]
         return count

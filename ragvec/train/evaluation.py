@@ -51,7 +51,7 @@ def make_metric(recipe: Recipe, learner: Learner) -> Metric | None:
     task = task_of(path)
     if task == "retrieval":
         data = read_retrieval_set(path, recipe.eval_split)
-        documents = {passage.doc_id: passage.encoded_text for passage in to_passages(read_documents(data.corpus))}
+        documents = {passage.doc_id: passage.encoded_text for passage in to_passages(read_documents(data.corpus or path))}
         return Metric(RETRIEVAL_METRIC, lambda: _ndcg(_as_encoder(learner), data, documents))
     if task != "similarity":
         raise RagvecError(

@@ -47,13 +47,13 @@ class LossModule(nn.Module):
         self.losses_are_finite = self.losses_are_finite and bool(torch.isfinite(loss))
         return {"loss": loss}
 
-    def state_dict(self, **_) -> dict[str, Tensor]:
+    def state_dict(self, **_: Any) -> dict[str, Tensor]:  # type: ignore[override]  # the Trainer asks with keywords alone
         """The trained weights alone: a checkpoint need not repeat what is frozen, nor a tied weight."""
         if self.gathered is not None:
             return self.gathered
         return {name: weight.detach() for name, weight in self.named_parameters() if weight.requires_grad}
 
-    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
         """Load what state_dict gave. Raises RagvecError for weights that are not the ones trained here."""
         other = state_dict.keys() ^ self.state_dict().keys()
         if other:

@@ -20,6 +20,7 @@ from ragvec.train.losses import head_cross_entropy
 from ragvec.train.recipe import Recipe
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -43,7 +44,7 @@ class Learner:
     device: torch.device
     dtype: torch.dtype
     whole: "PreTrainedModel | None" = None
-    adapter: nn.Module | None = None
+    adapter: "PeftModel | None" = None
     prompts: PromptBuilder | None = None
     base_vocabulary: int = 0
 
@@ -86,8 +87,9 @@ def load_encoder(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Le
         max_length=recipe.max_seq_length,
     )
     found = locate(start_of(recipe), revision=recipe.model_revision, adapters=_adapters(recipe))
-    lengths = {"max_length": found.settings.max_length, "doc_max_length": found.settings.doc_max_length}
-    settings = replace(encoder.settings, **lengths)  # max_seq_length is of the training texts alone
+    # max_seq_length is of the training texts alone
+    own = found.settings
+    settings = replace(encoder.settings, max_length=own.max_length, doc_max_length=own.doc_max_length)
     return Learner(encoder.model, encoder.tokenizer, settings, found, device=device, dtype=dtype, prompts=encoder.prompts)
 
 
@@ -116,7 +118,10 @@ def load_language_model(recipe: Recipe, device: torch.device, dtype: torch.dtype
     """
     found = None
     if recipe.config_name:
-        whole, tokenizer = _from_config(recipe), load_tokenizer(Path(recipe.tokenizer_name or start_of(recipe)))
+        whole, tokenizer = (
+            _from_config(recipe, recipe.config_name),
+            load_tokenizer(Path(recipe.tokenizer_name or start_of(recipe))),
+        )
         settings = EncoderSettings()
     else:
         found = locate(start_of(recipe), revision=recipe.model_revision, adapters=_adapters(recipe))
@@ -135,13 +140,13 @@ def load_language_model(recipe: Recipe, device: torch.device, dtype: torch.dtype
     return Learner(backbone, tokenizer, settings, found, device=device, dtype=dtype, whole=whole)
 
 
-def _from_config(recipe: Recipe) -> nn.Module:
+def _from_config(recipe: Recipe, config_name: str) -> "PreTrainedModel":
     """A causal language model with random weights, from a configuration file or folder."""
     from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
     if not (recipe.tokenizer_name or recipe.model_name_or_path):
         raise WrongInput('config_name makes a new model: add "tokenizer_name", the folder of its tokenizer')
-    path = Path(recipe.config_name)
+    path = Path(config_name)
     try:
         text = (path / "config.json" if path.is_dir() else path).read_text(encoding="utf-8")
         values = json.loads(text)
@@ -152,7 +157,7 @@ def _from_config(recipe: Recipe) -> nn.Module:
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
-def _load_with_head(found: Source, dtype: str) -> nn.Module:
+def _load_with_head(found: Source, dtype: str) -> "PreTrainedModel":
     """The decoder with its language-model head, earlier adapters merged. Raises RagvecError if there is no head."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM

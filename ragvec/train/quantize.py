@@ -40,4 +40,4 @@ def to_four_bit(backbone: nn.Module, compute: torch.dtype) -> None:
         if layer.bias is not None:
             small.bias = nn.Parameter(layer.bias.detach(), requires_grad=False)
         backbone.set_submodule(name, small.to(device))  # moving it is what packs the weight
-    backbone.is_loaded_in_4bit = True  # peft then puts its adapters upon such layers
+    backbone.is_loaded_in_4bit = True  # type: ignore[assignment]  # peft then puts its adapters upon such layers

@@ -42,7 +42,9 @@ def save_result(learner: Learner, recipe: Recipe, folder: Path) -> None:
 
 def _write_adapter(learner: Learner, target: Path, folder: Path) -> None:
     found = learner.found
-    learner.adapter.peft_config["default"].base_model_name_or_path = _lasting(found.settings.base_model, found.base, folder)
+    assert found is not None and learner.adapter is not None
+    base = found.settings.base_model or str(found.base)
+    learner.adapter.peft_config["default"].base_model_name_or_path = _lasting(base, found.base, folder)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Could not find a config file")  # peft asks the hub about the base
         learner.adapter.save_pretrained(target, save_embedding_layers=False)

@@ -58,7 +58,8 @@ class WholeOptimizerState:
     """Makes an optimizer's state_dict whole, as last gathered, and its load_state_dict shard it again."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer, self._gathered = optimizer, None
+        self._optimizer = optimizer
+        self._gathered: dict[str, Any] | None = None
         optimizer.register_state_dict_post_hook(self._give)
         optimizer.register_load_state_dict_post_hook(self._shard)
 
@@ -67,10 +68,10 @@ class WholeOptimizerState:
         self._gathered = None
         self._gathered = whole(self._optimizer.state_dict())
 
-    def _give(self, _, state: dict) -> dict:
+    def _give(self, _: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         return state if self._gathered is None else self._gathered
 
-    def _shard(self, _) -> None:
+    def _shard(self, _: torch.optim.Optimizer) -> None:
         for weight, state in self._optimizer.state.items():
             for name, value in state.items():
                 if isinstance(value, Tensor) and value.shape == weight.shape:

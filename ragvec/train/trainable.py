@@ -2,6 +2,7 @@
 
 import warnings
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -14,6 +15,10 @@ from ragvec.train.objectives import objective_of
 from ragvec.train.quantize import check_four_bit, to_four_bit
 from ragvec.train.ranks import start_ranks
 from ragvec.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 def load_learner(recipe: Recipe) -> Learner:
@@ -61,13 +66,13 @@ def lora_targets(backbone: nn.Module) -> list[str]:
     return sorted({name.rsplit(".", 1)[-1] for name, part in backbone.named_modules() if isinstance(part, (nn.Linear, Conv1D))})
 
 
-def _recompute_activations(backbone: nn.Module) -> None:
+def _recompute_activations(backbone: "PreTrainedModel") -> None:
     # transformers 5.2x has renamed it and warns about the old name
     enable = getattr(backbone, "activation_checkpointing_enable", None) or backbone.gradient_checkpointing_enable
     enable({"use_reentrant": False})
 
 
-def _inject_lora(backbone: nn.Module, recipe: Recipe) -> nn.Module:
+def _inject_lora(backbone: "PreTrainedModel", recipe: Recipe) -> "PeftModel":
     from peft import LoraConfig, get_peft_model
 
     present = lora_targets(backbone)

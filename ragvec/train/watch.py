@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn.utils import get_total_norm
@@ -37,15 +38,15 @@ class Watch(TrainerCallback):
         self._on_save = on_save
         self._recipe, self._steps, self._report, self._show = recipe, steps, report, show
         self._clock, self._tokens = 0.0, 0.0
-        self._bar = None
+        self._bar = progress_bar("training", total=steps, unit="steps", show=False)  # until the training begins
         self.interrupted = False
 
-    def on_train_begin(self, args, state, control, **_) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar = progress_bar("training", total=self._steps, unit="steps", show=self._show)
         self._bar.update(state.global_step)
         self._clock, self._tokens = time.perf_counter(), ranks.total(self._module.tokens_seen)
 
-    def on_pre_optimizer_step(self, args, state, control, **_) -> None:
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         gradients = [weight.grad for weight in self._module.parameters() if weight.grad is not None]
         if self._module.losses_are_finite and torch.isfinite(whole(get_total_norm(gradients))):
             return
@@ -56,7 +57,7 @@ class Watch(TrainerCallback):
             + (f"{checkpoint} is the newest good checkpoint" if checkpoint else "no checkpoint was written yet")
         )
 
-    def on_step_end(self, args, state, control, **_) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar.update(1)
         if self._evaluates and state.global_step % self._recipe.eval_steps == 0:
             self._evaluate(state, control)
@@ -73,10 +74,10 @@ class Watch(TrainerCallback):
             self._module.gather()
             self.optimizer_state.gather()
 
-    def on_log(self, args, state, control, logs=None, **_) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        logs = state.log_history[-1]
         if "loss" not in logs:
             return
-        logs = state.log_history[-1]
         now, seen = time.perf_counter(), ranks.total(self._module.tokens_seen)
         logs["tokens_per_second"] = round((seen - self._tokens) / max(now - self._clock, 1e-9))
         self._clock, self._tokens = now, seen
@@ -85,16 +86,16 @@ class Watch(TrainerCallback):
             f"learning rate {logs['learning_rate']:.2e}  {logs['tokens_per_second']:,} tokens/s"
         )
 
-    def on_train_end(self, args, state, control, **_) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         due = state.global_step % self._recipe.eval_steps != 0  # otherwise the last step did it
         if self._evaluates and due and not self.interrupted:
             self._evaluate(state, control)
         self._bar.close()
 
-    def on_save(self, args, state, control, **_) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._on_save(only_figures(state.log_history))
 
-    def _evaluate(self, state, control) -> None:
+    def _evaluate(self, state: Any, control: Any) -> None:
         started, found, told = time.perf_counter(), {}, []
         if self._validation is not None:
             found["eval_loss"] = mean_loss(self._module, self._validation)
@@ -129,7 +130,7 @@ def mean_loss(module: LossModule, batches: Batches) -> float:
     """The mean loss over a validation set, without dropout."""
     seen, training = module.tokens_seen, module.training
     module.eval()
-    losses = [module(batches[number])["loss"].item() for number in range(len(batches))]
+    losses: list[float] = [module(batches[number])["loss"].item() for number in range(len(batches))]
     module.train(training)
     module.tokens_seen = seen
     return sum(losses) / len(losses)

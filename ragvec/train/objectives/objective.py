@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +20,8 @@ class ExampleSet(Generic[B]):
     """One set of examples, tokenized: how to build a batch of them, how long each is, and which belong together."""
 
     build: BatchBuilder[B]
-    lengths: Sequence[int]
-    groups: Sequence[Any]
+    lengths: Sequence[int] | np.ndarray
+    groups: Sequence[Any] | np.ndarray
 
 
 class Teaching(NamedTuple):
