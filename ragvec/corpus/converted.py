@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from ragvec.corpus.files import read_bytes
 from ragvec.corpus.formats import Row, split_heading
@@ -37,7 +37,7 @@ def converted_rows(file: BinaryIO, path: str | Path, name: str) -> Iterator[Row]
 
 
 @cache
-def _converters() -> tuple[dict[str, Any], Any]:
+def _converters():
     """What converts each kind; chosen by name, as markitdown's own choice takes any damaged file for plain text."""
     try:
         with _quiet():

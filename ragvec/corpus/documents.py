@@ -151,6 +151,6 @@ def _parquet_length(path: Path) -> int:
 
     try:
         with pq.ParquetFile(path) as file:
-            return int(file.metadata.num_rows)
+            return file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         raise RagvecError(f"{path} is not a readable Parquet file: {error}") from error

@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
 import zstandard
 
 from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 STDIN = "-"
 FORMATS = {
@@ -94,7 +91,7 @@ def open_input(path: str | Path, on_file: Callable[[InputFile], None] | None = N
     """A file's decompressed bytes; `-` is standard input. on_file hears its size and hash once it has been read."""
     name = str(path)
     try:
-        raw = cast(io.BufferedIOBase, sys.stdin.buffer) if name == STDIN else open(path, "rb", buffering=0)  # noqa: SIM115
+        raw = sys.stdin.buffer if name == STDIN else open(path, "rb", buffering=0)  # noqa: SIM115
     except OSError as error:
         raise RagvecError(f"{path} cannot be read: {error.strerror}") from error
     try:
@@ -192,7 +189,7 @@ def _known_suffixes() -> str:
     return ", ".join(FORMATS)
 
 
-def _decompressed(file: io.RawIOBase, name: str) -> io.RawIOBase | gzip.GzipFile:
+def _decompressed(file: io.RawIOBase, name: str) -> io.RawIOBase:
     suffix = Path(name).suffix.lower()
     if suffix == ".gz":
         return _GzipFile(fileobj=file)
@@ -202,7 +199,7 @@ def _decompressed(file: io.RawIOBase, name: str) -> io.RawIOBase | gzip.GzipFile
 class _HashingFile(io.RawIOBase):
     """A readable file that hashes what passes through, so that a corpus is read once, not twice."""
 
-    def __init__(self, file: io.RawIOBase | io.BufferedIOBase) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.digest = hashlib.sha256()
         self.bytes = 0
@@ -210,8 +207,8 @@ class _HashingFile(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        count = self._file.readinto(buffer) or 0
+    def readinto(self, buffer) -> int:
+        count = self._file.readinto(buffer)
         self.digest.update(memoryview(buffer)[:count])
         self.bytes += count
         return count
@@ -220,7 +217,7 @@ class _HashingFile(io.RawIOBase):
 class _GzipFile(gzip.GzipFile):
     """One that gives what comes before damage, and only then raises."""
 
-    def readinto(self, buffer: "WriteableBuffer") -> int:
+    def readinto(self, buffer) -> int:
         return self.readinto1(buffer)
 
 
@@ -232,14 +229,13 @@ class _ZstdFile(io.RawIOBase):
 
     def __init__(self, file: io.RawIOBase) -> None:
         self._file = file
-        self._frame: Any = None
+        self._frame = None
         self._input = self._output = b""
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        room = memoryview(buffer)
+    def readinto(self, buffer) -> int:
         while not self._output:
             data = self._input or self._file.read(_ZSTD_INPUT)
             self._input = b""
@@ -251,7 +247,7 @@ class _ZstdFile(io.RawIOBase):
             self._output = self._frame.decompress(data)
             if self._frame.eof:
                 self._input, self._frame = self._frame.unused_data, None
-        count = min(len(room), len(self._output))
-        room[:count] = self._output[:count]
+        count = min(len(buffer), len(self._output))
+        buffer[:count] = self._output[:count]
         self._output = self._output[count:]
         return count

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
@@ -71,7 +71,7 @@ def csv_rows(file: BinaryIO, path: str | Path, delimiter: str, *, quoted: bool =
     quoted: a field may stand in double quotes; otherwise these are characters like any other
     """
     csv.field_size_limit(_LONGEST_FIELD)
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     reader = csv.reader(text_lines(file, path), delimiter=delimiter, strict=True, quoting=quoting)
     header: list[str] | None = None
     while True:
@@ -87,8 +87,8 @@ def csv_rows(file: BinaryIO, path: str | Path, delimiter: str, *, quoted: bool =
         if header is None:
             header = _header(row, place)
         elif len(row) != len(header):
-            what = f"{len(row)} fields where the header has {len(header)}"
-            yield place, BadRow(f"{place}: {what}: quote fields that hold {delimiter!r}", row)
+            error = f"{place}: {len(row)} fields where the header has {len(header)}: quote fields that hold {delimiter!r}"
+            yield place, BadRow(error, row)
         else:
             yield place, {name: value for name, value in zip(header, row, strict=True) if name}
 
@@ -174,11 +174,10 @@ class _Text:
         self._parse = json.JSONDecoder().raw_decode
         self.window, self.start, self.line = "", 0, 1
 
-    def skip(self, pattern: re.Pattern[str]) -> str:
-        """Step over what the pattern matches, if anything, and return the character after it; "" at the file's end."""
+    def skip(self, pattern: re.Pattern) -> str:
+        """Step over what the pattern matches, and return the character after it; "" at the end of the file."""
         while True:
-            match = pattern.match(self.window, self.start)
-            end = match.end() if match else self.start
+            end = pattern.match(self.window, self.start).end()
             self._step(end)
             if end < len(self.window):
                 return self.window[end]
