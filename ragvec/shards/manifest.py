@@ -48,8 +48,8 @@ class Part:
         return {**record, **({"failed": [failure._asdict() for failure in self.failed]} if self.failed else {})}
 
 
-@dataclass(frozen=True, slots=True)
-class Maker:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
     """What made the vectors: two sets of vectors may be searched together if and only if this is equal.
 
     source, options   where the encoder lay and what else `Encoder.load` was given; of no account for equality
@@ -72,7 +72,7 @@ class Manifest:
     corpus_digest  of all parts of the corpus, in the folder of a rank, which holds only some of them
     """
 
-    maker: Maker
+    provenance: Provenance
     parts: tuple[Part, ...] = ()
     previous: tuple[Part, ...] = ()
     inputs: tuple[InputFile, ...] = ()
@@ -108,32 +108,32 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """The encoder's fingerprint."""
-        return self.maker.fingerprint
+        return self.provenance.fingerprint
 
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return self.maker.dimension
+        return self.provenance.dimension
 
     @property
     def instruction(self) -> str:
         """What was put before every passage; normally nothing."""
-        return self.maker.instruction
+        return self.provenance.instruction
 
     @property
     def dtype(self) -> str:
         """float16, float32, int8 or binary, as stored."""
-        return self.maker.dtype
+        return self.provenance.dtype
 
     @property
     def normalized(self) -> bool:
         """Whether the vectors have length 1."""
-        return self.maker.normalized
+        return self.provenance.normalized
 
     def describe(self) -> dict[str, Any]:
         """The manifest as JSON values, totals included; the same as manifest.json."""
-        maker = asdict(self.maker)
-        encoder = {name: maker.pop(name) for name in ("source", "fingerprint", "dimension", "options")}
+        provenance = asdict(self.provenance)
+        encoder = {name: provenance.pop(name) for name in ("source", "fingerprint", "dimension", "options")}
         if not encoder["options"]:
             del encoder["options"]
         return {
@@ -142,7 +142,7 @@ class Manifest:
             "ragvec_version": self.ragvec_version,
             "complete": self.complete,
             "encoder": encoder,
-            **maker,
+            **provenance,
             "rows": self.rows,
             "tokens": self.tokens,
             "truncated": self.truncated,
@@ -188,7 +188,7 @@ def load_manifest(folder: Path) -> Manifest:
 def _parse(record: dict[str, Any]) -> Manifest:
     encoder = record["encoder"]
     return Manifest(
-        maker=Maker(
+        provenance=Provenance(
             source=encoder["source"],
             fingerprint=encoder["fingerprint"],
             dimension=int(encoder["dimension"]),
