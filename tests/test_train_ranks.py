@@ -39,7 +39,7 @@ OBJECTIVES = ("supervised", "distill", "clm", "mntp")
 # Name, objective, further keys and whether it is resumed. With fsdp each process holds half of every weight.
 RUNS = [
     *((objective, objective, {}, False) for objective in OBJECTIVES),
-    ("cached", "supervised", {"mini_batch_tokens": 40}, False),
+    ("cached", "supervised", {"mini_batch_tokens": 40, "ddp_timeout": 600}, False),
     ("graded", "supervised", GRADED, False),
     ("sharded", "supervised", {"fsdp": True, "save_steps": 1}, False),
     ("sharded-clm", "clm", {"fsdp": True}, False),

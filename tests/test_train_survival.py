@@ -165,7 +165,7 @@ def start(path):
     code = 1
     try:
         recipe, _ = make_recipe("mntp", json.load(open(path)))
-        train("mntp", recipe, resume=True, report=lambda line: line.startswith("step ") and os.write(told, b"s"))
+        train(recipe, resume=True, report=lambda line: line.startswith("step ") and os.write(told, b"s"))
         code = 0
     finally:
         os._exit(code)
