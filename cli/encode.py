@@ -38,6 +38,7 @@ class VectorDtype(str, Enum):
 
 
 def run(
+    context: typer.Context,
     corpus: Annotated[
         str, typer.Argument(help='File or folder (JSONL, JSON, Parquet, CSV, text, Markdown, BEIR); "-" = stdin.')
     ],
@@ -99,7 +100,7 @@ def run(
     if len(devices) > 1:
         from ragvec.ingest.processes import encode_in_processes
 
-        report = encode_in_processes(sys.argv[1:], output, _numbered(devices))
+        report = encode_in_processes(context.obj, output, _numbered(devices))
         _finish(report, load_manifest(output).failed, format, quarantined=0, path=None)
         return
     from ragvec.encoder import Encoder  # only once the paths are right: loading takes seconds

@@ -82,11 +82,11 @@ def run(
         return
     if dry_run:
         raise typer.BadParameter("it goes with --mteb", param_hint="--dry-run")
+    from ragvec.evaluate.evaluation_plan import EvaluationPlan, carry_out
     from ragvec.evaluate.output import Files
-    from ragvec.evaluate.plan import Plan, carry_out
     from ragvec.metrics import RETRIEVAL_METRICS
 
-    plan = Plan(
+    plan = EvaluationPlan(
         dataset=dataset,
         encoders=tuple(encoder or (None,)),
         instructions=tuple((None,) if instruction is None else instruction),

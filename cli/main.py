@@ -47,10 +47,10 @@ def build_app(chosen: str | None) -> typer.Typer:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The console script's entry: runs the command and exits with its code."""
+    """The console script's entry: runs the command and exits with its code. A command finds the words in its context's obj."""
     words = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in words if not word.startswith("-")), None)
-    sys.exit(_run(lambda: build_app(chosen)(args=words, prog_name="ragvec", standalone_mode=True)))
+    sys.exit(_run(lambda: build_app(chosen)(args=words, prog_name="ragvec", standalone_mode=True, obj=words)))
 
 
 def _run(call: Callable[[], object]) -> int:

@@ -95,7 +95,7 @@ def _name_passed_over(paths: Sequence[Path], why: str, hint: str) -> None:
 
 
 def hit_record(hit: Hit) -> dict:
-    """A hit as the JSON object that DESIGN.md and the docs show."""
+    """A hit as the JSON object that docs/retrieval.md shows."""
     return {
         "rank": hit.rank,
         "score": round(hit.score, 6),

@@ -20,26 +20,26 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in output_dir.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load model and data, print the plan, train nothing.")] = False,
 ) -> None:
-    from ragvec.recipe import read_recipe
+    from ragvec.train.recipe import read_recipe
 
-    speaks = os.environ.get("RANK", "0") == "0"  # one of several processes that torchrun started
+    is_main_process = os.environ.get("RANK", "0") == "0"  # one of several processes that torchrun started
     recipe, notes = read_recipe(objective, config, overrides or ())
-    for note in notes if speaks else ():
+    for note in notes if is_main_process else ():
         typer.echo(f"note: {note}", err=True)
     from ragvec.train import plan_run, train
 
     if dry_run:
-        lines = plan_run(objective, recipe).lines()
-        for line in lines if speaks else ():
+        lines = plan_run(recipe).lines()
+        for line in lines if is_main_process else ():
             typer.echo(line)
         return
     try:
-        summary = train(objective, recipe, resume=resume, report=typer.echo, show_progress=True)
+        summary = train(recipe, resume=resume, report=typer.echo, show_progress=True)
     except KeyboardInterrupt:
-        if speaks:
+        if is_main_process:
             typer.echo("interrupted: --resume goes on from the last checkpoint", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    if speaks:
+    if is_main_process:
         typer.echo(
             f"{recipe.output_dir}: {summary['plan']['steps']:,} steps in {summary['seconds']:,} s, "
             f"{summary['tokens_per_second']:,} tokens/s, last loss {summary['last_loss']:.4f}"

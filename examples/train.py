@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ragvec import Encoder
 from ragvec.data import data_path
-from ragvec.recipe import make_recipe
 from ragvec.train import train
+from ragvec.train.recipe import make_recipe
 
 PAIRS = [
     {"query": "order status", "positive": "Track your parcel under My Account.", "negative": "Orders are placed in the shop."},
@@ -42,5 +42,5 @@ with tempfile.TemporaryDirectory() as name:
             "learning_rate": 1e-3,
         },
     )
-    train("supervised", recipe)
+    train(recipe)
     print(f"before {cosine(Encoder.load()):.2f}, after {cosine(Encoder.load(folder / 'tuned')):.2f}")

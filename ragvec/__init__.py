@@ -4,16 +4,22 @@ The public names load on first use, so that `import ragvec` costs nothing.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ragvec.errors import RagvecError
 from ragvec.records import Document, Hit, Passage
+
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+    from ragvec.index import Index
+    from ragvec.retrieve import Retriever
 
 __version__ = "0.1.0"
 _LAZY = {"Encoder": "ragvec.encoder", "Index": "ragvec.index", "Retriever": "ragvec.retrieve"}
 __all__ = ["Document", "Encoder", "Hit", "Index", "Passage", "RagvecError", "Retriever", "__version__"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'ragvec' has no attribute {name!r}")

@@ -17,7 +17,7 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
+def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Write a file that appears under its name only when it is complete and on disk.
 
     Yields the open temporary file; on any error it is removed and an older file at `path` stays as it was.
@@ -26,7 +26,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
     with suppress(FileNotFoundError):
         temporary.unlink()  # of a dead process, or a link that someone laid there: never written through
     try:
-        with open(temporary, mode.replace("w", "x"), **({} if "b" in mode else {"encoding": "utf-8"})) as file:
+        with open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

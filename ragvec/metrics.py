@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import fsum
+from typing import Any
 
 from ragvec.errors import RagvecError
 
@@ -24,7 +25,10 @@ def score_run(qrels: Qrels, run: Run, metrics: Sequence[str] = RETRIEVAL_METRICS
 
 
 def score_queries(qrels: Qrels, run: Run, metrics: Sequence[str] = RETRIEVAL_METRICS) -> dict[str, dict[str, float]]:
-    """The same for each query alone: query_id → metric → value, in the order of the qrels."""
+    """Each metric for each query of the qrels that has a relevant document: query_id → metric → value, in the qrels' order.
+
+    metrics and errors as for score_run
+    """
     import_measures()
     import ir_measures
 
@@ -47,7 +51,7 @@ def mean_figures(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {name: fsum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
-def parse_metric(name: str):
+def parse_metric(name: str) -> Any:
     """ir_measures' measure for a metric's name as papers spell it (MAP@100), or as ir_measures does (AP@100).
 
     Raises RagvecError for a name that neither knows.
@@ -63,14 +67,14 @@ def parse_metric(name: str):
         raise RagvecError(f"unknown metric {name!r}: choose nDCG@k, recall@k, MRR@k, MAP@k or P@k, such as nDCG@10") from error
 
 
-def _uncut(measure):
+def _uncut(measure: Any) -> Any:
     """RR@k as RR: ir_measures hands RR@k to a tool that breaks ties by its own rule, and RR to trec_eval's."""
     import ir_measures
 
     return ir_measures.RR if str(measure).startswith("RR@") else measure
 
 
-def _cut(value: float, measure) -> float:
+def _cut(value: float, measure: Any) -> float:
     return value if not str(measure).startswith("RR@") or value >= 1 / measure["cutoff"] else 0.0
 
 

@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -126,10 +125,10 @@ def test_ranks_and_processes_make_the_shards_of_one(capsys, tmp_path, tiny_decod
         assert (code, json.loads(out)["complete"]) == (0, rank == 1)
     monkeypatch.delenv("SLURM_PROCID")
     monkeypatch.delenv("SLURM_STEP_NUM_TASKS")
-    words = [sys.executable, "-c", "from ragvec.cli.main import main; main()", *map(str, command), "--processes", "2"]
-    ran = subprocess.run([*words, "-o", str(tmp_path / "two")], capture_output=True, text=True)
-    report = json.loads(ran.stdout)
-    assert (ran.returncode, report["rows"], report["encoded"], report["complete"]) == (0, 20, 20, True)
+    monkeypatch.setattr(sys, "argv", ["pytest", "of", "another", "program"])  # the processes get main's own words
+    code, out, _ = ragvec(capsys, *command, "--processes", 2, "-o", tmp_path / "two")
+    report = json.loads(out)
+    assert (code, report["rows"], report["encoded"], report["complete"]) == (0, 20, 20, True)
     for other in ("ranks", "two"):
         assert np.array_equal(vectors(tmp_path / "one"), vectors(tmp_path / other))
         assert sorted(p.name for p in (tmp_path / "one").iterdir()) == sorted(p.name for p in (tmp_path / other).iterdir())

@@ -12,16 +12,21 @@ from ragvec.metrics import spearman
 NAMES = ("new", "old")
 
 
+def evaluation(dataset: str, task: str, figures: dict, values: dict) -> Evaluation:
+    return Evaluation(dataset=dataset, split="test", task=task, encoder="e", fingerprint="f", instruction="",
+                      figures=figures, counts={}, values=values)  # fmt: skip
+
+
 def retrieval(values: list[float], dataset: str = "set") -> Evaluation:
     named = {f"q{row}": {"nDCG@10": float(value)} for row, value in enumerate(values)}
-    return Evaluation(dataset, "test", "retrieval", "e", "f", "", {"nDCG@10": float(np.mean(values))}, {}, values=named)
+    return evaluation(dataset, "retrieval", {"nDCG@10": float(np.mean(values))}, named)
 
 
 def similarity(cosines, scores) -> Evaluation:
     values = {
         str(row): {"similarity": float(c), "score": float(s)} for row, (c, s) in enumerate(zip(cosines, scores, strict=True))
     }
-    return Evaluation("set", None, "similarity", "e", "f", "", {"spearman": spearman(cosines, scores)}, {}, values=values)
+    return evaluation("set", "similarity", {"spearman": spearman(cosines, scores)}, values)
 
 
 @pytest.fixture

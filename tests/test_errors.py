@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from ragvec.encoder import Encoder
 from ragvec.errors import Busy, Damaged, NotFound, RagvecError, Unavailable, WrongInput, first_line
 from ragvec.index import Index
-from ragvec.index.store import is_locked, readable_error
+from ragvec.index.connect import is_locked, readable_error
 from ragvec.records import Document
 from ragvec.serve import Service, create_app
 from ragvec.serve.errors import response_to

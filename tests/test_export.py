@@ -13,7 +13,7 @@ from ragvec.encoder.templates import Template
 from ragvec.errors import RagvecError
 from ragvec.export import check as checking
 from ragvec.export import export
-from ragvec.export.run import write
+from ragvec.export.layouts import write
 from ragvec.export.sentence_transformer import same_border
 from tests.tiny import TEXTS, save_tiny_decoder
 

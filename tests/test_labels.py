@@ -82,6 +82,13 @@ def test_clustering_of_a_table_and_of_mtebs_sets(labelled, tmp_path, letters, ca
     assert found.figures["v_measure"] == pytest.approx(2 / 3)
 
 
+def test_a_damaged_line_among_sets_to_cluster_is_named(tmp_path):
+    path = tmp_path / "sets.jsonl"
+    path.write_text('{"sentences": ["a", "b"], "labels": [0, 1]}\n{"sentences": [\n')
+    with pytest.raises(RagvecError, match="sets.jsonl, line 2: bad JSON"):
+        evaluate(path, LetterEncoder())
+
+
 def test_labelled_sets_that_can_not_be_measured_are_refused(labelled, tmp_path):
     labelled.with_name("letters.train.tsv").unlink()
     with pytest.raises(RagvecError, match="no training table"):

@@ -26,11 +26,27 @@ def test_the_wheel_holds_one_package_and_its_data(wheel):
         "ragvec",
         *(name.split("/")[0] for name in names if ".dist-info/" in name),
     }
-    for needed in ("ragvec/cli/main.py", "ragvec/data/corpus.jsonl", "ragvec/data/encoder/model.safetensors"):
+    for needed in (
+        "ragvec/cli/main.py",
+        "ragvec/data/corpus.jsonl",
+        "ragvec/data/encoder/model.safetensors",
+        "ragvec/py.typed",
+        "ragvec/data/recipes/schema.json",
+    ):
         assert needed in names
     packages = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "ragvec").rglob("*.py")}
     assert all(any(name.startswith(f"{package}/") for name in names) for package in packages), "a subpackage is not listed"
     assert wheel.stat().st_size < 45e6
+
+
+def test_a_checkout_runs_without_an_installation():
+    """As `python -m tests.bench.encode` does where only the libraries are installed."""
+    check = (
+        "import sys; sys.meta_path[:] = [one for one in sys.meta_path if 'editable' not in repr(one)]; import tests.bench; "
+        "import ragvec.cli.main; from ragvec.data import data_path; print(data_path('corpus.jsonl'))"
+    )
+    out = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert out.strip() == str(ROOT / "data" / "corpus.jsonl")
 
 
 def test_the_installed_command_runs_from_elsewhere(wheel, tmp_path):

@@ -4,10 +4,13 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from ragvec.errors import RagvecError
-from ragvec.recipe import OBJECTIVES, explicit_defaults, make_recipe, read_recipe
+from ragvec.train.recipe import OBJECTIVES, explicit_defaults, make_recipe, read_recipe, recipe_schema
+
+SCHEMA = Path(__file__).resolve().parent.parent / "data" / "recipes" / "schema.json"
 
 
 def recipe(objective: str = "mntp", **keys):
@@ -90,6 +93,45 @@ def test_values_that_no_run_could_use(keys, message):
         recipe(objective, **keys)
 
 
+def test_null_where_it_means_nothing_and_texts_where_numbers_belong():
+    with pytest.raises(RagvecError, match="recipe: loss_scale must be float, not None"):
+        recipe("supervised", loss_scale=None)
+    with pytest.raises(RagvecError, match=r"matryoshka_dims must be list\[int\], not 'all'"):
+        recipe("supervised", matryoshka_dims="all")
+    with pytest.raises(RagvecError, match="learning_rate is nan, must be a finite number"):
+        recipe(learning_rate=float("nan"))
+    with pytest.raises(RagvecError, match="validation_split_percentage is 100, must be below 100"):
+        recipe(validation_split_percentage=100)
+    with pytest.raises(RagvecError, match="block_size is 0, must be at least 1"):  # as the file spells it
+        recipe(block_size=0)
+
+
+def test_a_recipe_knows_its_objective_and_is_refused_for_another():
+    made, _ = make_recipe("simcse", {"output_dir": "out", "objective": "simcse"})
+    assert made.objective == "simcse" and made.as_json()["objective"] == "simcse"
+    assert make_recipe("simcse", made.as_json())[0] == made
+    with pytest.raises(RagvecError, match="recipe is for 'simcse', not for mntp: train that"):
+        make_recipe("mntp", made.as_json())
+
+
+def test_the_schema_for_editors_is_what_the_recipe_says():
+    """Written anew with: python -m tests.test_recipe"""
+    assert json.loads(SCHEMA.read_text(encoding="utf-8")) == recipe_schema()
+
+
+def test_an_editor_that_reads_the_schema_knows_every_key_and_finds_mistakes():
+    schema = jsonschema.Draft202012Validator(recipe_schema())
+    for path in SCHEMA.parent.glob("*/*.json"):
+        schema.validate(json.loads(path.read_text(encoding="utf-8")))
+    schema.validate(
+        {"$schema": "schema.json", "objective": "mntp", "dtype": "bfloat16", "do_train": True, "train_file": "a.txt"}
+    )
+    wrong = {"lora_r": "16", "learning_rat": 1, "loss": "infonce", "seed": -1, "objective": "mlm", "train_file": [1]}
+    for key, value in wrong.items():
+        assert not schema.is_valid({key: value}), key
+    assert recipe(**{"$schema": "schema.json"}) == recipe()
+
+
 def test_one_file_may_stand_where_several_may():
     assert recipe(train_file="a.json").train_file == ["a.json"]
     assert recipe(train_file=["a.json", "b.csv"]).train_file == ["a.json", "b.csv"]
@@ -145,3 +187,7 @@ def test_files_that_are_no_recipes(tmp_path):
         read_recipe("mntp", file)
     with pytest.raises(RagvecError, match="unknown objective 'mlm': choose one of clm, mntp"):
         read_recipe("mlm", file)
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(json.dumps(recipe_schema(), indent=1) + "\n", encoding="utf-8")

@@ -10,9 +10,9 @@ import pytest
 from ragvec.errors import RagvecError
 from ragvec.records import Passage
 from ragvec.shards import (
-    Maker,
     Manifest,
     PartVectors,
+    Provenance,
     Shards,
     content_digest,
     load_manifest,
@@ -33,11 +33,13 @@ VECTORS = np.array([[1, 0.5], [0, -1], [0.25, 2.5]], np.float32)
 
 
 def make(folder, dtype="float16", **changes):
-    maker = Maker("an-encoder", "ab" * 16, 2, "", dtype, False)
+    provenance = Provenance(
+        source="an-encoder", fingerprint="ab" * 16, dimension=2, instruction="", dtype=dtype, normalized=False
+    )
     folder.mkdir()
     encoded = PartVectors(store(VECTORS, dtype), np.array([3, 1, 7]), np.array([False, False, True]))
-    part = write_part(folder, "part-00000.parquet", PASSAGES, encoded, maker)
-    save_manifest(folder, Manifest(maker, parts=(part,), complete=True))
+    part = write_part(folder, "part-00000.parquet", PASSAGES, encoded, provenance)
+    save_manifest(folder, Manifest(provenance, parts=(part,), complete=True))
     return folder
 
 

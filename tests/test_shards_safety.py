@@ -10,10 +10,10 @@ from ragvec.errors import Damaged
 from ragvec.ingest import check_folder
 from ragvec.ingest.folder import remove_shards, sweep
 from ragvec.ingest.ranks import remove_ranks
-from ragvec.shards import Maker, Manifest, PartVectors, Shards, load_manifest, save_manifest, store, write_part
+from ragvec.shards import Manifest, PartVectors, Provenance, Shards, load_manifest, save_manifest, store, write_part
 from tests.test_index import passages_named
 
-MAKER = Maker("an-encoder", "f" * 32, 8, "", "float16", True)
+MAKER = Provenance("an-encoder", "f" * 32, 8, "", "float16", True)
 
 
 @pytest.fixture

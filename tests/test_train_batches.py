@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from ragvec.errors import RagvecError
-from ragvec.recipe import make_recipe
-from ragvec.train.masking import IGNORED, choose_mask_token, mask_tokens, special_tokens
-from ragvec.train.objectives import causal_batch, masked_batch
-from ragvec.train.sampler import Batches
-from ragvec.train.texts import PromptTable, no_negatives, pair_batch, score_batch
-from ragvec.train.tokens import Pieces, make_pieces
+from ragvec.train.data.batches import Batches
+from ragvec.train.data.pieces import Pieces, make_pieces
+from ragvec.train.objectives.clm import causal_batch
+from ragvec.train.objectives.contrastive import no_negatives
+from ragvec.train.objectives.masking import IGNORED, choose_mask_token, mask_tokens, special_tokens
+from ragvec.train.objectives.mntp import masked_batch
+from ragvec.train.objectives.texts import PromptTable, Triple, pair_batch, score_batch
+from ragvec.train.recipe import make_recipe
 from tests.conftest import shared
 from tests.tiny import TEXTS, make_tokenizer
 
@@ -148,7 +150,7 @@ def test_masked_batches_predict_the_hidden_token_from_the_position_before_it():
 
 def test_pair_batches_hold_each_text_at_its_place():
     table = PromptTable([np.array([row] * (5 - row)) for row in range(5)], [0, 1, 0, 2, 0])
-    batch = pair_batch(table, [(0, 1, (4, 3)), (2, 1, ())], True)([0, 1], torch.Generator())
+    batch = pair_batch(table, [Triple(0, 1, (4, 3)), Triple(2, 1, ())], True)([0, 1], torch.Generator())
     wanted = [0, 2, 1, 1, 4, 3]  # queries, positives, negatives
     assert batch.sizes == (2, 2, 2)
     assert [batch.ids[place][0] for place in batch.place.tolist()] == wanted
@@ -170,7 +172,7 @@ def test_what_is_no_negative():
 
 def test_score_batches_hold_each_querys_candidates_and_scores():
     table = PromptTable([np.array([row] * (5 - row)) for row in range(5)], [0] * 5)
-    build = score_batch(table, [(0, 1, (4, 3)), (2, 1, (3,))], [(0.5, 0.1, 0.2), (1.0, -1.0)])
+    build = score_batch(table, [Triple(0, 1, (4, 3)), Triple(2, 1, (3,))], [(0.5, 0.1, 0.2), (1.0, -1.0)])
     batch = build([0, 1], torch.Generator())
     assert [batch.ids[place][0] for place in batch.place.tolist()] == [0, 2, 1, 4, 3, 1, 3] and batch.sizes == (2, 5, 0)
     assert torch.equal(batch.teacher, torch.tensor([[0.5, 0.1, 0.2], [1.0, -1.0, -torch.inf]]))

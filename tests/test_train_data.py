@@ -8,10 +8,10 @@ import pytest
 import zstandard
 
 from ragvec.errors import RagvecError
-from ragvec.recipe import make_recipe
 from ragvec.train.data import Example, Text, read_examples, read_texts, split_validation
-from ragvec.train.hub_data import dataset_files
-from ragvec.train.teacher import read_teacher
+from ragvec.train.data.hub import dataset_files
+from ragvec.train.data.teacher import read_teacher
+from ragvec.train.recipe import make_recipe
 
 TEXTS = ["first, with a comma", "두 번째", 'third "quoted"']
 

@@ -6,10 +6,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ragvec.errors import WrongInput
-from ragvec.recipe import make_recipe
-from ragvec.train.model import add_trainable_parts, load_learner
-from ragvec.train.objectives import LanguageBatch, Objective, language_loss
+from ragvec.train.loss_module import LossModule
+from ragvec.train.objectives.language import LanguageBatch, language_loss
 from ragvec.train.ranks import start_ranks
+from ragvec.train.recipe import make_recipe
+from ragvec.train.trainable import add_trainable_parts, load_learner
 from ragvec.train.trainer import _arguments, _float32_products
 from tests.training import losses, run, vectors, write_data
 
@@ -33,25 +34,25 @@ def half_learner(folder, **keys):
     """A bfloat16 base with LoRA upon it, on the CPU."""
     recipe, _ = make_recipe("mntp", {"output_dir": "out", "model_name_or_path": str(folder), "torch_dtype": "bfloat16",
                                      "device": "cpu", "lora_dropout": 0.1, **keys})  # fmt: skip
-    learner = load_learner("mntp", recipe)
-    add_trainable_parts(learner, "mntp", recipe)
+    learner = load_learner(recipe)
+    add_trainable_parts(learner, recipe)
     return learner
 
 
 @pytest.mark.parametrize("keys", [{}, {"gradient_checkpointing": True}])
 def test_nothing_of_lora_makes_a_detour_through_float32(keys, tiny_decoder):
     learner = half_learner(tiny_decoder, **keys)
-    objective = Objective(learner, language_loss).train()
+    module = LossModule(learner, language_loss).train()
     taken: list[torch.dtype] = []
     for name, part in learner.backbone.named_modules():
         if name.endswith((".lora_A.default", ".lora_B.default", ".lora_dropout.default")):
             part.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].dtype))
     with Products() as products:
-        objective(BATCH)["loss"].backward()
+        module(BATCH)["loss"].backward()
     passes = 2 if keys else 1  # recomputed on the way back
     assert len(taken) == passes * 3 * 7 * 2 and set(taken) == {torch.bfloat16}
     assert len(products.dtypes) > 7 * 2 * 3 * 2 and set(products.dtypes) == {torch.bfloat16}
-    weights = [weight for weight in objective.parameters() if weight.requires_grad]
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
     assert {weight.dtype for weight in weights} == {weight.grad.dtype for weight in weights} == {torch.float32}
 
 
@@ -67,14 +68,14 @@ def test_lora_in_bfloat16_learns_what_it_learns_in_float32(tiny_decoder, tmp_pat
 
 
 def test_a_loss_that_is_not_finite_is_remembered_over_the_batches_of_a_step(tiny_decoder):
-    objective = Objective(half_learner(tiny_decoder), language_loss)
-    objective(BATCH)
-    assert bool(objective.losses_are_finite)
-    objective._loss = lambda *_: torch.tensor(float("nan"))
-    objective(BATCH)
-    objective._loss = language_loss
-    objective(BATCH)
-    assert not bool(objective.losses_are_finite)
+    module = LossModule(half_learner(tiny_decoder), language_loss)
+    module(BATCH)
+    assert bool(module.losses_are_finite)
+    module._loss = lambda *_: torch.tensor(float("nan"))
+    module(BATCH)
+    module._loss = language_loss
+    module(BATCH)
+    assert not bool(module.losses_are_finite)
 
 
 @pytest.fixture

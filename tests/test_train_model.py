@@ -6,11 +6,13 @@ import torch
 
 from ragvec.encoder import EncoderSettings
 from ragvec.errors import RagvecError
-from ragvec.recipe import make_recipe
-from ragvec.train.masking import IGNORED
-from ragvec.train.model import Learner, add_embedding_row, add_trainable_parts, load_learner, lora_targets
-from ragvec.train.objectives import LanguageBatch, Objective, language_loss
-from ragvec.train.plan import count_parameters
+from ragvec.train.loss_module import LossModule
+from ragvec.train.model import Learner, add_embedding_row
+from ragvec.train.objectives.language import LanguageBatch, language_loss
+from ragvec.train.objectives.masking import IGNORED
+from ragvec.train.recipe import make_recipe
+from ragvec.train.trainable import add_trainable_parts, load_learner, lora_targets
+from ragvec.train.training_plan import count_parameters
 from tests.conftest import shared
 from tests.tiny import save_tiny_decoder
 from tests.training import losses, run, vectors, write_data
@@ -27,8 +29,8 @@ def recipe(objective: str = "mntp", **keys):
 def learn(folder, objective: str = "mntp", **keys) -> Learner:
     made = recipe(objective, model_name_or_path=str(folder), torch_dtype="float32", **keys)
     torch.manual_seed(0)
-    learner = load_learner(objective, made)
-    add_trainable_parts(learner, objective, made)
+    learner = load_learner(made)
+    add_trainable_parts(learner, made)
     return learner
 
 
@@ -43,13 +45,15 @@ def test_trainable_parameters_of_llama_3_8b_are_the_references(train_lm_head, co
 
     with torch.device("meta"):
         whole = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **LLAMA_3_8B), dtype=torch.bfloat16)
-        learner = Learner(whole.base_model, None, EncoderSettings(), None, torch.device("meta"), torch.bfloat16, whole=whole)
-        add_trainable_parts(learner, "mntp", recipe(train_lm_head=train_lm_head))
-    objective = Objective(learner, language_loss)
-    assert count_parameters(objective, trainable=True) == count
-    trained_dtypes = {weight.dtype for weight in objective.parameters() if weight.requires_grad}
+        learner = Learner(
+            whole.base_model, None, EncoderSettings(), None, device=torch.device("meta"), dtype=torch.bfloat16, whole=whole
+        )
+        add_trainable_parts(learner, recipe(train_lm_head=train_lm_head))
+    module = LossModule(learner, language_loss)
+    assert count_parameters(module, trainable=True) == count
+    trained_dtypes = {weight.dtype for weight in module.parameters() if weight.requires_grad}
     assert trained_dtypes == {torch.float32}  # small steps would vanish in bfloat16
-    assert count_parameters(objective) == 8_030_261_248 + 41_943_040
+    assert count_parameters(module) == 8_030_261_248 + 41_943_040
 
 
 def test_lora_reaches_every_linear_layer_of_a_block(tiny_decoder):
@@ -176,7 +180,7 @@ def test_what_does_not_go_with_four_bits(keys, tiny_decoder, monkeypatch):
 )
 def test_nothing_to_start_from(objective, keys, message):
     with pytest.raises(RagvecError, match=message):
-        load_learner(objective, recipe(objective, **keys))
+        load_learner(recipe(objective, **keys))
 
 
 def test_mntp_needs_a_head(tiny_decoder, tmp_path):
@@ -184,4 +188,4 @@ def test_mntp_needs_a_head(tiny_decoder, tmp_path):
 
     convert(str(tiny_decoder), tmp_path / "encoder")
     with pytest.raises(RagvecError, match="holds no language-model head .*: start from the decoder"):
-        load_learner("mntp", recipe(model_name_or_path=str(tmp_path / "encoder")))
+        load_learner(recipe(model_name_or_path=str(tmp_path / "encoder")))

@@ -17,29 +17,29 @@ from tests.training import LONG_TEXTS, losses, recipe_values, run, vectors, writ
 # Trains the recipes named on the command line; each process writes a digest of its weights beside the result.
 WORKER = """
 import hashlib, json, sys
-from ragvec.recipe import make_recipe
-from ragvec.train import ranks, run
+from ragvec.train.recipe import make_recipe
+from ragvec.train import ranks, training
 
-plain = run.run_trainer
+plain = training.run_trainer
 
 def keeping_a_digest(prepared, recipe, **options):
     log = plain(prepared, recipe, **options)
-    weights = b"".join(weight.numpy().tobytes() for weight in prepared.objective.state_dict().values())
+    weights = b"".join(weight.numpy().tobytes() for weight in prepared.module.state_dict().values())
     with open(f"{recipe.output_dir}.rank{ranks.rank()}", "w") as file:
         file.write(hashlib.sha256(weights).hexdigest())
     return log
 
-run.run_trainer = keeping_a_digest
+training.run_trainer = keeping_a_digest
 for path in sys.argv[1:]:
     objective, values, resume = json.load(open(path))
-    run.train(objective, make_recipe(objective, values)[0], resume=resume)
+    training.train(make_recipe(objective, values)[0], resume=resume)
 """
 GRADED = {"loss": "cosent", "train_file": "graded.jsonl"}
 OBJECTIVES = ("supervised", "distill", "clm", "mntp")
 # Name, objective, further keys and whether it is resumed. With fsdp each process holds half of every weight.
 RUNS = [
     *((objective, objective, {}, False) for objective in OBJECTIVES),
-    ("cached", "supervised", {"mini_batch_tokens": 40}, False),
+    ("cached", "supervised", {"mini_batch_tokens": 40, "ddp_timeout": 600}, False),
     ("graded", "supervised", GRADED, False),
     ("sharded", "supervised", {"fsdp": True, "save_steps": 1}, False),
     ("sharded-clm", "clm", {"fsdp": True}, False),

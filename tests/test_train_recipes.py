@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from ragvec.encoder import EncoderSettings
-from ragvec.recipe import make_recipe, read_recipe, shipped_recipes
 from ragvec.train import plan_run
-from ragvec.train.model import Learner, add_trainable_parts
-from ragvec.train.plan import count_parameters
+from ragvec.train.model import Learner
+from ragvec.train.recipe import make_recipe, read_recipe, shipped_recipes
+from ragvec.train.trainable import add_trainable_parts
+from ragvec.train.training_plan import count_parameters
 
 STAGES = ("mntp", "simcse", "supervised")
 RECIPES = [(stage, path) for stage in STAGES for path in shipped_recipes(stage)]
@@ -57,7 +58,7 @@ def test_a_shipped_recipe_plans(stage, path, tiny_decoder, tmp_path):
     recipe, notes = read_recipe(stage, path)
     assert not notes and recipe.lora_r == 16 and recipe.stop_after_n_steps == 1000 and recipe.torch_dtype == "bfloat16"
     here = [f"model_name_or_path={tiny_decoder}", "peft_model_name_or_path=null", "dataset_file_path=null", "device=cpu"]
-    plan = plan_run(stage, read_recipe(stage, path.name, [*here, f"train_file={file}", "dataset_name=null"])[0])
+    plan = plan_run(read_recipe(stage, path.name, [*here, f"train_file={file}", "dataset_name=null"])[0])
     batch = recipe.per_device_train_batch_size
     assert plan.batch == f"{batch} examples" and plan.trainable == 8 * 2048
     assert plan.steps == (3 if stage == "mntp" else 3 * (260 // batch))
@@ -74,8 +75,8 @@ def test_trainable_parameters_of_the_published_models(name):
     )  # fmt: skip
     with torch.device("meta"):
         backbone = AutoModel.from_config(config, dtype=torch.bfloat16)
-        learner = Learner(backbone, None, EncoderSettings(), None, torch.device("meta"), torch.bfloat16)
-        add_trainable_parts(learner, "supervised", read_recipe("supervised", f"{name}.json")[0])
+        learner = Learner(backbone, None, EncoderSettings(), None, device=torch.device("meta"), dtype=torch.bfloat16)
+        add_trainable_parts(learner, read_recipe("supervised", f"{name}.json")[0])
     assert count_parameters(backbone, trainable=True) == expected
 
 
@@ -98,6 +99,6 @@ def test_the_users_example_plans_5694_steps(tiny_decoder, tmp_path):
         "model_name_or_path": str(tiny_decoder), "train_file": str(file), "output_dir": str(tmp_path / "out"),
         "per_device_train_batch_size": 6, "gradient_accumulation_steps": 4, "num_train_epochs": 3, "line_by_line": True,
     }  # fmt: skip
-    plan = plan_run("mntp", make_recipe("mntp", keys)[0])
+    plan = plan_run(make_recipe("mntp", keys)[0])
     assert (plan.examples, plan.steps, plan.total_batch) == (45_554, 5694, "24 examples")
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ import pytest
 from ragvec import Encoder
 from ragvec.cli.main import main
 from ragvec.errors import RagvecError
-from ragvec.recipe import OBJECTIVES
+from ragvec.train.recipe import OBJECTIVES
 from tests.tiny import TEXTS
 from tests.training import LONG_TEXTS, losses, run, vectors, write_data
 

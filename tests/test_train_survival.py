@@ -96,9 +96,9 @@ def test_weights_alone_are_no_checkpoint_to_resume_from(tiny_decoder, data, tmp_
 def test_what_is_not_finite_stops_the_run_before_it_harms_the_weights(where, tiny_decoder, data, tmp_path, monkeypatch):
     import torch
 
-    from ragvec.train import texts
+    from ragvec.train.objectives import contrastive
 
-    calls, plain = [], texts.hard_negative_nll
+    calls, plain = [], contrastive.hard_negative_nll
 
     def fails_at_the_third(*arguments, **options):
         calls.append(1)
@@ -107,7 +107,7 @@ def test_what_is_not_finite_stops_the_run_before_it_harms_the_weights(where, tin
             return loss
         return loss * float("nan") if where == "loss" else loss + 0 * torch.sqrt(loss - loss)  # 0 × an infinite slope
 
-    monkeypatch.setattr(texts, "hard_negative_nll", fails_at_the_third)
+    monkeypatch.setattr(contrastive, "hard_negative_nll", fails_at_the_third)
     with pytest.raises(RagvecError) as stop:
         run("supervised", tiny_decoder, data, tmp_path / "out", save_steps=1, max_steps=6)
     checkpoints = tmp_path / "out" / "checkpoints"
@@ -150,7 +150,7 @@ KILLER = """
 import json, os, random, signal, sys, time
 import peft, torch
 from transformers.models.llama import modeling_llama
-from ragvec.recipe import make_recipe
+from ragvec.train.recipe import make_recipe
 from ragvec.train import train
 
 torch.set_num_threads(1)
@@ -165,7 +165,7 @@ def start(path):
     code = 1
     try:
         recipe, _ = make_recipe("mntp", json.load(open(path)))
-        train("mntp", recipe, resume=True, report=lambda line: line.startswith("step ") and os.write(told, b"s"))
+        train(recipe, resume=True, report=lambda line: line.startswith("step ") and os.write(told, b"s"))
         code = 0
     finally:
         os._exit(code)

@@ -11,11 +11,13 @@ from torch.nn.functional import cosine_similarity
 from ragvec import Encoder
 from ragvec.errors import RagvecError
 from ragvec.metrics import spearman
-from ragvec.recipe import make_recipe
 from ragvec.train.losses import hard_negative_nll
-from ragvec.train.model import Learner, add_trainable_parts, load_learner
+from ragvec.train.model import Learner
+from ragvec.train.objectives.contrastive import contrastive_loss
+from ragvec.train.objectives.texts import text_vectors
 from ragvec.train.prepare import prepare
-from ragvec.train.texts import contrastive_loss, text_vectors
+from ragvec.train.recipe import make_recipe
+from ragvec.train.trainable import add_trainable_parts, load_learner
 from tests.training import LONG_TEXTS, losses, recipe_values, run, write_data
 
 GRADED = {"loss": "cosent", "train_file": "graded.jsonl"}
@@ -30,12 +32,12 @@ def get_ready(objective: str, start, data, **keys):
     """A learner, its batches and its recipe, LoRA's second half not zero so that all of it has gradients."""
     recipe, _ = make_recipe(objective, recipe_values(objective, start, data, "out", **{"lora_dropout": 0.0, **keys}))
     torch.manual_seed(0)
-    learner = load_learner(objective, recipe)
-    add_trainable_parts(learner, objective, recipe)
+    learner = load_learner(recipe)
+    add_trainable_parts(learner, recipe)
     for name, weight in learner.backbone.named_parameters():
         if "lora_B" in name:
             torch.nn.init.constant_(weight, 0.02)
-    return learner, prepare(objective, recipe, learner), recipe
+    return learner, prepare(recipe, learner), recipe
 
 
 def gradients(learner: Learner, loss: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -57,7 +59,7 @@ def test_cached_gradients_equal_the_plain_ones(objective, keys, tiny_decoder, da
     for tokens in (None, 100):
         learner, prepared, _ = get_ready(objective, tiny_decoder, data, mini_batch_tokens=tokens, **keys)
         learner.backbone.train()
-        loss = prepared.objective(prepared.batches[0])["loss"]
+        loss = prepared.module(prepared.batches[0])["loss"]
         found.append((loss.item(), gradients(learner, loss)))
     (plain_loss, plain), (cached_loss, cached) = found
     assert cached_loss == pytest.approx(plain_loss, abs=1e-6)
@@ -143,7 +145,7 @@ def test_the_loss_of_graded_pairs_by_hand(tiny_decoder, data):
         cosines = cosine_similarity(one[:, :width], two[:, :width]).tolist()
         terms = [np.exp(20 * (cosines[i] - cosines[j])) for i in range(4) for j in range(4) if scores[i] < scores[j]]
         expected.append(np.log1p(sum(terms)))
-    assert prepared.objective(batch)["loss"].item() == pytest.approx(np.mean(expected), abs=1e-4)
+    assert prepared.module(batch)["loss"].item() == pytest.approx(np.mean(expected), abs=1e-4)
 
 
 # --- a teacher's scores ------------------------------------------------------------------------------------------------------
@@ -191,7 +193,7 @@ def test_the_score_of_a_student_is_its_cosine_over_the_temperature(tiny_decoder,
         ours = cosine_similarity(query[None], documents[edge : edge + count]) / 0.1
         expected.append(((ours[0] - ours[1:]) - (teacher[0] - teacher[1:count])).square().mean().item())
         edge += count
-    assert prepared.objective(batch)["loss"].item() == pytest.approx(np.mean(expected), rel=1e-4)
+    assert prepared.module(batch)["loss"].item() == pytest.approx(np.mean(expected), rel=1e-4)
 
 
 def test_distillation_without_a_teacher(tiny_decoder, data):

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ragvec import Encoder
-from ragvec.recipe import make_recipe
 from ragvec.train import train
+from ragvec.train.recipe import make_recipe
 from tests.tiny import TEXTS
 
 LONG_TEXTS = [f"{text} {number} {other}" for number, text in enumerate(TEXTS) for other in TEXTS]
@@ -42,7 +42,7 @@ def recipe_values(objective: str, start, data: Path, output, **keys) -> dict:
 def run(objective: str, start, data: Path, output, *, resume: bool = False, report=lambda line: None, **keys) -> dict:
     """Train with some keys changed; returns the summary."""
     made, _ = make_recipe(objective, recipe_values(objective, start, data, output, **keys))
-    return train(objective, made, resume=resume, report=report)
+    return train(made, resume=resume, report=report)
 
 
 def losses(summary: dict) -> list[float]:

@@ -6,6 +6,7 @@ from threading import Event, Thread
 from typing import TypeVar
 
 Item = TypeVar("Item")
+_Batch = tuple[list[Item], BaseException | None]  # and what ended them
 _BATCH = 256  # items that cross the threads together
 _BATCH_WEIGHT = 1 << 20
 _BATCHES = 8
@@ -17,7 +18,7 @@ def read_ahead(items: Iterable[Item], weigh: Callable[[Item], int] = lambda _: 1
 
     weigh   an item's size, such as its characters: 2,048 items wait at most, fewer where 8 million is their weight
     """
-    queue: Queue = Queue(_BATCHES)
+    queue: Queue[_Batch[Item]] = Queue(_BATCHES)
     gone = Event()
     thread = Thread(target=_fill, args=(iter(items), weigh, queue, gone), name="read", daemon=True)
     thread.start()
@@ -34,10 +35,10 @@ def read_ahead(items: Iterable[Item], weigh: Callable[[Item], int] = lambda _: 1
         thread.join(5 * _PATIENCE)  # it may hang in a pipe that nobody writes to
 
 
-def _fill(items: Iterator, weigh: Callable, queue: Queue, gone: Event) -> None:
+def _fill(items: Iterator[Item], weigh: Callable[[Item], int], queue: Queue[_Batch[Item]], gone: Event) -> None:
     error: BaseException | None = None
     while error is None and not gone.is_set():
-        batch: list = []
+        batch: list[Item] = []
         try:
             _gather(items, weigh, batch)
         except BaseException as raised:  # raised again where the items are used
@@ -52,7 +53,7 @@ def _fill(items: Iterator, weigh: Callable, queue: Queue, gone: Event) -> None:
             return
 
 
-def _gather(items: Iterator, weigh: Callable, batch: list) -> None:
+def _gather(items: Iterator[Item], weigh: Callable[[Item], int], batch: list[Item]) -> None:
     weight = 0
     for item in items:
         batch.append(item)

@@ -1,8 +1,9 @@
 """From a corpus to the passages that are encoded: which fields are read, and how long a passage may be."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ragvec.corpus import count_documents, read_documents, to_passages
 from ragvec.corpus.ahead import read_ahead
@@ -61,23 +62,43 @@ def open_documents(
     )
 
 
+class _Room(Protocol):
+    def room(self, instruction: str = "") -> int:
+        """How many tokens of a text are read after an instruction."""
+
+
+class Measures(Protocol):
+    """What cutting asks of an encoder: how many tokens texts have, and how many it reads."""
+
+    @property
+    def prompts(self) -> _Room: ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, by itself."""
+
+
 def count_passages(source: str | Path, options: CorpusOptions) -> int | None:
     """About how many passages a corpus will make, for a progress bar; None where only reading and cutting would tell."""
     return None if options.passage_tokens else count_documents(source, text_lines=options.text_lines)
 
 
-def cut_for(documents: Iterable[Document], options: CorpusOptions, encoder, instruction: str = "") -> Iterator[Passage]:
+def cut_for(
+    documents: Iterable[Document], options: CorpusOptions, encoder: "Measures | None", instruction: str = ""
+) -> Iterator[Passage]:
     """The documents' passages as `passages_of` makes them, read and cut by a thread that runs ahead."""
     return read_ahead(passages_of(documents, options, encoder, instruction), lambda passage: len(passage.text))
 
 
-def passages_of(documents: Iterable[Document], options: CorpusOptions, encoder, instruction: str = "") -> Iterator[Passage]:
+def passages_of(
+    documents: Iterable[Document], options: CorpusOptions, encoder: "Measures | None", instruction: str = ""
+) -> Iterator[Passage]:
     """The documents' passages, measured in this encoder's tokens; None will do where nothing is cut.
 
     Raises RagvecError if passages are to be longer than the encoder reads.
     """
     if options.passage_tokens is None:
         return to_passages(documents)
+    assert encoder is not None
     room = encoder.prompts.room(instruction)
     if options.passage_tokens > room:
         raise RagvecError(

@@ -32,9 +32,8 @@ def examine_shards(folder: Path) -> Iterator[Check]:
     except RagvecError as error:
         yield Check(AREA, "manifest", FAILED, str(error), "encode the corpus again with --overwrite")
         return
-    made = (
-        f"{manifest.rows:,} passages (parts: {len(manifest.parts)}), by {manifest.maker.source} ({manifest.fingerprint[:12]})"
-    )
+    provenance = f"{manifest.provenance.source} ({manifest.fingerprint[:12]})"
+    made = f"{manifest.rows:,} passages (parts: {len(manifest.parts)}), by {provenance}"
     again = "run the same `ragvec encode` command again"
     yield judged(AREA, "complete", manifest.complete, made + ("" if manifest.complete else " so far"), again)
     damaged = verify_shards(folder)

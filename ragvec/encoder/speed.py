@@ -37,7 +37,7 @@ class Speed:
 
 
 def data_sheet_peak(device: torch.device, dtype: torch.dtype) -> float | None:
-    """A GPU's peak in FLOP/s as its maker states it; None for others, and for float32."""
+    """A GPU's peak in FLOP/s as its provenance states it; None for others, and for float32."""
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return None
     name = torch.cuda.get_device_name(device)

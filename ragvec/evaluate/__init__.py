@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ragvec.errors import RagvecError
 from ragvec.evaluate.result import Evaluation
@@ -60,7 +60,7 @@ def evaluate(
         )
     if encoder is None:
         raise RagvecError(f"{path} is a {task} data set: it measures an encoder, so name one")
-    options = {"instruction": instruction or "", "show_progress": show_progress}
+    options: dict[str, Any] = {"instruction": instruction or "", "show_progress": show_progress}
     if task == "similarity":
         from ragvec.evaluate.similarity import evaluate_similarity
 

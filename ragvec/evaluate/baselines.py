@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ragvec.errors import RagvecError
 
@@ -26,7 +26,7 @@ def installed_baseline() -> str | None:
     return _HUB_ID if all(isinstance(path, str) for path in held) else None
 
 
-def load_baselines(named: Sequence[str], *, automatic: bool, but: Collection[str], **options) -> "Iterator[Encoder]":
+def load_baselines(named: Sequence[str], *, automatic: bool, but: Collection[str], **options: Any) -> "Iterator[Encoder]":
     """The encoders whose figures stand beside, one after another: those named, and if `automatic` the installed one.
 
     but      fingerprints of encoders that are measured anyway

@@ -62,10 +62,21 @@ def compare(
     if len(shared) < 2:
         raise RagvecError(f"{names[0]} and {names[1]} share {len(shared)} values of {metric}: a paired test needs two")
     if system.task == "similarity":
-        return _compare_ranks(system, reference, shared, names, metric, test)
+        return _compare_ranks(system, reference, shared, names=names, metric=metric, test=test)
     ours, theirs = (np.array([one.values[key][metric] for key in shared]) for one in (system, reference))
-    found = _bootstrap(ours - theirs) if test == "bootstrap" else _t_test(ours - theirs)
-    return Comparison(*names, metric, *found, test, *_tally(ours - theirs))
+    figures = _bootstrap(ours - theirs) if test == "bootstrap" else _t_test(ours - theirs)
+    return _comparison(names, metric, figures, test=test, differences=ours - theirs)
+
+
+def _comparison(
+    names: tuple[str, str], metric: str, figures: tuple[float, float, float, float], *, test: str, differences: np.ndarray
+) -> Comparison:
+    difference, low, high, p_value = figures
+    wins, ties, losses = _tally(differences)
+    return Comparison(
+        system=names[0], reference=names[1], metric=metric, difference=difference, low=low, high=high, p_value=p_value,
+        test=test, wins=wins, ties=ties, losses=losses,
+    )  # fmt: skip
 
 
 def _bootstrap(differences: np.ndarray) -> tuple[float, float, float, float]:
@@ -96,7 +107,9 @@ def _t_test(differences: np.ndarray) -> tuple[float, float, float, float]:
     return mean, float(interval.low), float(interval.high), float(found.pvalue)
 
 
-def _compare_ranks(system, reference, shared: list[str], names: tuple[str, str], metric: str, test: str) -> Comparison:
+def _compare_ranks(
+    system: Evaluation, reference: Evaluation, shared: list[str], *, names: tuple[str, str], metric: str, test: str
+) -> Comparison:
     if test != "bootstrap":
         raise RagvecError(f"{metric} is no mean over pairs, so it has no t-test: choose bootstrap")
     from scipy.stats import rankdata
@@ -104,17 +117,17 @@ def _compare_ranks(system, reference, shared: list[str], names: tuple[str, str],
     scores = np.array([system.values[key]["score"] for key in shared])
     ours, theirs = (np.array([one.values[key]["similarity"] for key in shared]) for one in (system, reference))
     random = np.random.default_rng(_SEED)
-    correlate: Callable = _rank_correlation(rankdata)
+    correlate = _rank_correlation(rankdata)
     resampled = np.empty(RANK_RESAMPLES)
     for number in range(RANK_RESAMPLES):
         chosen = random.integers(0, len(shared), len(shared))
         resampled[number] = correlate(ours[chosen], scores[chosen]) - correlate(theirs[chosen], scores[chosen])
     observed = spearman(ours.tolist(), scores.tolist()) - spearman(theirs.tolist(), scores.tolist())
     error = np.abs(rankdata(theirs) - rankdata(scores)) - np.abs(rankdata(ours) - rankdata(scores))
-    return Comparison(*names, metric, *_interval(observed, resampled), test, *_tally(error))
+    return _comparison(names, metric, _interval(observed, resampled), test=test, differences=error)
 
 
-def _rank_correlation(rankdata: Callable) -> Callable:
+def _rank_correlation(rankdata: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray, np.ndarray], float]:
     def correlate(left: np.ndarray, right: np.ndarray) -> float:
         left, right = rankdata(left), rankdata(right)
         left, right = left - left.mean(), right - right.mean()

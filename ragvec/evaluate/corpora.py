@@ -87,7 +87,7 @@ def index_words(folder: Path, passages: Iterable[Passage], *, total: int | None,
     return index
 
 
-def _blocks(passages: Iterable[Passage], total: int | None, show: bool):
+def _blocks(passages: Iterable[Passage], total: int | None, show: bool) -> Iterator[tuple[list[Passage], np.ndarray]]:
     with progress_bar("words", total=total, unit="passages", show=show) as bar:
         block = []
         for passage in passages:

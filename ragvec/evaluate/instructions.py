@@ -8,8 +8,10 @@ _DUPLICATES = (
     "Given a question, retrieve detailed question descriptions from Stackexchange that are duplicates to the given question:"
 )
 # the parts of CQADupstack
-_FORUMS = ("Android", "English", "Gaming", "Gis", "Mathematica", "Physics")
-_FORUMS += ("Programmers", "Stats", "Tex", "Unix", "Webmasters", "Wordpress")
+_FORUMS = (
+    *("Android", "English", "Gaming", "Gis", "Mathematica", "Physics"),
+    *("Programmers", "Stats", "Tex", "Unix", "Webmasters", "Wordpress"),
+)
 
 TASK_INSTRUCTIONS = {
     "ArguAna": "Given a claim, find documents that refute the claim:",

@@ -2,18 +2,16 @@
 
 import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ragvec.encoder.protocol import TextEncoder
 from ragvec.errors import RagvecError
 from ragvec.evaluate.result import Evaluation
 from ragvec.evaluate.sets import LabelledSet, find_training_table, read_clustering_sets, read_labelled_set
 from ragvec.evaluate.vectors import encode_texts, normalizes_itself
-
-if TYPE_CHECKING:
-    from ragvec.encoder import Encoder
 
 EXPERIMENTS = 10
 SAMPLES_PER_LABEL = 8
@@ -23,7 +21,7 @@ _SEED = 42  # MTEB's
 
 
 def evaluate_classification(
-    path: Path, encoder: "Encoder", *, split: str = "test", instruction: str = "", show_progress: bool = False
+    path: Path, encoder: TextEncoder, *, split: str = "test", instruction: str = "", show_progress: bool = False
 ) -> Evaluation:
     """Accuracy and macro F1 of logistic regression on 8 training texts a label, averaged over 10 draws.
 
@@ -37,17 +35,19 @@ def evaluate_classification(
     train, test = read_labelled_set(train_path), read_labelled_set(test_path)
     draws = draw_examples(train.labels)
     chosen = sorted(set().union(*draws))
-    own = {"normalize": normalizes_itself(encoder), "show": show_progress}
-    vectors, cut_train = encode_texts(encoder, [train.texts[row] for row in chosen], instruction, "training texts", **own)
-    place = {row: position for position, row in enumerate(chosen)}
-    tested, cut_test = encode_texts(encoder, test.texts, instruction, "test texts", **own)
-    figures, right = _classify(vectors, [[place[row] for row in rows] for rows in draws], draws, train, tested, test.labels)
+    encode = partial(encode_texts, encoder, normalize=normalizes_itself(encoder), show=show_progress)
+    vectors, cut_train = encode([train.texts[row] for row in chosen], instruction, "training texts")
+    tested, cut_test = encode(test.texts, instruction, "test texts")
+    figures, right = _classify(draws, train, dict(zip(chosen, vectors, strict=True)), test=test, tested=tested)
     counts = {"labels": len(set(train.labels)), "texts": len(test.texts), "truncated": cut_train + cut_test}
     values = {str(row): {"accuracy": float(share)} for row, share in enumerate(right, 1)}
-    return _evaluation(_name(path, test_path), split, "classification", encoder, instruction, figures, counts, values)
+    return Evaluation(
+        dataset=_name(path, test_path), split=split, task="classification", encoder=encoder.source,
+        fingerprint=encoder.fingerprint, instruction=instruction, figures=figures, counts=counts, values=values,
+    )  # fmt: skip
 
 
-def evaluate_clustering(path: Path, encoder: "Encoder", *, instruction: str = "", show_progress: bool = False) -> Evaluation:
+def evaluate_clustering(path: Path, encoder: TextEncoder, *, instruction: str = "", show_progress: bool = False) -> Evaluation:
     """V-measure of mini-batch k-means with as many clusters as labels, averaged over the sets of a file.
 
     path    labelled texts (.tsv: label, text), one set; or MTEB's .jsonl, a set a line (sentences, labels)
@@ -67,7 +67,10 @@ def evaluate_clustering(path: Path, encoder: "Encoder", *, instruction: str = ""
     counts = {"sets": len(sets), "texts": sum(len(one.texts) for one in sets), "truncated": truncated}
     values = {str(number): {"v_measure": value} for number, value in enumerate(measured, 1)}
     figures = {"v_measure": float(np.mean(measured))}
-    return _evaluation(path.name.split(".")[0], None, "clustering", encoder, instruction, figures, counts, values)
+    return Evaluation(
+        dataset=path.name.split(".")[0], split=None, task="clustering", encoder=encoder.source,
+        fingerprint=encoder.fingerprint, instruction=instruction, figures=figures, counts=counts, values=values,
+    )  # fmt: skip
 
 
 def draw_examples(labels: list[str]) -> list[list[int]]:
@@ -86,17 +89,26 @@ def draw_examples(labels: list[str]) -> list[list[int]]:
     return draws
 
 
-def _classify(vectors, places, draws, train: LabelledSet, tested: np.ndarray, labels: list[str]):
+def _classify(
+    draws: list[list[int]], train: LabelledSet, vectors: dict[int, np.ndarray], *, test: LabelledSet, tested: np.ndarray
+) -> tuple[dict[str, float], np.ndarray]:
+    """The figures over all draws, and for each test text the share of the draws whose classifier is right.
+
+    vectors  of the training texts that are drawn, by row; tested: of the test texts (n, d)
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
 
-    right, f1 = np.zeros((EXPERIMENTS, len(labels))), []
-    for number, (rows, drawn) in enumerate(zip(places, draws, strict=True)):
+    labels, f1 = test.labels, []
+    right = np.zeros((EXPERIMENTS, len(labels)))
+    for number, drawn in enumerate(draws):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # 100 iterations are part of the definition
             model = LogisticRegression(max_iter=ITERATIONS, random_state=_SEED)
-            predicted = model.fit(vectors[rows], [train.labels[row] for row in drawn]).predict(tested)
+            predicted = model.fit(np.stack([vectors[row] for row in drawn]), [train.labels[row] for row in drawn]).predict(
+                tested
+            )
         right[number] = predicted == np.array(labels)
         f1.append(f1_score(labels, predicted, average="macro"))
     return {"accuracy": float(right.mean()), "F1": float(np.mean(f1))}, right.mean(axis=0)
@@ -111,10 +123,6 @@ def _v_measure(vectors: np.ndarray, labels: list[str]) -> float:
         return 1.0  # one label: every clustering into one is right, as MTEB has it
     model = MiniBatchKMeans(n_clusters=clusters, batch_size=CLUSTERING_BATCH, n_init="auto", random_state=_SEED)
     return float(v_measure_score(labels, model.fit(vectors).labels_))
-
-
-def _evaluation(name, split, task, encoder, instruction, figures, counts, values) -> Evaluation:
-    return Evaluation(name, split, task, encoder.source, encoder.fingerprint, instruction, figures, counts, values=values)
 
 
 def _name(path: Path, test_path: Path) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ragvec.errors import RagvecError
-from ragvec.evaluate.plan import Outcome
+from ragvec.evaluate.evaluation_plan import Outcome
 from ragvec.evaluate.report import write_chart, write_report, write_values
 from ragvec.evaluate.trec import write_run
 

@@ -8,7 +8,7 @@ from ragvec.retrieve.fusion import FUSIONS
 LEXICAL_NAME = "lexical (BM25)"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """The figures of one system on one data set.
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from ragvec.errors import RagvecError
 from ragvec.evaluate.corpora import corpus_folder, dense_index, lexical_index
@@ -55,27 +57,27 @@ def evaluate_retrieval(
         instruction = counted.settings.query_instruction if counted else ""
     search = {"mode": mode, "fusion": fusion, "instruction": instruction}
     if index is not None:
-        run, counts = _search(index, data, counted, reranker, depth, search, show_progress)
+        run, counts = _search(index, data, counted, reranker=reranker, depth=depth, search=search, show=show_progress)
     elif data.corpus is None:
         raise RagvecError("no corpus: name a BEIR folder or a corpus file, or search an index with --index")
     else:
         with corpus_folder(data.corpus, cache) as folder:
-            if counted:
+            if counted and encoder is not None:
                 path, manifest = dense_index(data.corpus, encoder, folder, show_progress)
             else:
                 path, manifest = lexical_index(data.corpus, folder, show_progress), None
-            run, counts = _search(path, data, counted, reranker, depth, search, show_progress)
+            run, counts = _search(path, data, counted, reranker=reranker, depth=depth, search=search, show=show_progress)
         counts["truncated"] += manifest.truncated if manifest else 0
     values = score_queries(data.qrels, run, metrics)
     return Evaluation(
-        data.name,
-        data.split,
-        "retrieval",
-        encoder.source if counted else "",
-        encoder.fingerprint if counted else "",
-        instruction,
-        mean_figures(values),
-        counts,
+        dataset=data.name,
+        split=data.split,
+        task="retrieval",
+        encoder=counted.source if counted else "",
+        fingerprint=counted.fingerprint if counted else "",
+        instruction=instruction,
+        figures=mean_figures(values),
+        counts=counts,
         mode=mode,
         fusion=fusion if mode == "hybrid" else None,
         reranker=reranker_name,
@@ -98,7 +100,10 @@ def evaluate_run(
         )
     values = score_queries(data.qrels, run, metrics)
     counts = {"queries": len(data.qrels), "answered": len(run.keys() & data.qrels.keys())}
-    return Evaluation(data.name, data.split, "retrieval", name, "", "", mean_figures(values), counts, values=values, run=run)
+    return Evaluation(
+        dataset=data.name, split=data.split, task="retrieval", encoder=name, fingerprint="", instruction="",
+        figures=mean_figures(values), counts=counts, values=values, run=run,
+    )  # fmt: skip
 
 
 class _Counted:
@@ -108,7 +113,7 @@ class _Counted:
         self._encoder = encoder
         self.truncated = 0
 
-    def encode_queries(self, texts: Sequence[str], *, instruction: str):
+    def encode_queries(self, texts: Sequence[str], *, instruction: str) -> np.ndarray:
         encoded = self._encoder.encode_counted(texts, instruction=instruction)
         self.truncated += int(encoded.truncated.sum())
         return encoded.vectors
@@ -118,14 +123,21 @@ class _Counted:
 
 
 def _search(
-    path: Path, data: RetrievalSet, encoder: _Counted | None, reranker, depth: int, search: dict[str, Any], show: bool
+    path: Path,
+    data: RetrievalSet,
+    encoder: _Counted | None,
+    *,
+    reranker: "Reranker | None",
+    depth: int,
+    search: dict[str, Any],
+    show: bool,
 ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
     """The run, and how much was searched. A document scores as its best passage; one with the query's own id is left out, as
     BEIR does."""
     query_ids, texts = list(data.queries), list(data.queries.values())
     run: dict[str, dict[str, float]] = {}
     with Index.open(path) as index, progress_bar("queries", total=len(texts), unit="queries", show=show) as bar:
-        retriever = Retriever(index, encoder, **({} if reranker is None else {"reranker": reranker}))
+        retriever = Retriever(index, cast("Encoder | None", encoder), reranker=reranker)
         for start in range(0, len(texts), _QUERIES):
             block = texts[start : start + _QUERIES]
             found = retriever.retrieve_many(

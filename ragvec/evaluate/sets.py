@@ -6,6 +6,7 @@ from pathlib import Path
 from ragvec.errors import RagvecError
 from ragvec.evaluate.tables import read_header, read_table, to_number
 from ragvec.evaluate.trec import read_qrels, read_topics
+from ragvec.metrics import Qrels
 
 SIMILARITY_COLUMNS = ("score", "sentence1", "sentence2")
 LABEL_COLUMNS = ("label", "text")
@@ -77,8 +78,8 @@ def read_retrieval_set(
     if dataset is not None:
         corpus = dataset if dataset.is_file() or topics is not None else _find(dataset, "corpus.jsonl")
     queries = _read_queries(dataset, topics, judged, name or "given") if needs_queries else {}
-    title = dataset.resolve().name if dataset is not None else qrels.stem
-    return RetrievalSet(title, name, corpus, queries, judged)
+    place = dataset.resolve().name if dataset is not None else qrels.stem if qrels is not None else ""
+    return RetrievalSet(name=place, split=name, corpus=corpus, queries=queries, qrels=judged)
 
 
 def read_similarity_set(path: Path) -> SimilaritySet:
@@ -110,11 +111,13 @@ def read_clustering_sets(path: Path) -> list[LabelledSet]:
     if not _is_jsonl(path):
         return [read_labelled_set(path)]
     from ragvec.corpus.files import open_input
-    from ragvec.corpus.formats import jsonl_rows
+    from ragvec.corpus.formats import BadRow, jsonl_rows
 
     sets = []
     with open_input(path) as file:
         for place, row in jsonl_rows(file, path):
+            if isinstance(row, BadRow):
+                raise RagvecError(row.error)
             texts, labels = row.get("sentences"), row.get("labels")
             if not (isinstance(texts, list) and isinstance(labels, list) and len(texts) == len(labels) > 0):
                 raise RagvecError(f"{place}: a set to cluster has lists `sentences` and `labels` of one length")
@@ -139,10 +142,11 @@ def find_training_table(path: Path, split: str) -> tuple[Path, Path]:
     return train, test
 
 
-def _read_queries(dataset: Path | None, topics: Path | None, judged: dict, split: str) -> dict[str, str]:
+def _read_queries(dataset: Path | None, topics: Path | None, judged: Qrels, split: str) -> dict[str, str]:
     if topics is None and (dataset is None or dataset.is_file()):
         raise RagvecError("no queries: pass --topics FILE (TREC topics, JSONL with _id and text, or lines of id, tab, text)")
-    path = topics or _find(dataset, "queries.jsonl")
+    path = topics if topics is not None or dataset is None else _find(dataset, "queries.jsonl")
+    assert path is not None
     queries = {query_id: text for query_id, text in read_topics(path).items() if query_id in judged}
     if unknown := judged.keys() - queries.keys():
         raise RagvecError(f"{path} lacks {len(unknown)} queries of the {split} qrels, such as {min(unknown)!r}: complete it")

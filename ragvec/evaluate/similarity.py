@@ -1,18 +1,15 @@
 """Similarity of sentence pairs: the rank correlation of cosines with people's scores."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ragvec.encoder.protocol import TextEncoder
 from ragvec.evaluate.result import Evaluation
 from ragvec.evaluate.sets import read_similarity_set
 from ragvec.evaluate.vectors import encode_texts
 from ragvec.metrics import spearman
 
-if TYPE_CHECKING:
-    from ragvec.encoder import Encoder
 
-
-def evaluate_similarity(path: Path, encoder: "Encoder", *, instruction: str = "", show_progress: bool = False) -> Evaluation:
+def evaluate_similarity(path: Path, encoder: TextEncoder, *, instruction: str = "", show_progress: bool = False) -> Evaluation:
     """Spearman's correlation on an STS table; the instruction, if any, is put before both sentences.
 
     values  similarity (the cosine) and score (people's) of each pair, by its number
@@ -26,13 +23,13 @@ def evaluate_similarity(path: Path, encoder: "Encoder", *, instruction: str = ""
         for row, (cosine, score) in enumerate(zip(cosines, data.scores, strict=True), 1)
     }
     return Evaluation(
-        path.stem,
-        None,
-        "similarity",
-        encoder.source,
-        encoder.fingerprint,
-        instruction,
-        {"spearman": spearman(cosines, data.scores)},
-        {"pairs": len(data.scores), "truncated": cut_left + cut_right},
+        dataset=path.stem,
+        split=None,
+        task="similarity",
+        encoder=encoder.source,
+        fingerprint=encoder.fingerprint,
+        instruction=instruction,
+        figures={"spearman": spearman(cosines, data.scores)},
+        counts={"pairs": len(data.scores), "truncated": cut_left + cut_right},
         values=values,
     )

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ragvec.errors import RagvecError
@@ -39,7 +39,7 @@ def to_number(value: str, path: Path, line: int) -> float:
         raise RagvecError(f"{path} line {line}: score {value!r} is no number") from error
 
 
-def _rows(lines, path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _rows(lines: Iterable[str], path: Path, columns: Sequence[str]) -> Iterator[Row]:
     reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     header = next(reader, [])
     if missing := [name for name in columns if name not in header]:

@@ -1,20 +1,17 @@
 """Texts to vectors for the tasks that look at vectors themselves, with a progress bar and a count of what was cut."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ragvec.encoder.protocol import TextEncoder
 from ragvec.progress import progress_bar
-
-if TYPE_CHECKING:
-    from ragvec.encoder import Encoder
 
 _TEXTS = 2048  # encoded between two steps of the progress bar
 
 
 def encode_texts(
-    encoder: "Encoder", texts: Sequence[str], instruction: str, label: str, *, normalize: bool = True, show: bool = False
+    encoder: TextEncoder, texts: Sequence[str], instruction: str, label: str, *, normalize: bool = True, show: bool = False
 ) -> tuple[np.ndarray, int]:
     """Vectors (n, d) float32 and how many texts were truncated."""
     vectors, truncated = [], 0
@@ -27,7 +24,7 @@ def encode_texts(
     return np.concatenate(vectors), truncated
 
 
-def normalizes_itself(encoder: "Encoder") -> bool:
+def normalizes_itself(encoder: TextEncoder) -> bool:
     """Whether the encoder's vectors have length 1 in its own library.
 
     The reference pools and stops there, and its published classification and clustering scores are of such vectors;

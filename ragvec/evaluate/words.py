@@ -4,17 +4,16 @@ Source: LLM2Vec (BehnamGhader et al., 2024), section 3.1; a word is the mean of 
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from ragvec.encoder.protocol import TextEncoder
 from ragvec.errors import RagvecError
 from ragvec.evaluate.result import Evaluation
 from ragvec.progress import progress_bar
-
-if TYPE_CHECKING:
-    from ragvec.encoder import Encoder
 
 # column numbers, from 1, of the names in CoNLL-2003's files and in CoNLL-U's
 COLUMNS = {"pos": 2, "chunk": 3, "ner": 4}
@@ -43,7 +42,7 @@ class States(NamedTuple):
 
 def evaluate_words(
     path: Path,
-    encoder: "Encoder",
+    encoder: TextEncoder,
     *,
     column: str,
     previous: bool = False,
@@ -63,8 +62,8 @@ def evaluate_words(
     classes = sorted({tag for sentence in train for tag in sentence.tags})
     if len(classes) < 2:
         raise RagvecError(f"{train_path}: column {column} holds {len(classes)} different tags: a probe needs two")
-    how = {"instruction": instruction, "previous": previous, "show": show_progress}
-    known, asked = _states(encoder, train, "training sentences", **how), _states(encoder, test, "test sentences", **how)
+    states = partial(_states, encoder, instruction=instruction, previous=previous, show=show_progress)
+    known, asked = states(train, "training sentences"), states(test, "test sentences")
     tags = np.array([classes.index(tag) for sentence in train for tag in sentence.tags])[known.read]
     predicted = np.full(len(asked.read), "", dtype=object)
     predicted[asked.read] = np.array(classes, dtype=object)[_probe(known.vectors, tags, asked.vectors, len(classes))]
@@ -74,14 +73,14 @@ def evaluate_words(
         figures["span F1"] = span_f1([sentence.tags for sentence in test], _split(predicted.tolist(), test))
     counts = {"tags": len(classes), "sentences": len(test), "words": len(gold), "truncated": int((~asked.read).sum())}
     return Evaluation(
-        test_path.name.split(".")[0] if not path.is_dir() else path.resolve().name,
-        f"test, {column}{', previous token' if previous else ''}",
-        "tagging",
-        encoder.source,
-        encoder.fingerprint,
-        instruction,
-        figures,
-        counts,
+        dataset=test_path.name.split(".")[0] if not path.is_dir() else path.resolve().name,
+        split=f"test, {column}{', previous token' if previous else ''}",
+        task="tagging",
+        encoder=encoder.source,
+        fingerprint=encoder.fingerprint,
+        instruction=instruction,
+        figures=figures,
+        counts=counts,
         values=_by_sentence(predicted.tolist(), test),
     )
 
@@ -97,7 +96,9 @@ def read_conll(path: Path, column: str) -> list[Tagged]:
         raise RagvecError(f"{path} can't be read as UTF-8 text: {error}") from error
     universal = any(len(fields) == 10 and fields[0] == "1" for fields in (line.split("\t") for line in lines[:200]))
     place = _place(column, universal)
-    sentences, words, tags = [], [], []
+    sentences: list[Tagged] = []
+    words: list[str] = []
+    tags: list[str] = []
     for number, line in enumerate([*lines, ""], 1):
         fields = line.split("\t") if universal else line.split()
         if not line.strip() or fields[0] == "-DOCSTART-":
@@ -155,7 +156,9 @@ def _tables(path: Path) -> tuple[Path, Path]:
     return tables[0], tables[1]
 
 
-def _states(encoder: "Encoder", sentences: list[Tagged], label: str, *, instruction: str, previous: bool, show: bool) -> States:
+def _states(
+    encoder: TextEncoder, sentences: list[Tagged], label: str, *, instruction: str, previous: bool, show: bool
+) -> States:
     vectors, read = [], []
     with progress_bar(label, total=len(sentences), unit="sentences", show=show) as bar:
         for start in range(0, len(sentences), _SENTENCES):
@@ -209,7 +212,8 @@ def _probe(states: np.ndarray, tags: np.ndarray, asked: np.ndarray, classes: int
             optimizer.step()
             schedule.step()
     with torch.inference_mode():
-        return layer(torch.from_numpy((asked - mean) / spread)).argmax(dim=1).numpy()
+        chosen: np.ndarray = layer(torch.from_numpy((asked - mean) / spread)).argmax(dim=1).numpy()
+    return chosen
 
 
 def _split(tags: list[str], sentences: list[Tagged]) -> list[list[str]]:

@@ -1,5 +1,5 @@
 """Encoders in the layouts of other libraries, each read back there and compared."""
 
-from ragvec.export.run import FORMATS, Exported, export
+from ragvec.export.layouts import FORMATS, Exported, export
 
 __all__ = ["FORMATS", "Exported", "export"]

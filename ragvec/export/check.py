@@ -7,7 +7,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ def check(encoder: Encoder, to: str, folder: Path, python: str | None) -> Check:
     return Check(float(difference[worst]), f"most for the {kind} {text[:40]!r}")
 
 
-def _task(encoder: Encoder, to: str) -> dict:
+def _task(encoder: Encoder, to: str) -> dict[str, Any]:
     """What both libraries encode: texts that neither has to shorten, which each does in its own way."""
     instruction = encoder.settings.query_instruction
     cut = encoder.prompts.build(TEXTS, instruction).truncated
@@ -114,7 +114,7 @@ def _task(encoder: Encoder, to: str) -> dict:
     }
 
 
-def _own(encoder: Encoder, to: str, task: dict) -> np.ndarray:
+def _own(encoder: Encoder, to: str, task: dict[str, Any]) -> np.ndarray:
     if to == "hf":
         with torch.inference_mode():
             states = hidden_states(encoder.model, task["ids"], encoder.device, packed=bool(encoder.settings.packed))
@@ -125,7 +125,7 @@ def _own(encoder: Encoder, to: str, task: dict) -> np.ndarray:
     return np.concatenate([queries, documents, documents])
 
 
-def _ask(to: str, folder: Path, task: dict, python: str | None) -> np.ndarray | None:
+def _ask(to: str, folder: Path, task: dict[str, Any], python: str | None) -> np.ndarray | None:
     """The library's vectors, or None if it is not installed."""
     imports, body = _SCRIPTS[to]
     with tempfile.TemporaryDirectory() as name:
@@ -145,7 +145,8 @@ def _ask(to: str, folder: Path, task: dict, python: str | None) -> np.ndarray | 
         if done.returncode:
             last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["no message"]
             raise RagvecError(f"{to} can't read what was exported ({last[0]:.200}): nothing is written")
-        return np.load(answer, allow_pickle=False)
+        vectors: np.ndarray = np.load(answer, allow_pickle=False)
+        return vectors
 
 
 def _interpreter(python: str | None) -> str:
@@ -154,4 +155,5 @@ def _interpreter(python: str | None) -> str:
 
 
 def _normalized(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit

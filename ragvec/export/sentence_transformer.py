@@ -119,7 +119,7 @@ def _notes(encoder: Encoder, *, splits: bool) -> list[str]:
     return notes
 
 
-def _ids_after_text(backend, suffix: str) -> list[int]:
+def _ids_after_text(backend: Any, suffix: str) -> list[int]:
     """The tokens of a suffix where it stands, at the end of a text; alone it may begin otherwise."""
     texts = ("a", "fox.", "1")
     alone = [backend.encode(text, add_special_tokens=False).ids for text in texts]
@@ -127,7 +127,8 @@ def _ids_after_text(backend, suffix: str) -> list[int]:
     found = [ids[len(text) :] for ids, text in zip(ended, alone, strict=True)]
     if any(ids[: len(text)] != text for ids, text in zip(ended, alone, strict=True)) or found[1:] != found[:-1]:
         raise RagvecError(f"the template's end {suffix!r} becomes other tokens after one text than another: export --to hf")
-    return found[0]
+    first: list[int] = found[0]
+    return first
 
 
 def _strip_spaces(path: Path) -> None:
@@ -136,7 +137,8 @@ def _strip_spaces(path: Path) -> None:
     The library measures a prompt by tokenizing it alone, where its last space would be a token of its own.
     """
     tokenizer = read_json(path)
-    ours, theirs = {"type": "Replace", "pattern": {"Regex": " +\\z"}, "content": ""}, tokenizer["normalizer"]
+    ours: dict[str, Any] = {"type": "Replace", "pattern": {"Regex": " +\\z"}, "content": ""}
+    theirs = tokenizer["normalizer"]
     if theirs is not None:
         ours = {"type": "Sequence", "normalizers": [ours, *(theirs.get("normalizers") or [theirs])]}
     write_json(path, tokenizer | {"normalizer": ours})

@@ -8,7 +8,7 @@ import numpy as np
 
 from ragvec.errors import RagvecError, first_line
 from ragvec.records import Passage
-from ragvec.shards import Failure, Maker, Stored, store
+from ragvec.shards import Failure, Provenance, Stored, store
 
 BLOCK_ROWS = 4096
 _BLOCK_BATCHES = 8  # a block makes about so many batches: enough to sort by length, few enough for a bar that moves
@@ -46,11 +46,11 @@ class Block(NamedTuple):
 
 
 class BlockEncoder:
-    """Encodes passages for one maker, and stops the run where it is not the passages that are at fault."""
+    """Encodes passages as one manifest says, and stops the run where it is not the passages that are at fault."""
 
-    def __init__(self, encoder: Encodes, maker: Maker) -> None:
+    def __init__(self, encoder: Encodes, provenance: Provenance) -> None:
         self._encoder = encoder
-        self._maker = maker
+        self._provenance = provenance
         self._failing = 0  # failures since the last success
 
     def encode(self, passages: Sequence[Passage], rows: Sequence[int]) -> Iterator[Block]:
@@ -82,7 +82,7 @@ class BlockEncoder:
 
     def _stream(self, passages: Sequence[Passage], blocks: Iterable[list[int]]) -> Iterator[Any]:
         texts = ([passages[row].encoded_text for row in rows] for rows in blocks)
-        options = {"instruction": self._maker.instruction, "normalize": self._maker.normalized}
+        options = {"instruction": self._provenance.instruction, "normalize": self._provenance.normalized}
         if hasattr(self._encoder, "encode_blocks"):
             return self._encoder.encode_blocks(texts, **options)
         return (self._encoder.encode_counted(block, **options) for block in texts)
@@ -106,21 +106,21 @@ class BlockEncoder:
 
     def _checked(self, passages: Sequence[Passage], rows: list[int], encoded: Any) -> Block:
         """Take out vectors that are no numbers, or none in the type they are stored as."""
-        assert encoded.vectors.shape == (len(rows), self._maker.dimension), encoded.vectors.shape
-        stored = store(encoded.vectors, self._maker.dtype)
+        assert encoded.vectors.shape == (len(rows), self._provenance.dimension), encoded.vectors.shape
+        stored = store(encoded.vectors, self._provenance.dtype)
         good = np.isfinite(encoded.vectors).all(axis=1)
         fits = good & np.isfinite(stored.codes).all(axis=1)
         failed = []
         for place in np.flatnonzero(~fits):
             passage = passages[rows[place]]
-            failed.append((rows[place], self._failure(passage, _why_unusable(good[place], self._maker.dtype))))
+            failed.append((rows[place], self._failure(passage, _why_unusable(good[place], self._provenance.dtype))))
         self._count_failures(len(failed), fits, *((passages[failed[-1][0]], failed[-1][1].error) if failed else (None, "")))
         return self._block([row for row, fit in zip(rows, fits, strict=True) if fit], encoded, failed, fits, stored)
 
     def _block(self, rows, encoded, failed, fits=None, stored=None) -> Block:
         if encoded is None:
-            nothing = np.empty((0, self._maker.dimension), np.float32)
-            return Block([], nothing, store(nothing, self._maker.dtype), np.empty(0, int), np.empty(0, bool), failed)
+            nothing = np.empty((0, self._provenance.dimension), np.float32)
+            return Block([], nothing, store(nothing, self._provenance.dtype), np.empty(0, int), np.empty(0, bool), failed)
         places = np.flatnonzero(fits)
         return Block(
             rows,

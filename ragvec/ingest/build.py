@@ -190,7 +190,7 @@ def _from_shards(
     is_new = not (path / DATABASE_NAME).exists()
     with Index.create_with(path, _settings_of_shards(manifest, search)) if is_new else Index.open(path) as index:
         check_fingerprint(
-            index.settings, manifest.fingerprint, manifest.dimension, f"{folder}, made by {manifest.maker.source}"
+            index.settings, manifest.fingerprint, manifest.dimension, f"{folder}, made by {manifest.provenance.source}"
         )
         _check_same_search(index, search)
         cutting = _new_cutting(index, _cutting_of(index, reading))
@@ -205,7 +205,7 @@ def _from_shards(
 
 def _settings_of_shards(manifest, search: dict[str, Any]) -> IndexSettings:
     return IndexSettings(
-        encoder_source=lasting_source(manifest.maker.source),
+        encoder_source=lasting_source(manifest.provenance.source),
         fingerprint=manifest.fingerprint,
         dimension=manifest.dimension,
         document_instruction=manifest.instruction,

@@ -16,7 +16,7 @@ from ragvec.ingest.ranks import OwnParts, Rank, parts_elsewhere, publish, rank_f
 from ragvec.ingest.run import Run
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
-from ragvec.shards import DTYPES, MANIFEST, Maker, Manifest, load_manifest, save_manifest
+from ragvec.shards import DTYPES, MANIFEST, Manifest, Provenance, load_manifest, save_manifest
 
 PART_ROWS = 8192
 PART_CHARACTERS = 1 << 26  # a part also ends here, so that long documents don't fill the memory
@@ -88,10 +88,16 @@ def encode_corpus(
     started = time.monotonic()
     folder = Path(folder)
     target = rank_folder(folder, rank)
-    maker = Maker(
-        str(encoder.source), encoder.fingerprint, encoder.dimension, instruction, dtype, normalize, encoder_options or {}
+    provenance = Provenance(
+        source=str(encoder.source),
+        fingerprint=encoder.fingerprint,
+        dimension=encoder.dimension,
+        instruction=instruction,
+        dtype=dtype,
+        normalized=normalize,
+        options=encoder_options or {},
     )
-    _starting_manifest(folder, maker, overwrite)
+    _starting_manifest(folder, provenance, overwrite)
     own = OwnParts(cut_parts(passages, part_rows), rank)
     parts = iter(own)
     first = next(parts, None)  # read before anything is created: a corpus with an error in its first lines leaves no trace
@@ -101,7 +107,7 @@ def encode_corpus(
     with (
         locked(target),
         progress_bar("encode", total=total, unit="passages", show=show_progress) as bar,
-        _opened(folder, target, maker, overwrite, encoder, Meter(bar, total=total, speed=speed, log=log)) as run,
+        _opened(folder, target, provenance, overwrite, encoder, Meter(bar, total=total, speed=speed, log=log)) as run,
     ):
         for part, digest in chain([first] if first else [], parts):
             run.part(part, digest)
@@ -109,7 +115,7 @@ def encode_corpus(
         if rank.of == 1:
             remove_ranks(folder)
         run.meter.finish()
-    complete = rank.of == 1 or publish(folder, rank.of, maker, own.digests, tuple(inputs), count_rejected())
+    complete = rank.of == 1 or publish(folder, rank.of, provenance, own.digests, tuple(inputs), count_rejected())
     return _report(run, folder, complete, time.monotonic() - started)
 
 
@@ -128,10 +134,10 @@ def cut_parts(passages: Iterable[Passage], part_rows: int, part_characters: int 
         yield gathered
 
 
-def _opened(folder: Path, target: Path, maker: Maker, overwrite: bool, encoder: Encodes, meter: Meter) -> Run:
+def _opened(folder: Path, target: Path, provenance: Provenance, overwrite: bool, encoder: Encodes, meter: Meter) -> Run:
     """The run, its folder swept and its earlier parts at hand."""
-    manifest = _starting_manifest(target, maker, overwrite)
-    elsewhere = [] if overwrite else parts_elsewhere(folder, target, maker)
+    manifest = _starting_manifest(target, provenance, overwrite)
+    elsewhere = [] if overwrite else parts_elsewhere(folder, target, provenance)
     if overwrite or not (target / MANIFEST).exists():
         save_manifest(target, manifest)  # before anything is removed or written: from now on the folder is this run's
     sweep(target, manifest)
@@ -158,23 +164,23 @@ def _report(run: Run, folder: Path, complete: bool, seconds: float) -> EncodeRep
     )
 
 
-def _starting_manifest(folder: Path, maker: Maker, overwrite: bool) -> Manifest:
+def _starting_manifest(folder: Path, provenance: Provenance, overwrite: bool) -> Manifest:
     """The manifest to go on from. Raises RagvecError if the folder's vectors can't be mixed with this run's."""
     check_folder(folder)
     if overwrite or not (folder / MANIFEST).exists():
-        return Manifest(maker)
+        return Manifest(provenance)
     found = load_manifest(folder)
-    for name, there, wanted in _differences(found.maker, maker):
+    for name, there, wanted in _differences(found.provenance, provenance):
         raise WrongInput(
             f"{folder} holds vectors made with {name} {there}, this run has {wanted}: "
             "write to another folder, or replace them with --overwrite"
         )
-    return replace(found, maker=maker)  # the same encoder may have moved
+    return replace(found, provenance=provenance)  # the same encoder may have moved
 
 
-def _differences(there: Maker, wanted: Maker) -> Iterator[tuple[str, str, str]]:
+def _differences(there: Provenance, wanted: Provenance) -> Iterator[tuple[str, str, str]]:
     if there.fingerprint != wanted.fingerprint:
-        prints = [f"{maker.source} (fingerprint {maker.fingerprint[:12]})" for maker in (there, wanted)]
+        prints = [f"{provenance.source} (fingerprint {provenance.fingerprint[:12]})" for provenance in (there, wanted)]
         yield "encoder", prints[0], prints[1]
     for name in ("dimension", "instruction", "dtype", "normalized"):
         if getattr(there, name) != getattr(wanted, name):

@@ -19,6 +19,7 @@ _SUMMED = ("encoded", "reused", "kept", "damaged", "failed")
 def encode_in_processes(words: Sequence[str], folder: Path, devices: Sequence[str]) -> EncodeReport:
     """Run `ragvec` with these words once for each device, as ranks of one run; the first one's stderr is shown.
 
+    words   a whole command line, "encode" included
     A process that fails does not stop the others: what they finish is kept. Raises RagvecError with the first error.
     """
     children = [

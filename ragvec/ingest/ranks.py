@@ -15,7 +15,7 @@ from ragvec.corpus.files import InputFile
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.ingest.folder import RANKS, FinishedPart, link, locked, rank_folders, remove_shards, set_aside_parts, sweep
 from ragvec.records import Passage
-from ragvec.shards import MANIFEST, Maker, Manifest, content_digest, load_manifest, save_manifest
+from ragvec.shards import MANIFEST, Manifest, Provenance, content_digest, load_manifest, save_manifest
 
 
 class Rank(NamedTuple):
@@ -54,30 +54,30 @@ def rank_folder(folder: Path, rank: Rank) -> Path:
     return folder if rank.of == 1 else folder / RANKS / f"{rank.number}-of-{rank.of}"
 
 
-def parts_elsewhere(folder: Path, own: Path, maker: Maker) -> list[FinishedPart]:
-    """Finished parts of this maker in the folder and in its ranks' folders, this one's own left out."""
+def parts_elsewhere(folder: Path, own: Path, provenance: Provenance) -> list[FinishedPart]:
+    """Finished parts of this provenance in the folder and in its ranks' folders, this one's own left out."""
     found: list[FinishedPart] = []
     for place in (folder, *rank_folders(folder)):
         if place == own or not (place / MANIFEST).exists():
             continue
         with suppress(RagvecError):  # a rank's folder that is damaged, or just being removed, is of no use
             manifest = load_manifest(place)
-            if manifest.maker == maker:
+            if manifest.provenance == provenance:
                 found += [(place / part.name, part) for part in manifest.parts] + set_aside_parts(place, manifest)
     return found
 
 
-def is_published(folder: Path, maker: Maker, digests: Sequence[str]) -> bool:
+def is_published(folder: Path, provenance: Provenance, digests: Sequence[str]) -> bool:
     """Whether the folder holds exactly this corpus, complete and without a failed passage."""
     if not (folder / MANIFEST).exists():
         return False
     manifest = load_manifest(folder)
     there = [part.content_digest for part in manifest.parts]
-    return manifest.complete and manifest.maker == maker and there == list(digests) and not manifest.failed
+    return manifest.complete and manifest.provenance == provenance and there == list(digests) and not manifest.failed
 
 
 def publish(
-    folder: Path, world: int, maker: Maker, digests: Sequence[str], inputs: tuple[InputFile, ...], rejected: int = 0
+    folder: Path, world: int, provenance: Provenance, digests: Sequence[str], inputs: tuple[InputFile, ...], rejected: int = 0
 ) -> bool:
     """Join the ranks' parts into the folder, if all ranks are complete; returns whether they were.
 
@@ -87,8 +87,8 @@ def publish(
     with locked(folder, wait=True):
         places = [rank_folder(folder, Rank(number, world)) for number in range(world)]
         manifests = [load_manifest(place) if (place / MANIFEST).exists() else None for place in places]
-        if not all(manifest and manifest.complete and manifest.maker == maker for manifest in manifests):
-            published = is_published(folder, maker, digests)
+        if not all(manifest and manifest.complete and manifest.provenance == provenance for manifest in manifests):
+            published = is_published(folder, provenance, digests)
             if published:  # a rank that was started again after the others had finished
                 remove_ranks(folder)
             return published
@@ -97,7 +97,7 @@ def publish(
             raise WrongInput(
                 f"the ranks of {folder} read different corpora: let all of them read the same files, and run them again"
             )
-        save_manifest(folder, Manifest(maker))  # from here until the last line readers are told that it is not finished
+        save_manifest(folder, Manifest(provenance))  # from here until the last line readers are told that it is not finished
         parts = []
         for number in range(len(digests)):
             place, manifest = places[number % world], manifests[number % world]
@@ -105,7 +105,7 @@ def publish(
             name = f"part-{number:05d}.parquet"
             link(place / part.name, folder / name)
             parts.append(replace(part, name=name))
-        complete = Manifest(maker, parts=tuple(parts), inputs=inputs, complete=True, rejected=rejected)
+        complete = Manifest(provenance, parts=tuple(parts), inputs=inputs, complete=True, rejected=rejected)
         save_manifest(folder, complete)
         sweep(folder, complete)
         remove_ranks(folder)

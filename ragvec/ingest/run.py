@@ -40,7 +40,7 @@ class Run:
         self.folder, self.manifest, self.meter = folder, manifest, meter
         self.done = self.damaged = 0
         self._elsewhere = list(elsewhere)
-        self._blocks = BlockEncoder(encoder, manifest.maker)
+        self._blocks = BlockEncoder(encoder, manifest.provenance)
         self._old: tuple[tuple[Part, ...], OldVectors] | None = None
         self._writer = ThreadPoolExecutor(1, "write")
         self._writing: Future | None = None
@@ -104,7 +104,7 @@ class Run:
 
     def _write(self, number, name, digest, passages, vectors, failed, recall) -> None:
         part = write_part(
-            self.folder, name, passages, vectors, self.manifest.maker, digest=digest, failed=failed, recall=recall
+            self.folder, name, passages, vectors, self.manifest.provenance, digest=digest, failed=failed, recall=recall
         )
         self._record(number, part)
 
@@ -125,15 +125,15 @@ class Run:
 
     def _make(self, passages: list[Passage]) -> tuple[list[Passage], PartVectors, list[Failure], float | None]:
         """A part's passages with vectors, an earlier run's where the text is the same; those that failed; the recall."""
-        maker = self.manifest.maker
+        provenance = self.manifest.provenance
         rows = len(passages)
-        out = PartVectors(empty(rows, maker.dtype, maker.dimension), np.zeros(rows, np.int32), np.zeros(rows, bool))
+        out = PartVectors(empty(rows, provenance.dtype, provenance.dimension), np.zeros(rows, np.int32), np.zeros(rows, bool))
         old = self._old_vectors()
         missing = old.fill(passages, out) if old else list(range(rows))
         if reused := rows - len(missing):
             self.meter.count_reused(reused, int(out.truncated.sum()))
         failed: dict[int, Failure] = {}
-        sample = [] if self.done == 0 and not reused and maker.dtype != "float32" else None
+        sample = [] if self.done == 0 and not reused and provenance.dtype != "float32" else None
         for block in self._blocks.encode(passages, missing):
             out.stored.put(block.rows, block.stored)
             out.token_counts[block.rows] = block.token_counts
@@ -158,6 +158,6 @@ class Run:
     def _recall(self, out: PartVectors, sample: list[np.ndarray] | None) -> float | None:
         if not sample:
             return None
-        maker = self.manifest.maker
+        provenance = self.manifest.provenance
         exact = np.concatenate(sample)[:_SAMPLE]
-        return recall_of(exact, restore(out.stored.rows(range(len(exact))), maker.dtype, maker.dimension))
+        return recall_of(exact, restore(out.stored.rows(range(len(exact))), provenance.dtype, provenance.dimension))

@@ -235,14 +235,14 @@ def preview_mteb(
 
 def _evaluation(found: Any, metadata: Any, model: MtebModel) -> Evaluation:
     return Evaluation(
-        metadata.name,
-        ", ".join(found.scores),
-        metadata.type,
-        model.encoder.source,
-        model.encoder.fingerprint,
-        model.task_instruction(metadata, "query"),
-        {"main_score": float(found.get_score())},
-        {},
+        dataset=metadata.name,
+        split=", ".join(found.scores),
+        task=metadata.type,
+        encoder=model.encoder.source,
+        fingerprint=model.encoder.fingerprint,
+        instruction=model.task_instruction(metadata, "query"),
+        figures={"main_score": float(found.get_score())},
+        counts={},
         mode=model.mode if metadata.type.endswith("Retrieval") else None,
         fusion=model.fusion if metadata.type.endswith("Retrieval") and model.mode == "hybrid" else None,
     )

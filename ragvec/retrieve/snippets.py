@@ -1,11 +1,11 @@
 """The sentence of a passage that answers a query best."""
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ragvec.corpus.chunk import sentence_borders
 from ragvec.retrieve.highlight import QueryWords
 
 if TYPE_CHECKING:
@@ -14,26 +14,12 @@ if TYPE_CHECKING:
 LONGEST = 400  # characters of a sentence; a longer one is cut at white space, so that a table or a list is none
 MOST = 200  # sentences of a passage that are looked at
 
-# the end of a sentence: its mark, closing quotes or brackets, white space (none after full-width marks); or a blank line
-_END = re.compile(r"(?<=[.!?…])[\"'”’»)\]]*\s+|(?<=[。！？])[」』）]*\s*|\n\s*\n|\n(?=\s*[-*#|])")
-_LONGEST_ABBREVIATION = 12  # characters, with what stands before it
-_ABBREVIATION = re.compile(r"(?:\b(?:[A-Za-z]|Dr|Mr|Mrs|Ms|Prof|St|vs|etc|e\.g|i\.e|cf|al|Fig|No|approx))\.$")
-
 
 def sentences(text: str) -> list[str]:
     """The first sentences of a text in order, without the white space around them."""
     text = text[: MOST * LONGEST]
-    parts, start = [], 0
-    for match in _END.finditer(text):
-        end = match.end()
-        if (
-            _ABBREVIATION.search(text[max(start, match.start() - _LONGEST_ABBREVIATION) : match.start()])
-            and "\n\n" not in match.group()
-        ):
-            continue
-        parts.append(text[start:end])
-        start = end
-    parts.append(text[start:])
+    ends = list(sentence_borders(text))
+    parts = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     return [piece for part in parts for piece in _pieces(" ".join(part.split()))][:MOST]
 
 

@@ -6,7 +6,7 @@ previous/             only while a changed corpus is encoded anew: parts whose v
 ranks/                only while several processes encode: a shards folder for each
 """
 
-from ragvec.shards.manifest import MANIFEST, Failure, Maker, Manifest, Part, load_manifest, save_manifest
+from ragvec.shards.manifest import MANIFEST, Failure, Manifest, Part, Provenance, load_manifest, save_manifest
 from ragvec.shards.parts import PartVectors, batch_stored, content_digest, part_is_whole, write_part
 from ragvec.shards.reader import Shards, verify_shards
 from ragvec.shards.storage import DTYPES, Stored, recall_of, restore, store
@@ -15,7 +15,7 @@ __all__ = [
     "DTYPES",
     "MANIFEST",
     "Failure",
-    "Maker",
+    "Provenance",
     "Manifest",
     "Part",
     "PartVectors",

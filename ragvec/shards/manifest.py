@@ -53,8 +53,8 @@ class Part:
         return {**record, **({"failed": [failure._asdict() for failure in self.failed]} if self.failed else {})}
 
 
-@dataclass(frozen=True, slots=True)
-class Maker:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
     """What made the vectors: two sets of vectors may be searched together if and only if this is equal.
 
     source, options   where the encoder lay and what else `Encoder.load` was given; of no account for equality
@@ -78,7 +78,7 @@ class Manifest:
     corpus_digest  of all parts of the corpus, in the folder of a rank, which holds only some of them
     """
 
-    maker: Maker
+    provenance: Provenance
     parts: tuple[Part, ...] = ()
     previous: tuple[Part, ...] = ()
     inputs: tuple[InputFile, ...] = ()
@@ -115,32 +115,32 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """The encoder's fingerprint."""
-        return self.maker.fingerprint
+        return self.provenance.fingerprint
 
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return self.maker.dimension
+        return self.provenance.dimension
 
     @property
     def instruction(self) -> str:
         """What was put before every passage; normally nothing."""
-        return self.maker.instruction
+        return self.provenance.instruction
 
     @property
     def dtype(self) -> str:
         """float16, float32, int8 or binary, as stored."""
-        return self.maker.dtype
+        return self.provenance.dtype
 
     @property
     def normalized(self) -> bool:
         """Whether the vectors have length 1."""
-        return self.maker.normalized
+        return self.provenance.normalized
 
     def describe(self) -> dict[str, Any]:
         """The manifest as JSON values, totals included; the same as manifest.json."""
-        maker = asdict(self.maker)
-        encoder = {name: maker.pop(name) for name in ("source", "fingerprint", "dimension", "options")}
+        provenance = asdict(self.provenance)
+        encoder = {name: provenance.pop(name) for name in ("source", "fingerprint", "dimension", "options")}
         if not encoder["options"]:
             del encoder["options"]
         return {
@@ -149,7 +149,7 @@ class Manifest:
             "ragvec_version": self.ragvec_version,
             "complete": self.complete,
             "encoder": encoder,
-            **maker,
+            **provenance,
             "rows": self.rows,
             "tokens": self.tokens,
             "truncated": self.truncated,
@@ -196,19 +196,19 @@ def load_manifest(folder: Path) -> Manifest:
 
 
 def _parse(record: dict[str, Any]) -> Manifest:
-    maker = Maker(
+    provenance = Provenance(
         **check_fields(
             {"options": {}, **record["encoder"], **{name: record[name] for name in ("instruction", "dtype", "normalized")}},
-            Maker,
+            Provenance,
         )
     )
-    check_range("dimension", maker.dimension, 1, 2**20)
-    if maker.dtype not in DTYPES:
-        raise Mismatch(f"dtype is {maker.dtype!r}, none of {', '.join(DTYPES)}")
+    check_range("dimension", provenance.dimension, 1, 2**20)
+    if provenance.dtype not in DTYPES:
+        raise Mismatch(f"dtype is {provenance.dtype!r}, none of {', '.join(DTYPES)}")
     listed = {name: check_value(name, record.get(name, []), tuple[dict, ...]) for name in ("parts", "previous", "inputs")}
     others = {name: record[name] for name in ("complete", "corpus_digest", "ragvec_version", "rejected") if name in record}
     return Manifest(
-        maker=maker,
+        provenance=provenance,
         parts=tuple(map(_parse_part, listed["parts"])),
         previous=tuple(map(_parse_part, listed["previous"])),
         inputs=tuple(InputFile(**check_fields(item, InputFile)) for item in listed["inputs"]),

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ragvec.errors import Damaged
 from ragvec.files import replacing, sha256_file
 from ragvec.records import Passage
-from ragvec.shards.manifest import FORMAT, FORMAT_VERSION, Failure, Maker, Part, unwritable
+from ragvec.shards.manifest import FORMAT, FORMAT_VERSION, Failure, Part, Provenance, unwritable
 from ragvec.shards.storage import STORED_AS, Stored
 
 _ROW_GROUP = 8192
@@ -47,7 +47,7 @@ def write_part(
     name: str,
     passages: Sequence[Passage],
     encoded: PartVectors,
-    maker: Maker,
+    provenance: Provenance,
     *,
     digest: str | None = None,
     failed: Sequence[Failure] = (),
@@ -63,7 +63,7 @@ def write_part(
     """
     path = folder / name
     digest = digest or content_digest(passages)
-    table = _table(passages, encoded, maker, digest)
+    table = _table(passages, encoded, provenance, digest)
     try:
         with replacing(path) as file:
             pq.write_table(
@@ -89,9 +89,9 @@ def write_part(
     )
 
 
-def _table(passages: Sequence[Passage], encoded: PartVectors, maker: Maker, digest: str) -> pa.Table:
+def _table(passages: Sequence[Passage], encoded: PartVectors, provenance: Provenance, digest: str) -> pa.Table:
     codes, scales = encoded.stored
-    element = pa.field("element", pa.from_numpy_dtype(STORED_AS[maker.dtype]), nullable=False)
+    element = pa.field("element", pa.from_numpy_dtype(STORED_AS[provenance.dtype]), nullable=False)
     embedding = pa.FixedSizeListArray.from_arrays(
         pa.array(np.ascontiguousarray(codes).reshape(-1)), type=pa.list_(element, codes.shape[1])
     )
@@ -107,7 +107,7 @@ def _table(passages: Sequence[Passage], encoded: PartVectors, maker: Maker, dige
         **({} if scales is None else {"scale": pa.array(scales, pa.float32())}),
         "embedding": embedding,
     }
-    about = orjson.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, "content_digest": digest, **asdict(maker)})
+    about = orjson.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, "content_digest": digest, **asdict(provenance)})
     schema = pa.schema([pa.field(name, array.type, nullable=False) for name, array in columns.items()], {"ragvec": about})
     return pa.table(list(columns.values()), schema=schema)
 

@@ -1,11 +1,11 @@
 """How vectors are stored: float32, float16, int8 with a scale for each vector, or one bit a dimension."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-STORED_AS = {
+STORED_AS: dict[str, np.dtype[Any]] = {
     "float16": np.dtype(np.float16),
     "float32": np.dtype(np.float32),
     "int8": np.dtype(np.int8),
@@ -56,10 +56,13 @@ def store(vectors: np.ndarray, dtype: str) -> Stored:
 def restore(stored: Stored, dtype: str, dimension: int) -> np.ndarray:
     """Vectors (n, d) again: float16 and float32 as they are, int8 as float32, binary as float32 of length 1."""
     if dtype == "int8":
-        return stored.codes.astype(np.float32) * stored.scales[:, None]
+        assert stored.scales is not None
+        vectors: np.ndarray = stored.codes.astype(np.float32) * stored.scales[:, None]
+        return vectors
     if dtype == "binary":
         bits = np.unpackbits(stored.codes, axis=1, count=dimension)
-        return (bits * np.float32(2) - 1) / np.float32(dimension**0.5)
+        signs: np.ndarray = (bits * np.float32(2) - 1) / np.float32(dimension**0.5)
+        return signs
     return stored.codes
 
 
@@ -80,4 +83,5 @@ def recall_of(exact: np.ndarray, restored: np.ndarray, *, k: int = 10, queries: 
 def _neighbours(vectors: np.ndarray, queries: np.ndarray, k: int) -> list[list[int]]:
     scores = queries @ vectors.T
     np.fill_diagonal(scores, -np.inf)
-    return np.argpartition(-scores, k, axis=1)[:, :k].tolist()
+    nearest: list[list[int]] = np.argpartition(-scores, k, axis=1)[:, :k].tolist()
+    return nearest

@@ -4,10 +4,11 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from ragvec.errors import RagvecError
 from ragvec.files import TEMPORARY_SUFFIX
-from ragvec.recipe import Recipe
+from ragvec.train.recipe import Recipe
 
 CHECKPOINTS = "checkpoints"
 SPENT = "seconds"  # an entry of the log with this key says what the run had taken when a checkpoint was due
@@ -15,6 +16,7 @@ _TEMPORARY = re.compile(rf".+\.\d+{re.escape(TEMPORARY_SUFFIX)}")  # as ragvec.f
 _NAME = re.compile(r"checkpoint-(\d+)")
 _WRITTEN_LAST = "trainer_state.json"
 _NEEDED = "optimizer.pt"  # absent with save_only_model
+Entry = dict[str, Any]  # of the Trainer's log: a step and what was measured at it
 
 
 def newest_checkpoint(recipe: Recipe) -> Path | None:
@@ -28,16 +30,19 @@ def newest_checkpoint(recipe: Recipe) -> Path | None:
     return whole[-1] if whole else None
 
 
-def read_state(checkpoint: Path) -> dict:
+def read_state(checkpoint: Path) -> dict[str, Any]:
     """What the Trainer noted of a whole checkpoint: global_step, log_history …"""
-    return json.loads((checkpoint / _WRITTEN_LAST).read_text(encoding="utf-8"))
+    state: dict[str, Any] = json.loads((checkpoint / _WRITTEN_LAST).read_text(encoding="utf-8"))
+    return state
 
 
 def spent_before(checkpoint: Path | None) -> tuple[float, int]:
     """Seconds and tokens that a run had taken up to a checkpoint."""
-    log = read_state(checkpoint)["log_history"] if checkpoint else []
-    entry = next((entry for entry in reversed(log) if SPENT in entry), {SPENT: 0.0, "tokens_seen": 0})
-    return entry[SPENT], entry["tokens_seen"]
+    log: list[Entry] = read_state(checkpoint)["log_history"] if checkpoint else []
+    for entry in reversed(log):
+        if SPENT in entry:
+            return float(entry[SPENT]), int(entry["tokens_seen"])
+    return 0.0, 0
 
 
 def remove_torn_checkpoints(recipe: Recipe) -> list[str]:
@@ -70,10 +75,11 @@ def remove_checkpoints(recipe: Recipe) -> None:
 def _checkpoints(recipe: Recipe) -> list[Path]:
     """Checkpoint folders in the order of their steps."""
     folder = Path(recipe.output_dir) / CHECKPOINTS
-    found = [
-        path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
-    ]
-    return sorted(found, key=lambda path: int(_NAME.fullmatch(path.name).group(1)))
+    steps = {
+        path: _NAME.fullmatch(path.name) for path in folder.glob("checkpoint-*") if path.is_dir() and not path.is_symlink()
+    }
+    numbered = {path: int(match.group(1)) for path, match in steps.items() if match}
+    return sorted(numbered, key=lambda path: numbered[path])
 
 
 def _is_whole(path: Path) -> bool:

@@ -16,9 +16,9 @@ from ragvec.errors import RagvecError
 from ragvec.evaluate.sets import RetrievalSet, read_retrieval_set, read_similarity_set, task_of
 from ragvec.files import replacing
 from ragvec.metrics import score_run, spearman
-from ragvec.recipe import Recipe
 from ragvec.train.checkpoints import CHECKPOINTS
 from ragvec.train.model import Learner
+from ragvec.train.recipe import Recipe
 
 RETRIEVAL_METRIC, SIMILARITY_METRIC = "nDCG@10", "spearman"
 _DEPTH = 10
@@ -51,7 +51,7 @@ def make_metric(recipe: Recipe, learner: Learner) -> Metric | None:
     task = task_of(path)
     if task == "retrieval":
         data = read_retrieval_set(path, recipe.eval_split)
-        documents = {passage.doc_id: passage.encoded_text for passage in to_passages(read_documents(data.corpus))}
+        documents = {passage.doc_id: passage.encoded_text for passage in to_passages(read_documents(data.corpus or path))}
         return Metric(RETRIEVAL_METRIC, lambda: _ndcg(_as_encoder(learner), data, documents))
     if task != "similarity":
         raise RagvecError(
@@ -79,15 +79,15 @@ def measure(metric: Metric, learner: Learner) -> float:
         learner.backbone.train(training)
 
 
-def keep_if_best(recipe: Recipe, weights: dict[str, Tensor], found: Best) -> bool:
+def keep_if_best(recipe: Recipe, weights: dict[str, Tensor], reached: Best) -> bool:
     """Write the trained weights beside the checkpoints if they are better than those there; says whether they were."""
     before = best_so_far(recipe)
-    if before is not None and found.value <= before.value:
+    if before is not None and reached.value <= before.value:
         return False
     path = _path(recipe)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        metadata = {name: str(value) for name, value in found._asdict().items()}
+        metadata = {name: str(value) for name, value in reached._asdict().items()}
         save_file({name: weight.contiguous() for name, weight in weights.items()}, file.name, metadata=metadata)
     return True
 

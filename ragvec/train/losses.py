@@ -1,6 +1,7 @@
 """Training losses. All are computed in float32, whatever the precision of their inputs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +16,13 @@ class _HeadCrossEntropy(torch.autograd.Function):
     """Cross-entropy over a vocabulary without keeping the logits: gradients are made chunk by chunk on the way forward."""
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, scale: float, cap: float | None):
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, scale: float, cap: float | None
+    ) -> Tensor:
         count = len(labels)
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if ctx.needs_input_grad[2] else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and ctx.needs_input_grad[2] else None
         compute = weight.to(hidden.dtype)
         total = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, count, _CHUNK):
@@ -47,7 +50,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         return total / count
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return *(None if one is None else one * grad for one in ctx.saved_tensors), None, None, None
 
 
@@ -76,14 +79,17 @@ def head_cross_entropy(
     if torch.is_autocast_enabled(kind):
         hidden = hidden.to(torch.get_autocast_dtype(kind))
     with torch.autocast(kind, enabled=False):
-        return _HeadCrossEntropy.apply(hidden, weight, bias, labels, scale, cap)
+        loss: Tensor = _HeadCrossEntropy.apply(hidden, weight, bias, labels, scale, cap)  # type: ignore[no-untyped-call]
+    return loss
 
 
 class _RankingCrossEntropy(torch.autograd.Function):
     """Cross-entropy of each query's own document among all; no scores are kept, gradients are made on the way forward."""
 
     @staticmethod
-    def forward(ctx, queries: Tensor, documents: Tensor, scale: float, excluded: Callable[[slice], Tensor] | None):
+    def forward(
+        ctx: Any, queries: Tensor, documents: Tensor, scale: float, excluded: Callable[[slice], Tensor] | None
+    ) -> Tensor:
         grad_queries, grad_documents = torch.empty_like(queries), torch.zeros_like(documents)
         total = queries.new_zeros(())
         step = max(_SCORES // len(documents), _ROWS)
@@ -108,7 +114,7 @@ class _RankingCrossEntropy(torch.autograd.Function):
         return total / len(queries)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return *(one * grad for one in ctx.saved_tensors), None, None
 
 
@@ -125,7 +131,8 @@ def hard_negative_nll(queries: Tensor, positives: Tensor, negatives: Tensor | No
     """
     with torch.autocast(queries.device.type, enabled=False):
         vectors = (normalize(part.float(), dim=-1) for part in (queries, _documents(positives, negatives)))
-        return _RankingCrossEntropy.apply(*vectors, scale, excluded)
+        loss: Tensor = _RankingCrossEntropy.apply(*vectors, scale, excluded)  # type: ignore[no-untyped-call]
+    return loss
 
 
 @torch.no_grad()

@@ -6,16 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongInput
 from ragvec.files import replacing
 from ragvec.index import Index
 from ragvec.progress import progress_bar
 from ragvec.records import Document
 from ragvec.train.data import read_pairs
+from ragvec.train.data.pairs import Pair
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
@@ -55,7 +56,7 @@ def mine(files: Sequence[str], output: Path, *, index: Path | None = None, encod
     """
     _check(output, negatives, depth, margin)
     pairs = read_pairs(files)
-    answers = defaultdict(set)
+    answers: dict[str, set[str]] = defaultdict(set)
     for pair, _ in pairs:
         answers[pair.query] |= {pair.query, *pair.positives}
     wanted = [_Wanted(pair.query, positive, source) for pair, source in pairs for positive in pair.positives]
@@ -74,13 +75,13 @@ def mine(files: Sequence[str], output: Path, *, index: Path | None = None, encod
 
 
 def _mine_block(block: list[_Wanted], index: Index, answers: dict[str, set[str]], mined: Mined, count: int, depth: int,
-                margin: float, instruction: str | None) -> Iterator[dict]:  # fmt: skip
+                margin: float, instruction: str | None) -> Iterator[dict[str, Any]]:  # fmt: skip
     queries = index.encoder.encode_queries([one.query for one in block], instruction=instruction)
     positives = index.encoder.encode_documents([one.positive for one in block], instruction=index.settings.document_instruction)
     result = index.search(queries, depth)
     for one, own, ids, scores in zip(block, (queries * positives).sum(axis=1), result.ids, result.scores, strict=True):
         there = ids >= 0
-        kept = []
+        kept: list[tuple[str, float]] = []
         for passage, score in zip(index.passages(ids[there].tolist()), scores[there].tolist(), strict=True):
             if passage.encoded_text in answers[one.query]:
                 continue
@@ -99,7 +100,7 @@ def _mine_block(block: list[_Wanted], index: Index, answers: dict[str, set[str]]
 
 
 @contextmanager
-def _candidates(index: Path | None, encoder: "Encoder | None", pairs: list) -> Iterator[Index]:
+def _candidates(index: Path | None, encoder: "Encoder | None", pairs: list[tuple[Pair, str]]) -> Iterator[Index]:
     """The index to search: the one named, or one of the pairs' own texts that is gone afterwards."""
     if index is not None:
         with Index.open(index, encoder=encoder) as opened:
@@ -107,6 +108,8 @@ def _candidates(index: Path | None, encoder: "Encoder | None", pairs: list) -> I
                 raise RagvecError(f"{index} holds vectors that are not normalised: the margin is one of cosines")
             yield opened
         return
+    if encoder is None:
+        raise WrongInput("candidates from the texts themselves need an encoder: pass one, or an index")
     texts = dict.fromkeys(text for pair, _ in pairs for text in (*pair.positives, *pair.negatives))
     with (
         tempfile.TemporaryDirectory(prefix="ragvec-mine-") as folder,

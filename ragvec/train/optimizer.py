@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ragvec.errors import RagvecError
-from ragvec.recipe import Recipe
+from ragvec.train.recipe import Recipe
 
 
 def make_optimizer(objective: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -5,18 +5,18 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from ragvec.errors import RagvecError
-from ragvec.recipe import Recipe
+from ragvec.errors import WrongInput
+from ragvec.train.recipe import Recipe
 
 
-def check_four_bit(objective: str, recipe: Recipe) -> None:
+def check_four_bit(recipe: Recipe, *, makes_decoder: bool) -> None:
     """Raise RagvecError if load_in_4bit is asked for where it can't be."""
     if not recipe.load_in_4bit:
         return
     if find_spec("bitsandbytes") is None:
-        raise RagvecError("load_in_4bit needs bitsandbytes: pip install bitsandbytes")
-    if objective == "clm" or not recipe.lora_r or recipe.save_merged or recipe.fsdp:
-        raise RagvecError(
+        raise WrongInput("load_in_4bit needs bitsandbytes: pip install bitsandbytes")
+    if makes_decoder or not recipe.lora_r or recipe.save_merged or recipe.fsdp:
+        raise WrongInput(
             "load_in_4bit trains adapters upon a base that stays as it is: it needs lora_r above 0, and goes neither with clm "
             "nor with save_merged or fsdp; merge the adapter afterwards with `ragvec convert`"
         )
@@ -40,4 +40,4 @@ def to_four_bit(backbone: nn.Module, compute: torch.dtype) -> None:
         if layer.bias is not None:
             small.bias = nn.Parameter(layer.bias.detach(), requires_grad=False)
         backbone.set_submodule(name, small.to(device))  # moving it is what packs the weight
-    backbone.is_loaded_in_4bit = True  # peft then puts its adapters upon such layers
+    backbone.is_loaded_in_4bit = True  # type: ignore[assignment]  # peft then puts its adapters upon such layers

@@ -3,6 +3,9 @@
 With one process everything here is the identity.
 """
 
+from datetime import timedelta
+from typing import Any
+
 import torch
 from torch import Tensor, distributed
 
@@ -10,25 +13,28 @@ from ragvec.encoder.weights import choose_device, named_device
 from ragvec.errors import WrongInput
 
 
-def start_ranks(device: str | None) -> torch.device:
+def start_ranks(device: str | None, patience: timedelta | None = None) -> torch.device:
     """Join the other processes of this run, if a launcher started several; returns the device of this one.
 
-    device  as a recipe names it; None = the best here. With a launcher each process has the GPU of its local rank, and
-            touches no other.
+    device    as a recipe names it; None = the best here. With a launcher each process has the GPU of its local rank, and
+              touches no other.
+    patience  how long processes wait for one another before they give up; None = torch's own limit
     Raises WrongInput for a device that is not there, or that is named for processes which have each their own.
     """
     from accelerate import PartialState
 
     named = named_device(device)
-    state = PartialState(cpu=named.type == "cpu")
+    limit: dict[str, Any] = {} if patience is None else {"timeout": patience}
+    state = PartialState(cpu=named.type == "cpu", **limit)
     if not _launched():
         return choose_device(device)
+    own: torch.device = state.device
     if named.index is not None:
         raise WrongInput(
-            f"device {device!r} names one device, but the launcher gives each process its own (this one {state.device}): "
+            f"device {device!r} names one device, but the launcher gives each process its own (this one {own}): "
             f'write "{named.type}", or leave device out'
         )
-    return state.device
+    return own
 
 
 def _launched() -> bool:
@@ -41,8 +47,13 @@ def world() -> int:
 
 
 def rank() -> int:
-    """The number of this process; 0 is the one that reports and writes."""
+    """The number of this process."""
     return distributed.get_rank() if world() > 1 else 0
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that reports and writes: number 0."""
+    return rank() == 0
 
 
 def wait_for_all() -> None:

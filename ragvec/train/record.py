@@ -12,26 +12,20 @@ import torch
 
 from ragvec import __version__
 from ragvec.files import replacing, write_json, write_text
-from ragvec.recipe import Recipe, explicit_defaults
 from ragvec.train import ranks
+from ragvec.train.checkpoints import Entry
 from ragvec.train.evaluation import Best
-from ragvec.train.plan import Plan
+from ragvec.train.objectives import objective_of
+from ragvec.train.recipe import Recipe, explicit_defaults
+from ragvec.train.training_plan import TrainingPlan
 
 SUMMARY_FILE, PLOT_FILE, CARD_FILE = "training.json", "training.png", "README.md"
 _SECONDS_BETWEEN_PLOTS = 30
-_TAUGHT = {
-    "clm": "causal language modelling",
-    "mntp": "masked next token prediction with bidirectional attention",
-    "simcse": "unsupervised contrastive learning (SimCSE)",
-    "supervised": "contrastive learning on pairs with hard negatives",
-    "distill": "distillation from a teacher",
-    "cosent": "supervised learning on graded pairs (CoSENT)",
-}
 _UNINTERESTING = {"output_dir", "overwrite_output_dir", "logging_steps", "save_steps", "save_total_limit", "eval_steps"}
 _NOT_CURVES = {"loss", "eval_loss", "step", "epoch", "learning_rate", "grad_norm", "tokens_per_second"}
 
 
-def make_summary(objective: str, recipe: Recipe, plan: Plan, log: list[dict], *, seconds: float, tokens: int,
+def make_summary(recipe: Recipe, plan: TrainingPlan, log: list[Entry], *, seconds: float, tokens: int,
                  best: Best | None) -> dict[str, Any]:  # fmt: skip
     """What training.json holds: losses, figures, seconds, tokens per second, recipe, versions."""
     import peft
@@ -39,7 +33,7 @@ def make_summary(objective: str, recipe: Recipe, plan: Plan, log: list[dict], *,
 
     losses = [entry["loss"] for entry in log if "loss" in entry]
     return {
-        "objective": objective,
+        "objective": recipe.objective,
         "plan": asdict(plan),
         "steps_done": log[-1]["step"] if log else 0,
         "seconds": round(seconds, 1),
@@ -69,7 +63,7 @@ class Record:
 
     def write(self, summary: dict[str, Any], *, last: bool = False) -> None:
         """Write the summary, and the plot if the run is over or the plot is old. The first of several processes does it."""
-        if ranks.rank():
+        if not ranks.is_main_process():
             return
         write_json(self.folder / SUMMARY_FILE, summary)
         if last or time.monotonic() - self._drawn > _SECONDS_BETWEEN_PLOTS:
@@ -102,27 +96,28 @@ def write_plot(folder: Path, summary: dict[str, Any]) -> bool:
     return True
 
 
-def _curve(axes, log: list[dict], key: str, label: str, **style) -> None:
+def _curve(axes: Any, log: list[Entry], key: str, label: str, **style: str) -> None:
     points = [(entry["step"], entry[key]) for entry in log if key in entry]
     if points:
         axes.plot(*zip(*points, strict=True), label=label, **style)
 
 
-def write_card(folder: Path, summary: dict[str, Any], base: str | None) -> None:
+def write_card(folder: Path, summary: dict[str, Any], recipe: Recipe) -> None:
     """Write a model card: what was trained from what, on what, how, and with which figures."""
-    objective, recipe, plan = summary["objective"], summary["recipe"], summary["plan"]
+    plan, base, is_decoder = summary["plan"], recipe.model_name_or_path, objective_of(recipe).makes_decoder
+    name = Path(recipe.output_dir).name
     is_local = base is not None and Path(base).expanduser().exists()
     head = ["---", "library_name: ragvec", "tags:", "- ragvec", "- llm2vec", "- feature-extraction"]
     if base and not is_local:
         head.append(f"base_model: {base}")
-    used = explicit_defaults(objective)
-    chosen = {key: recipe[key] for key in used if recipe[key] != used[key] and key not in _UNINTERESTING}
+    used, values = explicit_defaults(recipe.objective), recipe.as_json()
+    chosen = {key: values[key] for key in used if values[key] != used[key] and key not in _UNINTERESTING}
     figures = [f"| {key} | {value} |" for key, value in _figures(summary).items()]
-    taught = _TAUGHT.get(recipe["loss"], _TAUGHT[objective])
+    start = Path(base).name if base and is_local else base or "random weights"
     lines = [
-        *head, "---", "", f"# {Path(recipe['output_dir']).name}", "",
-        f"{'A decoder' if objective == 'clm' else 'A text encoder'} trained with ragvec {summary['versions']['ragvec']}: "
-        f"{taught}, starting from {Path(base).name if is_local else base or 'random weights'}.", "",
+        *head, "---", "", f"# {name}", "",
+        f"{'A decoder' if is_decoder else 'A text encoder'} trained with ragvec {summary['versions']['ragvec']}: "
+        f"{objective_of(recipe).describe(recipe)}, starting from {start}.", "",
         "| | |", "|---|---|",
         f"| examples | {plan['examples']:,} ({plan['tokens']:,} tokens) |", f"| steps | {summary['steps_done']:,} |",
         f"| total batch | {plan['total_batch']} |", f"| trained weights | {plan['trainable']:,} of {plan['parameters']:,} |",
@@ -131,8 +126,7 @@ def write_card(folder: Path, summary: dict[str, Any], base: str | None) -> None:
         "What the recipe says beyond its defaults (all of it is in `recipe.json`, the log in `training.json`):", "",
         "```json", json.dumps(chosen, indent=2, ensure_ascii=False), "```",
     ]  # fmt: skip
-    if objective != "clm":
-        name = Path(recipe["output_dir"]).name
+    if not is_decoder:
         lines += ["", "```python", "from ragvec import Encoder", "",
                   f'Encoder.load("{name}").encode_queries(["how do plants make food?"])', "```"]  # fmt: skip
     write_text(folder / CARD_FILE, "\n".join(lines) + "\n")

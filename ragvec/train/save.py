@@ -11,14 +11,15 @@ from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings
 from ragvec.encoder.sources import ADAPTER_FILE, Source
 from ragvec.encoder.weights import DTYPES, quiet
 from ragvec.files import fsync_folder, settle_file
-from ragvec.recipe import Recipe
-from ragvec.train.model import Learner
+from ragvec.train.model import Learner, embedding_of
+from ragvec.train.objectives import objective_of
+from ragvec.train.recipe import Recipe
 
 # What makes a folder loadable is put in place last.
 _LAST = ("config.json", ADAPTER_FILE, SETTINGS_FILE)
 
 
-def save_result(learner: Learner, objective: str, recipe: Recipe, folder: Path) -> None:
+def save_result(learner: Learner, recipe: Recipe, folder: Path) -> None:
     """Write what was trained into a folder that `Encoder.load` (for clm: any transformers program) reads.
 
     With LoRA an adapter that names its base and the adapters before it; with full fine-tuning or save_merged whole weights.
@@ -28,10 +29,11 @@ def save_result(learner: Learner, objective: str, recipe: Recipe, folder: Path) 
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        if learner.adapter is not None and not (recipe.save_merged or objective == "clm"):
+        makes_decoder = objective_of(recipe).makes_decoder
+        if learner.adapter is not None and not (recipe.save_merged or makes_decoder):
             _write_adapter(learner, temporary, folder)
         else:
-            _write_whole(learner, objective, recipe, temporary)
+            _write_whole(learner, recipe, temporary, decoder=makes_decoder)
         learner.tokenizer.save_pretrained(temporary)
         _move_in(temporary, folder)
     finally:
@@ -40,7 +42,9 @@ def save_result(learner: Learner, objective: str, recipe: Recipe, folder: Path) 
 
 def _write_adapter(learner: Learner, target: Path, folder: Path) -> None:
     found = learner.found
-    learner.adapter.peft_config["default"].base_model_name_or_path = _lasting(found.settings.base_model, found.base, folder)
+    assert found is not None and learner.adapter is not None
+    base = found.settings.base_model or str(found.base)
+    learner.adapter.peft_config["default"].base_model_name_or_path = _lasting(base, found.base, folder)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Could not find a config file")  # peft asks the hub about the base
         learner.adapter.save_pretrained(target, save_embedding_layers=False)
@@ -48,18 +52,18 @@ def _write_adapter(learner: Learner, target: Path, folder: Path) -> None:
     write_settings(target, _settings(learner, _earlier_adapters(found, folder)))
 
 
-def _write_whole(learner: Learner, objective: str, recipe: Recipe, target: Path) -> None:
+def _write_whole(learner: Learner, recipe: Recipe, target: Path, *, decoder: bool) -> None:
     if learner.adapter is not None:
         learner.adapter.merge_and_unload()
-    if learner.backbone.get_input_embeddings().num_embeddings > learner.base_vocabulary:
-        learner.whole.resize_token_embeddings(learner.base_vocabulary)  # the new mask token has served its purpose
-    model = learner.whole if objective == "clm" else learner.backbone
+    if embedding_of(learner.backbone).num_embeddings > learner.base_vocabulary:
+        learner.language_model.resize_token_embeddings(learner.base_vocabulary)  # the new mask token has served its purpose
+    model = learner.language_model if decoder else learner.backbone
     if recipe.save_dtype:
         model.to(DTYPES[recipe.save_dtype])
     model.config.dtype = next(model.parameters()).dtype
     with quiet(show_progress=False):
         model.save_pretrained(target)
-    if objective != "clm":
+    if not decoder:
         write_settings(target, _settings(learner, ()))
 
 

@@ -1,7 +1,7 @@
 """Fully sharded training: each process holds its share of weights, gradients and optimizer state (torch's FSDP2).
 
 The Trainer's checkpoints stay what they are, one file each, whole: shares are gathered before the first process writes, and
-dealt out again on resuming.
+spread again on resuming.
 """
 
 from typing import Any
@@ -15,10 +15,10 @@ from ragvec.errors import RagvecError
 
 
 def shard(objective: nn.Module, backbone: nn.Module) -> None:
-    """Deal a model out over the processes, layer by layer, in place. Raises RagvecError if it has no list of layers."""
+    """Shard a model over the processes, layer by layer, in place. Raises RagvecError if it has no list of layers."""
     layers = next((part for part in backbone.modules() if isinstance(part, nn.ModuleList) and len(part)), None)
     if layers is None:
-        raise RagvecError(f"fsdp: {type(backbone).__name__} has no list of layers to deal out: leave fsdp out")
+        raise RagvecError(f"fsdp: {type(backbone).__name__} has no list of layers to shard: leave fsdp out")
     for layer in layers:
         fully_shard(layer)
     fully_shard(objective, reshard_after_forward=False)
@@ -48,29 +48,30 @@ def whole(value: Any) -> Any:
 
 
 def share_like(value: Tensor, weight: Tensor) -> Tensor:
-    """This process' share of a whole tensor, dealt out as a weight is; as it is if the weight is not dealt out."""
+    """This process' share of a whole tensor, cut as a weight is; as it is if the weight is not sharded."""
     if not isinstance(weight, DTensor) or isinstance(value, DTensor):
         return value
     return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements)
 
 
 class WholeOptimizerState:
-    """Makes an optimizer's state_dict whole, as last gathered, and its load_state_dict deal out."""
+    """Makes an optimizer's state_dict whole, as last gathered, and its load_state_dict shard it again."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer, self._gathered = optimizer, None
+        self._optimizer = optimizer
+        self._gathered: dict[str, Any] | None = None
         optimizer.register_state_dict_post_hook(self._give)
-        optimizer.register_load_state_dict_post_hook(self._deal)
+        optimizer.register_load_state_dict_post_hook(self._shard)
 
     def gather(self) -> None:
         """To be called by all processes together, before one of them asks for the state."""
         self._gathered = None
         self._gathered = whole(self._optimizer.state_dict())
 
-    def _give(self, _, state: dict) -> dict:
+    def _give(self, _: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         return state if self._gathered is None else self._gathered
 
-    def _deal(self, _) -> None:
+    def _shard(self, _: torch.optim.Optimizer) -> None:
         for weight, state in self._optimizer.state.items():
             for name, value in state.items():
                 if isinstance(value, Tensor) and value.shape == weight.shape:

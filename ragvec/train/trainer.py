@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import torch
 from safetensors import SafetensorError
@@ -14,12 +15,12 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from ragvec.encoder.weights import quiet
 from ragvec.errors import RagvecError, first_line
-from ragvec.recipe import Recipe
 from ragvec.train import ranks
-from ragvec.train.checkpoints import CHECKPOINTS, newest_checkpoint, read_state, remove_torn_checkpoints
-from ragvec.train.objectives import Objective
+from ragvec.train.checkpoints import CHECKPOINTS, Entry, newest_checkpoint, read_state, remove_torn_checkpoints
+from ragvec.train.loss_module import LossModule
 from ragvec.train.optimizer import make_optimizer
 from ragvec.train.prepare import Prepared
+from ragvec.train.recipe import Recipe
 from ragvec.train.shard import WholeOptimizerState, gather, shard
 from ragvec.train.watch import Watch, only_figures
 
@@ -34,27 +35,27 @@ def run_trainer(
     checkpoint: Path | None,
     report: Callable[[str], None],
     show_progress: bool,
-    on_save: Callable[[list[dict]], None],
+    on_save: Callable[[list[Entry]], None],
     seconds: Callable[[], float],
-) -> list[dict]:
+) -> list[Entry]:
     """Train, from a checkpoint if one is given, and return the log: a dict for each logged step.
 
     on_save  is given the log so far whenever a checkpoint has been written; seconds: tells how long the run has taken
     Raises KeyboardInterrupt after SIGINT or SIGTERM, once the step under way is finished and its checkpoint is written;
     RagvecError for a loss that is not finite, a checkpoint that can't be written, or too little memory.
     """
-    objective = prepared.objective
+    module = prepared.module
     if checkpoint is not None and (state := read_state(checkpoint))["global_step"] >= steps:
-        objective.load_state_dict(load_file(checkpoint / "model.safetensors"))  # the Trainer would take a step more
+        module.load_state_dict(load_file(checkpoint / "model.safetensors"))  # the Trainer would take a step more
         return only_figures(state["log_history"])
     watch = Watch(prepared, recipe, steps=steps, report=report, show=show_progress, on_save=on_save, seconds=seconds)
-    dealt_out = recipe.fsdp and ranks.world() > 1
-    if dealt_out:
-        shard(objective, objective.learner.backbone)
-    optimizer = make_optimizer(objective, recipe)
+    sharded = recipe.fsdp and ranks.world() > 1
+    if sharded:
+        shard(module, module.learner.backbone)
+    optimizer = make_optimizer(module, recipe)
     trainer = Trainer(
-        model=objective,
-        args=_arguments(recipe, objective),
+        model=module,
+        args=_arguments(recipe, module),
         train_dataset=prepared.batches,
         data_collator=lambda entries: {"batch": entries[0]},  # an entry is a whole batch already
         optimizers=(optimizer, None),
@@ -62,22 +63,22 @@ def run_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     watch.log = trainer.log
-    if dealt_out:
+    if sharded:
         trainer.accelerator.prepare_model = lambda model, **_: model  # it is spread over the processes already
         watch.optimizer_state = WholeOptimizerState(optimizer)
-    objective.train()
-    products = _float32_products(objective.learner.dtype, objective.learner.device)
+    module.train()
+    products = _float32_products(module.learner.dtype, module.learner.device)
     with quiet(show_progress=False), _graceful_interrupt(watch), _reasons(recipe), products:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if watch.interrupted:
         raise KeyboardInterrupt
-    if dealt_out:
-        gather(objective)
-        objective.gathered = None
+    if sharded:
+        gather(module)
+        module.gathered = None
     return only_figures(trainer.state.log_history)
 
 
-def _arguments(recipe: Recipe, objective: Objective) -> TrainingArguments:
+def _arguments(recipe: Recipe, module: LossModule) -> TrainingArguments:
     warmup = recipe.warmup_steps or recipe.warmup_ratio  # below 1 the Trainer reads it as a share of all steps
     arguments = TrainingArguments(
         output_dir=str(Path(recipe.output_dir) / CHECKPOINTS),
@@ -95,7 +96,7 @@ def _arguments(recipe: Recipe, objective: Objective) -> TrainingArguments:
         save_total_limit=recipe.save_total_limit,
         save_only_model=recipe.save_only_model,
         seed=recipe.seed,
-        use_cpu=next(objective.parameters()).device.type == "cpu",
+        use_cpu=next(module.parameters()).device.type == "cpu",
         train_sampling_strategy="sequential",  # the batches are shuffled already
         remove_unused_columns=False,
         label_names=[],
@@ -105,7 +106,7 @@ def _arguments(recipe: Recipe, objective: Objective) -> TrainingArguments:
         report_to=reporters(recipe),
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one process: on several GPUs the Trainer would replicate the model by threads
-    _stay_on(next(objective.parameters()).device, arguments)
+    _stay_on(next(module.parameters()).device, arguments)
     return arguments
 
 
@@ -171,7 +172,7 @@ def _graceful_interrupt(watch: Watch) -> Iterator[None]:
         yield
         return
 
-    def interrupt(number, frame) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         if watch.interrupted and number == signal.SIGINT:
             raise KeyboardInterrupt
         watch.interrupted = True

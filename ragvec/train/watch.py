@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn.utils import get_total_norm
@@ -9,54 +10,54 @@ from transformers import TrainerCallback
 
 from ragvec.errors import RagvecError
 from ragvec.progress import progress_bar
-from ragvec.recipe import Recipe
 from ragvec.train import ranks
-from ragvec.train.checkpoints import SPENT, newest_checkpoint
+from ragvec.train.checkpoints import SPENT, Entry, newest_checkpoint
+from ragvec.train.data.batches import Batches
 from ragvec.train.evaluation import Best, keep_if_best, measure
-from ragvec.train.objectives import Objective
+from ragvec.train.loss_module import LossModule
 from ragvec.train.prepare import Prepared
-from ragvec.train.sampler import Batches
+from ragvec.train.recipe import Recipe
 from ragvec.train.shard import WholeOptimizerState, whole
 
 
 class Watch(TrainerCallback):
     """The Trainer's callback. A signal sets `interrupted`: the step under way ends, a checkpoint is written, training stops."""
 
-    log: Callable[[dict], None]  # the Trainer's, set once there is one
-    optimizer_state: WholeOptimizerState | None = None  # of a model dealt out over processes
+    log: Callable[[dict[str, float]], None]  # the Trainer's, set once there is one
+    optimizer_state: WholeOptimizerState | None = None  # of a model sharded over processes
 
     def __init__(self, prepared: Prepared, recipe: Recipe, *, steps: int, report: Callable[[str], None], show: bool,
-                 on_save: Callable[[list[dict]], None], seconds: Callable[[], float]) -> None:  # fmt: skip
+                 on_save: Callable[[list[Entry]], None], seconds: Callable[[], float]) -> None:  # fmt: skip
         """steps: of the whole run; report is told lines, show: a progress bar too; on_save is given the log.
 
         seconds  tells how long the run has taken, the parts before a resumption included
         """
         self._seconds = seconds
-        self._objective, self._validation, self._metric = prepared.objective, prepared.validation, prepared.metric
+        self._module, self._validation, self._metric = prepared.module, prepared.validation, prepared.metric
         self._evaluates = prepared.validation is not None or recipe.eval_dataset is not None
         self._on_save = on_save
         self._recipe, self._steps, self._report, self._show = recipe, steps, report, show
         self._clock, self._tokens = 0.0, 0.0
-        self._bar = None
+        self._bar = progress_bar("training", total=steps, unit="steps", show=False)  # until the training begins
         self.interrupted = False
 
-    def on_train_begin(self, args, state, control, **_) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar = progress_bar("training", total=self._steps, unit="steps", show=self._show)
         self._bar.update(state.global_step)
-        self._clock, self._tokens = time.perf_counter(), ranks.total(self._objective.tokens_seen)
+        self._clock, self._tokens = time.perf_counter(), ranks.total(self._module.tokens_seen)
 
-    def on_pre_optimizer_step(self, args, state, control, **_) -> None:
-        gradients = [weight.grad for weight in self._objective.parameters() if weight.grad is not None]
-        if self._objective.losses_are_finite and torch.isfinite(whole(get_total_norm(gradients))):
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        gradients = [weight.grad for weight in self._module.parameters() if weight.grad is not None]
+        if self._module.losses_are_finite and torch.isfinite(whole(get_total_norm(gradients))):
             return
         checkpoint = newest_checkpoint(self._recipe) if not self._recipe.save_only_model else None
-        what = "gradient" if self._objective.losses_are_finite else "loss"
+        what = "gradient" if self._module.losses_are_finite else "loss"
         raise RagvecError(
             f"the {what} of step {state.global_step + 1:,} is not finite: lower learning_rate, or raise warmup_steps; "
             + (f"{checkpoint} is the newest good checkpoint" if checkpoint else "no checkpoint was written yet")
         )
 
-    def on_step_end(self, args, state, control, **_) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar.update(1)
         if self._evaluates and state.global_step % self._recipe.eval_steps == 0:
             self._evaluate(state, control)
@@ -67,17 +68,17 @@ class Watch(TrainerCallback):
         if state.global_step >= self._steps:
             control.should_log = True  # however few steps there are, the last one's loss is known
         if control.should_save:
-            seen = round(ranks.total(self._objective.tokens_seen))
+            seen = round(ranks.total(self._module.tokens_seen))
             state.log_history.append({SPENT: round(self._seconds(), 1), "tokens_seen": seen, "step": state.global_step})
         if control.should_save and self.optimizer_state is not None:
-            self._objective.gather()
+            self._module.gather()
             self.optimizer_state.gather()
 
-    def on_log(self, args, state, control, logs=None, **_) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        logs = state.log_history[-1]
         if "loss" not in logs:
             return
-        logs = state.log_history[-1]
-        now, seen = time.perf_counter(), ranks.total(self._objective.tokens_seen)
+        now, seen = time.perf_counter(), ranks.total(self._module.tokens_seen)
         logs["tokens_per_second"] = round((seen - self._tokens) / max(now - self._clock, 1e-9))
         self._clock, self._tokens = now, seen
         self._say(
@@ -85,26 +86,26 @@ class Watch(TrainerCallback):
             f"learning rate {logs['learning_rate']:.2e}  {logs['tokens_per_second']:,} tokens/s"
         )
 
-    def on_train_end(self, args, state, control, **_) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         due = state.global_step % self._recipe.eval_steps != 0  # otherwise the last step did it
         if self._evaluates and due and not self.interrupted:
             self._evaluate(state, control)
         self._bar.close()
 
-    def on_save(self, args, state, control, **_) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._on_save(only_figures(state.log_history))
 
-    def _evaluate(self, state, control) -> None:
+    def _evaluate(self, state: Any, control: Any) -> None:
         started, found, told = time.perf_counter(), {}, []
         if self._validation is not None:
-            found["eval_loss"] = mean_loss(self._objective, self._validation)
+            found["eval_loss"] = mean_loss(self._module, self._validation)
             told.append(f"validation loss {found['eval_loss']:.4f}")
         if self._metric is not None:
-            value = measure(self._metric, self._objective.learner)
+            value = measure(self._metric, self._module.learner)
             found[self._metric.name] = value
             told.append(f"{self._metric.name} {value:.4f}")
             best = Best(state.global_step, self._metric.name, value)
-            if keep_if_best(self._recipe, self._objective.state_dict(), best):
+            if keep_if_best(self._recipe, self._module.state_dict(), best):
                 told.append("(the best so far)")
         ranks.wait_for_all()
         due = control.should_log
@@ -119,17 +120,17 @@ class Watch(TrainerCallback):
         self._bar.refresh()
 
 
-def only_figures(history: list[dict]) -> list[dict]:
+def only_figures(history: list[Entry]) -> list[Entry]:
     """The Trainer's log without the entries about the time that the run took."""
     return [entry for entry in history if "train_runtime" not in entry and SPENT not in entry]
 
 
 @torch.no_grad()
-def mean_loss(objective: Objective, batches: Batches) -> float:
+def mean_loss(module: LossModule, batches: Batches) -> float:
     """The mean loss over a validation set, without dropout."""
-    seen, training = objective.tokens_seen, objective.training
-    objective.eval()
-    losses = [objective(batches[number])["loss"].item() for number in range(len(batches))]
-    objective.train(training)
-    objective.tokens_seen = seen
+    seen, training = module.tokens_seen, module.training
+    module.eval()
+    losses: list[float] = [module(batches[number])["loss"].item() for number in range(len(batches))]
+    module.train(training)
+    module.tokens_seen = seen
     return sum(losses) / len(losses)

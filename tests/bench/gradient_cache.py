@@ -39,9 +39,9 @@ def step_memory(batch: int, mini_batch_tokens: int | None) -> int:
     """Bytes that a step (forward and backward) needs at its peak beyond what was held before it."""
     import torch
 
-    from ragvec.recipe import make_recipe
-    from ragvec.train.model import add_trainable_parts, load_learner
     from ragvec.train.prepare import prepare
+    from ragvec.train.recipe import make_recipe
+    from ragvec.train.trainable import add_trainable_parts, load_learner
     from tests.tiny import save_tiny_decoder
 
     torch.set_num_threads(2)
@@ -55,14 +55,14 @@ def step_memory(batch: int, mini_batch_tokens: int | None) -> int:
             "per_device_train_batch_size": batch, "mini_batch_tokens": mini_batch_tokens, "torch_dtype": "float32",
             "device": "cpu",
         })  # fmt: skip
-        learner = load_learner("supervised", recipe)
-        add_trainable_parts(learner, "supervised", recipe)
-        prepared = prepare("supervised", recipe, learner)
-    prepared.objective.train()
+        learner = load_learner(recipe)
+        add_trainable_parts(learner, recipe)
+        prepared = prepare(recipe, learner)
+    prepared.module.train()
     examples = prepared.batches[0]
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = _status("VmRSS")
-    prepared.objective(examples)["loss"].backward()
+    prepared.module(examples)["loss"].backward()
     return _status("VmHWM") - before
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ragvec.records import Passage
-from ragvec.shards import DTYPES, Maker, PartVectors, store, write_part
+from ragvec.shards import DTYPES, PartVectors, Provenance, store, write_part
 from ragvec.shards.parts import batch_stored, read_batches
 
 ROWS, ROUNDS = 8192, 5
@@ -36,8 +36,10 @@ def main() -> None:
         for dtype in DTYPES:
             stored = store(vectors, dtype)
             encoded = PartVectors(stored, np.ones(ROWS, np.int32), np.zeros(ROWS, bool))
-            maker = Maker("bench", "0" * 32, dimension, "", dtype, True)
-            whole = speed(stored.codes.nbytes, lambda: write_part(Path(folder), "a.parquet", passages, encoded, maker))  # noqa: B023
+            provenance = Provenance(
+                source="bench", fingerprint="0" * 32, dimension=dimension, instruction="", dtype=dtype, normalized=True
+            )
+            whole = speed(stored.codes.nbytes, lambda: write_part(Path(folder), "a.parquet", passages, encoded, provenance))  # noqa: B023
             read = speed(
                 stored.codes.nbytes,
                 lambda: [batch_stored(b) for b in read_batches(Path(folder) / "a.parquet", ROWS, ["embedding"])],

@@ -20,8 +20,8 @@ import orjson
 
 from ragvec import Encoder
 from ragvec.evaluate import evaluate
-from ragvec.recipe import make_recipe
 from ragvec.train import train
+from ragvec.train.recipe import make_recipe
 from tests.conftest import SHARED
 
 MAX_LENGTH = 256  # tokens of a text that are read when figures are measured
@@ -71,7 +71,7 @@ def stage(label: str, objective: str, start: Path, output: Path, **keys) -> None
     """Train one stage, or go on with it, and measure what came of it."""
     recipe, _ = make_recipe(objective, {"model_name_or_path": str(start), "output_dir": str(output), **keys})
     if not (output / "README.md").exists():  # the model card is written last
-        train(objective, recipe, resume=output.exists(), report=lambda line: None)
+        train(recipe, resume=output.exists(), report=lambda line: None)
     summary = json.loads((output / "training.json").read_text())
     note = f"loss {summary['first_loss']:.2f} → {summary['last_loss']:.2f} in {summary['seconds']:.0f} s"
     measure(label, output, output.with_suffix(".json"), note)

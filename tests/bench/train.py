@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-from ragvec.recipe import make_recipe
 from ragvec.train import train
+from ragvec.train.recipe import make_recipe
 from tests.bench.encode import make_texts
 
 BATCH, STEPS, WARM_UP, MAX_LENGTH = 32, 8, 2, 512
@@ -115,7 +115,7 @@ def ragvec_seconds(objective: str, model: Path, data: Path, folder: Path, dtype:
         "max_seq_length": MAX_LENGTH, "torch_dtype": dtype, **keys,
     })  # fmt: skip
     clock = Clock()
-    train(objective, recipe, report=lambda line: clock.step_ended() if line.startswith("step ") else None)
+    train(recipe, report=lambda line: clock.step_ended() if line.startswith("step ") else None)
     return clock.seconds_a_step()
 
 

@@ -24,8 +24,8 @@ def train_1b(bench: Bench) -> None:
 def train_shape(bench: Bench, name: str, batch_tokens: int, recompute: bool) -> None:
     """Both objectives upon one model, LoRA 16 on every linear layer."""
     from ragvec.encoder.speed import data_sheet_peak
-    from ragvec.train.model import add_trainable_parts
     from ragvec.train.prepare import prepare
+    from ragvec.train.trainable import add_trainable_parts
 
     section = f"training, {name}, LoRA 16"
     whole, tokenizer = random_model(bench, name, head=True)
@@ -33,11 +33,11 @@ def train_shape(bench: Bench, name: str, batch_tokens: int, recompute: bool) -> 
     recipes = recipes_of(bench, DRY_TOKENS if bench.dry else batch_tokens, recompute)
     learners = learners_around(bench, whole, tokenizer)
     whole.requires_grad_(False)
-    add_trainable_parts(learners["mntp"], "mntp", recipes["mntp"])
+    add_trainable_parts(learners["mntp"], recipes["mntp"])
     where = next(whole.parameters())
     peak = DRY_PEAK if bench.dry else data_sheet_peak(where.device, where.dtype)
     for objective, learner in learners.items():
-        prepared = prepare(objective, recipes[objective], learner)
+        prepared = prepare(recipes[objective], learner)
         for row, packed in ((objective, True), (f"{objective}, padded", False)):
             if bench.left() < 10:
                 break
@@ -55,7 +55,7 @@ def train_shape(bench: Bench, name: str, batch_tokens: int, recompute: bool) -> 
 
 def recipes_of(bench: Bench, batch_tokens: int, recompute: bool) -> dict:
     """A recipe of each objective, with its data in the work folder."""
-    from ragvec.recipe import make_recipe
+    from ragvec.train.recipe import make_recipe
     from tests.bench.encode import make_texts
 
     texts = make_texts(60 if bench.dry else 3_000)
@@ -94,7 +94,7 @@ def steps_of(bench: Bench, prepared, recipe) -> tuple[float, int, float]:
 
     from ragvec.train.optimizer import make_optimizer
 
-    module = prepared.objective.train()
+    module = prepared.module.train()
     optimizer = make_optimizer(module, recipe)
     trained = [weight for weight in module.parameters() if weight.requires_grad]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ragvec.errors import RagvecError
-from ragvec.recipe import Recipe
-from ragvec.train.data import Text, read_texts
+from ragvec.train.data.examples import Text, read_texts
+from ragvec.train.recipe import Recipe
 
 _ROWS = 8192
 

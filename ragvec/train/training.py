@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -11,17 +12,17 @@ from safetensors import SafetensorError
 from ragvec.encoder.weights import quiet
 from ragvec.errors import RagvecError
 from ragvec.files import write_json
-from ragvec.recipe import Recipe
 from ragvec.train import ranks
-from ragvec.train.checkpoints import newest_checkpoint, remove_checkpoints, remove_leftovers, spent_before
+from ragvec.train.checkpoints import Entry, newest_checkpoint, remove_checkpoints, remove_leftovers, spent_before
 from ragvec.train.evaluation import best_so_far, best_weights
-from ragvec.train.model import Learner, add_trainable_parts, load_learner
-from ragvec.train.plan import Plan, make_plan
+from ragvec.train.model import Learner
 from ragvec.train.prepare import Prepared, prepare
-from ragvec.train.ranks import start_ranks
+from ragvec.train.recipe import Recipe
 from ragvec.train.record import Record, make_summary, write_card
 from ragvec.train.save import save_result
+from ragvec.train.trainable import add_trainable_parts, join_ranks, load_learner
 from ragvec.train.trainer import reporters, run_trainer
+from ragvec.train.training_plan import TrainingPlan, make_plan
 
 RECIPE_FILE = "recipe.json"
 # Keys that may change between a run and its resumption.
@@ -29,72 +30,71 @@ _FREE = {"logging_steps", "save_steps", "eval_steps", "save_total_limit", "overw
          "num_train_epochs", "max_steps", "stop_after_n_steps", "report_to"}  # fmt: skip
 
 
-def train(objective: str, recipe: Recipe, *, resume: bool = False, report: Callable[[str], None] = print,
-          show_progress: bool = False) -> dict:  # fmt: skip
+def train(recipe: Recipe, *, resume: bool = False, report: Callable[[str], None] = print,
+          show_progress: bool = False) -> dict[str, Any]:  # fmt: skip
     """Train a model and write the result to the recipe's output_dir.
 
-    objective      clm, mntp, simcse, supervised or distill
     resume         go on from the newest checkpoint of the same recipe, or from the start if none was written yet
     report         is told the plan, then a line for every logged step
     returns        the summary that training.json holds: losses, seconds, tokens per second, versions, recipe
     Raises RagvecError for what the user can mend; KeyboardInterrupt after Ctrl-C, with a checkpoint written.
     """
-    start_ranks(recipe.device)
-    report, show_progress = (report, show_progress) if ranks.rank() == 0 else (_tell_nobody, False)
-    _check_folder(objective, recipe, resume)
+    join_ranks(recipe)
+    report, show_progress = (report, show_progress) if ranks.is_main_process() else (_tell_nobody, False)
+    _check_folder(recipe, resume)
     checkpoint = newest_checkpoint(recipe) if resume else None
     if resume:
         report(f"resuming from {checkpoint}" if checkpoint else "no checkpoint was written yet: starting from the beginning")
-    learner, prepared, plan = _get_ready(objective, recipe)
+    learner, prepared, plan = _get_ready(recipe)
     ranks.wait_for_all()
-    if ranks.rank() == 0:
-        _claim(objective, recipe, resume)
+    if ranks.is_main_process():
+        _claim(recipe, resume)
     ranks.wait_for_all()
     for line in plan.lines():
         report(line)
     torch.manual_seed(recipe.seed)
     before, tokens_before = spent_before(checkpoint)
-    prepared.objective.tokens_seen = tokens_before if ranks.rank() == 0 else 0
+    prepared.module.tokens_seen = tokens_before if ranks.is_main_process() else 0
     started, record = time.perf_counter() - before, Record(Path(recipe.output_dir))
 
     def spent() -> float:
         return time.perf_counter() - started
 
-    def summarize(log: list[dict]) -> dict:
-        seconds, tokens = spent(), round(ranks.total(prepared.objective.tokens_seen))
+    def summarize(log: list[Entry]) -> dict[str, Any]:
+        seconds, tokens = spent(), round(ranks.total(prepared.module.tokens_seen))
         best = best_so_far(recipe) if recipe.eval_dataset else None
-        return make_summary(objective, recipe, plan, log, seconds=seconds, tokens=tokens, best=best)
+        return make_summary(recipe, plan, log, seconds=seconds, tokens=tokens, best=best)
 
     log = run_trainer(prepared, recipe, steps=plan.steps, checkpoint=checkpoint, report=report, show_progress=show_progress,
                       on_save=lambda log: record.write(summarize(log)), seconds=spent)  # fmt: skip
     summary = summarize(log)
-    if ranks.rank() == 0:
+    if ranks.is_main_process():
         if summary["best"]:
             report("the best weights are those of step {step:,}: {metric} {value:.4f}".format(**summary["best"]))
-            prepared.objective.load_state_dict(best_weights(recipe))
-        _write(learner, objective, recipe, record, summary)
+            prepared.module.load_state_dict(best_weights(recipe))
+        _write(learner, recipe, record, summary)
     ranks.wait_for_all()
     return summary
 
 
-def plan_run(objective: str, recipe: Recipe) -> Plan:
+def plan_run(recipe: Recipe) -> TrainingPlan:
     """What a run would do: the model is loaded, the data are read, nothing is trained or written."""
-    return _get_ready(objective, recipe)[-1]
+    return _get_ready(recipe)[-1]
 
 
-def _get_ready(objective: str, recipe: Recipe) -> tuple[Learner, Prepared, Plan]:
+def _get_ready(recipe: Recipe) -> tuple[Learner, Prepared, TrainingPlan]:
     reporters(recipe)
     torch.manual_seed(recipe.seed)
     with quiet(show_progress=False):
-        learner = load_learner(objective, recipe)
-        add_trainable_parts(learner, objective, recipe)
-    prepared = prepare(objective, recipe, learner)
+        learner = load_learner(recipe)
+        add_trainable_parts(learner, recipe)
+    prepared = prepare(recipe, learner)
     plan = make_plan(
         recipe,
         examples=prepared.examples,
         tokens=prepared.tokens,
         batches=len(prepared.batches) // ranks.world(),
-        module=prepared.objective,
+        module=prepared.module,
         processes=ranks.world(),
     )
     return learner, prepared, plan
@@ -104,12 +104,12 @@ def _tell_nobody(line: str) -> None:
     """The report of every process but the first."""
 
 
-def _write(learner: Learner, objective: str, recipe: Recipe, record: Record, summary: dict) -> None:
+def _write(learner: Learner, recipe: Recipe, record: Record, summary: dict[str, Any]) -> None:
     folder = record.folder
     try:
-        save_result(learner, objective, recipe, folder)
+        save_result(learner, recipe, folder)
         record.write(summary, last=True)
-        write_card(folder, summary, recipe.model_name_or_path)
+        write_card(folder, summary, recipe)
     except (OSError, SafetensorError) as error:
         raise RagvecError(
             f"the result can't be written to {folder} ({error}): free some disk space, then pass --resume, "
@@ -117,7 +117,7 @@ def _write(learner: Learner, objective: str, recipe: Recipe, record: Record, sum
         ) from error
 
 
-def _check_folder(objective: str, recipe: Recipe, resume: bool) -> None:
+def _check_folder(recipe: Recipe, resume: bool) -> None:
     """Raise RagvecError if the output folder is not this run's to write into. Nothing is changed yet."""
     folder = Path(recipe.output_dir)
     if folder.exists() and not folder.is_dir():
@@ -125,14 +125,14 @@ def _check_folder(objective: str, recipe: Recipe, resume: bool) -> None:
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if resume and (folder / RECIPE_FILE).is_file():
-        _same_recipe(folder / RECIPE_FILE, {"objective": objective, **recipe.as_json()})
+        _same_recipe(folder / RECIPE_FILE, recipe)
     elif resume:
         raise RagvecError(f"output_dir {folder} holds no {RECIPE_FILE}: no run began there, choose another folder")
     elif not recipe.overwrite_output_dir:
         raise RagvecError(f'output_dir {folder} is not empty: pass --resume to go on, or set "overwrite_output_dir": true')
 
 
-def _claim(objective: str, recipe: Recipe, resume: bool) -> None:
+def _claim(recipe: Recipe, resume: bool) -> None:
     """Make the output folder this run's own: checkpoints of another run, or torn ones, are removed."""
     folder = Path(recipe.output_dir)
     if resume and (folder / RECIPE_FILE).is_file():
@@ -141,18 +141,17 @@ def _claim(objective: str, recipe: Recipe, resume: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_checkpoints(recipe)
-        record = {"objective": objective, **recipe.as_json()}
-        write_json(folder / RECIPE_FILE, record)
+        write_json(folder / RECIPE_FILE, recipe.as_json())
     except OSError as error:
         raise RagvecError(f"output_dir {folder} can't be written: {error.strerror}") from error
 
 
-def _same_recipe(path: Path, record: dict) -> None:
+def _same_recipe(path: Path, recipe: Recipe) -> None:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RagvecError(f"{path} is not readable ({error}): the run can't be resumed, start it anew") from error
-    before = {**Recipe().as_json(), **before}  # an older ragvec knew fewer keys
-    for name, value in record.items():
+    before = {**Recipe(objective=recipe.objective).as_json(), **before}  # an older ragvec knew fewer keys
+    for name, value in recipe.as_json().items():
         if name not in _FREE and before[name] != value:
             raise RagvecError(f"--resume: {name} was {before[name]!r} and is {value!r}: restore it, or start the run anew")

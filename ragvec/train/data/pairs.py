@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ragvec.errors import RagvecError
-from ragvec.train.pointers import PointedTexts
+from ragvec.train.data.pointers import PointedTexts
 
 QUERY_FIELDS = ("query", "anchor", "question", "sentence1", "sentence_A", "text1", "question1", "premise")
 _PAIRED_FIELDS = ("sentence2", "sentence_B", "text2", "question2", "hypothesis")  # both texts are of a kind
@@ -48,7 +48,7 @@ def read_pair(row: dict[str, Any], place: str, pointed: PointedTexts, near: Path
     query = _text(row[_field(row, QUERY_FIELDS, place)], place, "query")
     if "pos_id" in row:
         positive, negatives = pointed.resolve(row, place, near=near)
-        positives = (positive,)
+        positives: tuple[str, ...] = (positive,)
     else:
         name = _field(row, POSITIVE_FIELDS, place)
         positives, negatives = _texts(row[name], place, name), _negatives(row, place)
@@ -121,7 +121,7 @@ def _text(value: Any, place: str, name: str, *, several: bool = False) -> str:
 
 
 def _numbers(value: Any, place: str, name: str) -> list[float]:
-    values: Sequence = value if isinstance(value, list) else [value]
+    values: Sequence[Any] = value if isinstance(value, list) else [value]
     try:
         numbers = [float(one) for one in values]
     except (TypeError, ValueError) as error:

@@ -7,17 +7,18 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ragvec.corpus import TEXT_FIELDS
 from ragvec.corpus.files import corpus_files, format_of, open_input
 from ragvec.corpus.formats import BadRow, Row, csv_rows, json_rows, jsonl_rows, markdown_rows, parquet_rows, text_rows
 from ragvec.errors import RagvecError
-from ragvec.recipe import Recipe
-from ragvec.train.e5 import E5_INSTRUCTIONS, E5_SYMMETRIC
-from ragvec.train.pairs import Pair, Scores, read_pair
-from ragvec.train.pointers import PointedTexts
+from ragvec.train.data.e5 import E5_INSTRUCTIONS, E5_SYMMETRIC
+from ragvec.train.data.pairs import Pair, Scores, read_pair
+from ragvec.train.data.pointers import PointedTexts
+from ragvec.train.recipe import Recipe
 
+Item = TypeVar("Item")
 _SOURCE_FIELDS = ("source", "dataset", "task")
 
 
@@ -57,7 +58,7 @@ def read_texts(recipe: Recipe, files: Sequence[str]) -> list[Text]:
 
 
 def read_examples(recipe: Recipe, files: Sequence[str], *, scored: Scores | None = None) -> list[Example]:
-    """Pairs and triples under the names of ragvec.train.pairs; a row with several positives makes an example of each.
+    """Pairs and triples under the names of ragvec.train.data.pairs; a row with several positives makes an example of each.
 
     scored: rows must carry scores, a teacher's or degrees. Otherwise text pairs labelled 0 become hard negatives of the same
     query, if it has a positive in its data set.
@@ -66,7 +67,9 @@ def read_examples(recipe: Recipe, files: Sequence[str], *, scored: Scores | None
     instructions = {**(E5_INSTRUCTIONS if e5 else {}), **recipe.instructions}
     symmetric = {*recipe.symmetric, *(E5_SYMMETRIC if e5 else ())}
     limit = recipe.max_negatives
-    found, pointed, more = [], PointedTexts(recipe.corpus_root), defaultdict(list)
+    found: list[Example] = []
+    pointed = PointedTexts(recipe.corpus_root)
+    more: dict[tuple[str, str], tuple[str, ...]] = defaultdict(tuple)  # negatives from rows of their own
     for path in _files(files):
         name = _stem(path)
         for number, (place, row) in enumerate(rows(path)):
@@ -145,7 +148,7 @@ def _quotes_enclose(path: Path) -> bool:
             return False
 
 
-def split_validation(found: list, percentage: int, seed: int) -> tuple[list, list]:
+def split_validation(found: Sequence[Item], percentage: int, seed: int) -> tuple[Sequence[Item], Sequence[Item]]:
     """Set a share of the examples aside, drawn at random: (training, validation)."""
     if percentage == 0:
         return found, []
@@ -178,9 +181,10 @@ def _text_field(row: dict[str, Any], wanted: str | None, place: str) -> str:
 
 
 def _string(row: dict[str, Any], name: str, place: str) -> str:
-    if not isinstance(row[name], str):
-        raise RagvecError(f"{place}: field {name!r} must be a string, not {row[name]!r:.60}")
-    return row[name]
+    value = row[name]
+    if not isinstance(value, str):
+        raise RagvecError(f"{place}: field {name!r} must be a string, not {value!r:.60}")
+    return value
 
 
 def _seen(row: dict[str, Any]) -> str:
@@ -192,7 +196,7 @@ def _choose(instruction: str | list[str], number: int) -> str:
     return instruction if isinstance(instruction, str) else instruction[number % len(instruction)]
 
 
-def _not_empty(found: list, files: Iterable[str], limit: int | None) -> list:
+def _not_empty(found: list[Item], files: Iterable[str], limit: int | None) -> list[Item]:
     if not found:
         raise RagvecError(f"{', '.join(map(str, files))} holds no training text: check the file and its fields")
     return found[:limit]

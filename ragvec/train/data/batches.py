@@ -1,6 +1,6 @@
 """Which examples form a batch, epoch by epoch: shuffled, of one data set each if asked, by number or by tokens."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -18,7 +18,8 @@ class Batches:
     examples are of one group: together they are the batch that one process with a larger batch size would have had.
     """
 
-    def __init__(self, build: Callable[[list[int], torch.Generator], Any], lengths: Sequence[int], *, groups: Sequence[Any],
+    def __init__(self, build: Callable[[list[int], torch.Generator], Any], lengths: Sequence[int] | np.ndarray, *,
+                 groups: Iterable[Any],
                  batch_size: int, batch_tokens: int | None, accumulation: int, seed: int, world: int = 1) -> None:  # fmt: skip
         """Plan the batches of epoch 0.
 
@@ -68,7 +69,7 @@ class Batches:
     def _cut(self, members: np.ndarray) -> list[list[np.ndarray]]:
         """A group's shuffled examples as runs of batches; an incomplete last one is left out unless it is the only one."""
         if self._batch_tokens is None:
-            edges = np.arange(self._batch_size, len(members) + 1, self._batch_size)
+            edges = list(range(self._batch_size, len(members) + 1, self._batch_size))
         else:
             edges = _token_edges(self._lengths[members], self._batch_tokens)
         batches, world = np.split(members, edges)[:-1], self._world
@@ -78,7 +79,7 @@ class Batches:
         return [np.array_split(members, world)]
 
 
-def _members(groups: Sequence[Any]) -> list[np.ndarray]:
+def _members(groups: Iterable[Any]) -> list[np.ndarray]:
     """The example numbers of each group, groups in order of their first example."""
     found: dict[Any, list[int]] = {}
     for number, group in enumerate(groups):

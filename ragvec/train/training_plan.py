@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ragvec.recipe import Recipe
+from ragvec.train.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """The numbers of a run. A step is one optimiser update; total_batch counts examples (or tokens) per step."""
 
     examples: int
@@ -39,7 +39,9 @@ class Plan:
         ]
 
 
-def make_plan(recipe: Recipe, *, examples: int, tokens: int, batches: int, module: nn.Module, processes: int = 1) -> Plan:
+def make_plan(
+    recipe: Recipe, *, examples: int, tokens: int, batches: int, module: nn.Module, processes: int = 1
+) -> TrainingPlan:
     """Count a run.
 
     batches  per epoch of each process, a multiple of the accumulation steps; processes: how many train together
@@ -51,7 +53,7 @@ def make_plan(recipe: Recipe, *, examples: int, tokens: int, batches: int, modul
     size, unit = recipe.per_device_train_batch_size, "examples"
     if recipe.batch_tokens is not None:
         size, unit = recipe.batch_tokens, "tokens at most"
-    return Plan(
+    return TrainingPlan(
         examples=examples,
         tokens=tokens,
         epochs=recipe.num_train_epochs if recipe.max_steps <= 0 else recipe.max_steps / steps_per_epoch,

@@ -1,10 +1,15 @@
 """Which tokens are hidden from the model in masked next token prediction, and by what."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from ragvec.errors import RagvecError
-from ragvec.recipe import Recipe
+from ragvec.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 BLANK = "_"
 NEW_MASK = "<mask>"
@@ -32,7 +37,7 @@ def mask_tokens(ids: Tensor, special: Tensor, *, probability: float, mask_id: in
     return torch.where(random, words, torch.where(replaced, mask_id, ids)), labels
 
 
-def choose_mask_token(tokenizer, recipe: Recipe) -> int:
+def choose_mask_token(tokenizer: "PreTrainedTokenizerBase", recipe: Recipe) -> int:
     """The id that stands for a hidden token: blank = "_", eos, or mask = one more than the vocabulary has.
 
     Raises RagvecError if the piece is not one token of the vocabulary, naming one that is.
@@ -42,7 +47,7 @@ def choose_mask_token(tokenizer, recipe: Recipe) -> int:
     if recipe.mask_token_type == "eos" and recipe.mask_token is None:
         if tokenizer.eos_token_id is None:
             raise RagvecError('mask_token_type "eos": the tokenizer has no eos token; use "blank" or "mask"')
-        return tokenizer.eos_token_id
+        return int(tokenizer.eos_token_id)
     piece = recipe.mask_token or BLANK
     vocabulary = tokenizer.get_vocab()
     if piece not in vocabulary:
@@ -51,10 +56,10 @@ def choose_mask_token(tokenizer, recipe: Recipe) -> int:
         raise RagvecError(
             f'mask token "{piece}" is not one token of this vocabulary: {instead}set "mask_token_type" to eos or mask'
         )
-    return vocabulary[piece]
+    return int(vocabulary[piece])
 
 
-def special_tokens(tokenizer, mask_id: int, size: int) -> Tensor:
+def special_tokens(tokenizer: "PreTrainedTokenizerBase", mask_id: int, size: int) -> Tensor:
     """A table (size,) bool of the ids that are never chosen: special tokens, and the mask token itself."""
     table = torch.zeros(size, dtype=torch.bool)
     table[[one for one in (*tokenizer.all_special_ids, mask_id) if one < size]] = True

@@ -17,12 +17,13 @@ from ragvec.retrieve.fusion import FUSIONS
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
+    from ragvec.retrieve import Reranker
 
 LABELLED_TASKS = ("classification", "clustering")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class EvaluationPlan:
     """What to measure. Encoders, instructions and modes are each tried with each; the further ones are compared with the first.
 
     dataset        None = queries and judgements come from `topics` and `qrels`, the corpus from `index`
@@ -71,7 +72,7 @@ class Outcome(NamedTuple):
         return self.comparisons[row - 1] if row and self.comparisons else None
 
 
-def carry_out(plan: Plan, *, show_progress: bool = False) -> Outcome:
+def carry_out(plan: EvaluationPlan, *, show_progress: bool = False) -> Outcome:
     """Measure everything in a plan. Raises RagvecError for what can't be measured together, before anything is encoded."""
     if plan.test not in TESTS:
         raise RagvecError(f"unknown test {plan.test!r}: choose one of {', '.join(TESTS)}")
@@ -83,7 +84,7 @@ def carry_out(plan: Plan, *, show_progress: bool = False) -> Outcome:
     return Outcome(systems, baselines, _comparisons(systems, plan.test))
 
 
-def _task(plan: Plan) -> str:
+def _task(plan: EvaluationPlan) -> str:
     if plan.runs or plan.qrels or plan.topics or plan.dataset is None:
         return "retrieval"
     if plan.probe is not None:
@@ -96,7 +97,7 @@ def _task(plan: Plan) -> str:
     raise RagvecError(f"{plan.dataset} is a {task} data set, so it can't be measured as {plan.task}")
 
 
-def _retrieval(plan: Plan, show: bool) -> tuple[list[Evaluation], list[Evaluation]]:
+def _retrieval(plan: EvaluationPlan, show: bool) -> tuple[list[Evaluation], list[Evaluation]]:
     from ragvec.evaluate.retrieval import evaluate_retrieval, evaluate_run
     from ragvec.evaluate.trec import read_run
 
@@ -105,7 +106,13 @@ def _retrieval(plan: Plan, show: bool) -> tuple[list[Evaluation], list[Evaluatio
     )
     if plan.runs:
         return [evaluate_run(data, read_run(path), str(path), plan.metrics) for path in plan.runs], []
-    common = {"fusion": plan.fusion, "index": plan.index, "metrics": plan.metrics, "cache": plan.cache, "show_progress": show}
+    common: dict[str, Any] = {
+        "fusion": plan.fusion,
+        "index": plan.index,
+        "metrics": plan.metrics,
+        "cache": plan.cache,
+        "show_progress": show,
+    }
     systems = []
     for encoder in _encoders(plan):
         for mode, instruction in _ways(plan, encoder):
@@ -117,7 +124,9 @@ def _retrieval(plan: Plan, show: bool) -> tuple[list[Evaluation], list[Evaluatio
     return systems, list(_retrieval_baselines(plan, data, systems, common))
 
 
-def _retrieval_baselines(plan: Plan, data: RetrievalSet, systems: list[Evaluation], common: dict) -> Iterator[Evaluation]:
+def _retrieval_baselines(
+    plan: EvaluationPlan, data: RetrievalSet, systems: list[Evaluation], common: dict[str, Any]
+) -> Iterator[Evaluation]:
     from ragvec.evaluate.retrieval import evaluate_retrieval
 
     if plan.automatic_baselines and not any(system.mode == "lexical" and not system.reranker for system in systems):
@@ -128,7 +137,7 @@ def _retrieval_baselines(plan: Plan, data: RetrievalSet, systems: list[Evaluatio
             yield evaluate_retrieval(data, encoder, **{**common, "index": None})
 
 
-def _of_vectors(plan: Plan, task: str, show: bool) -> tuple[list[Evaluation], list[Evaluation]]:
+def _of_vectors(plan: EvaluationPlan, task: str, show: bool) -> tuple[list[Evaluation], list[Evaluation]]:
     if plan.modes != ("dense",) or plan.index or plan.reranker:
         raise RagvecError(f"{plan.dataset} is a {task} data set: it takes no --mode, --index or --rerank")
     measure = _measure(plan, task)
@@ -141,7 +150,7 @@ def _of_vectors(plan: Plan, task: str, show: bool) -> tuple[list[Evaluation], li
     return systems, [measure(plan.dataset, encoder, show_progress=show) for encoder in encoders]
 
 
-def _measure(plan: Plan, task: str) -> Callable[..., Evaluation]:
+def _measure(plan: EvaluationPlan, task: str) -> Callable[..., Evaluation]:
     """The function that measures vectors on a task."""
     if task == "similarity":
         from ragvec.evaluate.similarity import evaluate_similarity
@@ -150,13 +159,14 @@ def _measure(plan: Plan, task: str) -> Callable[..., Evaluation]:
     if task == "tagging":
         from ragvec.evaluate.words import evaluate_words
 
+        assert plan.probe is not None
         return partial(evaluate_words, column=plan.probe, previous=plan.probe_previous)
     from ragvec.evaluate.labels import evaluate_classification, evaluate_clustering
 
     return partial(evaluate_classification, split=plan.split) if task == "classification" else evaluate_clustering
 
 
-def _encoders(plan: Plan) -> "Iterator[Encoder | None]":
+def _encoders(plan: EvaluationPlan) -> "Iterator[Encoder | None]":
     """One after another, so that only one is in memory; None where words alone are searched."""
     from ragvec.index import Index
     from ragvec.index.origin import load_encoder
@@ -175,14 +185,14 @@ def _encoders(plan: Plan) -> "Iterator[Encoder | None]":
             yield load_encoder(settings, source, **plan.options)
 
 
-def _ways(plan: Plan, encoder: "Encoder | None") -> Iterator[tuple[str, str | None]]:
+def _ways(plan: EvaluationPlan, encoder: "Encoder | None") -> Iterator[tuple[str, str | None]]:
     """Modes and instructions; words alone carry none, so they are searched once."""
     for mode in plan.modes:
         for instruction in plan.instructions[:1] if mode == "lexical" else plan.instructions:
             yield mode, None if mode == "lexical" else instruction
 
 
-def _reranker(plan: Plan, encoder: "Encoder | None", instruction: str | None):
+def _reranker(plan: EvaluationPlan, encoder: "Encoder | None", instruction: str | None) -> "Reranker | None":
     if plan.reranker is None:
         return None
     from ragvec.retrieve import load_reranker
@@ -190,7 +200,7 @@ def _reranker(plan: Plan, encoder: "Encoder | None", instruction: str | None):
     return load_reranker(plan.reranker, encoder, instruction=instruction, device=plan.options.get("device"))
 
 
-def _baseline_encoders(plan: Plan, systems: Sequence[Evaluation], *, automatic: bool = True) -> "Iterator[Encoder]":
+def _baseline_encoders(plan: EvaluationPlan, systems: Sequence[Evaluation], *, automatic: bool = True) -> "Iterator[Encoder]":
     measured = {system.fingerprint for system in systems}
     return load_baselines(plan.baselines, automatic=automatic and plan.automatic_baselines, but=measured, **plan.options)
 

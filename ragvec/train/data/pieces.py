@@ -1,11 +1,14 @@
 """Token ids of a whole training set in two flat arrays, and the pieces of it that make one example each."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ragvec.errors import RagvecError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _TEXTS = 1000  # tokenized at once; also the group after which the reference's chunks drop their remainder
 
@@ -34,7 +37,9 @@ class Pieces(NamedTuple):
         return np.diff(self.starts)
 
 
-def tokenize(tokenizer, texts: Sequence[str], *, max_length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def tokenize(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], *, max_length: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Token ids, special tokens included, of texts end to end: tokens (t,) int32 and offsets (n + 1,)."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -49,11 +54,15 @@ def tokenize(tokenizer, texts: Sequence[str], *, max_length: int | None = None) 
     return np.concatenate(blocks), np.concatenate([[0], np.cumsum(lengths)])
 
 
-def make_pieces(tokenizer, texts: Sequence[str], *, max_length: int, cross_document: bool, line_by_line: bool) -> Pieces:
+def make_pieces(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], *, max_length: int, cross_document: bool, line_by_line: bool
+) -> Pieces:
     """Tokenize texts and cut them into examples of at most max_length tokens.
 
     By default texts are laid end to end and cut every max_length tokens; a segment ends with its text, so that no text
-    sees another. cross_document: as the reference has it, each example is one segment, and the remainder of every 1,000
+    sees another: with max_length 4, texts of 3, 2 and 5 tokens (aaa, bb, ccccc) make the examples aaab, bccc, cc, whose
+    segments are aaa|b, b|ccc, cc. Ten tokens are ten places of a batch; padded to the longest they would have been fifteen.
+    cross_document: as the reference has it, each example is one segment, and the remainder of every 1,000
     texts is dropped. line_by_line: each text is one example, cut off at max_length.
     Raises RagvecError if not one example comes out.
     """

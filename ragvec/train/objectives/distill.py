@@ -1,0 +1,115 @@
+"""Distillation: an encoder learns to imitate a teacher's vectors, or a teacher's scores of queries and their candidates."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+
+from ragvec.corpus.files import corpus_files
+from ragvec.errors import WrongInput
+from ragvec.train.data import instruction_for, read_examples, read_teacher
+from ragvec.train.losses import distillation, score_distillation
+from ragvec.train.model import Learner, embedding_of, load_encoder
+from ragvec.train.objectives.objective import BatchBuilder, ExampleSet, Objective, Teaching
+from ragvec.train.objectives.texts import (
+    PromptTable,
+    TextBatch,
+    check_widths,
+    group_of,
+    prompt_table,
+    score_examples,
+    scored_pairs,
+    teacher_of,
+    text_batch,
+    text_vectors,
+)
+from ragvec.train.ranks import gather_rows, joined, weighted
+from ragvec.train.recipe import Recipe
+
+
+def teach(recipe: Recipe, learner: Learner) -> Teaching:
+    """From vectors where the recipe names some, else from the scores that the pairs carry."""
+    if recipe.teacher_vectors:
+        return _from_vectors(recipe, learner)
+    check_widths(recipe, learner)
+    check_terms(recipe, "distill_mse", "distill_kl")
+    read = partial(read_examples, recipe, scored="teacher")
+    return Teaching(read, partial(score_examples, recipe, learner), score_distillation_loss(recipe))
+
+
+def _from_vectors(recipe: Recipe, learner: Learner) -> Teaching:
+    files = [str(path) for name in recipe.train_file for path in corpus_files(Path(name).expanduser()).paths]
+    check_terms(recipe, "distill_cosine", "distill_mse", "distill_kl")
+    texts, vectors = read_teacher(recipe, files)
+    student, projection = embedding_of(learner.backbone).embedding_dim, None
+    if needs_projection(recipe, student, vectors.shape[1]):
+        torch.manual_seed(recipe.seed)
+        projection = nn.Linear(student, vectors.shape[1], bias=False).to(learner.device)
+
+    def examples(numbers: Sequence[int]) -> ExampleSet[TextBatch]:
+        wanted = [(instruction_for(recipe, texts[row].source), texts[row].text) for row in numbers]
+        table, rows = prompt_table(learner.prompt_builder, wanted)
+        everyone = PromptTable([table.ids[row] for row in rows], [table.pool_starts[row] for row in rows])
+        groups = [group_of(recipe, texts[row].source) for row in numbers]
+        targets = vectors if len(numbers) == len(vectors) else vectors[list(numbers)]
+        return ExampleSet(teacher_batch(everyone, targets), [len(ids) for ids in everyone.ids], groups)
+
+    def read(files: Sequence[str]) -> list[int]:
+        return list(range(len(texts)))
+
+    return Teaching(read, examples, vector_distillation_loss(recipe, projection), projection)
+
+
+def teacher_batch(table: PromptTable, teacher: np.ndarray) -> BatchBuilder[TextBatch]:
+    """Batches of texts with the teacher's vectors."""
+
+    def build(rows: list[int], _: torch.Generator) -> TextBatch:
+        return text_batch(table, rows, teacher=torch.from_numpy(np.asarray(teacher[rows], dtype=np.float32)))
+
+    return build
+
+
+def vector_distillation_loss(recipe: Recipe, projection: nn.Module | None) -> Callable[[Learner, TextBatch], Tensor]:
+    """Imitating a teacher's vectors; projection maps the student's to the teacher's dimension where they differ."""
+
+    def loss(learner: Learner, batch: TextBatch) -> Tensor:
+        student = text_vectors(learner, batch, recipe.mini_batch_tokens)
+        if projection is not None:
+            student = projection(student)
+        student, teacher = gather_rows(student), gather_rows(teacher_of(batch, student.device))
+        weights = {"cosine": recipe.distill_cosine, "mse": recipe.distill_mse, "kl": recipe.distill_kl}
+        return joined(distillation(student, teacher, **weights, temperature=recipe.distill_temperature))
+
+    return loss
+
+
+def score_distillation_loss(recipe: Recipe) -> Callable[[Learner, TextBatch], Tensor]:
+    """Imitating a teacher's scores of each query's own positive and negatives: a student scores by cosine / temperature."""
+
+    def loss(learner: Learner, batch: TextBatch) -> Tensor:
+        vectors = text_vectors(learner, batch, recipe.mini_batch_tokens)
+        _, queries, documents = scored_pairs(vectors, batch)
+        teacher = teacher_of(batch, vectors.device)
+        student = torch.full_like(teacher, float("-inf"))
+        student[torch.isfinite(teacher)] = cosine_similarity(queries, documents) / recipe.distill_temperature
+        return weighted(score_distillation(student, teacher, mse=recipe.distill_mse, kl=recipe.distill_kl), len(teacher))
+
+    return loss
+
+
+def check_terms(recipe: Recipe, *names: str) -> None:
+    """Raise WrongInput if every one of these weights of the loss is 0."""
+    if not any(getattr(recipe, name) for name in names):
+        raise WrongInput(f"{' and '.join(names)} are 0: nothing is left to train for")
+
+
+def needs_projection(recipe: Recipe, student: int, teacher: int) -> bool:
+    """Whether student and teacher vectors of these dimensions need one to be compared."""
+    return student != teacher and bool(recipe.distill_cosine or recipe.distill_mse)
+
+
+DISTILL = Objective(load=load_encoder, teach=teach, describe=lambda recipe: "distillation from a teacher")
