@@ -13,7 +13,9 @@ from ragvec.ingest.ranks import remove_ranks
 from ragvec.shards import Manifest, PartVectors, Provenance, Shards, load_manifest, save_manifest, store, write_part
 from tests.test_index import passages_named
 
-MAKER = Provenance("an-encoder", "f" * 32, 8, "", "float16", True)
+PROVENANCE = Provenance(
+    source="an-encoder", fingerprint="f" * 32, dimension=8, instruction="", dtype="float16", normalized=True
+)
 
 
 @pytest.fixture
@@ -22,8 +24,8 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     passages = passages_named(range(3))
     encoded = PartVectors(store(np.eye(3, 8, dtype=np.float32), "float16"), np.ones(3, int), np.zeros(3, bool))
-    part = write_part(folder, "part-00000.parquet", passages, encoded, MAKER)
-    save_manifest(folder, Manifest(MAKER, parts=(part,), complete=True))
+    part = write_part(folder, "part-00000.parquet", passages, encoded, PROVENANCE)
+    save_manifest(folder, Manifest(PROVENANCE, parts=(part,), complete=True))
     return folder
 
 
