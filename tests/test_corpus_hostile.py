@@ -62,7 +62,7 @@ def test_links_out_of_the_folder_pipes_and_devices_are_passed_over_by_name(folde
     (folder / "key.txt").symlink_to(".hidden/key.txt")
     os.mkfifo(folder / "pipe.jsonl")
     found = corpus_files(folder)
-    assert found.paths == [folder / "a.jsonl"] and found.skipped == []
+    assert found.paths == [folder / "a.jsonl"] and found.skipped == [] and found.within == folder
     names = ["absolute.txt", "dangling.txt", "folder", "key.txt", "link.txt", "loop.txt", "pipe.jsonl", "zero.txt"]
     assert [path.name for path in found.outside] == names
     assert [document.doc_id for document in read_documents(folder)] == ["good"]

@@ -1,63 +1,27 @@
 """PDF, HTML and DOCX files as documents, through markitdown (the extra `docs`)."""
 
-import io
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
+from ragvec.corpus.conversion import Converter
 from ragvec.corpus.files import MAX_VALUE_MB, read_whole
 from ragvec.corpus.formats import split_heading
 from ragvec.corpus.rows import Row
-from ragvec.errors import RagvecError, last_line
 
 
-def converted_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int = MAX_VALUE_MB) -> Iterator[Row]:
+def converted_rows(
+    file: BinaryIO, path: str | Path, name: str, converter: Converter, max_value_mb: int = MAX_VALUE_MB
+) -> Iterator[Row]:
     """A file as one document named after it: Markdown made of it, and its title where it has one.
 
-    Raises RagvecError if markitdown is missing, or cannot read the file.
+    Raises RagvecError if markitdown is missing, or cannot read the file within bounds.
     """
-    suffix = next(suffix for suffix in reversed(Path(name).suffixes) if suffix.lower() not in (".gz", ".zst"))
-    data = read_whole(file, path, max_value_mb)
-    converters, about = _converters()
-    with _quiet():
-        try:
-            result = converters[suffix.lower()].convert(io.BytesIO(data), about(extension=suffix.lower()))
-        except Exception as error:  # whatever its many parsers raise, the file is at fault
-            raise RagvecError(f"{path} can't be converted to text: {last_line(error)}") from error
-    heading, text = split_heading(result.markdown)
-    title = (result.title or "").strip() or heading
+    suffix = next(suffix.lower() for suffix in reversed(Path(name).suffixes) if suffix.lower() not in (".gz", ".zst"))
+    given, markdown = converter.convert(read_whole(file, path, max_value_mb), suffix, str(path))
+    heading, text = split_heading(markdown)
+    title = given or heading
     if heading not in ("", title):
-        text = result.markdown
+        text = markdown
     if text.strip() or title:
         yield str(path), {"_id": name, "title": title, "text": text.strip()}
-
-
-@cache
-def _converters():
-    """What converts each kind; chosen by name, as markitdown's own choice takes any damaged file for plain text."""
-    try:
-        with _quiet():
-            from markitdown import StreamInfo
-            from markitdown.converters import DocxConverter, HtmlConverter, PdfConverter
-    except ImportError as error:
-        raise RagvecError(f"PDF, HTML and DOCX need markitdown ({error}): pip install 'ragvec[docs]'") from error
-    html = HtmlConverter()
-    return {".html": html, ".htm": html, ".pdf": PdfConverter(), ".docx": DocxConverter()}, StreamInfo
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Its parsers warn of each font and stray tag, and of tools for sound and video that are not there."""
-    logger = logging.getLogger("pdfminer")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

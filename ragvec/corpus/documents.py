@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ragvec.corpus.conversion import Converter
+from ragvec.corpus.converted import converted_rows
 from ragvec.corpus.fields import FieldNames, to_document
 from ragvec.corpus.files import (
     MAX_VALUE_MB,
     STDIN,
+    CorpusFiles,
     InputFile,
     byte_lines,
     corpus_files,
@@ -66,19 +69,21 @@ def read_documents(
     ids = Ids(id_prefix, made_prefix)
     names = FieldNames(tuple(text_fields), id_field)
     read = rejected = 0
-    for place, row, from_csv in _rows(source, text_lines, max_value_mb, made_prefix, on_file, on_reject, on_found):
-        try:
-            if isinstance(row, BadRow):
-                raise WrongInput(row.error)
-            document = to_document(row, place, ids, names, from_csv=from_csv)
-        except RagvecError as error:
-            if on_reject is None:
-                raise
-            rejected += 1
-            on_reject(Rejected(place, str(error), row.record if isinstance(row, BadRow) else row))
-            continue
-        read += 1
-        yield document
+    with Converter(max_value_mb) as converter:
+        reading = _Reading(text_lines, max_value_mb, made_prefix, on_file, on_reject, on_found, converter)
+        for place, row, from_csv in _rows(source, reading):
+            try:
+                if isinstance(row, BadRow):
+                    raise WrongInput(row.error)
+                document = to_document(row, place, ids, names, from_csv=from_csv)
+            except RagvecError as error:
+                if on_reject is None:
+                    raise
+                rejected += 1
+                on_reject(Rejected(place, str(error), row.record if isinstance(row, BadRow) else row))
+                continue
+            read += 1
+            yield document
     if not read:
         reason = f" that can be read: {rejected:,} were rejected" if rejected else ""
         raise WrongInput(f"{'standard input' if str(source) == STDIN else path_text(source)} holds no documents{reason}")
@@ -114,69 +119,62 @@ def _count(path: Path, text_lines: bool) -> int:
     return 1
 
 
-def _rows(
-    source: str | Path,
-    text_lines: bool,
-    max_value_mb: int,
-    made_prefix: str,
-    on_file: Callable[[InputFile], None] | None,
-    on_reject: Callable[[Rejected], None] | None,
-    on_found: Callable[[str], None] | None,
-) -> Iterator[tuple[str, dict[str, Any] | BadRow, bool]]:
+class _Reading(NamedTuple):
+    """How files are read, and who hears of it: arguments of `read_documents`; and what converts PDF, HTML and DOCX."""
+
+    text_lines: bool
+    max_value_mb: int
+    made_prefix: str
+    on_file: Callable[[InputFile], None] | None
+    on_reject: Callable[[Rejected], None] | None
+    on_found: Callable[[str], None] | None
+    converter: Converter
+
+
+def _rows(source: str | Path, reading: _Reading) -> Iterator[tuple[str, dict[str, Any] | BadRow, bool]]:
     """Every row of every file, with its place and whether its values are CSV strings."""
     if str(source) == STDIN:
-        with open_input(STDIN, on_file) as file:
-            for place, row in jsonl_rows(file, "standard input", max_value_mb):
+        with open_input(STDIN, reading.on_file) as file:
+            for place, row in jsonl_rows(file, "standard input", reading.max_value_mb):
                 yield place, row, False
         return
-    unlistable: list[RagvecError] = []
-    found = corpus_files(source, on_unlistable=None if on_reject is None else unlistable.append)
-    if on_reject is not None:
-        for error in unlistable:
-            on_reject(Rejected(path_text(source), str(error), None))
-    within = found.root if found.paths != [Path(source)] else None
+    found = _corpus_files(source, reading.on_reject)
     for path in found.paths:
-        kind = format_of(path)
-        name = path_text(path.relative_to(found.root).as_posix())
         try:
-            rows = _file_rows(path, kind, made_prefix + name, within, text_lines, max_value_mb, on_file)
-            for number, (place, row) in enumerate(rows):
-                if on_found and not number:
-                    on_found(name)
-                yield place, row, kind in ("csv", "tsv")
+            for number, (place, row) in enumerate(_file_rows(path, found, reading)):
+                if reading.on_found and not number:
+                    reading.on_found(path_text(path.relative_to(found.root).as_posix()))
+                yield place, row, format_of(path) in ("csv", "tsv")
         except RagvecError as error:
-            if on_reject is None:
+            if reading.on_reject is None:
                 raise
-            on_reject(Rejected(path_text(path), str(error), None))
+            reading.on_reject(Rejected(path_text(path), str(error), None))
 
 
-def _file_rows(
-    path: Path,
-    kind: str | None,
-    name: str,
-    within: Path | None,
-    text_lines: bool,
-    max_value_mb: int,
-    on_file: Callable[[InputFile], None] | None,
-) -> Iterator[Row]:
+def _corpus_files(source: str | Path, on_reject: Callable[[Rejected], None] | None) -> CorpusFiles:
+    if on_reject is None:
+        return corpus_files(source)
+    return corpus_files(source, on_unlistable=lambda error: on_reject(Rejected(path_text(source), str(error), None)))
+
+
+def _file_rows(path: Path, found: CorpusFiles, reading: _Reading) -> Iterator[Row]:
+    kind, most = format_of(path), reading.max_value_mb
+    shown, name = path_text(path), reading.made_prefix + path_text(path.relative_to(found.root).as_posix())
     if kind == "parquet":
-        yield from parquet_rows(path, max_value_mb, within=within)
-        if on_file:
-            on_file(describe_file(path))
+        yield from parquet_rows(path, most, within=found.within)
+        if reading.on_file:
+            reading.on_file(describe_file(path))
         return
-    shown = path_text(path)
-    with open_input(path, on_file, within=within) as file:
+    with open_input(path, reading.on_file, within=found.within) as file:
         if kind == "jsonl":
-            yield from jsonl_rows(file, shown, max_value_mb)
+            yield from jsonl_rows(file, shown, most)
         elif kind == "json":
-            yield from json_rows(file, shown, max_value_mb)
+            yield from json_rows(file, shown, most)
         elif kind == "markdown":
-            yield from markdown_rows(file, shown, name, max_value_mb)
+            yield from markdown_rows(file, shown, name, most)
         elif kind == "converted":
-            from ragvec.corpus.converted import converted_rows
-
-            yield from converted_rows(file, shown, name, max_value_mb)
+            yield from converted_rows(file, shown, name, reading.converter, most)
         elif kind == "text":
-            yield from text_rows(file, shown, name, max_value_mb, lines=text_lines)
+            yield from text_rows(file, shown, name, most, lines=reading.text_lines)
         else:
-            yield from csv_rows(file, shown, "," if kind == "csv" else "\t", max_value_mb)
+            yield from csv_rows(file, shown, "," if kind == "csv" else "\t", most)

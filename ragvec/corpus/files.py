@@ -5,7 +5,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,14 +41,16 @@ class InputFile(NamedTuple):
 class CorpusFiles(NamedTuple):
     """The files of a corpus in reading order, the folder their names count from, and what was passed over in it.
 
+    within    the folder that they must still lie in when they are opened; None where the one file was named itself
     skipped   hold no documents that ragvec reads
     outside   lead out of the folder, or are no files: links, pipes, devices
     """
 
     paths: list[Path]
     root: Path
-    skipped: list[Path]
-    outside: list[Path]
+    within: Path | None = None
+    skipped: Sequence[Path] = ()
+    outside: Sequence[Path] = ()
 
 
 def corpus_files(source: str | Path, *, on_unlistable: Callable[[RagvecError], None] | None = None) -> CorpusFiles:
@@ -75,7 +77,7 @@ def corpus_files(source: str | Path, *, on_unlistable: Callable[[RagvecError], N
         raise NotFound(f"{shown} does not exist: name a file, a folder, or - for standard input")
     if format_of(path) is None:
         raise WrongInput(f"{shown} has an unknown suffix: use one of {_known_suffixes()}, also with .gz or .zst")
-    return CorpusFiles([path], path.parent, [], [])
+    return CorpusFiles([path], path.parent)
 
 
 def path_text(path: str | Path) -> str:
@@ -237,7 +239,7 @@ def _walk(root: Path, on_unlistable: Callable[[RagvecError], None] | None) -> Co
                 skipped.append(path)
             else:
                 (paths if _belongs(path, real) else outside).append(path)
-    return CorpusFiles(sorted(paths), root, sorted(skipped), sorted(outside))
+    return CorpusFiles(sorted(paths), root, root, sorted(skipped), sorted(outside))
 
 
 def _report_unlistable(error: OSError, on_unlistable: Callable[[RagvecError], None] | None) -> None:

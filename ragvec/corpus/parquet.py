@@ -10,7 +10,7 @@ from typing import Any
 from ragvec.corpus.compressed import FREE_BYTES, MOST_INFLATION
 from ragvec.corpus.files import MAX_VALUE_MB, open_regular, path_text, too_long
 from ragvec.corpus.rows import BadRow, Row
-from ragvec.errors import RagvecError, WrongInput
+from ragvec.errors import RagvecError, WrongInput, first_line
 
 _ROWS = 1024  # decoded together
 _ROWS_OF_PREFIXES = 16  # the same where each value may repeat the one before (DELTA_BYTE_ARRAY)
@@ -44,7 +44,7 @@ def parquet_rows(path: Path, max_value_mb: int = MAX_VALUE_MB, *, within: Path |
         except RagvecError:
             raise
         except Exception as error:  # whatever Arrow raises, the file is at fault
-            raise WrongInput(f"{shown} is not a readable Parquet file: {_first_line(error)}") from error
+            raise WrongInput(f"{shown} is not a readable Parquet file: {first_line(error)}") from error
 
 
 def parquet_length(path: Path) -> int:
@@ -56,7 +56,7 @@ def parquet_length(path: Path) -> int:
             with pq.ParquetFile(raw) as file:
                 return file.metadata.num_rows
         except Exception as error:
-            raise WrongInput(f"{path_text(path)} is not a readable Parquet file: {_first_line(error)}") from error
+            raise WrongInput(f"{path_text(path)} is not a readable Parquet file: {first_line(error)}") from error
 
 
 def _check_columns(schema, shown: str) -> None:
@@ -115,7 +115,7 @@ def _batch_rows(batch, number: int, shown: str, max_value_mb: int) -> Iterator[R
             fields = row() if callable(row) else row
             found = {name: _json_value(value) for name, value in fields.items() if value is not None}
         except Exception as error:
-            yield place, BadRow(f"{place}: a value can't be read: {_first_line(error)}", None)
+            yield place, BadRow(f"{place}: a value can't be read: {first_line(error)}", None)
             continue
         if any(isinstance(value, str) and len(value) > max_value_mb << 20 for value in found.values()):
             yield place, BadRow(too_long(place, max_value_mb), None)
@@ -125,10 +125,6 @@ def _batch_rows(batch, number: int, shown: str, max_value_mb: int) -> Iterator[R
 
 def _row(batch, row: int) -> dict[str, Any]:
     return batch.slice(row, 1).to_pylist()[0]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _json_value(value: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragvec.errors import Damaged, WrongInput
+from ragvec.errors import Damaged, WrongInput, last_line
 from ragvec.files import fsync_folder, is_own_file, is_own_folder, settle_file, sha256_file
 from ragvec.index.ann.choice import EXACT_KEY
 from ragvec.index.ann.exact import Allowed, Candidates, search_exact
@@ -172,8 +172,7 @@ class Segment:
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
-            raise Damaged(f"{self.folder / FAISS_NAME} can't be searched ({reason}): {_REMEDY}") from error
+            raise Damaged(f"{self.folder / FAISS_NAME} can't be searched ({last_line(error)}): {_REMEDY}") from error
 
     def allowed(self, live: np.ndarray | None, ids: np.ndarray | None) -> Allowed | None:
         """The rows that may be found, None = all: those that live, and of them those with these ids.
