@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,12 @@ def test_nothing_names_a_machine():
 def test_the_reference_pages_are_what_the_code_says():
     done = subprocess.run([sys.executable, str(ROOT / "docs" / "reference.py"), "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("place", re.findall(r"`(ragvec[\w.]*:[\w.]+)`", (ROOT / "docs/walks.md").read_text(encoding="utf-8")))
+def test_every_step_of_the_walks_exists(place):
+    module, _, name = place.partition(":")
+    value = import_module(module)
+    for part in name.split("."):
+        value = getattr(value, part)
+    assert callable(value)
