@@ -18,7 +18,7 @@ from ragvec.encoder.int8 import check_int8, cosines, int8_weights, sample_texts,
 from ragvec.encoder.pipeline import Pipeline
 from ragvec.encoder.pooling import Places, places_of, pool_places
 from ragvec.encoder.prompt import PromptBuilder, Prompts
-from ragvec.encoder.ready import compile_layers, complete, prepare_attention
+from ragvec.encoder.ready import compile_layers, compile_refusal, complete, prepare_attention
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.encoder.sources import locate
 from ragvec.encoder.templates import Template
@@ -110,7 +110,7 @@ class Encoder:
         adapters  further LoRA adapters to stack, in order; merge: fold them into the weights, else the last stays apart
         truncate_dim  keep the first so many dimensions of every vector (Matryoshka)
         batch_tokens  most tokens in one batch; None = found by measuring while a corpus is encoded
-        torch_compile  compile the layers: some seconds before the first batch, then faster
+        torch_compile  compile the layers: some seconds before the first batch, then faster; as `compile` does later
         The others override what the checkpoint says (EncoderSettings).
         Raises RagvecError where something is missing or can't be used. Never runs remote code, never unpickles.
         """
@@ -150,8 +150,17 @@ class Encoder:
         if int8:
             encoder = encoder._with_int8_weights(identity)
         if torch_compile:
-            compile_layers(model, bool(settings.packed))
+            encoder.compile()
         return encoder
+
+    def compile(self) -> None:
+        """Compile the layers for any number of tokens, at the first batch. Raises RagvecError where they can't be."""
+        compile_layers(self.model, bool(self.settings.packed))
+
+    @property
+    def compile_refusal(self) -> str:
+        """Why the layers can't be compiled here, and what to do; "" where they can."""
+        return compile_refusal(self.model, bool(self.settings.packed))
 
     @property
     def batch_tokens(self) -> int:
