@@ -1,6 +1,6 @@
 """Passages through the encoder, block by block; what fails is found, named and left out, and the rest goes on."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from threading import Lock
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -73,7 +73,7 @@ class BlockEncoder:
         self._maker = maker
         self._failing = 0  # failures since the last success
 
-    def encode(self, wanted: Iterable[Wanted]) -> Iterator[Made]:
+    def encode(self, wanted: Iterable[Wanted]) -> Generator[Made, None, None]:
         """Encode all that is wanted in one stream, in order; `check` then says what of it is good.
 
         `wanted` is read ahead, maybe in another thread; its errors are raised after what came before them.

@@ -131,11 +131,10 @@ class Run:
         """How a part comes to the disk; None if it is there."""
         parts = self.manifest.parts
         recorded = parts[self.done] if self.done < len(parts) else None
-        same = recorded is not None and recorded.content_digest == digest and not recorded.failed
-        if same and part_is_whole(self.folder / recorded.name, recorded):
-            self._later(self._storer, self.meter.count_kept, recorded.rows, recorded.truncated)
-            return None
-        if same:
+        if recorded and recorded.content_digest == digest and not recorded.failed:
+            if part_is_whole(self.folder / recorded.name, recorded):
+                self._later(self._storer, self.meter.count_kept, recorded.rows, recorded.truncated)
+                return None
             self.damaged += 1
         elif recorded:
             with self._changing:
