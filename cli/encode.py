@@ -27,6 +27,8 @@ from ragvec.cli.corpus_options import (
 )
 from ragvec.cli.output import Form, report_skipped, wants_json
 
+_BYTES_PER_TOKEN = 4  # of a corpus, about; compressed ones hold more than that
+
 
 class VectorDtype(str, Enum):
     """How vectors are stored."""
@@ -63,8 +65,9 @@ def run(
         str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 (weights, CPU) or auto (as stored).")
     ] = None,
     torch_compile: Annotated[
-        bool, typer.Option("--compile", help="Compile the layers first: some seconds, then faster; for large corpora.")
-    ] = False,
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Compile the layers first; default: on a GPU where the corpus repays it."),
+    ] = None,
     vector_dtype: Annotated[VectorDtype, typer.Option(help="To store vectors in.")] = VectorDtype.float16,
     truncate_dim: Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions (Matryoshka).")] = None,
     normalize: Annotated[bool, typer.Option(help="Scale vectors to length 1.")] = True,
@@ -112,9 +115,11 @@ def run(
         device=device or _own_gpu(place.of),
         dtype=dtype,
         batch_tokens=batch_tokens,
-        torch_compile=torch_compile,
+        torch_compile=bool(torch_compile),
         **lasting,
     )
+    if torch_compile is None and _repays_compiling(loaded, corpus, place.of):
+        loaded.compile()
     if loaded.int8_cosines and place.number == 0:
         print(
             "int8 weights: cosine {:.4f} to the vectors without them, {:.4f} at least".format(*loaded.int8_cosines),
@@ -174,6 +179,17 @@ def _own_gpu(world: int) -> str | None:
     count = torch.cuda.device_count()
     local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
     return f"cuda:{int(local) % count}" if count else None
+
+
+def _repays_compiling(encoder, corpus: str, world: int) -> bool:
+    """Whether this process' share of the corpus is large enough to compile for it; unknown for standard input."""
+    from ragvec.corpus.files import STDIN, corpus_files
+    from ragvec.encoder.speed import compiling_repays
+
+    if encoder.device.type != "cuda" or corpus == STDIN:
+        return False
+    size = sum(path.stat().st_size for path in corpus_files(corpus).paths)
+    return compiling_repays(encoder, size / _BYTES_PER_TOKEN / world)
 
 
 def _speed(encoder):

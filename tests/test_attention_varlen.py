@@ -1,58 +1,103 @@
 """The GPU's path through attention, without a GPU: what it asks of torch's kernel means what the CPU's path computes."""
 
-import inspect
-
 import pytest
 import torch
-from torch.nn.attention import varlen
 
-from ragvec.encoder import attention
+from ragvec.encoder import kernel
 from ragvec.encoder.attention import Layout, packed_attention
+from tests.cuda import KEYWORDS, FakeCuda, OnGpu
 
 LENGTHS = (5, 1, 9, 9, 30)
-SIGNATURE = inspect.signature(varlen.varlen_attn)
 
 
-def documented(*args, **options):
-    """What torch documents of varlen_attn, written out; arguments that the real one lacks are an error."""
-    given = SIGNATURE.bind(*args, **options)
-    given.apply_defaults()
-    query, key, value = (given.arguments[name] for name in ("query", "key", "value"))
-    groups = query.shape[1] // key.shape[1]
-    assert groups == 1 or given.arguments["enable_gqa"]
-    left, right = given.arguments["window_size"]
-    offsets = given.arguments["cu_seq_q"]
-    assert offsets.dtype == torch.int32 and torch.equal(offsets, given.arguments["cu_seq_k"])
-    assert given.arguments["max_q"] == given.arguments["max_k"] == int(offsets.diff().max())
-    pieces = []
-    for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-        q, k, v = query[start:end], *(x[start:end].repeat_interleave(groups, dim=1) for x in (key, value))
-        ahead = torch.arange(end - start)[None, :] - torch.arange(end - start)[:, None]
-        seen = (ahead <= right if right >= 0 else ahead < end) & (-ahead <= left if left >= 0 else ahead > -end)
-        logits = torch.einsum("qhd,khd->hqk", q, k) * given.arguments["scale"]
-        pieces.append(torch.einsum("hqk,khd->qhd", logits.masked_fill(~seen, float("-inf")).softmax(-1), v))
-    return torch.cat(pieces)
+def states(heads=4, groups=1, width=16, dtype=torch.bfloat16):
+    torch.manual_seed(0)
+    tokens = sum(LENGTHS)
+    query = torch.randn(1, heads, tokens, width).to(dtype)
+    key, value = torch.randn(2, 1, heads // groups, tokens, width).to(dtype)
+    return query, key, value
 
 
+def both(fake, query, key, value, *, causal=False, module=None, **options):
+    """What the CPU's path and the imitated GPU make of the same states."""
+    layout = Layout(LENGTHS, torch.tensor([0, *LENGTHS]).cumsum(0).to(torch.int32))
+    module = module or torch.nn.Module()
+    module.is_causal = causal
+    sinks = options.pop("s_aux", None)
+    wanted, _ = packed_attention(module, query, key, value, None, layout=layout, s_aux=sinks, **options)
+    with fake:
+        there = Layout(LENGTHS, layout.offsets.as_subclass(OnGpu))
+        moved = [each.as_subclass(OnGpu) for each in (query, key, value)]
+        sinks = None if sinks is None else sinks.as_subclass(OnGpu)
+        found, _ = packed_attention(module, *moved, None, layout=there, s_aux=sinks, **options)
+        return found.as_subclass(torch.Tensor), wanted
+
+
+@pytest.mark.parametrize("version", KEYWORDS)
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("causal", [False, True])
-def test_the_kernel_is_asked_for_what_the_cpu_computes(monkeypatch, causal, window, groups):
-    torch.manual_seed(0)
-    tokens = sum(LENGTHS)
-    query = torch.randn(1, 4, tokens, 8)
-    key, value = torch.randn(2, 1, 4 // groups, tokens, 8)
-    layout = Layout(LENGTHS, torch.tensor([0, *LENGTHS]).cumsum(0).to(torch.int32))
-    module = torch.nn.Module()
-    module.is_causal = causal
-    options = {"scaling": 0.3, "sliding_window": window, "layout": layout}
-    wanted, _ = packed_attention(module, query, key, value, None, **options)
-    monkeypatch.setattr(attention, "_has_varlen_kernel", lambda query: True)
-    monkeypatch.setattr(varlen, "varlen_attn", documented)
-    found, _ = packed_attention(module, query, key, value, None, **options)
-    torch.testing.assert_close(found, wanted)
+def test_the_kernel_is_asked_for_what_the_cpu_computes(monkeypatch, causal, window, groups, version):
+    fake = FakeCuda(monkeypatch, version=version)
+    found, wanted = both(fake, *states(groups=groups), causal=causal, sliding_window=window, scaling=0.3)
+    torch.testing.assert_close(found, wanted, atol=0.03, rtol=0.03)
+    assert len(fake.calls) == 1 and not fake.waits
+
+
+@pytest.mark.parametrize("width", [12, 80, 256])
+def test_widths_are_filled_up_to_what_the_kernel_takes(monkeypatch, width):
+    fake = FakeCuda(monkeypatch)
+    found, wanted = both(fake, *states(width=width))
+    assert found.shape == wanted.shape and fake.calls[0]["width"] == -(-width // 8) * 8
+    torch.testing.assert_close(found, wanted, atol=0.03, rtol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("capability", "given", "options"),
+    [
+        ((7, 5), {"dtype": torch.float16}, {}),
+        ((9, 0), {"width": 264}, {}),
+        ((9, 0), {"dtype": torch.float32}, {}),
+        ((9, 0), {}, {"softcap": 20.0}),
+    ],
+    ids=["before Ampere", "wide heads", "float32", "capped logits"],
+)
+def test_what_the_kernel_cannot_do_is_computed_text_by_text(monkeypatch, capability, given, options):
+    fake = FakeCuda(monkeypatch, capability=capability)
+    found, wanted = both(fake, *states(groups=2, **given), **options)
+    torch.testing.assert_close(found, wanted, atol=0.03, rtol=0.03)
+    assert not fake.calls and not fake.waits
+
+
+def test_sinks_take_their_share_from_the_kernels_sums(monkeypatch):
+    fake = FakeCuda(monkeypatch)
+    with torch.no_grad():
+        found, wanted = both(fake, *states(), causal=True, sliding_window=8, s_aux=torch.tensor([0.5, -1.0, 2.0, 4.0]))
+    torch.testing.assert_close(found, wanted, atol=0.03, rtol=0.03)
+    assert len(fake.calls) == 1
+
+
+def test_states_that_were_widened_are_computed_in_the_precision_of_products(monkeypatch):
+    query, key, value = states()
+    fake = FakeCuda(monkeypatch)
+    found, wanted = both(fake, query.float(), key.float(), value)  # by a norm or rotary embeddings in float32
+    assert found.dtype == wanted.dtype == torch.bfloat16 and fake.calls[0]["dtype"] == torch.bfloat16
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: True)
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: torch.float16 if kind == "cuda" else torch.float32)
+    both(fake, query.float(), key.float(), value.float())
+    assert fake.calls[1]["dtype"] == torch.float16, "float32 weights under autocast"
+
+
+def test_dropout_goes_through_the_kernel(monkeypatch):
+    fake = FakeCuda(monkeypatch)
+    query, key, _ = states()
+    value = torch.ones_like(key)
+    found, _ = both(fake, query, key, value, dropout=0.25)
+    assert fake.calls[0]["dropout"] == 0.25
+    assert 0.9 < found.float().mean().item() < 1.1 and found.float().std().item() > 0.05
 
 
 def test_this_torch_has_the_kernel_and_the_cpu_does_not_use_it():
-    assert attention._varlen_is_complete()
-    assert not attention._has_varlen_kernel(torch.zeros(1, dtype=torch.bfloat16))
+    assert kernel._is_complete()
+    half = torch.zeros(1, 8, dtype=torch.bfloat16)
+    assert not kernel.takes(half, half)

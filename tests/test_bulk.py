@@ -113,6 +113,35 @@ def test_a_changed_corpus_encodes_only_what_changed(tmp_path, name):
     assert report.tokens == encode(changed, tmp_path / "fresh").tokens
 
 
+def test_parts_that_are_taken_back_wait_for_those_before_them_that_are_computed(tmp_path):
+    """The encoder reads ahead: what comes later is decided on while the first part has no vectors yet."""
+
+    class Ahead(HashEncoder):
+        def encode_blocks(self, blocks, **options):
+            for block in list(blocks):
+                yield self.encode_counted(block, **options)
+
+    corpus = passages(30)
+    encode(corpus, tmp_path / "s")
+    grown = [*passages(10, first=100), *corpus, *passages(5, first=200)]
+    report = encode(grown, tmp_path / "s", Ahead())
+    assert (report.encoded, report.reused, report.parts) == (15, 30, 5)
+    assert contents(tmp_path / "s") == expected(grown)
+    assert [part.name for part in load_manifest(tmp_path / "s").parts] == [f"part-{n:05d}.parquet" for n in range(5)]
+
+
+def test_finished_parts_are_kept_when_the_passages_that_follow_fail(tmp_path):
+    class Breaking(HashEncoder):
+        def encode_counted(self, texts, **options):
+            if any(int(text.split()[-1]) >= 40 for text in texts):
+                raise RuntimeError("device-side assert")
+            return super().encode_counted(texts, **options)
+
+    with pytest.raises(RagvecError, match="32 passages in a row"):
+        encode(passages(100), tmp_path / "s", Breaking(), part_rows=40)
+    assert [part.rows for part in load_manifest(tmp_path / "s").parts] == [40]
+
+
 def test_other_part_sizes_move_vectors_and_encode_nothing(tmp_path):
     encode(passages(35), tmp_path / "s")
     encoder = HashEncoder()

@@ -105,7 +105,7 @@ def test_packed_rows_come_in_few_lengths_and_are_hardly_longer(tiny_decoder, mon
     assert len(set(lengths)) < 70 and row_length(4096) == 4096
     assert all(tokens <= length <= max(8, tokens * 9 / 8) for tokens, length in enumerate(lengths, 1) if tokens >= 64)
     rows = []
-    monkeypatch.setattr(forward, "packed_inputs", lambda ids, device: rows.append(ids) or packed_inputs(ids, device))
+    monkeypatch.setattr(forward, "packed_inputs", lambda ids: rows.append(ids) or packed_inputs(ids))
     encoder = Encoder.load(tiny_decoder, dtype="bfloat16", device="cpu")
     texts = ["a" * length for length in range(1, 20)]
     alone = [encoder.encode_documents([text])[0] for text in texts]

@@ -45,17 +45,17 @@ def test_an_error_while_a_block_is_read_comes_after_the_blocks_before_it(encoder
 
 @pytest.mark.parametrize("raised", [RuntimeError(OUT_OF_MEMORY), torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
 def test_a_batch_that_does_not_fit_the_memory_is_halved_and_the_budget_lowered(encoder, monkeypatch, raised):
-    real, sizes = encoder._hidden, []
+    real, sizes = encoder.model.forward, []
 
-    def hidden(ids):
-        sizes.append(sum(map(len, ids)))
+    def forward(input_ids, **inputs):
+        sizes.append(input_ids.numel())
         if sizes[-1] > 200:
             raise raised
-        return real(ids)
+        return real(input_ids, **inputs)
 
     texts = TEXTS * 20
     expected = encoder.encode_counted(texts, instruction="")
-    monkeypatch.setattr(encoder, "_hidden", hidden)
+    monkeypatch.setattr(encoder.model, "forward", forward)
     got = list(encoder.encode_blocks([texts, texts], instruction=""))
     for encoded in got:
         np.testing.assert_allclose(encoded.vectors, expected.vectors, atol=2e-6)
@@ -65,19 +65,19 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved_and_the_budget_lowered(e
 
 
 def test_a_text_that_does_not_fit_alone_names_the_remedy(encoder, monkeypatch):
-    def hidden(ids):
+    def forward(**inputs):
         raise RuntimeError(OUT_OF_MEMORY)
 
-    monkeypatch.setattr(encoder, "_hidden", hidden)
+    monkeypatch.setattr(encoder.model, "forward", forward)
     with pytest.raises(RagvecError, match="a text of .* tokens does not fit into the memory: lower --max-length"):
         encoder.encode_counted(TEXTS, instruction="")
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(encoder, monkeypatch):
-    def hidden(ids):
+    def forward(**inputs):
         raise RuntimeError("CUDA error: device-side assert triggered")
 
-    monkeypatch.setattr(encoder, "_hidden", hidden)
+    monkeypatch.setattr(encoder.model, "forward", forward)
     with pytest.raises(RuntimeError, match="device-side assert"):
         encoder.encode_counted(TEXTS, instruction="")
 
@@ -88,16 +88,16 @@ def test_the_fastest_budget_wins_by_the_better_of_two_trials():
     seconds = {2048: [3.0, 2.0], 4096: [9.0, 1.5], 8192: [1.8, 1.7]}
     while budget.is_open:
         candidate = budget.begin(100_000)
-        budget.record(100_000, seconds[candidate].pop(0))
+        budget.record(candidate, 100_000, seconds[candidate].pop(0))
     assert budget.tokens == 4096 and budget.begin(100_000) is None
 
 
 def test_a_given_budget_is_kept_and_a_halved_one_measures_no_more():
     assert not TokenBudget(777, "cpu").is_open and TokenBudget(777, "cpu").tokens == 777
     budget = TokenBudget(None, "cuda")
-    budget.begin(10**6)
+    candidate = budget.begin(10**6)
     budget.halve(16384)
-    budget.record(10**6, 1.0)
+    budget.record(candidate, 10**6, 1.0)
     assert budget.tokens == 8192 and not budget.is_open
 
 

@@ -165,7 +165,7 @@ def test_replacing_an_encoder_loses_nothing_else(folder: Path, tiny_decoder: Pat
 
 
 def test_a_run_removes_only_what_a_run_makes(tmp_path: Path) -> None:
-    recipe = Recipe(model_name_or_path="x", output_dir=str(tmp_path / "out"))
+    recipe = Recipe(objective="mntp", model_name_or_path="x", output_dir=str(tmp_path / "out"))
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("years of work")

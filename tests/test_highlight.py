@@ -99,7 +99,7 @@ def test_sentences_look_at_no_more_than_they_give(monkeypatch):
         def search(self, text):
             looked.append(len(text))
 
-    monkeypatch.setattr("ragvec.retrieve.snippets._ABBREVIATION", Spy())
+    monkeypatch.setattr("ragvec.corpus.chunk._ABBREVIATION", Spy())
     assert len(sentences("A. " * 200_000)) == 200
     assert max(looked) <= 12 and len(looked) <= 200 * 400
 

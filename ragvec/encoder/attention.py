@@ -1,58 +1,63 @@
 """Padding-free batches: texts lie end to end in one row, and attention runs inside each text alone.
 
 `packed_inputs` makes the row, `use_packed_attention` teaches a transformers model to read it. On CUDA in half precision the
-work is one call of torch's variable-length flash attention; elsewhere one SDPA call per run of texts of equal length.
+work is one call of torch's variable-length flash attention (`ragvec.encoder.kernel`); elsewhere, and on GPUs for what the
+kernel can't (capped logits, heads wider than 256, training with sinks), one call per run of texts of equal length.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from inspect import signature
-from itertools import groupby
+from functools import cached_property
+from itertools import chain, groupby
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import dropout as apply_dropout
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from ragvec.encoder.kernel import flash, takes
 from ragvec.errors import RagvecError
 
 PACKED = "ragvec_packed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """Where each text lies in a packed row: lengths in tokens, offsets (n + 1,) int32 on the model's device."""
 
     lengths: tuple[int, ...]
     offsets: Tensor
 
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return max(self.lengths)
+
+    @cached_property
     def runs(self) -> list[tuple[int, int]]:
         """Neighbouring texts of equal length, as (texts, tokens per text)."""
         return [(sum(1 for _ in texts), length) for length, texts in groupby(self.lengths)]
 
 
-def packed_inputs(ids: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> dict:
+def packed_inputs(ids: Sequence[Sequence[int]], send: Callable[[Tensor], Tensor] | None = None) -> dict:
     """Lay texts end to end for a model prepared by use_packed_attention: `model(**packed_inputs(ids))`.
 
     ids      token ids of n texts, none empty
+    send     brings a tensor to the model's device; None = it computes on the CPU
     returns  input_ids and position_ids (1, tokens), positions starting anew in each text; layout; use_cache=False
     """
-    lengths = tuple(len(text) for text in ids)
+    send = send or (lambda numbers: numbers)
+    lengths = tuple(map(len, ids))
     assert lengths and min(lengths) > 0, "a packed batch holds at least one text, and each at least one token"
-    flat = torch.tensor([token for text in ids for token in text])
-    sizes = torch.tensor(lengths)
-    ends = sizes.cumsum(0)
-    positions = torch.arange(int(ends[-1])) - (ends - sizes).repeat_interleave(sizes)
-    offsets = torch.cat([torch.zeros(1, dtype=ends.dtype), ends]).to(torch.int32)
-    flat, positions, offsets = (_to_device(numbers, torch.device(device)) for numbers in (flat, positions, offsets))
+    sizes = np.array(lengths)
+    ends = sizes.cumsum()
+    flat = np.fromiter(chain.from_iterable(ids), np.int64, int(ends[-1]))
+    positions = np.arange(ends[-1]) - (ends - sizes).repeat(sizes)
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    flat, positions, offsets = (send(torch.from_numpy(numbers)) for numbers in (flat, positions, offsets))
     return {"input_ids": flat[None], "position_ids": positions[None], "layout": Layout(lengths, offsets), "use_cache": False}
-
-
-def _to_device(numbers: Tensor, device: torch.device) -> Tensor:
-    """Copy without waiting for the work that a GPU has queued, so that the CPU can lay out the next batch meanwhile."""
-    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
 
 
 def use_packed_attention(model) -> None:
@@ -90,15 +95,17 @@ def packed_attention(
     """
     if layout is None:
         raise RagvecError(f"{type(module).__name__} was not given the layout of packed_inputs(…): batches must be padded")
+    query, key, value = _of_one_dtype(query, key, value)
     causal = bool(getattr(module, "is_causal", True))
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if softcap is None and s_aux is None and dropout == 0.0 and _has_varlen_kernel(query):
-        return _varlen(query, key, value, layout, scaling, _window(causal, sliding_window)), None
+    if softcap is None and takes(query, value) and (s_aux is None or not _is_trained(dropout, query, s_aux)):
+        how = {"scaling": scaling, "window": _window(causal, sliding_window), "dropout": dropout, "sinks": s_aux}
+        return flash(query[0], key[0], value[0], layout.offsets, layout.longest, **how)[None], None
     groups = query.shape[1] // key.shape[1]
     if groups > 1:  # SDPA's own enable_gqa leaves the CPU's flash kernel
         key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
     pieces = []
-    runs = layout.runs()
+    runs = layout.runs
     for (texts, length), run in zip(runs, _split_runs((query, key, value), runs), strict=True):
         if softcap is not None or s_aux is not None:
             allowed = _allowed(length, causal, sliding_window, query.device)
@@ -152,18 +159,15 @@ def _explicit(query, key, value, allowed, *, scaling, dropout, softcap, sinks) -
     return apply_dropout(weights.to(query.dtype), dropout, dropout > 0) @ value
 
 
-def _has_varlen_kernel(query: Tensor) -> bool:
-    return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and _varlen_is_complete()
+def _of_one_dtype(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The states in the precision of products: rotary embeddings and norms in float32 widen queries and keys."""
+    kind = query.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
+    return query.to(dtype), key.to(dtype), value.to(dtype)
 
 
-@cache
-def _varlen_is_complete() -> bool:
-    """Whether this torch's variable-length attention knows windows and grouped heads; its first versions did not."""
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return False
-    return {"scale", "window_size", "enable_gqa"} <= set(signature(varlen_attn).parameters)
+def _is_trained(dropout: float, *states: Tensor) -> bool:
+    return dropout > 0 or (torch.is_grad_enabled() and any(whole.requires_grad for whole in states))
 
 
 def _window(causal: bool, sliding_window: int | None) -> tuple[int, int]:
@@ -171,14 +175,3 @@ def _window(causal: bool, sliding_window: int | None) -> tuple[int, int]:
     if causal:
         return (-1 if sliding_window is None else sliding_window - 1, 0)
     return (-1, -1) if sliding_window is None else (sliding_window, sliding_window)
-
-
-def _varlen(query, key, value, layout: Layout, scaling: float, window: tuple[int, int]) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
-    rows = [states[0].transpose(0, 1) for states in (query, key, value)]
-    longest = max(layout.lengths)
-    grouped = rows[0].shape[1] != rows[1].shape[1]
-    return varlen_attn(
-        *rows, layout.offsets, layout.offsets, longest, longest, scale=scaling, window_size=window, enable_gqa=grouped
-    )[None]

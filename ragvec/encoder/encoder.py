@@ -1,9 +1,7 @@
 """The encoder: text in, vectors out."""
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,20 +9,22 @@ import numpy as np
 import torch
 
 from ragvec.encoder.batching import plan_batches
-from ragvec.encoder.budget import TokenBudget, is_out_of_memory
+from ragvec.encoder.budget import TokenBudget, device_memory
 from ragvec.encoder.checkpoint import save_checkpoint
+from ragvec.encoder.device import device_of
 from ragvec.encoder.door import foreign
 from ragvec.encoder.fingerprint import fingerprint
-from ragvec.encoder.forward import hidden_states
+from ragvec.encoder.forward import Rows, hidden_states, lay_out, states_of
 from ragvec.encoder.int8 import check_int8, cosines, int8_weights, sample_texts, use_int8_weights
-from ragvec.encoder.pooling import pool
+from ragvec.encoder.pipeline import Pipeline
+from ragvec.encoder.pooling import Places, places_of, pool_places
 from ragvec.encoder.prompt import PromptBuilder, Prompts
-from ragvec.encoder.ready import compile_layers, complete, prepare_attention
+from ragvec.encoder.ready import compile_layers, compile_refusal, complete, prepare_attention
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.encoder.sources import locate
 from ragvec.encoder.templates import Template
 from ragvec.encoder.weights import choose_device, choose_dtype, load_model, load_tokenizer
-from ragvec.errors import RagvecError
+from ragvec.errors import Damaged, RagvecError
 
 _BLOCK = 8192  # texts tokenized and sorted together: enough for full batches, little enough to stay in memory
 
@@ -43,6 +43,13 @@ class TokenVectors(NamedTuple):
     vectors: np.ndarray
     offsets: np.ndarray
     tokens: list[str]
+
+
+class Batch(NamedTuple):
+    """Texts of one forward pass, and what of them is pooled."""
+
+    rows: Rows
+    places: Places
 
 
 class Encoder:
@@ -64,8 +71,9 @@ class Encoder:
         self.settings = settings
         self.source = source
         self.fingerprint = fingerprint
-        self._budget = TokenBudget(batch_tokens, model.device.type)
         self.device: torch.device = model.device
+        self._device = device_of(model.device)
+        self._budget = TokenBudget(batch_tokens, model.device.type, device_memory(model.device))
         self.dtype = "int8" if int8_weights(model) else str(model.dtype).removeprefix("torch.")
         self.int8_cosines: tuple[float, float] | None = None  # mean and least, to what it was before its weights were int8
         config = model.config.get_text_config()
@@ -105,7 +113,7 @@ class Encoder:
         adapters  further LoRA adapters to stack, in order; merge: fold them into the weights, else the last stays apart
         truncate_dim  keep the first so many dimensions of every vector (Matryoshka)
         batch_tokens  most tokens in one batch; None = found by measuring while a corpus is encoded
-        torch_compile  compile the layers: some seconds before the first batch, then faster
+        torch_compile  compile the layers: some seconds before the first batch, then faster; as `compile` does later
         offline   never ask the network, the hub's cache alone; named_by: what names the source, where the user did not
         The others override what the checkpoint says (EncoderSettings).
         Raises RagvecError where something is missing or can't be used. Never runs remote code, never unpickles.
@@ -148,13 +156,27 @@ class Encoder:
         if int8:
             encoder = encoder._with_int8_weights(identity)
         if torch_compile:
-            compile_layers(model, bool(settings.packed))
+            encoder.compile()
         return encoder
+
+    def compile(self) -> None:
+        """Compile the layers for any number of tokens, at the first batch. Raises RagvecError where they can't be."""
+        compile_layers(self.model, bool(self.settings.packed))
+
+    @property
+    def compile_refusal(self) -> str:
+        """Why the layers can't be compiled here, and what to do; "" where they can."""
+        return compile_refusal(self.model, bool(self.settings.packed))
 
     @property
     def batch_tokens(self) -> int:
         """Most tokens in one batch, as things stand: measuring may change it, and running out of memory lowers it."""
         return self._budget.tokens
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of the largest batch that `encode_blocks` may still try: make blocks of several such batches."""
+        return self._budget.block_tokens
 
     @cached_property
     def prompts(self) -> PromptBuilder:
@@ -190,7 +212,6 @@ class Encoder:
         """Vectors of documents, (n, d) float32, of length 1 unless normalize is false; documents carry no instruction."""
         return self.encode_counted(texts, instruction=instruction, normalize=normalize, truncate_dim=truncate_dim).vectors
 
-    @torch.inference_mode()
     def encode_counted(
         self, texts: Sequence[str], *, instruction: str, normalize: bool = True, truncate_dim: int | None = None
     ) -> Encoded:
@@ -201,52 +222,40 @@ class Encoder:
         _check_texts(texts)
         width = self._width(truncate_dim)
         vectors = np.empty((len(texts), width), dtype=np.float32)
+        pipeline = self._pipeline(width, normalize)
         counts = np.empty(len(texts), dtype=np.int64)
         truncated = np.empty(len(texts), dtype=bool)
         for start in range(0, len(texts), _BLOCK):
             block = slice(start, start + _BLOCK)
             prompts = self.prompts.build(texts[block], instruction)
-            self._encode_block(prompts, vectors[block], normalize)
+            vectors[block] = pipeline.encode(prompts)
             counts[block] = [len(ids) for ids in prompts.ids]
             truncated[block] = prompts.truncated
         return Encoded(vectors, counts, truncated)
 
     def encode_blocks(self, blocks: Iterable[Sequence[str]], *, instruction: str, normalize: bool = True) -> Iterator[Encoded]:
-        """Vectors of one block of texts after another, for bulk work: the next block is tokenized while this one is computed.
+        """Vectors of one block of texts after another, for bulk work: threads read `blocks`, tokenize them and lay batches out
+        while others are computed.
 
-        On a GPU a block's results are fetched only once the next block's work is queued. The first blocks are timed to choose
-        the token budget, unless it was given.
+        On a GPU several batches are queued before the first one's vectors are waited for. The first blocks are timed to choose
+        the token budget, unless it was given. An error comes after the blocks before its own.
         """
-        waiting = None
-        with ThreadPoolExecutor(1, "tokenize") as tokenizer:
-            texts = iter(blocks)
-            ahead = tokenizer.submit(self._prompts_of_next, texts, instruction)
-            while (prompts := ahead.result()) is not None:
-                ahead = tokenizer.submit(self._prompts_of_next, texts, instruction)
-                launched = self._launch_timed(prompts)
-                if waiting is not None:
-                    yield self._collect(*waiting, normalize)
-                waiting = prompts, launched
-                if self.device.type == "cpu":  # nothing is queued there: it is done
-                    yield self._collect(*waiting, normalize)
-                    waiting = None
-            if waiting is not None:
-                yield self._collect(*waiting, normalize)
+        prompts = (self.prompts.build(texts, instruction) for texts in blocks)
+        for done, vectors in self._pipeline(self.dimension, normalize).stream(prompts):
+            counts = np.array([len(ids) for ids in done.ids], dtype=np.int64)
+            yield Encoded(vectors, counts, np.array(done.truncated, dtype=bool))
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has, by itself: without template, special tokens or a limit."""
         _check_texts(texts)
         return self.prompts.count(texts)
 
-    @torch.inference_mode()
     def encode_prompts(self, prompts: Prompts) -> np.ndarray:
         """Vectors of what `prompts.build` tokenized, (n, dimension) float32, as pooled: not yet normalised.
 
         For those who gather texts of several instructions into one batch, as the server does.
         """
-        vectors = np.empty((len(prompts.ids), self.dimension), dtype=np.float32)
-        self._encode_block(prompts, vectors, normalize=False)
-        return vectors
+        return self._pipeline(self.dimension, normalize=False).encode(prompts)
 
     @torch.inference_mode()
     def encode_tokens(
@@ -267,7 +276,7 @@ class Encoder:
                 spans = np.array(self.prompts.offsets(lead, prompts.texts[row])[: len(hidden)]).reshape(-1, 2)
                 inside = np.arange(len(spans)) if whole else np.flatnonzero(spans[:, 1] > spans[:, 0])
                 kept = hidden[torch.from_numpy(inside).to(hidden.device), : self.dimension]
-                vectors = _finish(kept.float(), normalize)
+                vectors = _finish(kept.float(), normalize).cpu().numpy()
                 names = self.tokenizer.convert_ids_to_tokens([prompts.ids[row][place] for place in inside])
                 found[row] = TokenVectors(vectors, spans[inside], names)
         return found
@@ -311,66 +320,26 @@ class Encoder:
         encoder.int8_cosines = cosines(exact, encoder.encode_documents(texts))
         return encoder
 
-    def _encode_block(self, prompts: Prompts, out: np.ndarray, normalize: bool) -> None:
-        for rows, pooled in self._launch(prompts):
-            out[rows] = _finish(pooled[:, : out.shape[1]], normalize)
+    def _pipeline(self, width: int, normalize: bool) -> Pipeline:
+        compute = partial(self._vectors, width=width, normalize=normalize)
+        return Pipeline(self._device, self._budget, width, self._lay_out, compute)
 
-    def _prompts_of_next(self, blocks: Iterator[Sequence[str]], instruction: str) -> Prompts | None:
-        texts = next(blocks, None)
-        return None if texts is None else self.prompts.build(texts, instruction)
-
-    def _launch_timed(self, prompts: Prompts) -> list[tuple[list[int], torch.Tensor]]:
-        tokens = sum(map(len, prompts.ids))
-        if self._budget.begin(tokens) is None:
-            return list(self._launch(prompts))
-        started = time.perf_counter()
-        launched = list(self._launch(prompts))
-        if launched and self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self._budget.record(tokens, time.perf_counter() - started)
-        return launched
-
-    @torch.inference_mode()
-    def _collect(self, prompts: Prompts, launched: list[tuple[list[int], torch.Tensor]], normalize: bool) -> Encoded:
-        vectors = np.empty((len(prompts.ids), self.dimension), dtype=np.float32)
-        for rows, pooled in launched:
-            vectors[rows] = _finish(pooled[:, : self.dimension], normalize)
-        counts = np.array([len(ids) for ids in prompts.ids], dtype=np.int64)
-        return Encoded(vectors, counts, np.array(prompts.truncated, dtype=bool))
-
-    def _launch(self, prompts: Prompts) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """Pooled vectors (n, d) on the device, batch by batch, with their rows; a batch too large for the memory is halved."""
-        batches = plan_batches([len(ids) for ids in prompts.ids], self.batch_tokens)[::-1]
-        while batches:
-            rows = batches.pop()
-            pooled = self._pooled(prompts, rows)
-            if pooled is not None:
-                yield rows, pooled
-                continue
-            tokens = sum(len(prompts.ids[row]) for row in rows)
-            if len(rows) == 1:
-                raise RagvecError(f"a text of {tokens:,} tokens does not fit into the memory: lower --max-length")
-            self._budget.halve(tokens)
-            middle = len(rows) // 2
-            batches += [rows[middle:], rows[:middle]]
-
-    @torch.inference_mode()
-    def _pooled(self, prompts: Prompts, rows: list[int]) -> torch.Tensor | None:
-        """One batch; None if memory ran out, and then nothing of it is held any more."""
+    def _lay_out(self, prompts: Prompts, rows: list[int]) -> Batch:
         ids = [prompts.ids[row] for row in rows]
         starts = [prompts.pool_starts[row] for row in rows]
+        places = places_of([len(text) for text in ids], starts, self.settings.pooling)
+        stage = self._device.stage
+        return Batch(lay_out(self.model, ids, packed=bool(self.settings.packed)).moved(stage), places.moved(stage))
+
+    @torch.inference_mode()
+    def _vectors(self, batch: Batch, *, width: int, normalize: bool) -> torch.Tensor:
+        """A batch's vectors (n, width) float32, queued on the device."""
+        send = self._device.send
         try:
-            return pool(self._hidden(ids), [len(text) for text in ids], starts, self.settings.pooling)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+            hidden = states_of(self.model, batch.rows.moved(send))
         except IndexError as error:
-            raise RagvecError(
-                "a token's id is beyond the model's vocabulary: its tokenizer belongs to another model"
-            ) from error
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return None
+            raise Damaged("a token's id is beyond the model's vocabulary: its tokenizer belongs to another model") from error
+        return _finish(pool_places(hidden, batch.places.moved(send))[:, :width], normalize)
 
     def _hidden(self, ids: list[list[int]]) -> torch.Tensor:
         return hidden_states(self.model, ids, self.device, packed=bool(self.settings.packed))
@@ -386,7 +355,5 @@ def _check_texts(texts: Sequence[str]) -> None:
         raise TypeError("texts must be a sequence of strings: pass [text] instead of text")
 
 
-def _finish(vectors: torch.Tensor, normalize: bool) -> np.ndarray:
-    if normalize:
-        vectors = torch.nn.functional.normalize(vectors, dim=-1)
-    return vectors.cpu().numpy()
+def _finish(vectors: torch.Tensor, normalize: bool) -> torch.Tensor:
+    return torch.nn.functional.normalize(vectors, dim=-1) if normalize else vectors

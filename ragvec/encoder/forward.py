@@ -1,12 +1,34 @@
 """Token states of texts of mixed lengths: packed end to end, or, where a model can't, padded."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ragvec.encoder.attention import packed_inputs
+from ragvec.encoder.attention import Layout, packed_inputs
+from ragvec.encoder.device import device_of
+
+Move = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Texts laid out for one forward pass.
+
+    inputs   the model's keyword arguments
+    real     which of its states, all rows end to end, belong to the texts: the first so many, or those at these places
+    """
+
+    inputs: dict[str, Any]
+    real: int | Tensor
+
+    def moved(self, move: Move) -> "Rows":
+        """The same with every tensor where `move` brings it."""
+        return Rows({name: _moved(value, move) for name, value in self.inputs.items()}, _moved(self.real, move))
 
 
 def hidden_states(model, ids: Sequence[Sequence[int]], device: torch.device, *, packed: bool) -> Tensor:
@@ -16,22 +38,33 @@ def hidden_states(model, ids: Sequence[Sequence[int]], device: torch.device, *, 
     packed   the model was prepared by use_packed_attention
     returns  (tokens, dim) in the model's dtype; tokens = all texts' lengths added up
     """
+    return states_of(model, lay_out(model, ids, packed=packed).moved(device_of(device).send))
+
+
+def lay_out(model, ids: Sequence[Sequence[int]], *, packed: bool) -> Rows:
+    """Texts as a model reads them, on the host."""
     if packed:
-        tokens = sum(len(text) for text in ids)
-        spare = row_length(tokens) - tokens if device.type == "cpu" and model.dtype is torch.bfloat16 else 0
-        row = [*ids, [ids[0][0]] * spare] if spare else ids
-        return model(**packed_inputs(row, device)).last_hidden_state[0, :tokens]
-    longest = max(len(text) for text in ids)
-    mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in ids], device=device)
+        tokens = sum(map(len, ids))
+        spare = row_length(tokens) - tokens if model.device.type == "cpu" and model.dtype is torch.bfloat16 else 0
+        return Rows(packed_inputs([*ids, [ids[0][0]] * spare] if spare else ids), tokens)
+    lengths = np.array([len(text) for text in ids])
+    longest = int(lengths.max())
+    mask = torch.from_numpy(np.arange(longest) < lengths[:, None])
     # padding stands right of the text and is masked: which token it is does not matter
-    padded = torch.tensor([[*text, *[text[-1]] * (longest - len(text))] for text in ids], device=device)
-    inputs = {"input_ids": padded, "attention_mask": mask}
+    padded = torch.tensor([[*text, *[text[-1]] * (longest - len(text))] for text in ids])
+    inputs: dict[str, Any] = {"input_ids": padded, "attention_mask": mask.long()}
     accepted = inspect.signature(_unwrapped(model).forward).parameters
     if "position_ids" in accepted:
-        inputs["position_ids"] = torch.arange(longest, device=device).expand(len(ids), -1)
+        inputs["position_ids"] = torch.arange(longest).repeat(len(ids), 1)
     if "use_cache" in accepted:
         inputs["use_cache"] = False
-    return model(**inputs).last_hidden_state[mask.bool()]
+    return Rows(inputs, mask.flatten().nonzero().flatten())  # places: a mask would have to be counted, and waited for
+
+
+def states_of(model, rows: Rows) -> Tensor:
+    """The last hidden states (tokens, dim) of texts laid out on the model's device."""
+    states = model(**rows.inputs).last_hidden_state.flatten(0, 1)
+    return states[: rows.real] if isinstance(rows.real, int) else states[rows.real]
 
 
 def row_length(tokens: int) -> int:
@@ -42,6 +75,12 @@ def row_length(tokens: int) -> int:
     """
     step = 1 << max(tokens.bit_length() - 4, 3)
     return -(-tokens // step) * step
+
+
+def _moved(value: Any, move: Move) -> Any:
+    if isinstance(value, Layout):
+        return replace(value, offsets=move(value.offsets))
+    return move(value) if isinstance(value, Tensor) else value
 
 
 def _unwrapped(model):

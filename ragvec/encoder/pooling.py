@@ -1,25 +1,48 @@
 """From token states to one vector per text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ragvec.encoder.device import device_of
 from ragvec.errors import WrongInput
 
 POOLINGS = ("mean", "weighted_mean", "eos_token", "last_token", "bos_token")
+
+
+class Places(NamedTuple):
+    """What is pooled: each text's one position (n,), or every token's weight (tokens,) and each text's length (n,)."""
+
+    positions: Tensor | None
+    weights: Tensor | None = None
+    sizes: Tensor | None = None
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "Places":
+        """The same with every tensor where `move` brings it."""
+        return Places(*(None if numbers is None else move(numbers) for numbers in self))
 
 
 def pool(hidden: Tensor, lengths: Sequence[int], pool_starts: Sequence[int], pooling: str) -> Tensor:
     """Reduce the hidden states of texts lying end to end to one vector each.
 
     hidden       (tokens, dim), any float dtype; tokens = sum of lengths
+    lengths, pool_starts, pooling  as for places_of
+    returns      (n, dim) float32
+    Raises RagvecError for an unknown pooling.
+    """
+    return pool_places(hidden, places_of(lengths, pool_starts, pooling).moved(device_of(hidden.device).send))
+
+
+def places_of(lengths: Sequence[int], pool_starts: Sequence[int], pooling: str) -> Places:
+    """What of texts lying end to end is pooled, on the host.
+
     lengths      tokens of each of n texts
     pool_starts  the first position within each text that counts: what comes before (beginning-of-sequence token,
                  instruction) is not pooled; a start at the text's end means nothing is left and all of it counts
     pooling      mean; weighted_mean (weights 1, 2, … over what counts, normalised); last_token and eos_token (the last
                  position; the prompt ends in eos in that mode); bos_token (the first position)
-    returns      (n, dim) float32
     Raises RagvecError for an unknown pooling.
     Source: LLM2Vec (BehnamGhader et al., 2024), section 2 and the reference's `get_pooling`.
     """
@@ -28,12 +51,18 @@ def pool(hidden: Tensor, lengths: Sequence[int], pool_starts: Sequence[int], poo
     sizes = torch.tensor(lengths)
     ends = sizes.cumsum(0)
     if pooling in ("eos_token", "last_token"):
-        return hidden[(ends - 1).to(hidden.device)].float()
+        return Places(ends - 1)
     if pooling == "bos_token":
-        return hidden[(ends - sizes).to(hidden.device)].float()
-    weights = _weights(sizes, torch.tensor(pool_starts), pooling).to(hidden.device)
-    weighted = hidden.float() * weights[:, None]
-    return torch.segment_reduce(weighted, "sum", lengths=sizes.to(hidden.device), axis=0, unsafe=True)
+        return Places(ends - sizes)
+    return Places(None, _weights(sizes, torch.tensor(pool_starts), pooling), sizes)
+
+
+def pool_places(hidden: Tensor, places: Places) -> Tensor:
+    """Vectors (n, dim) float32 of states (tokens, dim), by places on the same device."""
+    if places.positions is not None:
+        return hidden[places.positions].float()
+    weighted = hidden.float() * places.weights[:, None]
+    return torch.segment_reduce(weighted, "sum", lengths=places.sizes, axis=0, unsafe=True)
 
 
 def _weights(sizes: Tensor, starts: Tensor, pooling: str) -> Tensor:

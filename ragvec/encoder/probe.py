@@ -62,8 +62,13 @@ def probe(model, vocabulary: int, device: torch.device) -> Probe:
 
 
 def _use_stock_attention(model) -> str:
-    """Give a packed model its own attention back; returns that one's name."""
-    if model.config._attn_implementation == PACKED:
+    """Give a packed model its own attention back; returns that one's name.
+
+    For capped logits (Gemma 2) that is the written-out one: transformers up to 5.17 offers SDPA too, which leaves the cap out.
+    """
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None:
+        model.set_attn_implementation("eager")
+    elif model.config._attn_implementation == PACKED:
         try:
             model.set_attn_implementation("sdpa")
         except ValueError:  # an architecture without SDPA support

@@ -51,14 +51,12 @@ class PromptBuilder:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise WrongInput(f"{type(tokenizer).__name__} has no tokenizer.json: convert it to a fast tokenizer first")
-        with foreign("the tokenizer can't be used"):
-            backend.no_truncation()
-            backend.no_padding()
-            self._front, self._back = special_ids(backend)
-        self._backend = backend
         self._prefix, self._suffix, self._separator = prefix, suffix, separator
         self._max_length, self._doc_max_length = max_length, doc_max_length
         self._skip_instruction = skip_instruction
+        with foreign("the tokenizer can't be used"):
+            self._shared, self._splits = backend, backend.encode_special_tokens
+            self._front, self._back = special_ids(self._backend)
         self._lone = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
         self._suffix_length = len(self._encode([suffix])[0]) if suffix else 0
 
@@ -108,6 +106,18 @@ class PromptBuilder:
         inside = self._backend.encode(lead + self._body(text), add_special_tokens=False).offsets
         clip = [tuple(min(max(edge - len(lead), 0), len(text)) for edge in span) for span in inside]
         return [*[(0, 0)] * len(self._front), *clip, *[(0, 0)] * len(self._back)]
+
+    @property
+    def _backend(self):
+        """The tokenizer's backend as it was: whoever calls the tokenizer leaves padding, a limit and more behind in it."""
+        backend = self._shared
+        if backend.padding is not None:
+            backend.no_padding()
+        if backend.truncation is not None:
+            backend.no_truncation()
+        if backend.encode_special_tokens != self._splits:
+            backend.encode_special_tokens = self._splits
+        return backend
 
     def _body(self, text: str) -> str:
         return text.rstrip() + self._suffix if self._suffix else text

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 
 import torch
 from torch import nn
@@ -60,15 +61,28 @@ def probe_model(model) -> Probe:
 def compile_layers(model, packed: bool) -> None:
     """Compile each layer for any number of tokens, in place; packed attention stays as it is, since its shapes never repeat.
 
-    Nothing is compiled before the first batch. Raises RagvecError for a model without a list of layers, or with padded batches,
-    and on a CPU where no C++ compiler is found.
+    Nothing is compiled before the first batch. Raises RagvecError where `compile_refusal` says why.
     """
-    layers = next((part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part)), None)
-    if layers is None or not packed:
-        raise WrongInput("compiling needs a model with a list of layers whose batches can be packed: leave it out")
-    compilers = (os.environ.get("CXX", "g++"), "clang++")
-    if model.device.type == "cpu" and not any(map(shutil.which, compilers)):
-        raise WrongInput("compiling for the CPU needs a C++ compiler, and none is found: install g++, or leave it out")
+    if refusal := compile_refusal(model, packed):
+        raise WrongInput(refusal)
     AttentionInterface.register(PACKED, torch.compiler.disable(packed_attention))
-    for layer in layers:
+    for layer in _layers(model):
         layer.compile(dynamic=True)
+
+
+def compile_refusal(model, packed: bool) -> str:
+    """Why a model's layers can't be compiled here, and what to do; "" where they can."""
+    kind = model.device.type
+    if _layers(model) is None or not packed:
+        return "compiling needs a model with a list of layers whose batches can be packed: leave it out"
+    if kind == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        return "compiling for the CPU needs a C++ compiler, and none is found: install g++, or leave it out"
+    if kind == "cuda" and find_spec("triton") is None:
+        return "compiling for a GPU needs Triton, and it is not installed: pip install triton, or leave it out"
+    if kind == "cuda" and not any(map(shutil.which, (os.environ.get("CC", "gcc"), "clang"))):
+        return "compiling for a GPU needs a C compiler, and none is found: install gcc, or leave it out"
+    return ""
+
+
+def _layers(model) -> nn.ModuleList | None:
+    return next((part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part)), None)

@@ -1,5 +1,6 @@
 """How much work texts are for a model, and how much the machine can do: the share of its peak that encoding reaches."""
 
+import re
 import time
 
 import numpy as np
@@ -7,11 +8,21 @@ import torch
 
 from ragvec.encoder.int8 import int8_weights
 
-# Dense half-precision tensor-core peaks of data sheets, FLOP/s; the longest name that fits counts.
+# Dense half-precision tensor-core peaks of data sheets, FLOP/s (sums in float32), by words of the name that torch gives a GPU;
+# the most words that fit count.
 _DATA_SHEETS = {
-    "B200": 2250e12, "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "GH200": 989e12, "A100": 312e12, "L40S": 362e12,
-    "L4": 121e12, "A10": 125e12, "RTX 4090": 165e12, "RTX 3090": 71e12, "V100": 125e12, "T4": 65e12,
+    "B200": 2250e12, "GB200": 2500e12, "GH200": 989e12, "H200": 989e12, "H200 NVL": 835e12,
+    "H100": 989e12, "H100 NVL": 835e12, "H100 PCIe": 756e12, "A100": 312e12, "A30": 165e12, "A40": 150e12,
+    "L40S": 362e12, "L40": 181e12, "L4": 121e12, "A10": 125e12, "A10G": 70e12,
+    "RTX 5090": 209e12, "RTX 4090": 165e12, "RTX 3090": 71e12, "T4": 65e12, "V100": 125e12, "V100 PCIE": 112e12,
 }  # fmt: skip
+_OTHERS = {"MIG", "Ti", "D", "Laptop", "SUPER"}  # a slice of a GPU, or another one of a similar name: measured
+# Compiling on a GPU, estimated: seconds it takes, the share of time it saves, the share of the peak that is reached without.
+COMPILE_SECONDS = 90.0
+COMPILE_SAVES = 0.1
+COMPILE_PARAMETERS = 1_000_000_000  # below this launching kernels, not computing, takes the time
+_REACHED = 0.5
+_USUAL_PEAK = 312e12  # of a GPU that no data sheet here names
 _ROWS = 2048
 _SECONDS = 0.3
 
@@ -40,9 +51,19 @@ def data_sheet_peak(device: torch.device, dtype: torch.dtype) -> float | None:
     """A GPU's peak in FLOP/s as its provenance states it; None for others, and for float32."""
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return None
-    name = torch.cuda.get_device_name(device)
-    fitting = [known for known in _DATA_SHEETS if known in name]
-    return _DATA_SHEETS[max(fitting, key=len)] if fitting else None
+    words = set(re.split(r"[\s-]+", torch.cuda.get_device_name(device)))
+    fitting = [known for known in _DATA_SHEETS if words.issuperset(known.split())]
+    return _DATA_SHEETS[max(fitting, key=len)] if fitting and words.isdisjoint(_OTHERS) else None
+
+
+def compiling_repays(encoder, tokens: float) -> bool:
+    """Whether compiling the layers saves more time than it takes: on a GPU, from about a billion parameters on."""
+    weights = sum(weight.numel() for weight in encoder.model.parameters())
+    if encoder.device.type != "cuda" or weights < COMPILE_PARAMETERS or encoder.compile_refusal:
+        return False
+    peak = data_sheet_peak(encoder.device, encoder.model.dtype)
+    seconds = 2.0 * weights * tokens / ((peak or _USUAL_PEAK) * _REACHED)
+    return COMPILE_SAVES * seconds > COMPILE_SECONDS
 
 
 def matmul_peak(dtype: torch.dtype, hidden: int, device: torch.device | str = "cpu") -> float:

@@ -46,6 +46,7 @@ def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
     """The precision asked for, or the fastest that keeps the vectors.
 
     On a CPU without bfloat16 instructions bfloat16 runs at an eighth of float32's speed, so the instructions decide.
+    GPUs before Ampere only emulate it and get float16, in which states above 65,504 overflow: such a text fails by name.
     """
     if dtype is not None:
         if dtype not in DTYPES:
@@ -54,7 +55,8 @@ def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
             raise WrongInput("float16 has no fast kernels on a CPU: choose float32 or bfloat16, or leave --dtype out")
         return DTYPES[dtype]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        with torch.cuda.device(device):  # torch asks the current one
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu" and cpu_has_bfloat16():
         return torch.bfloat16
     return torch.float32

@@ -1,8 +1,8 @@
 """Passages through the encoder, block by block; what fails is found, named and left out, and the rest goes on."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from threading import Lock
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,11 +19,14 @@ MOST_FAILURES = 32  # so many passages in a row fail because of the encoder or t
 _FAILURES = (RuntimeError, ValueError, IndexError, MemoryError, RagvecError)
 
 
+Item = TypeVar("Item")
+
+
 class Encodes(Protocol):
     """What bulk encoding asks of an encoder; `ragvec.Encoder` has it.
 
     One that also has `encode_blocks(blocks, instruction=…, normalize=…)` is given blocks of texts as a stream, so that it can
-    prepare the next while it computes this one.
+    prepare the next while it computes this one; `block_tokens` says for which size of batch blocks are to be made.
     """
 
     dimension: int
@@ -32,6 +35,23 @@ class Encodes(Protocol):
 
     def encode_counted(self, texts: Sequence[str], *, instruction: str, normalize: bool = True) -> Any:
         """Vectors (n, d) float32, token_counts (n,) and truncated (n,), as a tuple with these names."""
+
+
+class Wanted(NamedTuple):
+    """Passages of which these rows are to be encoded, for whoever owns them."""
+
+    owner: Any
+    passages: Sequence[Passage]
+    rows: Sequence[int]
+
+
+class Made(NamedTuple):
+    """Rows that the encoder was given together, and what came of it: its answer, or why there is none for the one row."""
+
+    wanted: Wanted
+    rows: list[int]
+    encoded: Any
+    reason: str = ""
 
 
 class Block(NamedTuple):
@@ -53,59 +73,86 @@ class BlockEncoder:
         self._provenance = provenance
         self._failing = 0  # failures since the last success
 
-    def encode(self, passages: Sequence[Passage], rows: Sequence[int]) -> Iterator[Block]:
-        """Encode these rows of passages. Raises RagvecError if MOST_FAILURES in a row fail."""
-        blocks = deque(self._cut(passages, rows))
-        while blocks:
-            stream = self._stream(passages, list(blocks))
-            while blocks:
-                try:
-                    encoded = next(stream)
-                except _FAILURES:
-                    break
-                yield self._checked(passages, blocks.popleft(), encoded)
-            if blocks:
-                yield from self._halves(passages, blocks.popleft())
+    def encode(self, wanted: Iterable[Wanted]) -> Generator[Made, None, None]:
+        """Encode all that is wanted in one stream, in order; `check` then says what of it is good.
 
-    def _cut(self, passages: Sequence[Passage], rows: Sequence[int]) -> Iterator[list[int]]:
-        most = getattr(self._encoder, "batch_tokens", _BATCH_TOKENS) * _CHARACTERS_PER_TOKEN * _BLOCK_BATCHES
-        block: list[int] = []
-        characters = 0
-        for row in rows:
-            block.append(row)
-            characters += len(passages[row].text)
-            if len(block) == BLOCK_ROWS or characters >= most:
-                yield block
-                block, characters = [], 0
-        if block:
-            yield block
+        `wanted` is read ahead, maybe in another thread; its errors are raised after what came before them.
+        """
+        blocks = _Numbered(self._cut(wanted))
+        done = 0
+        while blocks.get(done) is not None:
+            stream = self._stream(blocks.since(done))
+            try:
+                while (block := blocks.get(done)) is not None:
+                    try:
+                        encoded = next(stream)
+                    except _FAILURES:
+                        break
+                    yield Made(*block, encoded)
+                    blocks.drop(done)
+                    done += 1
+            finally:
+                if hasattr(stream, "close"):
+                    stream.close()
+            if (failing := blocks.get(done)) is not None:
+                yield from self._halves(*failing)
+                blocks.drop(done)
+                done += 1
 
-    def _stream(self, passages: Sequence[Passage], blocks: Iterable[list[int]]) -> Iterator[Any]:
-        texts = ([passages[row].encoded_text for row in rows] for rows in blocks)
+    def check(self, made: Made) -> Block:
+        """Take out vectors that are no numbers, or none in the type they are stored as; what is made is checked in its order.
+
+        Raises RagvecError if MOST_FAILURES in a row failed.
+        """
+        if made.encoded is not None:
+            return self._checked(made.wanted.passages, made.rows, made.encoded)
+        [row] = made.rows
+        passage = made.wanted.passages[row]
+        self._count_failures(1, None, passage, made.reason)
+        return self._block([], None, [(row, self._failure(passage, made.reason))])
+
+    def _cut(self, wanted: Iterable[Wanted]) -> Iterator[tuple[Wanted, list[int]]]:
+        """Blocks of rows. They end where their owner's do, so that they are the same wherever a run begins."""
+        for one in wanted:
+            block: list[int] = []
+            characters = 0
+            for row in one.rows:
+                block.append(row)
+                characters += len(one.passages[row].text)
+                if len(block) == BLOCK_ROWS or characters >= self._most_characters():
+                    yield one, block
+                    block, characters = [], 0
+            if block:
+                yield one, block
+
+    def _most_characters(self) -> int:
+        batch = getattr(self._encoder, "block_tokens", _BATCH_TOKENS)
+        return batch * _CHARACTERS_PER_TOKEN * _BLOCK_BATCHES
+
+    def _stream(self, blocks: Iterable[tuple[Wanted, list[int]]]) -> Iterator[Any]:
+        texts = ([wanted.passages[row].encoded_text for row in rows] for wanted, rows in blocks)
         options = {"instruction": self._provenance.instruction, "normalize": self._provenance.normalized}
         if hasattr(self._encoder, "encode_blocks"):
             return self._encoder.encode_blocks(texts, **options)
         return (self._encoder.encode_counted(block, **options) for block in texts)
 
-    def _halves(self, passages: Sequence[Passage], rows: list[int]) -> Iterator[Block]:
+    def _halves(self, wanted: Wanted, rows: list[int]) -> Iterator[Made]:
         """Encode a block that failed by itself, then in halves, down to the passages that fail alone."""
         try:
-            encoded = next(self._stream(passages, [rows]))
+            encoded = next(self._stream([(wanted, rows)]))
         except _FAILURES as error:
             reason = first_line(error)
         else:
-            yield self._checked(passages, rows, encoded)
+            yield Made(wanted, rows, encoded)
             return
         if len(rows) == 1:
-            yield self._block([], None, [(rows[0], self._failure(passages[rows[0]], reason))])
-            self._count_failures(1, None, passages[rows[0]], reason)
+            yield Made(wanted, rows, None, reason)
             return
         middle = len(rows) // 2
-        yield from self._halves(passages, rows[:middle])
-        yield from self._halves(passages, rows[middle:])
+        yield from self._halves(wanted, rows[:middle])
+        yield from self._halves(wanted, rows[middle:])
 
     def _checked(self, passages: Sequence[Passage], rows: list[int], encoded: Any) -> Block:
-        """Take out vectors that are no numbers, or none in the type they are stored as."""
         assert encoded.vectors.shape == (len(rows), self._provenance.dimension), encoded.vectors.shape
         stored = store(encoded.vectors, self._provenance.dtype)
         good = np.isfinite(encoded.vectors).all(axis=1)
@@ -145,6 +192,49 @@ class BlockEncoder:
     @staticmethod
     def _failure(passage: Passage, reason: str) -> Failure:
         return Failure(passage.passage_id, passage.doc_id, reason)
+
+
+class _Numbered(Generic[Item]):
+    """Items by number, each read once and kept until it is dropped, whichever thread asks for it first."""
+
+    def __init__(self, items: Iterator[Item]) -> None:
+        self._items, self._lock = items, Lock()
+        self._kept: dict[int, Item] = {}
+        self._next = 0
+        self._error: BaseException | None = None
+
+    def get(self, number: int) -> Item | None:
+        """The item; None behind the last. Raises what reading it raised, again and again."""
+        with self._lock:
+            while self._next <= number:
+                if self._error is not None:
+                    raise self._error
+                try:
+                    item = next(self._items, None)
+                except BaseException as error:
+                    self._error = error
+                    raise
+                if item is None:
+                    return None
+                self._kept[self._next] = item
+                self._next += 1
+            return self._kept[number]
+
+    def since(self, number: int) -> Iterator[Item]:
+        """The items from this one on; they end where reading fails."""
+        while True:
+            try:
+                item = self.get(number)
+            except Exception:  # raised where the item itself is asked for
+                return
+            if item is None:
+                return
+            yield item
+            number += 1
+
+    def drop(self, number: int) -> None:
+        """Forget an item."""
+        del self._kept[number]
 
 
 def _why_unusable(finite: bool, dtype: str) -> str:

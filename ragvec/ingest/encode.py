@@ -78,7 +78,7 @@ def encode_corpus(
     log      called with a record of counts and rates every ten seconds, for each failure, and at the end
     A finished part is kept if the corpus still has the same passages there and its checksum holds; a passage that moved keeps
     its vector, found by content hash. A passage that fails is left out, named in the manifest, and tried again by the next run.
-    Memory holds three parts, and 24 bytes a row of the earlier run once the corpus has changed.
+    Memory holds four parts, and 24 bytes a row of the earlier run once the corpus has changed.
     Raises RagvecError if the folder was made by another encoder or with other settings (`overwrite` starts afresh), holds
     something else, or is being written by another run; for passages that fail one after another, an empty corpus, a full disk.
     """
@@ -109,8 +109,7 @@ def encode_corpus(
         progress_bar("encode", total=total, unit="passages", show=show_progress) as bar,
         _opened(folder, target, provenance, overwrite, encoder, Meter(bar, total=total, speed=speed, log=log)) as run,
     ):
-        for part, digest in chain([first] if first else [], parts):
-            run.part(part, digest)
+        run.encode(chain([first] if first else [], parts))
         run.finish(tuple(inputs), own.corpus_digest if rank.of > 1 else "", count_rejected())
         if rank.of == 1:
             remove_ranks(folder)

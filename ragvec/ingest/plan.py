@@ -16,12 +16,13 @@ from ragvec.index.ann.choice import planned_bytes
 from ragvec.ingest import PART_ROWS, encode_corpus
 from ragvec.ingest.build import build
 from ragvec.ingest.encode import PART_CHARACTERS
+from ragvec.ingest.run import PARTS_AHEAD
 from ragvec.records import Document, Passage
 
 SAMPLE = 1000  # documents: their mean length is then within about 6 % of the corpus' in 19 of 20 samples
 SAMPLE_SECONDS = 20.0
 _FIRST = 32  # passages that are encoded first, to know how many can be in SAMPLE_SECONDS
-_PARTS_IN_MEMORY = 3
+_PARTS_IN_MEMORY = PARTS_AHEAD + 1  # and the one being read
 _PASSAGE_BYTES = 1200  # of a passage's Python objects in memory, besides its characters
 
 

@@ -1,15 +1,22 @@
-"""One run over a corpus: each part is kept, taken back, or made anew, while the one before it is being written."""
+"""One run over a corpus: each part is kept, taken back, or made anew, in stages that run at the same time.
 
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+Parts are decided on where the encoder reads its texts ahead; their vectors come in one stream; a thread checks, stores and
+counts what comes, and another brings parts that are whole to disk, in their order.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock, Semaphore
 
 import numpy as np
 
 from ragvec.corpus.files import InputFile
 from ragvec.errors import RagvecError
-from ragvec.ingest.blocks import BlockEncoder, Encodes
+from ragvec.ingest.blocks import Block, BlockEncoder, Encodes, Made, Wanted
 from ragvec.ingest.folder import FinishedPart, set_aside, set_aside_parts, sweep, take_back
 from ragvec.ingest.meter import Meter
 from ragvec.ingest.reuse import OldVectors
@@ -27,11 +34,45 @@ from ragvec.shards import (
 )
 from ragvec.shards.storage import empty
 
+PARTS_AHEAD = 3  # that are being made at once: read, computed, written
 _SAMPLE = 2000  # vectors of the first part on which the loss by storing is measured
 
 
+@dataclass(slots=True)
+class _Found:
+    """A part for which an earlier one's file stands."""
+
+    number: int
+    part: Part
+    left: int = 0
+
+
+@dataclass(slots=True)
+class _Work:
+    """A part that is being made: its passages, the rows that have vectors or failed, and how many are still missing."""
+
+    number: int
+    passages: list[Passage]
+    digest: str
+    out: PartVectors
+    missing: list[int]
+    sample: list[np.ndarray] | None
+    failed: dict[int, Failure] = field(default_factory=dict)
+    left: int = 0
+
+    def put(self, block: Block) -> None:
+        """Take over what a block holds."""
+        self.out.stored.put(block.rows, block.stored)
+        self.out.token_counts[block.rows] = block.token_counts
+        self.out.truncated[block.rows] = block.truncated
+        self.failed.update(block.failed)
+        self.left -= len(block.rows) + len(block.failed)
+        if self.sample is not None and sum(map(len, self.sample)) < _SAMPLE:
+            self.sample.append(block.vectors)
+
+
 class Run:
-    """Brings parts to disk in order. Use as a context: leaving it waits for what is being written."""
+    """Brings parts to disk in order. Use as a context: leaving it waits for what is being stored and written."""
 
     def __init__(
         self, folder: Path, manifest: Manifest, encoder: Encodes, meter: Meter, elsewhere: Sequence[FinishedPart] = ()
@@ -42,46 +83,124 @@ class Run:
         self._elsewhere = list(elsewhere)
         self._blocks = BlockEncoder(encoder, manifest.provenance)
         self._old: tuple[tuple[Part, ...], OldVectors] | None = None
-        self._writer = ThreadPoolExecutor(1, "write")
-        self._writing: Future | None = None
+        self._changing, self._deciding = Lock(), Lock()  # the manifest; the folder, before a part is computed
+        self._room = Semaphore(PARTS_AHEAD)
+        self._order: deque[_Found | _Work] = deque()  # parts on their way to the disk
+        self._left = False
+        self._storer, self._writer = ThreadPoolExecutor(1, "store"), ThreadPoolExecutor(1, "write")
+        self._errors: dict[ThreadPoolExecutor, BaseException] = {}
 
     def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, *_) -> None:
-        if self._writing:
-            wait([self._writing])
+        with self._deciding:  # a thread that still reads must not touch the folder from now on
+            self._left = True
+        self._room.release()
+        self._storer.shutdown()
         self._writer.shutdown()
 
-    def part(self, passages: list[Passage], digest: str) -> None:
-        """Bring the next part to disk, by the cheapest way that is right."""
+    def encode(self, parts: Iterable[tuple[list[Passage], str]]) -> None:
+        """Bring all parts, passages with their digest, to disk, each by the cheapest way that is right."""
+        with closing(self._blocks.encode(self._planned(parts))) as stream:
+            for made in stream:
+                self._later(self._storer, self._store, made)
+                self._raise()
+        self._settle()
+
+    def _planned(self, parts: Iterable[tuple[list[Passage], str]]) -> Iterator[Wanted]:
+        """What the encoder must do for each part."""
+        for passages, digest in parts:
+            self._room.acquire()
+            with self._deciding:
+                self._raise()
+                if self._left:
+                    return
+                way = self._decide(passages, digest)
+            self.done += 1
+            if way is not None:
+                self._order.append(way)
+            if isinstance(way, _Work) and way.missing:
+                yield Wanted(way, passages, way.missing)
+                continue
+            if not isinstance(way, _Work):
+                self._room.release()
+            self._later(self._storer, self._go_on)
+
+    def _decide(self, passages: list[Passage], digest: str) -> _Found | _Work | None:
+        """How a part comes to the disk; None if it is there."""
         parts = self.manifest.parts
         recorded = parts[self.done] if self.done < len(parts) else None
-        same = recorded is not None and recorded.content_digest == digest and not recorded.failed
-        if same and part_is_whole(self.folder / recorded.name, recorded):
-            self.meter.count_kept(recorded.rows, recorded.truncated)
-            self.done += 1
-            return
-        if same:
+        if recorded and recorded.content_digest == digest and not recorded.failed:
+            if part_is_whole(self.folder / recorded.name, recorded):
+                self._later(self._storer, self.meter.count_kept, recorded.rows, recorded.truncated)
+                return None
             self.damaged += 1
         elif recorded:
-            self._settle()
-            self.manifest = set_aside(self.folder, self.manifest, self.done)
-        name = f"part-{self.done:05d}.parquet"
-        part = take_back(self.folder, self._finished(), digest, name)
+            with self._changing:
+                self.manifest = set_aside(self.folder, self.manifest, self.done)
+        part = take_back(self.folder, self._finished(), digest, self._name(self.done))
         if part:
-            self._settle()
-            self._record(self.done, part)
-            self.meter.count_reused(part.rows, part.truncated)
-        else:
-            made = self._make(passages)
-            self._settle()
-            self._writing = self._writer.submit(self._write, self.done, name, digest, *made)
-        self.done += 1
+            self._later(self._storer, self.meter.count_reused, part.rows, part.truncated)
+            return _Found(self.done, part)
+        return self._begun(passages, digest)
+
+    def _begun(self, passages: list[Passage], digest: str) -> _Work:
+        """A part to be made, with an earlier run's vectors where the text is the same."""
+        provenance, rows = self.manifest.provenance, len(passages)
+        out = PartVectors(empty(rows, provenance.dtype, provenance.dimension), np.zeros(rows, np.int32), np.zeros(rows, bool))
+        old = self._old_vectors()
+        missing = old.fill(passages, out) if old else list(range(rows))
+        if reused := rows - len(missing):
+            self._later(self._storer, self.meter.count_reused, reused, int(out.truncated.sum()))
+        sample: list[np.ndarray] | None = [] if self.done == 0 and not reused and provenance.dtype != "float32" else None
+        return _Work(self.done, passages, digest, out, missing, sample, left=len(missing))
+
+    def _store(self, made: Made) -> None:
+        """Check what the encoder made, put it into its part, and count it."""
+        block, work = self._blocks.check(made), made.wanted.owner
+        work.put(block)
+        self.meter.count_encoded(block.token_counts, block.truncated)
+        for _, failure in block.failed:
+            self.meter.count_failed(failure)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Bring parts to disk that are whole, up to the first that is not."""
+        while self._order and self._order[0].left == 0:
+            part = self._order.popleft()
+            if isinstance(part, _Found):
+                self._later(self._writer, self._record, part.number, part.part)
+            else:
+                self._later(self._writer, self._write, part)
+
+    def _later(self, stage: ThreadPoolExecutor, step: Callable, *what) -> None:
+        """Queue a step of a stage; once one has failed, the stage does none that comes after it, and its error is raised."""
+
+        def run() -> None:
+            if stage in self._errors:
+                return
+            try:
+                step(*what)
+            except BaseException as error:
+                self._errors[stage] = error
+                self._room.release()  # nobody may wait for a part that never comes
+
+        stage.submit(run)
+
+    def _raise(self) -> None:
+        for error in self._errors.values():
+            raise error
+
+    def _settle(self) -> None:
+        """Wait until all parts are on disk; what went wrong is raised here."""
+        for stage in (self._storer, self._writer):
+            done: Future = stage.submit(int)
+            done.result()
+        self._raise()
 
     def finish(self, inputs: tuple[InputFile, ...], corpus_digest: str = "", rejected: int = 0) -> None:
         """Declare the folder complete, then remove what the corpus no longer needs."""
-        self._settle()
         complete = replace(
             self.manifest,
             parts=self.manifest.parts[: self.done],
@@ -96,22 +215,36 @@ class Run:
         self.manifest = complete
         sweep(self.folder, complete)
 
-    def _settle(self) -> None:
-        """Wait until the part before is on disk; its errors are raised here."""
-        if self._writing:
-            writing, self._writing = self._writing, None
-            writing.result()
-
-    def _write(self, number, name, digest, passages, vectors, failed, recall) -> None:
+    def _write(self, work: _Work) -> None:
+        good, vectors = work.passages, work.out
+        if work.failed:
+            rows = [row for row in range(len(good)) if row not in work.failed]
+            if not rows:
+                first = work.failed[min(work.failed)]
+                raise RagvecError(f"no passage of this part could be encoded; the first, {first.passage_id!r}: {first.error}")
+            good, vectors = [good[row] for row in rows], vectors.rows(rows)
         part = write_part(
-            self.folder, name, passages, vectors, self.manifest.provenance, digest=digest, failed=failed, recall=recall
+            self.folder,
+            self._name(work.number),
+            good,
+            vectors,
+            self.manifest.provenance,
+            digest=work.digest,
+            failed=[work.failed[row] for row in sorted(work.failed)],
+            recall=None if work.failed else self._recall(work),
         )
-        self._record(number, part)
+        self._record(work.number, part)
+        self._room.release()
+
+    @staticmethod
+    def _name(number: int) -> str:
+        return f"part-{number:05d}.parquet"
 
     def _record(self, number: int, part: Part) -> None:
-        parts = (*self.manifest.parts[:number], part, *self.manifest.parts[number + 1 :])
-        self.manifest = replace(self.manifest, parts=parts, complete=False)
-        save_manifest(self.folder, self.manifest)
+        with self._changing:
+            parts = (*self.manifest.parts[:number], part, *self.manifest.parts[number + 1 :])
+            self.manifest = replace(self.manifest, parts=parts, complete=False)
+            save_manifest(self.folder, self.manifest)
 
     def _finished(self) -> list[FinishedPart]:
         return [*set_aside_parts(self.folder, self.manifest), *self._elsewhere]
@@ -123,41 +256,9 @@ class Run:
             self._old = self.manifest.previous, OldVectors(self._finished())
         return self._old[1]
 
-    def _make(self, passages: list[Passage]) -> tuple[list[Passage], PartVectors, list[Failure], float | None]:
-        """A part's passages with vectors, an earlier run's where the text is the same; those that failed; the recall."""
-        provenance = self.manifest.provenance
-        rows = len(passages)
-        out = PartVectors(empty(rows, provenance.dtype, provenance.dimension), np.zeros(rows, np.int32), np.zeros(rows, bool))
-        old = self._old_vectors()
-        missing = old.fill(passages, out) if old else list(range(rows))
-        if reused := rows - len(missing):
-            self.meter.count_reused(reused, int(out.truncated.sum()))
-        failed: dict[int, Failure] = {}
-        sample = [] if self.done == 0 and not reused and provenance.dtype != "float32" else None
-        for block in self._blocks.encode(passages, missing):
-            out.stored.put(block.rows, block.stored)
-            out.token_counts[block.rows] = block.token_counts
-            out.truncated[block.rows] = block.truncated
-            self.meter.count_encoded(block.token_counts, block.truncated)
-            for row, failure in block.failed:
-                failed[row] = failure
-                self.meter.count_failed(failure)
-            if sample is not None and sum(map(len, sample)) < _SAMPLE:
-                sample.append(block.vectors)
-        if failed:
-            return self._without(passages, out, failed)
-        return passages, out, [], self._recall(out, sample)
-
-    def _without(self, passages, out, failed):
-        good = [row for row in range(len(passages)) if row not in failed]
-        if not good:
-            first = failed[min(failed)]
-            raise RagvecError(f"no passage of this part could be encoded; the first, {first.passage_id!r}: {first.error}")
-        return [passages[row] for row in good], out.rows(good), [failed[row] for row in sorted(failed)], None
-
-    def _recall(self, out: PartVectors, sample: list[np.ndarray] | None) -> float | None:
-        if not sample:
+    def _recall(self, work: _Work) -> float | None:
+        if not work.sample:
             return None
         provenance = self.manifest.provenance
-        exact = np.concatenate(sample)[:_SAMPLE]
-        return recall_of(exact, restore(out.stored.rows(range(len(exact))), provenance.dtype, provenance.dimension))
+        exact = np.concatenate(work.sample)[:_SAMPLE]
+        return recall_of(exact, restore(work.out.stored.rows(range(len(exact))), provenance.dtype, provenance.dimension))

@@ -1,0 +1,81 @@
+"""One call of torch's variable-length flash attention for all texts of a packed row, where a GPU can.
+
+`aten._flash_attention_forward` is asked, not `torch.nn.attention.varlen.varlen_attn`, which calls it: it takes grouped heads
+in the same way in torch 2.11, 2.12 and 2.13, it has dropout, and it gives the sums of the softmax, that sinks need.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+_MOST_WIDTH = 256
+_WIDTH_STEP = 8
+_AMPERE = (8, 0)
+_ASKED = {"dropout_p", "is_causal", "scale", "window_size_left", "window_size_right"}
+
+
+def takes(query: Tensor, value: Tensor) -> bool:
+    """Whether the kernel computes attention of these states, (…, dim): a GPU from Ampere on, half precision, dim ≤ 256."""
+    if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    return max(query.shape[-1], value.shape[-1]) <= _MOST_WIDTH and has_flash(query.device) and _is_complete()
+
+
+@cache
+def has_flash(device: torch.device) -> bool:
+    """Whether a GPU is of the generation that flash attention was written for (Ampere), or later."""
+    return torch.cuda.get_device_capability(device) >= _AMPERE
+
+
+def flash(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    offsets: Tensor,
+    longest: int,
+    *,
+    scaling: float,
+    window: tuple[int, int] = (-1, -1),
+    dropout: float = 0.0,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Attention within each text of a packed row.
+
+    query    (heads, tokens, dim); key, value (key-value heads, tokens, dim), in the same half precision
+    offsets  (texts + 1,) int32; longest: tokens of the longest text
+    window   how many tokens are seen to the left and right besides itself, -1 = all
+    sinks    a logit per head; their gradient is not computed
+    returns  (tokens, heads, dim of value)
+    """
+    width = value.shape[-1]
+    rows = _rows(query, key, value)
+    causal = window == (-1, 0)
+    out, sums, *_ = _kernel()(
+        *rows, offsets, offsets, longest, longest, dropout, causal, False,
+        scale=scaling, window_size_left=window[0], window_size_right=window[1],
+    )  # fmt: skip
+    if sinks is not None:  # a sink takes its share of the softmax, and gives nothing
+        out = out * torch.sigmoid(sums.transpose(0, 1) - sinks.float()).to(out.dtype)[..., None]
+    return out[..., :width]
+
+
+def _rows(*states: Tensor) -> list[Tensor]:
+    """(tokens, heads, width) each, of one width that the kernel takes; columns of zeros change no product."""
+    width = -(-max(whole.shape[-1] for whole in states) // _WIDTH_STEP) * _WIDTH_STEP
+    rows = [whole.transpose(0, 1) for whole in states]
+    rows = [pad(row, (0, width - row.shape[-1])) if row.shape[-1] < width else row for row in rows]
+    return [row if row.stride(-1) == 1 else row.contiguous() for row in rows]
+
+
+def _kernel() -> Callable:
+    return torch.ops.aten._flash_attention_forward
+
+
+@cache
+def _is_complete() -> bool:
+    """Whether this torch's kernel can be told all that attention here needs."""
+    arguments = torch.ops.aten._flash_attention_forward.default._schema.arguments
+    return {argument.name for argument in arguments} >= _ASKED
