@@ -45,16 +45,15 @@ def test_passages_that_cannot_be_encoded_are_named_and_the_exit_code_says_so(
 ):
     from ragvec.encoder import encoder as module
 
-    real = module.Encoder._collect
+    real = module.Encoder.encode_blocks
 
-    def collect(self, prompts, launched, normalize):
-        encoded = real(self, prompts, launched, normalize)
-        for row, text in enumerate(prompts.texts):
-            if "number 7 " in text:
-                encoded.vectors[row] = np.nan
-        return encoded
+    def encode_blocks(self, blocks, **options):
+        blocks = [list(texts) for texts in blocks]
+        for texts, encoded in zip(blocks, real(self, blocks, **options), strict=True):
+            encoded.vectors[["number 7 " in text for text in texts]] = np.nan
+            yield encoded
 
-    monkeypatch.setattr(module.Encoder, "_collect", collect)
+    monkeypatch.setattr(module.Encoder, "encode_blocks", encode_blocks)
     code, out, err = ragvec(capsys, "encode", corpus, "-o", tmp_path / "s", "-e", tiny_decoder)
     assert (code, json.loads(out)["rows"], json.loads(out)["failed"]) == (1, 19, 1)
     first, last = err.splitlines()
