@@ -205,6 +205,9 @@ class _Numbered(Generic[Item]):
 
     def get(self, number: int) -> Item | None:
         """The item; None behind the last. Raises what reading it raised, again and again."""
+        kept = self._kept.get(number)
+        if kept is not None:  # without the lock: whoever reads on may wait for the one who asks
+            return kept
         with self._lock:
             while self._next <= number:
                 if self._error is not None:
