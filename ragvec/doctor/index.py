@@ -11,12 +11,11 @@ from ragvec.doctor.encoder import examine_loaded
 from ragvec.doctor.shards import VectorFaults, count_faults, judge_vectors
 from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
-from ragvec.index import Index, View
+from ragvec.index import Index, View, store
+from ragvec.index.ann.choice import EXACT_KEY
+from ragvec.index.encoder import load_encoder
 from ragvec.index.layout import ENCODING_NAME, SEGMENTS_NAME
-from ragvec.index.origin import load_encoder
-from ragvec.index.segment import EXACT_KEY, Segment
-from ragvec.index.store import count, read_tombstones
-from ragvec.records import Passage
+from ragvec.index.segment import Segment
 
 AREA = "index"
 MOST_DELETED = 0.25  # share of a segment's rows; beyond it searches spend time on what is gone
@@ -32,7 +31,7 @@ def examine_index(folder: Path, **loading: Any) -> Iterator[Check]:
     try:
         with Index.open(folder) as index:
             with index.reading() as view:
-                segments, passages = view.snapshot.segments, len(view)
+                segments, passages = view.segments, len(view)
                 named = f"{passages:,} passages in {len(segments)} segments, searched by {index.settings.faiss_key}"
                 yield Check(AREA, "opens", OK, named)
                 yield _database(view, segments, again)
@@ -49,13 +48,12 @@ def examine_index(folder: Path, **loading: Any) -> Iterator[Check]:
 
 
 def _database(view: View, segments: list[Segment], again: str) -> Check:
-    said = view.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    said = store.quick_check(view.connection)
     if said != "ok":
         return Check(AREA, "database", FAILED, said, again)
     ids = np.concatenate([np.asarray(segment.ids) for segment in segments]) if segments else np.empty(0, np.int64)
-    live = np.setdiff1d(ids, read_tombstones(view.connection))
-    rows = count(view.connection)
-    stored = np.fromiter((row[0] for row in view.connection.execute("SELECT id FROM passages ORDER BY id")), np.int64, rows)
+    live = np.setdiff1d(ids, store.read_tombstones(view.connection))
+    stored = store.id_array((number,) for number, _ in store.read_listing(view.connection))
     lost = len(np.setxor1d(live, stored))
     found = (
         f"{lost:,} passages without a vector or vectors without a passage" if lost else "sound; every passage has its vector"
@@ -64,19 +62,13 @@ def _database(view: View, segments: list[Segment], again: str) -> Check:
 
 
 def _texts(view: View, again: str) -> Check:
-    rows = view.connection.execute("SELECT passage_id, title, text, content_hash FROM passages")
-    changed = [name for name, title, text, digest in rows if not _is_as_added(title, text, digest)]
+    changed = list(store.altered_passages(view.connection))
     shown = f"{len(changed):,} passages differ from what was added, such as {changed[0]!r}" if changed else "as they were added"
     return judged(AREA, "texts", not changed, shown, again)
 
 
-def _is_as_added(title: Any, text: Any, digest: Any) -> bool:
-    typed = type(title) is type(text) is str and type(digest) is bytes
-    return typed and Passage("", "", text, title).content_hash == digest.hex()
-
-
 def _words(view: View, passages: int, again: str) -> Check:
-    searched = view.connection.execute("SELECT count(*) FROM lexical_docsize").fetchone()[0]
+    searched = store.count_searchable(view.connection)
     return judged(AREA, "words", searched == passages, f"{searched:,} of {passages:,} passages can be searched by words", again)
 
 

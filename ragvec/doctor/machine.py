@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from ragvec import __version__
 from ragvec.doctor.check import ADVICE, OK, Check, judged
@@ -33,7 +34,7 @@ def examine_machine() -> Iterator[Check]:
     yield _full_text_search()
 
 
-def _gpu(torch) -> Check:
+def _gpu(torch: Any) -> Check:
     if torch.cuda.is_available():
         devices = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
         return Check(AREA, "GPU", OK, ", ".join(f"{device.name}, {device.total_memory / 1e9:.0f} GB" for device in devices))
@@ -60,7 +61,7 @@ def _faiss(has_cuda: bool) -> Iterator[Check]:
         yield judged(AREA, "FAISS packages", False, f"{' and '.join(owners)} both own the module faiss", remedy)
 
 
-def _bfloat16(torch) -> Check:
+def _bfloat16(torch: Any) -> Check:
     from ragvec.encoder.weights import choose_device, choose_dtype, cpu_has_bfloat16
 
     device = choose_device(None)

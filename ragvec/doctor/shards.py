@@ -75,7 +75,9 @@ def _truncation(manifest: Manifest) -> Check:
 
 def _contents(shards: Shards, manifest: Manifest) -> Iterator[Check]:
     """Ids and texts are kept as 8-byte hashes: a corpus of 50 million passages takes 800 MB."""
-    faults, ids, texts = VectorFaults(0, 0, 0), Counter(), Counter()
+    faults = VectorFaults(0, 0, 0)
+    ids: Counter[int] = Counter()
+    texts: Counter[int] = Counter()
     for passages, vectors in shards.blocks(_BLOCK):
         faults = VectorFaults(*(old + new for old, new in zip(faults, count_faults(vectors), strict=True)))
         ids.update(hash(passage.passage_id) for passage in passages)

@@ -16,12 +16,12 @@ from ragvec.corpus.files import STDIN
 from ragvec.corpus.passages import CorpusOptions, count_passages, cut_for, open_documents
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.index.changes import Changes
+from ragvec.index.encoder import check_fingerprint, lasting_source, load_encoder, settings_of
 from ragvec.index.index import Index, check_new_folder
 from ragvec.index.layout import DATABASE_NAME, ENCODING_NAME, remove_index
 from ragvec.index.lock import writer_lock
-from ragvec.index.origin import check_fingerprint, lasting_source, load_encoder, settings_of
-from ragvec.index.sources import Incoming, Source, read_sources
-from ragvec.index.store import IndexSettings, passages_of
+from ragvec.index.sources import Incoming, Source
+from ragvec.index.store import IndexSettings, passages_of, read_sources
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.folder import remove_shards
 from ragvec.ingest.origins import check_readable, incoming_sources
@@ -190,7 +190,10 @@ def _from_shards(
     is_new = not (path / DATABASE_NAME).exists()
     with Index.create_with(path, _settings_of_shards(manifest, search)) if is_new else Index.open(path) as index:
         check_fingerprint(
-            index.settings, manifest.fingerprint, manifest.dimension, f"{folder}, made by {manifest.provenance.source}"
+            index.settings,
+            manifest.fingerprint,
+            dimension=manifest.dimension,
+            source=f"{folder}, made by {manifest.provenance.source}",
         )
         _check_same_search(index, search)
         cutting = _new_cutting(index, _cutting_of(index, reading))

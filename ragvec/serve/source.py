@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragvec.errors import NotFound
 from ragvec.index import Index
-from ragvec.index.origin import load_encoder
+from ragvec.index.encoder import load_encoder
 from ragvec.index.store import DATABASE_NAME
 
 if TYPE_CHECKING:
