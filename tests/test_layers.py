@@ -12,7 +12,7 @@ import ragvec
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a module may import from its own layer and below. Names are modules or packages of ragvec.
 LAYERS = [
-    {"errors", "checked", "records", "files", "progress", "metrics", "data"},
+    {"errors", "checked", "records", "files", "artefacts", "locks", "progress", "metrics", "data"},
     {"corpus", "shards"},
     {"encoder"},
     {"index"},

@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
+from ragvec.artefacts import DATABASE_NAME
 from ragvec.errors import Busy, Damaged, RagvecError, Unavailable
-from ragvec.index.layout import DATABASE_NAME, check_layout
+from ragvec.index.layout import check_layout
 from ragvec.index.store import SCHEMAS
 from ragvec.index.validity import check_schema
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ragvec.artefacts import DATABASE_NAME
 from ragvec.errors import Busy, Damaged, NotFound, Unavailable, WrongInput
 from ragvec.index import store
 from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, RECALL_TARGET
@@ -18,7 +19,7 @@ from ragvec.index.ann.exact import SearchResult
 from ragvec.index.changes import ChangeReport, Changes
 from ragvec.index.connect import Connections, readable_errors
 from ragvec.index.encoder import check_encoder, load_encoder, settings_of
-from ragvec.index.layout import DATABASE_NAME, ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME
+from ragvec.index.layout import ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME
 from ragvec.index.lock import writer_lock
 from ragvec.index.store import IndexSettings
 from ragvec.index.view import View, open_view

@@ -148,6 +148,6 @@ def checked_passage(passage_id: Any, doc_id: Any, text: Any, title: Any, metadat
         with doubted(f"metadata of passage {shown(passage_id)}: "):
             values = {} if metadata == "{}" else orjson.loads(metadata)
             if type(values) is dict:
-                return Passage(passage_id, doc_id, text, title, values)
+                return Passage(passage_id, doc_id, text, title=title, metadata=values)
         raise sqlite3.DatabaseError(f"metadata of passage {shown(passage_id)} is no JSON object")
     raise sqlite3.DatabaseError(f"passage {shown(passage_id)} holds a value that is no text")

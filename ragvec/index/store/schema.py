@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from ragvec.index.layout import DATABASE_NAME
+from ragvec.artefacts import DATABASE_NAME
 from ragvec.index.lexical import TOKENIZER
 
 FORMAT = 4

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ragvec.artefacts import DATABASE_NAME
 from ragvec.checked import check_range, check_value
 from ragvec.errors import Damaged
 from ragvec.files import fsync_folder, settle_file
 from ragvec.index.ann.choice import AUTO_KEY, RECALL_TARGET
-from ragvec.index.layout import DATABASE_NAME
 from ragvec.index.store.schema import FORMAT, OLDEST, SCHEMA
 from ragvec.index.validity import checked_settings, doubted
 
