@@ -82,21 +82,11 @@ def encode_corpus(
     Raises RagvecError if the folder was made by another encoder or with other settings (`overwrite` starts afresh), holds
     something else, or is being written by another run; for passages that fail one after another, an empty corpus, a full disk.
     """
-    if dtype not in DTYPES:
-        raise WrongInput(f"unknown dtype {dtype!r} for stored vectors: choose one of {', '.join(DTYPES)}")
     rank.check()
     started = time.monotonic()
     folder = Path(folder)
     target = rank_folder(folder, rank)
-    provenance = Provenance(
-        source=str(encoder.source),
-        fingerprint=encoder.fingerprint,
-        dimension=encoder.dimension,
-        instruction=instruction,
-        dtype=dtype,
-        normalized=normalize,
-        options=encoder_options or {},
-    )
+    provenance = _provenance(encoder, instruction=instruction, dtype=dtype, normalized=normalize, options=encoder_options or {})
     _starting_manifest(folder, provenance, overwrite)
     own = OwnParts(cut_parts(passages, part_rows), rank)
     parts = iter(own)
@@ -126,6 +116,20 @@ def encode_corpus(
         folder, rank.of, provenance, own.digests, inputs=tuple(inputs), rejected=count_rejected()
     )
     return _report(run, folder, complete, time.monotonic() - started)
+
+
+def _provenance(encoder: TextEncoder, *, instruction: str, dtype: str, normalized: bool, options: dict[str, Any]) -> Provenance:
+    if dtype not in DTYPES:
+        raise WrongInput(f"unknown dtype {dtype!r} for stored vectors: choose one of {', '.join(DTYPES)}")
+    return Provenance(
+        source=str(encoder.source),
+        fingerprint=encoder.fingerprint,
+        dimension=encoder.dimension,
+        instruction=instruction,
+        dtype=dtype,
+        normalized=normalized,
+        options=options,
+    )
 
 
 def cut_parts(passages: Iterable[Passage], part_rows: int, part_characters: int = PART_CHARACTERS) -> Iterator[list[Passage]]:
