@@ -8,12 +8,12 @@ import pytest
 from ragvec.errors import RagvecError
 from ragvec.index import Index, IndexSettings
 from ragvec.index.ann import choice, exact
-from ragvec.index.ann.approximate import Approximate, build_faiss
+from ragvec.index.ann.approximate import ApproximateIndex, build_faiss
 from ragvec.index.ann.build import filled_index
-from ragvec.index.ann.choice import cells_for, memory_of, plan_keys, planned_bytes
-from ragvec.index.ann.exact import Allowed, search_exact
+from ragvec.index.ann.choice import lists_for, memory_of, plan_keys, planned_bytes
+from ragvec.index.ann.exact import RowFilter, search_exact
 from ragvec.index.ann.gpu import gpu_count
-from ragvec.index.ann.tuning import Effort, Sample, cells_of, draw_sample, in_blocks, recalls, survey, tune
+from ragvec.index.ann.tuning import SampleQueries, SearchParameters, draw_queries, in_blocks, ivf_of, recalls, survey, tune
 from tests.test_index import DIMENSION, expected, found, passages_named, put, same, unit_vectors
 
 
@@ -29,9 +29,9 @@ def recall(hits, wanted) -> float:
     return float(np.mean([len({n for n, _ in a} & {n for n, _ in b}) / len(b) for a, b in zip(hits, wanted, strict=True)]))
 
 
-def opened(path: Path, effort: str, vectors: np.ndarray) -> Approximate:
+def opened(path: Path, parameters: str, vectors: np.ndarray) -> ApproximateIndex:
     with path.open("rb") as file:
-        return Approximate(file, effort, vectors)
+        return ApproximateIndex(file, parameters, vectors)
 
 
 KEYS = [
@@ -77,22 +77,22 @@ def test_faiss_keys_find_what_exact_search_finds(tmp_path: Path, key: str, least
 
 
 @pytest.mark.parametrize("kind", ["anywhere", "far from the query"])
-def test_the_fewer_a_filter_allows_the_more_cells_are_searched(
+def test_the_fewer_a_filter_allows_the_more_lists_are_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr("ragvec.index.ann.approximate.FEW_VALUES", 0)
     vectors = clustered(8000, 64).astype(np.float16)
     path = tmp_path / "index.faiss"
-    index = opened(path, build_faiss("IVF32,PQ16x4fs", vectors, path, recall=0.95).effort, vectors)
+    index = opened(path, build_faiss("IVF32,PQ16x4fs", vectors, path, recall=0.95)[1], vectors)
     queries = vectors[:40].astype(np.float32)
     shares = []
     for query in queries:
         order = np.argsort(vectors.astype(np.float32) @ query)
         chosen = order[:600] if kind.startswith("far") else order[::13]
-        allowed = Allowed(np.isin(np.arange(8000), chosen))
-        rows = index.search(query[None], 10, allowed).rows
+        allowed = RowFilter(np.isin(np.arange(8000), chosen))
+        rows = index.search(query[None], 10, allowed).ids
         assert rows.shape == (1, 10) and np.isin(rows, chosen).all()
-        shares.append(np.isin(rows, search_exact(vectors, query[None], 10, allowed).rows).mean())
+        shares.append(np.isin(rows, search_exact(vectors, query[None], 10, allowed).ids).mean())
     assert np.mean(shares) >= (0.9 if kind.startswith("far") else 0.95)
 
 
@@ -105,7 +105,7 @@ def test_small_segments_are_searched_exactly_and_large_ones_by_index() -> None:
     assert plan_keys(1_000_000, 256) == ["IVF1600,PQ64x4fsr", "IVF1600,PQ128x4fsr", "exact"]
     assert plan_keys(50_000_000, 1024)[0] == "IVF7072_HNSW32,PQ128x4fs"
     assert plan_keys(100_000, 303)[0] == "Pad304,IVF512,PQ76x4fsr"
-    assert [cells_for(rows, 1024) for rows in (1, 1_000, 10**9)] == [16, 32, 31632]
+    assert [lists_for(rows, 1024) for rows in (1, 1_000, 10**9)] == [16, 32, 31632]
     assert planned_bytes(10_000, 1024) == 0 and planned_bytes(100_000, 1024) == memory_of(100_000, 1024, 320, 128)
 
 
@@ -128,25 +128,25 @@ def test_an_index_holds_the_same_whatever_is_added_at_a_time(monkeypatch: pytest
         assert np.array_equal(one, other)
 
 
-@pytest.mark.parametrize(("dimension", "cells", "pieces"), [(64, 64, 16), (256, 64, 32), (64, 256, 32)])
-def test_what_is_expected_to_fit_fits(tmp_path: Path, dimension: int, cells: int, pieces: int) -> None:
+@pytest.mark.parametrize(("dimension", "nlist", "subquantizers"), [(64, 64, 16), (256, 64, 32), (64, 256, 32)])
+def test_what_is_expected_to_fit_fits(tmp_path: Path, dimension: int, nlist: int, subquantizers: int) -> None:
     vectors = clustered(20_000, dimension).astype(np.float16)
-    build_faiss(f"IVF{cells},PQ{pieces}x4fs", vectors, tmp_path / "index.faiss", recall=0.5)
-    expected_size = memory_of(20_000, dimension, cells, pieces)
+    build_faiss(f"IVF{nlist},PQ{subquantizers}x4fs", vectors, tmp_path / "index.faiss", recall=0.5)
+    expected_size = memory_of(20_000, dimension, nlist, subquantizers)
     assert (tmp_path / "index.faiss").stat().st_size == pytest.approx(expected_size, rel=0.1)
 
 
-def test_a_graph_over_cells_is_filled_with_their_centres(tmp_path: Path) -> None:
+def test_a_graph_over_lists_is_filled_with_their_centroids(tmp_path: Path) -> None:
     import faiss
 
     vectors = clustered(5000).astype(np.float16)
     build_faiss("IVF32_HNSW16,RaBitQfs", vectors, tmp_path / "index.faiss", recall=0.9)
     index = faiss.read_index(str(tmp_path / "index.faiss"))
-    cells = faiss.extract_index_ivf(index)
-    graph = faiss.downcast_index(cells.quantizer)
+    ivf = faiss.extract_index_ivf(index)
+    graph = faiss.downcast_index(ivf.quantizer)
     assert isinstance(graph, faiss.IndexHNSWFlat) and graph.ntotal == 32
     nearest = vectors.astype(np.float32) @ graph.reconstruct_n(0, 32).T
-    sizes = [cells.get_list_size(cell) for cell in range(32)]
+    sizes = [ivf.get_list_size(number) for number in range(32)]
     assert sizes == np.bincount(nearest.argmax(axis=1), minlength=32).tolist()
 
 
@@ -174,7 +174,7 @@ def test_an_index_that_is_slower_than_exact_search_is_not_kept(tmp_path: Path, m
     vectors = clustered(6000, 64).astype(np.float16)
     assert build_faiss("auto", vectors, tmp_path / "index.faiss", recall=0.9) == ("exact", "", None)
     assert not (tmp_path / "index.faiss").exists()
-    assert build_faiss("IVF16,SQ8", vectors, tmp_path / "index.faiss", recall=0.9).key == "IVF16,SQ8"
+    assert build_faiss("IVF16,SQ8", vectors, tmp_path / "index.faiss", recall=0.9)[0] == "IVF16,SQ8"
 
 
 def test_a_target_that_no_index_reaches_is_met_by_exact_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,17 +215,17 @@ def test_what_a_gpu_holds_is_searched_there_unless_a_filter_or_too_many_are_aske
 ) -> None:
     vectors = clustered(3000, 64).astype(np.float16)
     path = tmp_path / "index.faiss"
-    effort = build_faiss("IVF16,SQ8", vectors, path, recall=0.95).effort
-    plain = opened(path, effort, vectors)
+    parameters = build_faiss("IVF16,SQ8", vectors, path, recall=0.95)[1]
+    plain = opened(path, parameters, vectors)
     monkeypatch.setattr("ragvec.index.ann.approximate.on_gpu", _reversed)
-    index = opened(path, effort, vectors)
+    index = opened(path, parameters, vectors)
     queries = vectors[:30].astype(np.float32)
-    assert (index.search(queries, 10, None).rows != plain.search(queries, 10, None).rows).any()  # the copy was asked
+    assert (index.search(queries, 10, None).ids != plain.search(queries, 10, None).ids).any()  # the copy was asked
     monkeypatch.setattr("ragvec.index.ann.approximate.FEW_VALUES", 0)
-    half = Allowed(np.arange(3000) % 2 == 0)
-    assert (index.search(queries, 10, half).rows == plain.search(queries, 10, half).rows).all()
+    half = RowFilter(np.arange(3000) % 2 == 0)
+    assert (index.search(queries, 10, half).ids == plain.search(queries, 10, half).ids).all()
     monkeypatch.setattr("ragvec.index.ann.approximate.MOST_RESULTS", 5)
-    assert (index.search(queries, 10, None).rows == plain.search(queries, 10, None).rows).all()
+    assert (index.search(queries, 10, None).ids == plain.search(queries, 10, None).ids).all()
 
 
 def _reversed(index):
@@ -246,7 +246,7 @@ def test_recall_is_what_numpy_says_it_is() -> None:
     index = faiss.index_factory(DIMENSION, "IVF8,RaBitQ", faiss.METRIC_INNER_PRODUCT)
     index.train(vectors)
     index.add(vectors)
-    sample = draw_sample(vectors.astype(np.float16))
+    sample = draw_queries(vectors.astype(np.float16))
     scores = sample.queries @ vectors.astype(np.float16).astype(np.float32).T
     scores[np.arange(len(scores)), sample.own] = -np.inf
     truth = np.argsort(-scores, axis=1)[:, :10]
@@ -257,20 +257,20 @@ def test_recall_is_what_numpy_says_it_is() -> None:
     assert measured[40].recall == pytest.approx(np.mean(by_hand))
     assert measured[40].least == pytest.approx(np.mean(by_hand) - 1.645 * np.std(by_hand) / len(by_hand) ** 0.5)
     assert list(measured.values()) == sorted(measured.values())
-    assert isinstance(sample, Sample)
+    assert isinstance(sample, SampleQueries)
 
 
 @pytest.mark.parametrize("key", ["IVF32,Flat", "PCA40,IVF32,Flat"])
 def test_the_survey_foretells_what_perfect_codes_find(key: str) -> None:
     index = filled_index(key, vectors := unit_vectors(6000, dimension=40).astype(np.float16))
-    sample, cells = draw_sample(vectors), cells_of(index)
-    nearer, visited = survey(index, cells, sample)
-    for cells.nprobe in (1, 5, 20, 32):
+    sample, ivf = draw_queries(vectors), ivf_of(index)
+    nearer, visited = survey(index, ivf, sample)
+    for ivf.nprobe in (1, 5, 20, 32):
         reached = recalls(index, sample)[640].recall
-        assert (nearer < cells.nprobe).mean() == pytest.approx(reached, abs=0.002)  # a neighbour's score may be another's
+        assert (nearer < ivf.nprobe).mean() == pytest.approx(reached, abs=0.002)  # a neighbour's score may be another's
     assert visited[-1] == 6000 and (np.diff(visited) > 0).all()
-    effort, reached = tune(index, sample, 0.9)
-    assert reached.recall > reached.least >= 0.9 and (nearer < effort.nprobe).mean() >= reached.recall - 0.002
+    best = tune(index, sample, 0.9)
+    assert best.recall > best.least >= 0.9 and (nearer < best.parameters.nprobe).mean() >= best.recall - 0.002
 
 
 def test_queries_are_searched_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,10 +308,10 @@ def test_what_a_reader_sees_can_be_searched_after_it_was_merged_away(tmp_path: P
         assert [passage.doc_id for passage in index.passages(rows[:, 0].tolist())] == ["5", "2500"]
 
 
-def test_effort_is_written_and_read() -> None:
-    assert str(Effort(nprobe=8, candidates=120)) == "nprobe=8 candidates=120"
-    assert Effort.parse("nprobe=8 candidates=120") == Effort(nprobe=8, candidates=120)
-    assert [Effort(candidates=100).pool(k) for k in (1, 10, 100, 1000)] == [18, 100, 562, 3162]
+def test_search_parameters_are_written_and_read() -> None:
+    assert str(SearchParameters(nprobe=8, candidates=120)) == "nprobe=8 candidates=120"
+    assert SearchParameters.parse("nprobe=8 candidates=120") == SearchParameters(nprobe=8, candidates=120)
+    assert [SearchParameters(candidates=100).pool(k) for k in (1, 10, 100, 1000)] == [18, 100, 562, 3162]
 
 
 def test_compacting_renews_an_index_of_a_kind_that_is_chosen_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +319,7 @@ def test_compacting_renews_an_index_of_a_kind_that_is_chosen_no_more(tmp_path: P
     monkeypatch.setattr("ragvec.index.ann.approximate._is_faster", lambda index, queries: True)
     with Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION)) as index:
         with monkeypatch.context() as former:
-            former.setattr(choice, "CELLS", 0.5)
+            former.setattr(choice, "LISTS_PER_ROOT", 0.5)
             put(index, passages_named(range(2000)), clustered(2000))
         keys = []
         for _ in range(3):

@@ -391,7 +391,7 @@ def test_how_an_index_is_searched_can_be_chosen_and_changed(
     described = json.loads(ragvec(capsys, "info", "ragvec-index")[1])
     assert [described[name] for name in ("faiss_key", "recall_target", "max_memory")] == ["IVF4,SQ8", 0.9, 1_500_000_000]
     (segment,) = described["segments"]
-    assert segment["faiss_key"] == "IVF4,SQ8" and 0.9 <= segment["recall@10"] <= 1 and "nprobe=" in segment["effort"]
+    assert segment["faiss_key"] == "IVF4,SQ8" and 0.9 <= segment["recall@10"] <= 1 and "nprobe=" in segment["search_parameters"]
     assert ragvec(capsys, "compact", "--index-key", "exact")[0] == 0
     (segment,) = json.loads(ragvec(capsys, "info", "ragvec-index")[1])["segments"]
     assert (segment["faiss_key"], segment["recall@10"], segment["rows"]) == ("exact", None, 1100)

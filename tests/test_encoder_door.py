@@ -17,7 +17,7 @@ from ragvec.encoder.conversion import convert
 from ragvec.encoder.sources import locate
 from ragvec.errors import NotFound, RagvecError
 from ragvec.index import Index
-from ragvec.index.origin import load_encoder
+from ragvec.index.encoder import load_encoder
 from ragvec.train.checkpoints import remove_checkpoints, remove_leftovers
 from ragvec.train.recipe import Recipe
 from tests.test_index import SETTINGS, passages_named, put, unit_vectors

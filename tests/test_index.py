@@ -18,7 +18,7 @@ from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
 from ragvec.index import Index, IndexSettings, segment
 from ragvec.index.ann import exact
-from ragvec.index.ann.exact import Allowed, search_exact
+from ragvec.index.ann.exact import RowFilter, search_exact
 from ragvec.index.changes import Changes
 from ragvec.records import Document, Passage
 from tests.conftest import REPOSITORY
@@ -109,34 +109,34 @@ def test_both_exact_searches_equal_numpy(monkeypatch: pytest.MonkeyPatch, querie
     vectors = unit_vectors(20_000, dimension=256).astype(np.float16)  # enough values for FAISS over the mapped file
     wanted = unit_vectors(queries, seed=1, dimension=256)
     allowed = np.arange(20_000) % 3 > 0 if filtered else None
-    result = search_exact(vectors, wanted, 10, Allowed(allowed) if filtered else None)
+    result = search_exact(vectors, wanted, 10, RowFilter(allowed) if filtered else None)
     scores = wanted @ vectors.astype(np.float32).T
     if filtered:
         scores[:, ~allowed] = -np.inf
-    assert np.array_equal(result.rows, np.argsort(-scores, axis=1, kind="stable")[:, :10])
+    assert np.array_equal(result.ids, np.argsort(-scores, axis=1, kind="stable")[:, :10])
     assert np.allclose(result.scores, -np.sort(-scores, axis=1)[:, :10], atol=1e-5)
 
 
 def test_a_score_that_is_no_number_finds_nothing_in_any_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "BLOCK_VALUES", 60 * DIMENSION)  # fewer rows than are asked for
     vectors, queries = unit_vectors(5000).astype(np.float16), unit_vectors(20, seed=1)
-    wanted = search_exact(vectors, queries, 100, None).rows
+    wanted = search_exact(vectors, queries, 100, None).ids
     queries[3] = np.nan  # as sums beyond float32 are
-    odd = Allowed(np.arange(5000) % 2 > 0)
-    assert (search_exact(vectors, queries, 100, odd).rows[3] == -1).all()
+    odd = RowFilter(np.arange(5000) % 2 > 0)
+    assert (search_exact(vectors, queries, 100, odd).ids[3] == -1).all()
     result = search_exact(vectors, queries, 100, None)
-    assert (result.rows[3] == -1).all()
-    assert np.array_equal(np.delete(result.rows, 3, axis=0), np.delete(wanted, 3, axis=0))
+    assert (result.ids[3] == -1).all()
+    assert np.array_equal(np.delete(result.ids, 3, axis=0), np.delete(wanted, 3, axis=0))
 
 
 def test_a_segment_written_in_pieces_holds_all_rows_and_its_checksums(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segment, "PIECE_VALUES", 7 * DIMENSION)
+    monkeypatch.setattr(segment, "BLOCK_VALUES", 7 * DIMENSION)
     vectors = unit_vectors(100)
     put(index, passages_named(range(100)), vectors)
     folder = segment.segment_folder(index.path, 1)
     assert np.array_equal(segment.map_vectors(folder, 100, DIMENSION), vectors.astype(np.float16))
     with index.reading() as view:
-        (opened,) = view.snapshot.segments
+        (opened,) = view.segments
         assert opened.ids.tolist() == sorted(set(opened.ids.tolist())) and len(opened.ids) == 100
         for name, file in opened.record.files.items():
             assert file == {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}

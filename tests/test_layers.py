@@ -12,7 +12,7 @@ import ragvec
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a module may import from its own layer and below. Names are modules or packages of ragvec.
 LAYERS = [
-    {"errors", "checked", "records", "files", "progress", "metrics", "data"},
+    {"errors", "checked", "records", "files", "artefacts", "locks", "progress", "metrics", "data"},
     {"corpus", "shards"},
     {"encoder"},
     {"index"},
@@ -82,6 +82,26 @@ def test_public_names():
 def test_every_file_is_short_enough_to_read():
     long = {path.name: count for _, path in sources() if (count := len(path.read_text(encoding="utf-8").splitlines())) > 400}
     assert not long
+
+
+# how a connection begins is connect.py's, what an index may hold validity.py's
+SQL_ROOMS = ("index/store/", "index/connect.py", "index/validity.py")
+TRANSACTIONS = {"BEGIN", "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"}
+ELSEWHERE = {"machine.py"}  # which tries on a database in memory what SQLite can do
+
+
+@pytest.mark.parametrize(("name", "path"), sources(), ids=lambda value: value.name if isinstance(value, Path) else "")
+def test_sql_stands_in_the_store_alone(name, path):
+    if any(room in path.as_posix() for room in SQL_ROOMS) or path.name in ELSEWHERE:
+        return
+    asked = [
+        node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else "…"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("execute", "executemany", "executescript")
+    ]
+    assert set(asked) <= TRANSACTIONS, f"{path}: put it into ragvec/index/store"
 
 
 def decisions_by_text(path: Path) -> list[int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ragvec.index.ann.exact import Allowed, search_exact
+from ragvec.index.ann.exact import RowFilter, search_exact
 from ragvec.index.ann.threads import KERNELS_NAME, kernels_for
 from tests.test_index import run_python, unit_vectors
 
@@ -80,10 +80,10 @@ def test_one_query_is_shared_out_among_threads_and_equals_numpy(monkeypatch: pyt
     for threads in (1, 3):
         monkeypatch.setattr("ragvec.index.ann.exact.search_threads", lambda threads=threads: threads)
         for mask in (None, np.arange(40_000) % 7 > 2):
-            result = search_exact(vectors, query, 12, None if mask is None else Allowed(mask))
+            result = search_exact(vectors, query, 12, None if mask is None else RowFilter(mask))
             scores = vectors.astype(np.float32) @ query[0]
             scores[~mask if mask is not None else slice(0)] = -np.inf
-            assert result.rows[0].tolist() == np.argsort(-scores, kind="stable")[:12].tolist()
+            assert result.ids[0].tolist() == np.argsort(-scores, kind="stable")[:12].tolist()
 
 
 @pytest.mark.parametrize("raised", [

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from ragvec.artefacts import kind_of
 from ragvec.corpus.compressed import COMPRESSIONS, DAMAGE, HashedFile, decompressed
 from ragvec.errors import NotFound, RagvecError, WrongInput
 from ragvec.files import sha256_file
@@ -289,8 +290,8 @@ def _beir_corpus(files: list[Path]) -> Path | None:
 
 
 def _is_ragvec_output(folder: Path) -> bool:
-    shards = os.path.exists(folder / "manifest.json") and os.path.exists(folder / "part-00000.parquet")
-    return shards or os.path.exists(folder / "index.sqlite")
+    kind = kind_of(folder)  # others call a file of theirs manifest.json, too
+    return kind == "index" or (kind == "shards" and os.path.exists(folder / "part-00000.parquet"))
 
 
 def _known_suffixes() -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from ragvec.artefacts import HOLDS_NONE, kind_of
 from ragvec.doctor.check import ADVICE, FAILED, OK, Check
 
-_ENCODER_FILES = ("ragvec.json", "modules.json", "adapter_config.json", "config.json")
 __all__ = ["ADVICE", "FAILED", "OK", "Check", "examine"]
 
 
@@ -23,19 +23,20 @@ def examine(
 
     yield from examine_machine()
     folder = None if path is None else Path(path)
-    if folder is not None and (folder / "index.sqlite").is_file():
+    kind = None if folder is None else kind_of(folder)
+    if folder is not None and kind == "index":
         from ragvec.doctor.index import examine_index
 
         yield from examine_index(folder, device=device, dtype=dtype, offline=offline)
-    elif folder is not None and (folder / "manifest.json").is_file():
+    elif folder is not None and kind == "shards":
         from ragvec.doctor.shards import examine_shards
 
         yield from examine_shards(folder)
-    elif folder is not None and folder.exists() and not any((folder / name).is_file() for name in _ENCODER_FILES):
-        holds = (
-            "holds no encoder (config.json), shards (manifest.json) or index (index.sqlite)" if folder.is_dir() else "is a file"
+    elif folder is not None and folder.exists() and kind is None:
+        holds = HOLDS_NONE if folder.is_dir() else "is a file"
+        yield Check(
+            "path", "opens", FAILED, f"{folder} {holds}", remedy="name the folder of an encoder, of shards or of an index"
         )
-        yield Check("path", "opens", FAILED, f"{folder} {holds}", "name the folder of an encoder, of shards or of an index")
     else:
         from ragvec.doctor.encoder import examine_encoder
 

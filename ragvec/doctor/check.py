@@ -15,6 +15,6 @@ class Check(NamedTuple):
     remedy: str = ""
 
 
-def judged(area: str, name: str, good: bool, found: str, remedy: str, *, otherwise: str = FAILED) -> Check:
+def judged(area: str, name: str, good: bool, found: str, *, remedy: str, otherwise: str = FAILED) -> Check:
     """A check that is ok if `good`, and `otherwise` (failed or advice) with the remedy."""
-    return Check(area, name, OK, found) if good else Check(area, name, otherwise, found, remedy)
+    return Check(area, name, OK, found) if good else Check(area, name, otherwise, found, remedy=remedy)

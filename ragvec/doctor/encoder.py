@@ -32,7 +32,7 @@ def examine_encoder(source: str | None, **loading: Any) -> Iterator[Check]:
     try:
         encoder = Encoder.load(source, **loading)
     except RagvecError as error:
-        yield Check(AREA, "loads", FAILED, str(error), "or name another encoder, folder or hub id")
+        yield Check(AREA, "loads", FAILED, str(error), remedy="or name another encoder, folder or hub id")
         return
     told = encoder.describe()
     what = (
@@ -51,7 +51,7 @@ def examine_loaded(encoder: "Encoder") -> Iterator[Check]:
     yield _direction(encoder.settings.attention, result)
     error, limit = result.padding_error, result.tolerance
     remedy = "report it: vectors would depend on what a text is batched with"
-    yield judged(AREA, "padding", error <= limit, f"moves a state by {error:.1e} of {limit:.0e} allowed", remedy)
+    yield judged(AREA, "padding", error <= limit, f"moves a state by {error:.1e} of {limit:.0e} allowed", remedy=remedy)
     yield _packing(encoder, result)
     vectors = encoder.encode_documents(TEXTS)
     yield _finite(vectors)
@@ -63,9 +63,11 @@ def _direction(attention: str, result: Any) -> Check:
     moved = f"the last token moves the first state by {result.moved:.1e}"
     if attention == "bidirectional":
         remedy = "its attention stayed causal: convert the base model again with `ragvec convert`"
-        return judged(AREA, "bidirectional", result.bidirectional, moved, remedy)
+        return judged(AREA, "bidirectional", result.bidirectional, moved, remedy=remedy)
     if attention == "causal":
-        return judged(AREA, "causal", not result.bidirectional, moved, "its attention is not causal: convert the model again")
+        return judged(
+            AREA, "causal", not result.bidirectional, moved, remedy="its attention is not causal: convert the model again"
+        )
     return Check(AREA, "attention", OK, f"as its architecture has it; {moved}")
 
 
@@ -75,16 +77,20 @@ def _packing(encoder: "Encoder", result: Any) -> Check:
     remedy = "nothing is wrong, but batches are padded and slower"
     if encoder.settings.packed:
         return Check(
-            AREA, "packing", FAILED, result.packing_refusal, "its ragvec.json says that packing works: convert it again"
+            AREA, "packing", FAILED, result.packing_refusal, remedy="its ragvec.json says that packing works: convert it again"
         )
-    return Check(AREA, "packing", ADVICE, result.packing_refusal, remedy)
+    return Check(AREA, "packing", ADVICE, result.packing_refusal, remedy=remedy)
 
 
 def _finite(vectors: np.ndarray) -> Check:
     bad = int((~np.isfinite(vectors).all(axis=1) | (np.linalg.norm(vectors, axis=1) < 1e-6)).sum())
     found = f"{bad} of {len(vectors)} texts give NaN, infinity or zero"
     return judged(
-        AREA, "vectors", not bad, found, "compute in float32 (--dtype float32); if that fails too, the weights are damaged"
+        AREA,
+        "vectors",
+        not bad,
+        found,
+        remedy="compute in float32 (--dtype float32); if that fails too, the weights are damaged",
     )
 
 
@@ -93,7 +99,7 @@ def _batches(encoder: "Encoder", vectors: np.ndarray) -> Check:
     least = _least_cosine(vectors, alone)
     limit = _BATCH_COSINE.get(encoder.dtype, LEAST_COSINE)
     found = f"a text alone and in a batch: cosine ≥ {least:.6f}"
-    return judged(AREA, "batches", least >= limit, found, "report it, or encode one text at a time (--batch-tokens 1)")
+    return judged(AREA, "batches", least >= limit, found, remedy="report it, or encode one text at a time (--batch-tokens 1)")
 
 
 def _precision(encoder: "Encoder", vectors: np.ndarray) -> Check:
@@ -109,7 +115,7 @@ def _precision(encoder: "Encoder", vectors: np.ndarray) -> Check:
     exact = Encoder.load(encoder.source, device=str(encoder.device), dtype="float32", offline=True).encode_documents(TEXTS)
     least = _least_cosine(vectors, exact)
     found = f"{encoder.dtype} against float32: cosine ≥ {least:.6f}"
-    return judged(AREA, "precision", least >= LEAST_COSINE, found, "pass --dtype float32")
+    return judged(AREA, "precision", least >= LEAST_COSINE, found, remedy="pass --dtype float32")
 
 
 def _least_cosine(left: np.ndarray, right: np.ndarray) -> float:

@@ -11,12 +11,11 @@ from ragvec.doctor.encoder import examine_loaded
 from ragvec.doctor.shards import VectorFaults, count_faults, judge_vectors
 from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
-from ragvec.index import Index, View
+from ragvec.index import Index, View, store
+from ragvec.index.ann.choice import EXACT_KEY
+from ragvec.index.encoder import load_encoder
 from ragvec.index.layout import ENCODING_NAME, SEGMENTS_NAME
-from ragvec.index.origin import load_encoder
-from ragvec.index.segment import EXACT_KEY, Segment
-from ragvec.index.store import count, read_tombstones
-from ragvec.records import Passage
+from ragvec.index.segment import Segment
 
 AREA = "index"
 MOST_DELETED = 0.25  # share of a segment's rows; beyond it searches spend time on what is gone
@@ -32,7 +31,7 @@ def examine_index(folder: Path, **loading: Any) -> Iterator[Check]:
     try:
         with Index.open(folder) as index:
             with index.reading() as view:
-                segments, passages = view.snapshot.segments, len(view)
+                segments, passages = view.segments, len(view)
                 named = f"{passages:,} passages in {len(segments)} segments, searched by {index.settings.faiss_key}"
                 yield Check(AREA, "opens", OK, named)
                 yield _database(view, segments, again)
@@ -49,42 +48,41 @@ def examine_index(folder: Path, **loading: Any) -> Iterator[Check]:
 
 
 def _database(view: View, segments: list[Segment], again: str) -> Check:
-    said = view.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    said = store.quick_check(view.connection)
     if said != "ok":
-        return Check(AREA, "database", FAILED, said, again)
+        return Check(AREA, "database", FAILED, said, remedy=again)
     ids = np.concatenate([np.asarray(segment.ids) for segment in segments]) if segments else np.empty(0, np.int64)
-    live = np.setdiff1d(ids, read_tombstones(view.connection))
-    rows = count(view.connection)
-    stored = np.fromiter((row[0] for row in view.connection.execute("SELECT id FROM passages ORDER BY id")), np.int64, rows)
+    live = np.setdiff1d(ids, store.read_tombstones(view.connection))
+    stored = store.id_array((number,) for number, _ in store.read_listing(view.connection))
     lost = len(np.setxor1d(live, stored))
     found = (
         f"{lost:,} passages without a vector or vectors without a passage" if lost else "sound; every passage has its vector"
     )
-    return judged(AREA, "database", not lost, found, again)
+    return judged(AREA, "database", not lost, found, remedy=again)
 
 
 def _texts(view: View, again: str) -> Check:
-    rows = view.connection.execute("SELECT passage_id, title, text, content_hash FROM passages")
-    changed = [name for name, title, text, digest in rows if not _is_as_added(title, text, digest)]
+    changed = list(store.altered_passages(view.connection))
     shown = f"{len(changed):,} passages differ from what was added, such as {changed[0]!r}" if changed else "as they were added"
-    return judged(AREA, "texts", not changed, shown, again)
-
-
-def _is_as_added(title: Any, text: Any, digest: Any) -> bool:
-    typed = type(title) is type(text) is str and type(digest) is bytes
-    return typed and Passage("", "", text, title).content_hash == digest.hex()
+    return judged(AREA, "texts", not changed, shown, remedy=again)
 
 
 def _words(view: View, passages: int, again: str) -> Check:
-    searched = view.connection.execute("SELECT count(*) FROM lexical_docsize").fetchone()[0]
-    return judged(AREA, "words", searched == passages, f"{searched:,} of {passages:,} passages can be searched by words", again)
+    searched = store.count_searchable(view.connection)
+    return judged(
+        AREA, "words", searched == passages, f"{searched:,} of {passages:,} passages can be searched by words", remedy=again
+    )
 
 
 def _checksums(segments: list[Segment], again: str) -> Check:
     files = [(segment.folder / name, file["sha256"]) for segment in segments for name, file in segment.record.files.items()]
     damaged = [str(path) for path, digest in files if sha256_file(path) != digest]
     return judged(
-        AREA, "checksums", not damaged, f"damaged: {', '.join(damaged)}" if damaged else f"{len(files)} files as written", again
+        AREA,
+        "checksums",
+        not damaged,
+        f"damaged: {', '.join(damaged)}" if damaged else f"{len(files)} files as written",
+        remedy=again,
     )
 
 
@@ -105,7 +103,7 @@ def _recalls(segments: list[Segment], target: float) -> Iterator[Check]:
             reached = f"{record.recall:.1%} of the true 10 nearest are found, {target:.0%} asked for"
             found = f"segment {record.number}, {record.faiss_key}: {reached}"
             remedy = "run `ragvec compact --index-key auto`, or choose a key with more bits a vector"
-            yield judged(AREA, "recall", record.recall >= target, found, remedy)
+            yield judged(AREA, "recall", record.recall >= target, found, remedy=remedy)
     if all(segment.record.faiss_key == EXACT_KEY for segment in segments):
         yield Check(AREA, "recall", OK, "search is exact")
 
@@ -114,7 +112,7 @@ def _deleted(segments: list[Segment], passages: int, folder: Path) -> Check:
     rows = sum(segment.record.rows for segment in segments)
     share = 1 - passages / rows if rows else 0.0
     remedy = f"run `ragvec compact -i {folder}`"
-    return judged(AREA, "deleted rows", share <= MOST_DELETED, f"{share:.0%} of the vectors", remedy, otherwise=ADVICE)
+    return judged(AREA, "deleted rows", share <= MOST_DELETED, f"{share:.0%} of the vectors", remedy=remedy, otherwise=ADVICE)
 
 
 def _orphans(folder: Path, segments: list[Segment]) -> Check:
@@ -124,14 +122,16 @@ def _orphans(folder: Path, segments: list[Segment]) -> Check:
     if (folder / ENCODING_NAME).exists():
         orphans.append(ENCODING_NAME)
     remedy = "an interrupted or running build left them: the next `ragvec index` takes them up or removes them"
-    return judged(AREA, "orphans", not orphans, ", ".join(orphans) or "none", remedy, otherwise=ADVICE)
+    return judged(AREA, "orphans", not orphans, ", ".join(orphans) or "none", remedy=remedy, otherwise=ADVICE)
 
 
 def _encoder(index: Index, loading: dict[str, Any]) -> Iterator[Check]:
     try:
         encoder = load_encoder(index.settings, **loading)
     except RagvecError as error:
-        yield Check(AREA, "fingerprint", FAILED, str(error), "bring the encoder back, or build the index again with another")
+        yield Check(
+            AREA, "fingerprint", FAILED, str(error), remedy="bring the encoder back, or build the index again with another"
+        )
         return
     yield Check(AREA, "fingerprint", OK, f"{index.settings.encoder_source} is the encoder it was built with")
     yield from examine_loaded(encoder)

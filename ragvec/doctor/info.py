@@ -4,9 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from ragvec.artefacts import HOLDS_NONE, kind_of
 from ragvec.errors import RagvecError
-
-_ENCODER_FILES = ("ragvec.json", "modules.json", "adapter_config.json", "llm2vec_config.json", "config.json")
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -17,14 +16,11 @@ def describe(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.exists():
         raise RagvecError(f"{path} does not exist: name an encoder, shards or an index")
-    if (path / "index.sqlite").is_file():
-        return {"kind": "index", **_index(path)}
-    if (path / "manifest.json").is_file():
-        return {"kind": "shards", **_shards(path)}
-    if any((path / name).is_file() for name in _ENCODER_FILES):
-        return {"kind": "encoder", **_encoder(path)}
-    looked_for = "no encoder (config.json), shards (manifest.json) or index (index.sqlite)"
-    raise RagvecError(f"{path} holds {looked_for}: name the folder that one of them lies in")
+    kind = kind_of(path)
+    if kind is None:
+        raise RagvecError(f"{path} {HOLDS_NONE}: name the folder that one of them lies in")
+    description = {"index": _index, "shards": _shards, "encoder": _encoder}[kind](path)
+    return {"kind": kind, **description}
 
 
 def _index(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from ragvec import __version__
 from ragvec.doctor.check import ADVICE, OK, Check, judged
@@ -33,7 +34,7 @@ def examine_machine() -> Iterator[Check]:
     yield _full_text_search()
 
 
-def _gpu(torch) -> Check:
+def _gpu(torch: Any) -> Check:
     if torch.cuda.is_available():
         devices = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
         return Check(AREA, "GPU", OK, ", ".join(f"{device.name}, {device.total_memory / 1e9:.0f} GB" for device in devices))
@@ -41,26 +42,28 @@ def _gpu(torch) -> Check:
         return Check(AREA, "GPU", OK, "Apple's, through mps")
     found = "there is one, and torch can't use it" if _NVIDIA.exists() else "none"
     remedy = f"install a CUDA build of torch that fits the driver (this is {torch.__version__})"
-    return judged(AREA, "GPU", not _NVIDIA.exists(), found, remedy)
+    return judged(AREA, "GPU", not _NVIDIA.exists(), found, remedy=remedy)
 
 
 def _faiss(has_cuda: bool) -> Iterator[Check]:
     try:
         faiss = load_faiss()
     except RagvecError as error:
-        yield judged(AREA, "FAISS", False, "it does not load", str(error))
+        yield judged(AREA, "FAISS", False, "it does not load", remedy=str(error))
         return
     instructions = faiss.get_compile_options().strip()
     on_gpu = hasattr(faiss, "StandardGpuResources")
     found = f"{faiss.__version__}, {instructions}, {'with' if on_gpu else 'without'} GPU support"
-    yield judged(AREA, "FAISS", on_gpu or not has_cuda, found, f"build indices on the GPU: {_FAISS_ON_GPU}", otherwise=ADVICE)
+    yield judged(
+        AREA, "FAISS", on_gpu or not has_cuda, found, remedy=f"build indices on the GPU: {_FAISS_ON_GPU}", otherwise=ADVICE
+    )
     owners = [name for name in _FAISS_PACKAGES if _installed(name)]
     if len(owners) > 1:
         remedy = f"keep one: pip uninstall -y {' '.join(owners)}, then install the one you want"
-        yield judged(AREA, "FAISS packages", False, f"{' and '.join(owners)} both own the module faiss", remedy)
+        yield judged(AREA, "FAISS packages", False, f"{' and '.join(owners)} both own the module faiss", remedy=remedy)
 
 
-def _bfloat16(torch) -> Check:
+def _bfloat16(torch: Any) -> Check:
     from ragvec.encoder.weights import choose_device, choose_dtype, cpu_has_bfloat16
 
     device = choose_device(None)
@@ -77,7 +80,7 @@ def _bfloat16(torch) -> Check:
 def _threads(threads: int, processors: int | None) -> Check:
     found = f"{threads} for {processors} processors"
     remedy = f"set OMP_NUM_THREADS to {processors}, or leave it unset"
-    return judged(AREA, "threads", threads == processors, found, remedy, otherwise=ADVICE)
+    return judged(AREA, "threads", threads == processors, found, remedy=remedy, otherwise=ADVICE)
 
 
 def _full_text_search() -> Check:
@@ -87,7 +90,7 @@ def _full_text_search() -> Check:
             connection.execute("CREATE VIRTUAL TABLE words USING fts5 (text)")
         connection.close()
     except sqlite3.OperationalError as error:
-        return judged(AREA, "SQLite", False, f"{sqlite3.sqlite_version}: {error}", remedy)
+        return judged(AREA, "SQLite", False, f"{sqlite3.sqlite_version}: {error}", remedy=remedy)
     return Check(AREA, "SQLite", OK, f"{sqlite3.sqlite_version} with full-text search")
 
 

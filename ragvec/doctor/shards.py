@@ -30,15 +30,15 @@ def examine_shards(folder: Path) -> Iterator[Check]:
     try:
         manifest = load_manifest(folder)
     except RagvecError as error:
-        yield Check(AREA, "manifest", FAILED, str(error), "encode the corpus again with --overwrite")
+        yield Check(AREA, "manifest", FAILED, str(error), remedy="encode the corpus again with --overwrite")
         return
     provenance = f"{manifest.provenance.source} ({manifest.fingerprint[:12]})"
     made = f"{manifest.rows:,} passages (parts: {len(manifest.parts)}), by {provenance}"
     again = "run the same `ragvec encode` command again"
-    yield judged(AREA, "complete", manifest.complete, made + ("" if manifest.complete else " so far"), again)
+    yield judged(AREA, "complete", manifest.complete, made + ("" if manifest.complete else " so far"), remedy=again)
     damaged = verify_shards(folder)
     found = "; ".join(damaged) or "every part as it was written"
-    yield judged(AREA, "checksums", not damaged, found, f"{again}: it encodes only what is lost")
+    yield judged(AREA, "checksums", not damaged, found, remedy=f"{again}: it encodes only what is lost")
     yield _truncation(manifest)
     if not damaged:
         yield from _contents(Shards.open(folder, allow_incomplete=True), manifest)
@@ -62,20 +62,22 @@ def judge_vectors(area: str, faults: VectorFaults, rows: int, *, normalized: boo
         "not of length 1": faults.other_length if normalized else 0,
     }
     found = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count) or "all finite, none zero"
-    return judged(area, "vectors", not wrong, f"{found}, of {rows:,}", remedy)
+    return judged(area, "vectors", not wrong, f"{found}, of {rows:,}", remedy=remedy)
 
 
 def _truncation(manifest: Manifest) -> Check:
     share = manifest.truncated / max(manifest.rows, 1)
     remedy = "cut documents into passages, or raise --max-length"
     return judged(
-        AREA, "truncation", share <= MOST_TRUNCATED, f"{share:.1%} of the passages were cut", remedy, otherwise=ADVICE
+        AREA, "truncation", share <= MOST_TRUNCATED, f"{share:.1%} of the passages were cut", remedy=remedy, otherwise=ADVICE
     )
 
 
 def _contents(shards: Shards, manifest: Manifest) -> Iterator[Check]:
     """Ids and texts are kept as 8-byte hashes: a corpus of 50 million passages takes 800 MB."""
-    faults, ids, texts = VectorFaults(0, 0, 0), Counter(), Counter()
+    faults = VectorFaults(0, 0, 0)
+    ids: Counter[int] = Counter()
+    texts: Counter[int] = Counter()
     for passages, vectors in shards.blocks(_BLOCK):
         faults = VectorFaults(*(old + new for old, new in zip(faults, count_faults(vectors), strict=True)))
         ids.update(hash(passage.passage_id) for passage in passages)
@@ -83,11 +85,13 @@ def _contents(shards: Shards, manifest: Manifest) -> Iterator[Check]:
     remedy = "encode the corpus again with --overwrite, in float32 if it happens again"
     yield judge_vectors(AREA, faults, manifest.rows, normalized=manifest.normalized, remedy=remedy)
     twice = manifest.rows - len(ids)
-    yield judged(AREA, "ids", not twice, f"{twice:,} come twice", "give every document an id of its own, and encode again")
+    yield judged(
+        AREA, "ids", not twice, f"{twice:,} come twice", remedy="give every document an id of its own, and encode again"
+    )
     same = manifest.rows - len(texts)
     found = f"{same:,} passages repeat another's text"
     yield (
-        Check(AREA, "duplicates", ADVICE, found, "remove them from the corpus: they crowd each other's results")
+        Check(AREA, "duplicates", ADVICE, found, remedy="remove them from the corpus: they crowd each other's results")
         if same
         else Check(AREA, "duplicates", OK, found)
     )

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ragvec.artefacts import DATABASE_NAME
 from ragvec.corpus import count_documents, read_documents, to_passages
 from ragvec.corpus.files import corpus_files
 from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
 from ragvec.index import Index, IndexSettings
 from ragvec.index.changes import Changes
-from ragvec.index.layout import DATABASE_NAME, remove_index
+from ragvec.index.layout import remove_index
 from ragvec.ingest.build import build
 from ragvec.ingest.folder import remove_shards
 from ragvec.progress import progress_bar

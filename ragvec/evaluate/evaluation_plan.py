@@ -169,7 +169,7 @@ def _measure(plan: EvaluationPlan, task: str) -> Callable[..., Evaluation]:
 def _encoders(plan: EvaluationPlan) -> "Iterator[Encoder | None]":
     """One after another, so that only one is in memory; None where words alone are searched."""
     from ragvec.index import Index
-    from ragvec.index.origin import load_encoder
+    from ragvec.index.encoder import load_encoder
 
     if set(plan.modes) == {"lexical"} and plan.reranker != "maxsim":
         yield None

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ragvec.errors import WrongInput
-from ragvec.index import sources, store
-from ragvec.index.sources import BY_HAND, Incoming
+from ragvec.index import store
+from ragvec.index.sources import BY_HAND, BY_HAND_NAME, UNKNOWN_NAME, Incoming
 from ragvec.records import Passage
 
 
@@ -35,21 +35,19 @@ class Changes:
         self.doubts: list[str] = []  # why
         self.held: dict[str, set[int]] = {}
         self._connection = connection
-        self._column = "source" if sources.has_sources(connection) else "NULL"
+        self._column = "source" if store.has_sources(connection) else "NULL"
         self._empty = store.count(connection) == 0
         self._incoming = list(incoming)
-        known = {source.name: number for number, source in sources.read_sources(connection).items()}
+        known = {source.name: number for number, source in store.read_sources(connection).items()}
         self._numbers: list[int | None] = [known.get(each.source.name) for each in incoming] if incoming else [BY_HAND]
         self._at = 0
         self._owners: dict[str, int | None] = {}
-        if len(self._incoming) > 1:
-            connection.execute("DROP TABLE IF EXISTS temp.incoming")
-            connection.execute("CREATE TEMP TABLE incoming (doc_id TEXT PRIMARY KEY, place INTEGER NOT NULL) WITHOUT ROWID")
+        self._claims = store.Claims(connection) if len(self._incoming) > 1 else None
         self._doc_id: str | None = None
         self._old: dict[str, store.StoredPassage] = {}
         self._known = self._fresh = False
         self._counts = {"added": 0, "replaced": 0, "unchanged": 0, "removed": 0}
-        self._kept: array | None = array("q") if sync else None
+        self._kept: array[int] | None = array("q") if sync else None
         self._stale: list[int] = []
         self._updates: list[tuple[int, Passage]] = []
         self._adopted: list[tuple[int, int]] = []  # (place among the incoming, id)
@@ -114,29 +112,30 @@ class Changes:
     def enlist(self) -> None:
         """Give the sources their numbers in the index; within the commit's transaction, as all that follows."""
         if self._incoming:
-            self._numbers = [sources.record_source(self._connection, each.source) for each in self._incoming]
+            self._numbers = [store.record_source(self._connection, each.source) for each in self._incoming]
 
     def sources_of(self, passages: Sequence[Passage]) -> list[int | None]:
         """The number of the source that each of these new passages is noted with."""
         if not self._incoming:
             return [self._owners.get(passage.doc_id, BY_HAND) for passage in passages]
-        if len(self._incoming) == 1:
+        if self._claims is None:
             return self._numbers * len(passages)
-        query = "SELECT place FROM temp.incoming WHERE doc_id = ?"
-        places = (self._connection.execute(query, (passage.doc_id,)).fetchone()[0] for passage in passages)
-        return [self._numbers[place] for place in places]
+        places = [self._claims.place_of(passage.doc_id) for passage in passages]
+        return [self._numbers[place] for place in places if place is not None]  # each has come by, so none is None
 
     def take_stale(self) -> list[int]:
         """The ids of passages to remove that were found since the last call."""
         stale, self._stale = self._stale, []
-        return self._without_held(stale, lambda number: number)
+        held = self._held_ids()
+        return [number for number in stale if number not in held]
 
     def take_updates(self) -> list[tuple[int, Passage]]:
         """The passages whose title or metadata alone changed, with their ids, found since the last call."""
         updates, self._updates = self._updates, []
-        return self._without_held(updates, lambda update: update[0])
+        held = self._held_ids()
+        return [update for update in updates if update[0] not in held]
 
-    def take_adopted(self) -> list[tuple[int, int]]:
+    def take_adopted(self) -> list[tuple[int | None, int]]:
         """The passages whose source was not known until now, as (its number, id), found since the last call."""
         adopted, self._adopted = self._adopted, []
         return [(self._numbers[place], number) for place, number in adopted]
@@ -149,8 +148,8 @@ class Changes:
         certain = self._settle_files()
         if self._kept is None:
             return []
-        held = [number for ids in self.held.values() for number in ids]
-        spared = np.concatenate([np.frombuffer(self._kept, dtype=np.int64), np.array(held, dtype=np.int64)])
+        held = np.array(list(self._held_ids()), dtype=np.int64)
+        spared = np.concatenate([np.frombuffer(self._kept, dtype=np.int64), held])
         gone: list[int] = []
         for number, sure in zip(self._numbers, certain, strict=True):
             there = store.ids_below(self._connection, before, number)
@@ -176,17 +175,13 @@ class Changes:
                 self._owners[doc_id] = owner
             return
         if self._old and owner not in (None, self._numbers[self._at]):
-            raise self._clash(doc_id, sources.name_of(self._connection, owner))
-        if len(self._incoming) > 1:
-            row = self._connection.execute("SELECT place FROM temp.incoming WHERE doc_id = ?", (doc_id,)).fetchone()
-            if row is None:
-                self._connection.execute("INSERT INTO temp.incoming VALUES (?, ?)", (doc_id, self._at))
-            elif row[0] != self._at:
-                raise self._clash(doc_id, self._incoming[row[0]].source.name)
+            raise self._clash(doc_id, store.source_name(self._connection, owner))
+        if self._claims is not None and (first := self._claims.add(doc_id, self._at)) != self._at:
+            raise self._clash(doc_id, self._incoming[first].source.name)
 
     def _clash(self, doc_id: str, other: str) -> WrongInput:
         this = self._incoming[self._at].source.name
-        remedy = f", or, if it is the same corpus, --source {other}" if other != sources.BY_HAND_NAME else ""
+        remedy = f", or, if it is the same corpus, --source {other}" if other != BY_HAND_NAME else ""
         return WrongInput(
             f"the id {doc_id!r} of {this} belongs to a document from {other}: nothing was changed; give {this} an --id-prefix"
             f"{remedy}"
@@ -197,10 +192,10 @@ class Changes:
         certain = []
         for number, each in zip(self._numbers, self._incoming, strict=False):
             assert number is not None  # since enlist
-            before = sources.read_files(self._connection, number)
+            before = store.read_source_files(self._connection, number)
             doubts = each.doubts(before)
             kept = before if doubts or self._kept is None else set()
-            sources.write_files(self._connection, number, before, each.files | kept)
+            store.write_source_files(self._connection, number, before, each.files | kept)
             self.doubts += doubts if self._kept is not None else []
             certain.append(not doubts)
         return certain if self._incoming else [True]
@@ -210,10 +205,7 @@ class Changes:
         documents = len(set(store.read_doc_ids(self._connection, unknown).values()))
         if documents:
             self.kept += documents
-            self.doubts.append(f"{documents:,} documents are from {sources.UNKNOWN_NAME}")
+            self.doubts.append(f"{documents:,} documents are from {UNKNOWN_NAME}")
 
-    def _without_held(self, entries: list, number_of) -> list:
-        if not self.held:
-            return entries
-        held = {number for ids in self.held.values() for number in ids}
-        return [entry for entry in entries if number_of(entry) not in held]
+    def _held_ids(self) -> set[int]:
+        return {number for ids in self.held.values() for number in ids}

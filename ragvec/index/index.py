@@ -1,5 +1,6 @@
 """The index: a folder that holds passages and their vectors, and finds them again."""
 
+import sqlite3
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,22 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ragvec.artefacts import DATABASE_NAME
 from ragvec.errors import Busy, Damaged, NotFound, Unavailable, WrongInput
 from ragvec.index import store
 from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, RECALL_TARGET
+from ragvec.index.ann.exact import SearchResult
 from ragvec.index.changes import ChangeReport, Changes
-from ragvec.index.connect import readable_errors
-from ragvec.index.layout import DATABASE_NAME, ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME
+from ragvec.index.connect import Connections, readable_errors
+from ragvec.index.encoder import check_encoder, load_encoder, settings_of
+from ragvec.index.layout import ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME
 from ragvec.index.lock import writer_lock
-from ragvec.index.origin import check_encoder, load_encoder, settings_of
-from ragvec.index.sources import count_documents
 from ragvec.index.store import IndexSettings
-from ragvec.index.view import Connections, Reading, SearchResult, Snapshot, View, read_snapshot
+from ragvec.index.view import View, open_view
 from ragvec.index.writer import Writer, documents_where, writing
 from ragvec.records import Document, Passage
 
 if TYPE_CHECKING:
-    from ragvec.encoder import Encoder
+    from ragvec.encoder.protocol import TextEncoder
 
 _OWN_NAMES = {ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, f"{DATABASE_NAME}.new"}
 _TRIES = 5
@@ -34,16 +36,16 @@ _TRIES = 5
 class Index:
     """An index folder, open for reading by any number of threads; each change locks it for as long as the change takes."""
 
-    def __init__(self, path: Path, encoder: "Encoder | None" = None, encoder_options: dict[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, encoder: "TextEncoder | None" = None, encoder_options: dict[str, Any] | None = None) -> None:
         """`Index.open` and `Index.create` are the ways in."""
         self.path = path
         self._connections = Connections(path)
         self._close = weakref.finalize(self, self._connections.close)
-        self._snapshot: Snapshot | None = None
+        self._last: View | None = None  # whose segments the next one takes over
         self._opening = threading.Lock()
         self._encoder = encoder
         self._encoder_options = encoder_options or {}
-        with Reading(self._connections) as connection:
+        with self._connections.lent() as connection:
             self.settings: IndexSettings = store.read_settings(connection)
         if encoder is not None:
             check_encoder(self.settings, encoder)
@@ -53,7 +55,7 @@ class Index:
         cls,
         path: str | Path,
         *,
-        encoder: "Encoder | None" = None,
+        encoder: "TextEncoder | None" = None,
         device: str | None = None,
         dtype: str | None = None,
         offline: bool = False,
@@ -74,7 +76,7 @@ class Index:
         cls,
         path: str | Path,
         *,
-        encoder: "Encoder",
+        encoder: "TextEncoder",
         faiss_key: str = AUTO_KEY,
         recall_target: float = RECALL_TARGET,
         max_memory: int | None = None,
@@ -91,13 +93,22 @@ class Index:
         overlap        tokens that a passage repeats from the one before
         Raises RagvecError if the folder holds anything.
         """
-        search = {"faiss_key": faiss_key, "recall_target": recall_target, "max_memory": max_memory}
-        settings = settings_of(encoder, **search, passage_tokens=passage_tokens, overlap=overlap)
+        settings = settings_of(
+            encoder,
+            faiss_key=faiss_key,
+            recall_target=recall_target,
+            max_memory=max_memory,
+            passage_tokens=passage_tokens,
+            overlap=overlap,
+        )
         return cls.create_with(path, settings, encoder=encoder)
 
     @classmethod
-    def create_with(cls, path: str | Path, settings: IndexSettings, *, encoder: "Encoder | None" = None) -> "Index":
-        """The same where the encoder itself is not at hand, only what an index must know of it."""
+    def create_with(cls, path: str | Path, settings: IndexSettings, *, encoder: "TextEncoder | None" = None) -> "Index":
+        """Make an empty index where the encoder itself is not at hand, only what an index must know of it.
+
+        Raises RagvecError if the folder holds anything.
+        """
         path = Path(path)
         _check_search(settings)
         if (path / DATABASE_NAME).exists():
@@ -128,7 +139,7 @@ class Index:
         return self.add_passages(passages_of(documents, options, cutting, settings.document_instruction), sync=sync)
 
     def add_passages(self, passages: Iterable[Passage], *, sync: bool = False) -> ChangeReport:
-        """The same for passages; those of a document come one after another, and all of them in one call."""
+        """Add passages in one commit, as `add` adds documents: those of one come one after another, and all in one call."""
         with self.writing() as writer:
             changes = Changes(writer.connection, sync=sync)
             fresh = list(changes.fresh(passages))
@@ -175,11 +186,11 @@ class Index:
 
     def search(self, vectors: np.ndarray, k: int, *, allowed: np.ndarray | None = None) -> SearchResult:
         """The k passages nearest to each query vector; see `View.search`. For text, use a Retriever."""
-        with Reading(self._connections) as connection:
-            snapshot = self._snapshot
-            if snapshot is None or store.read_generation(connection) != snapshot.generation:
-                snapshot = self._begin(connection)
-            return View(connection, snapshot, self.settings.dimension).search(vectors, k, allowed=allowed)
+        with self._connections.lent() as connection:
+            view = self._last
+            if view is None or store.read_generation(connection) != view.generation:
+                view = self._begin(connection)
+            return view.search(vectors, k, allowed=allowed)  # which needs no connection
 
     def passages(self, ids: Sequence[int]) -> list[Passage]:
         """The passages that `search` found, in the order of the ids."""
@@ -189,8 +200,8 @@ class Index:
     @contextmanager
     def reading(self) -> Iterator[View]:
         """The last commit, held still: what happens inside sees no later one."""
-        with Reading(self._connections) as connection:
-            yield View(connection, self._begin(connection), self.settings.dimension)
+        with self._connections.lent() as connection:
+            yield self._begin(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Writer]:
@@ -202,7 +213,7 @@ class Index:
                 self._connections.close()  # the database returns to a plain file only when nobody else has it open
 
     @property
-    def encoder(self) -> "Encoder":
+    def encoder(self) -> "TextEncoder":
         """The encoder the index was built with."""
         if self._encoder is None:
             self._encoder = load_encoder(self.settings, **self._encoder_options)
@@ -211,7 +222,7 @@ class Index:
     def describe(self) -> dict[str, Any]:
         """What this index is, for people and logs; JSON values only."""
         with self.reading() as view:
-            segments = [segment.record for segment in view.snapshot.segments]
+            segments = [segment.record for segment in view.segments]
             passages, documents = len(view), store.count(view.connection, "DISTINCT doc_id")
         return {
             "path": str(self.path),
@@ -235,7 +246,7 @@ class Index:
                     "rows": r.rows,
                     "faiss_key": r.faiss_key,
                     "recall@10": r.recall,
-                    "effort": r.search_parameters,
+                    "search_parameters": r.search_parameters,
                     "created": r.created,
                 }
                 for r in segments
@@ -246,7 +257,7 @@ class Index:
     def sources(self) -> list[dict[str, Any]]:
         """Where the documents came from: `source`, by its path or name, and `documents`, how many; JSON values only."""
         with self.reading() as view:
-            return count_documents(view.connection)
+            return store.count_by_source(view.connection)
 
     def close(self) -> None:
         """Close the index's connections."""
@@ -270,13 +281,14 @@ class Index:
         instruction, normalize = self.settings.document_instruction, self.settings.normalized
         return self.encoder.encode_documents(texts, instruction=instruction, normalize=normalize)
 
-    def _begin(self, connection) -> Snapshot:
+    def _begin(self, connection: sqlite3.Connection) -> View:
+        """A transaction on the newest commit."""
         for _ in range(_TRIES):
             connection.execute("BEGIN")
             try:
                 with self._opening:
-                    self._snapshot = read_snapshot(connection, self.path, self.settings.dimension, self._snapshot)
-                    return self._snapshot
+                    self._last = open_view(connection, self.path, self.settings.dimension, self._last)
+                    return self._last
             except FileNotFoundError as error:  # merged away after this transaction began: a newer commit is there to read
                 connection.execute("ROLLBACK")
                 missing = error.filename

@@ -4,12 +4,11 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from ragvec.artefacts import DATABASE_NAME, SERVER_LOCK_NAME
 from ragvec.errors import Damaged
 from ragvec.files import is_own_file, is_own_folder, remove_own
 
-DATABASE_NAME = "index.sqlite"
 LOCK_NAME = "writer.lock"
-SERVER_LOCK_NAME = "server.lock"  # as ragvec.serve.advert names it
 SEGMENTS_NAME = "segments"
 ENCODING_NAME = "encoding"  # the shards of an unfinished build
 VECTORS_NAME = "vectors.f16"

@@ -62,7 +62,7 @@ def query_words(query: str) -> list[str]:
     return [word for word in words if word not in STOPWORDS] or words
 
 
-def terms(text: str) -> Iterator[re.Match]:
+def terms(text: str) -> Iterator[re.Match[str]]:
     """The terms of a text as it stands: words, and runs of scripts that are searched by pairs of characters."""
     return _TERM.finditer(text)
 

@@ -1,6 +1,5 @@
 """One writer at a time: an advisory lock that the kernel releases when its holder dies, however it dies."""
 
-import fcntl
 import json
 import os
 import socket
@@ -12,6 +11,7 @@ from pathlib import Path
 from ragvec.errors import Busy, Damaged, Unavailable
 from ragvec.files import open_lock
 from ragvec.index.layout import LOCK_NAME, check_layout
+from ragvec.locks import lock
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def writer_lock(folder: Path) -> Iterator[None]:
         raise Unavailable(f"can't write to index {folder}: {error.strerror}") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
         except BlockingIOError as error:
             raise Busy(f"index {folder} is being written by {_holder(folder)}: try again when it has ended") from error
         try:

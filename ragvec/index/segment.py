@@ -13,23 +13,23 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ragvec.errors import Damaged, WrongInput, last_line
 from ragvec.files import fsync_folder, is_own_file, is_own_folder, settle_file, sha256_file
 from ragvec.index.ann.choice import EXACT_KEY
-from ragvec.index.ann.exact import Allowed, Candidates, search_exact
+from ragvec.index.ann.exact import RowFilter, SearchResult, search_exact
 from ragvec.index.layout import FAISS_NAME, IDS_NAME, VECTORS_NAME, remove_segment, segment_folder
 from ragvec.index.store import IndexSettings, SegmentRecord
 
 if TYPE_CHECKING:
-    from ragvec.index.ann.approximate import Approximate
+    from ragvec.index.ann.approximate import ApproximateIndex
 
 _REMEDY = "restore it, or run `ragvec compact --index-key exact` and then `--index-key auto`, which make it anew"
 WORKERS = 2  # threads that convert, write and check rows
-PIECE_VALUES = 2**21  # of vectors that one of them converts at a time: small enough for memory to be used again
+BLOCK_VALUES = 2**21  # of vectors that one of them converts at a time: small enough for memory to be used again
 INFINITY, MINUS_INFINITY = 0x7C00, 0xFC00  # as float16, whose bits, read as a number, are higher for NaN alone
 
 
@@ -47,7 +47,7 @@ class SegmentWriter:
         except FileExistsError as error:
             raise Damaged(f"{self.folder} holds what ragvec did not write there: move it away") from error
         self._aside = ThreadPoolExecutor(WORKERS, "ragvec-segment")
-        self._pending: list[Future] = []
+        self._pending: list[Future[None]] = []
         self._digests = {VECTORS_NAME: hashlib.sha256(), IDS_NAME: hashlib.sha256()}
         self._files = {name: open(self.folder / name, "wb") for name in self._digests}  # noqa: SIM115 - closed by finish or discard
 
@@ -60,33 +60,33 @@ class SegmentWriter:
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
             raise WrongInput(f"the index holds {self.dimension}-d vectors, these have shape {vectors.shape}")
-        rows = max(1, PIECE_VALUES // self.dimension) * WORKERS
+        rows = max(1, BLOCK_VALUES // self.dimension) * WORKERS
         for start in range(0, len(vectors), rows):
-            self._append_pieces(np.array_split(vectors[start : start + rows], WORKERS), ids[start : start + rows])
+            self._append_blocks(np.array_split(vectors[start : start + rows], WORKERS), ids[start : start + rows])
 
-    def _append_pieces(self, pieces: list[np.ndarray], ids: np.ndarray) -> None:
-        parts = {VECTORS_NAME: [], IDS_NAME: [np.array(ids, dtype=np.int64)]}
-        for halves, finite in self._aside.map(_to_halves, pieces):
+    def _append_blocks(self, blocks: list[np.ndarray], ids: np.ndarray) -> None:
+        parts: dict[str, list[np.ndarray]] = {VECTORS_NAME: [], IDS_NAME: [np.array(ids, dtype=np.int64)]}
+        for converted, finite in self._aside.map(_to_float16, blocks):
             if not finite:
-                row = self.rows + int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0])
+                row = self.rows + int(np.flatnonzero(~np.isfinite(converted).all(axis=1))[0])
                 raise WrongInput(f"vector {row} holds NaN, infinity or a value beyond float16: encode it again")
-            parts[VECTORS_NAME].append(halves.ravel())
-            self.rows += len(halves)
+            parts[VECTORS_NAME].append(converted.ravel())
+            self.rows += len(converted)
         self._wait()
-        written = {name: file.write for name, file in self._files.items()}
-        digested = {name: digest.update for name, digest in self._digests.items()}
+        written: dict[str, Callable[[Any], object]] = {name: file.write for name, file in self._files.items()}
+        digested: dict[str, Callable[[Any], object]] = {name: digest.update for name, digest in self._digests.items()}
         self._pending = [self._aside.submit(_hand_over, parts, takers) for takers in (written, digested)]
 
     def finish(self, settings: IndexSettings) -> SegmentRecord:
         """Build the FAISS index if one is worth it, put every file on disk, and describe the segment."""
         self._close_files()
         described = {name: self._aside.submit(self._describe, name) for name in self._digests}  # the disk works meanwhile
-        key, effort, recall = EXACT_KEY, "", None
+        key, parameters, recall = EXACT_KEY, "", None
         if settings.faiss_key != EXACT_KEY and self.rows:
             from ragvec.index.ann.approximate import build_faiss
 
             vectors = map_vectors(self.folder, self.rows, self.dimension)
-            key, effort, recall = build_faiss(
+            key, parameters, recall = build_faiss(
                 settings.faiss_key,
                 vectors,
                 self.folder / FAISS_NAME,
@@ -100,7 +100,15 @@ class SegmentWriter:
         self._aside.shutdown()
         for folder in (self.folder, self.folder.parent, self.folder.parent.parent):
             fsync_folder(folder)
-        return SegmentRecord(self.number, self.rows, key, effort, recall, files, _now())
+        return SegmentRecord(
+            number=self.number,
+            rows=self.rows,
+            faiss_key=key,
+            search_parameters=parameters,
+            recall=recall,
+            files=files,
+            created=_now(),
+        )
 
     def discard(self) -> None:
         """Remove what was written."""
@@ -114,7 +122,7 @@ class SegmentWriter:
         for work in self._pending:
             work.result()
 
-    def _describe(self, name: str) -> dict:
+    def _describe(self, name: str) -> dict[str, Any]:
         path = self.folder / name
         settle_file(path)
         digest = self._digests.get(name)
@@ -148,23 +156,25 @@ class Segment:
             if size != file["bytes"]:
                 raise Damaged(f"{self.folder / name} is damaged: {size} bytes, not {file['bytes']}; build the index again")
         self.vectors = map_vectors(self.folder, record.rows, dimension)
-        self._codes = _mapped(self.folder / FAISS_NAME) if record.faiss_key != EXACT_KEY else None
-        self._last_allowed: tuple[np.ndarray | None, np.ndarray | None, Allowed] | None = None
+        # its bytes, mapped at once: they can be read after another process has merged the segment away
+        self._faiss_file = _mapped(self.folder / FAISS_NAME) if record.faiss_key != EXACT_KEY else None
+        self._last_allowed: tuple[np.ndarray | None, np.ndarray | None, RowFilter] | None = None
         self.ids = np.asarray(np.memmap(self.folder / IDS_NAME, dtype=np.int64, mode="r", shape=(record.rows,)))
 
     @cached_property
-    def approximate(self) -> "Approximate":
+    def approximate(self) -> "ApproximateIndex":
         """The FAISS index, read on first use, once its bytes are known to be those that were written.
 
         Of 1,600 damaged files FAISS 1.15 refused 30 %, searched the others with whatever they held, and once did not end.
         """
-        from ragvec.index.ann.approximate import Approximate
+        from ragvec.index.ann.approximate import ApproximateIndex
 
         path = self.folder / FAISS_NAME
-        if hashlib.sha256(self._codes).hexdigest() != self.record.files[FAISS_NAME]["sha256"]:
+        assert self._faiss_file is not None, "searched exactly"
+        if hashlib.sha256(self._faiss_file).hexdigest() != self.record.files[FAISS_NAME]["sha256"]:
             raise Damaged(f"{path} is damaged, its checksum is another: {_REMEDY}")
         with self._readable():
-            return Approximate(self._codes, self.record.search_parameters, self.vectors)
+            return ApproximateIndex(self._faiss_file, self.record.search_parameters, self.vectors)
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -174,7 +184,7 @@ class Segment:
         except (RuntimeError, MemoryError) as error:
             raise Damaged(f"{self.folder / FAISS_NAME} can't be searched ({last_line(error)}): {_REMEDY}") from error
 
-    def allowed(self, live: np.ndarray | None, ids: np.ndarray | None) -> Allowed | None:
+    def allowed(self, live: np.ndarray | None, ids: np.ndarray | None) -> RowFilter | None:
         """The rows that may be found, None = all: those that live, and of them those with these ids.
 
         live  (rows,) bool, None = all; ids (m,) int64, None = any
@@ -186,17 +196,19 @@ class Segment:
             return last[2]
         mask = live
         if ids is not None:
-            mask = np.zeros(self.record.rows, dtype=bool)
-            mask[self.rows_of(ids)] = True
-            mask = mask if live is None else mask & live
-        allowed = Allowed(mask)
+            named = np.zeros(self.record.rows, dtype=bool)
+            named[self.rows_of(ids)] = True
+            mask = named if live is None else named & live
+        assert mask is not None  # one of the two was there
+        allowed = RowFilter(mask)
         self._last_allowed = (live, ids, allowed)
         return allowed
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
         """The rows of those ids that are in this segment; (m,) int64."""
         rows, here = self.locate(ids)
-        return rows[here]
+        mine: np.ndarray = rows[here]
+        return mine
 
     def locate(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each id its row, (m,) int64, and whether it is in this segment at all, (m,) bool."""
@@ -204,36 +216,36 @@ class Segment:
         rows[rows == len(self.ids)] = 0
         return rows, self.ids[rows] == ids
 
-    def search(self, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
+    def search(self, queries: np.ndarray, k: int, allowed: RowFilter | None) -> SearchResult:
         """The best rows for each query.
 
         queries  (n, dimension) float32
         allowed  the rows that may be found; None = all
-        returns  scores (n, m) float32 and rows (n, m) int64, row -1 for none; at least min(k, rows that may be found) rows.
+        returns  scores and the numbers of rows, -1 for none; m is at least min(k, rows that may be found).
                  Scores are inner products with the exact vectors, the same to the bit whichever the other queries and filters
         """
         if self.record.faiss_key != EXACT_KEY:
             with self._readable():
                 return self.approximate.search(queries, k, allowed)
-        rows = search_exact(self.vectors, queries, k, allowed).rows
+        rows = search_exact(self.vectors, queries, k, allowed).ids
         scores = np.empty(rows.shape, dtype=np.float32)
         for number, query in enumerate(queries):
             np.einsum("nd,d->n", self.vectors[rows[number]].astype(np.float32), query, out=scores[number])
-        return Candidates(scores, rows)
+        return SearchResult(scores, rows)
 
 
-def _hand_over(parts: dict[str, list[np.ndarray]], takers: dict[str, Callable]) -> None:
+def _hand_over(parts: dict[str, list[np.ndarray]], takers: dict[str, Callable[[Any], object]]) -> None:
     for name, arrays in parts.items():
         for values in arrays:
             takers[name](values)
 
 
-def _to_halves(vectors: np.ndarray) -> tuple[np.ndarray, bool]:
+def _to_float16(vectors: np.ndarray) -> tuple[np.ndarray, bool]:
     """A copy as float16, whatever the caller does with its own, and whether all its values are finite."""
     with np.errstate(over="ignore"):
-        halves = np.array(vectors, dtype=np.float16, order="C")
-    most_positive, most_negative = halves.view(np.int16).max(initial=0), halves.view(np.uint16).max(initial=0)
-    return halves, most_positive < INFINITY and most_negative < MINUS_INFINITY  # 8 times as fast as np.isfinite
+        converted = np.array(vectors, dtype=np.float16, order="C")
+    most_positive, most_negative = converted.view(np.int16).max(initial=0), converted.view(np.uint16).max(initial=0)
+    return converted, bool(most_positive < INFINITY and most_negative < MINUS_INFINITY)  # 8 times as fast as np.isfinite
 
 
 def map_vectors(folder: Path, rows: int, dimension: int) -> np.ndarray:

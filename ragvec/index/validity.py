@@ -13,7 +13,7 @@ import orjson
 
 from ragvec.checked import Mismatch, check_fields, check_range, shown
 from ragvec.index.ann.choice import EXACT_KEY
-from ragvec.index.ann.tuning import Effort
+from ragvec.index.ann.tuning import SearchParameters
 from ragvec.index.layout import FAISS_NAME, IDS_NAME, VECTORS_NAME
 from ragvec.records import Passage
 
@@ -113,7 +113,7 @@ def checked_settings(values: dict[str, Any], record: type[Record]) -> Record:
         return record(**checked)
 
 
-def checked_segment(row: tuple, record: type[Record], dimension: int) -> Record:
+def checked_segment(row: tuple[Any, ...], record: type[Record], dimension: int) -> Record:
     """A row of the table of segments; its files' names, and sizes that fit its rows and the dimension."""
     names = list(record.__annotations__)
     with doubted(f"segment {shown(row[0])}: "):
@@ -124,7 +124,7 @@ def checked_segment(row: tuple, record: type[Record], dimension: int) -> Record:
         check_range("number", values["number"], 1, 2**53)
         check_range("rows", rows, 1, MOST_ROWS)
         if values["faiss_key"] != EXACT_KEY:
-            Effort.parse(values["search_parameters"])
+            SearchParameters.parse(values["search_parameters"])
         files = {name: FileRecord(**check_fields(file, FileRecord)) for name, file in values["files"].items()}
         wanted = {VECTORS_NAME, IDS_NAME} | ({FAISS_NAME} if values["faiss_key"] != EXACT_KEY else set())
         if set(files) != wanted:
@@ -136,7 +136,7 @@ def checked_segment(row: tuple, record: type[Record], dimension: int) -> Record:
         return record(**values)
 
 
-def check_kinds(passage_id: Any, values: tuple, kinds: tuple[type, ...]) -> None:
+def check_kinds(passage_id: Any, values: tuple[Any, ...], kinds: tuple[type, ...]) -> None:
     """Raises sqlite3.DatabaseError unless the columns of a passage that were read have these types."""
     if tuple(map(type, values)) != kinds:
         raise sqlite3.DatabaseError(f"passage {shown(passage_id)} holds a value of another type")
@@ -148,6 +148,6 @@ def checked_passage(passage_id: Any, doc_id: Any, text: Any, title: Any, metadat
         with doubted(f"metadata of passage {shown(passage_id)}: "):
             values = {} if metadata == "{}" else orjson.loads(metadata)
             if type(values) is dict:
-                return Passage(passage_id, doc_id, text, title, values)
+                return Passage(passage_id, doc_id, text, title=title, metadata=values)
         raise sqlite3.DatabaseError(f"metadata of passage {shown(passage_id)} is no JSON object")
     raise sqlite3.DatabaseError(f"passage {shown(passage_id)} holds a value that is no text")

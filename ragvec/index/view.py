@@ -1,54 +1,56 @@
 """Reading: one commit of an index, seen whole, however many writers come and go meanwhile."""
 
-import os
 import sqlite3
-import threading
+from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ragvec.errors import WrongInput
 from ragvec.index import store
-from ragvec.index.ann.exact import Allowed, Candidates, keep_best
-from ragvec.index.connect import connect_to_read, readable_error, readable_errors
+from ragvec.index.ann.exact import RowFilter, SearchResult, keep_best
 from ragvec.index.lexical import match_expression
 from ragvec.index.segment import Segment
-from ragvec.index.where import Filter, parse_where
+from ragvec.index.where import Sql, parse_where
 from ragvec.records import Passage
 
 KEPT_FILTERS = 16  # of one commit, at 8 bytes a match each
 
 
-class SearchResult(NamedTuple):
-    """The passages found for each query: scores (n, m) float32 and ids (n, m) int64, best first; id -1 fills up short rows."""
+class View:
+    """An index as one commit left it. Made by `Index.reading()` and good for as long as that lasts.
 
-    scores: np.ndarray
-    ids: np.ndarray
-
-
-class Snapshot(NamedTuple):
-    """The segments of one commit, and for each which rows live: (rows,) bool, or None where all do.
-
-    passages  how many live
-    filters   the ids that filters asked for lately have matched
+    segments  that the commit is made of; live: for each which rows live, (rows,) bool, or None where all do
     """
 
-    generation: int
-    segments: list[Segment]
-    live: list[np.ndarray | None]
-    passages: int
-    filters: dict[str, np.ndarray]
-
-
-class View:
-    """An index as one commit left it. Made by `Index.reading()` and good for as long as that lasts."""
-
-    def __init__(self, connection: sqlite3.Connection, snapshot: Snapshot, dimension: int) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        generation: int,
+        segments: list[Segment],
+        live: list[np.ndarray | None],
+        dimension: int,
+    ) -> None:
         self.connection = connection
-        self.snapshot = snapshot
+        self.generation = generation
+        self.segments = segments
+        self.live = live
         self.dimension = dimension
+        counts = (
+            segment.record.rows if mask is None else int(np.count_nonzero(mask))
+            for segment, mask in zip(segments, live, strict=True)
+        )
+        self._passages = sum(counts)
+        self._filters: dict[str, np.ndarray] = {}  # ids that filters asked for lately have matched; of all views of the commit
         self._allowed: np.ndarray | None = None  # what the connection was told last to find words in
+
+    def through(self, connection: sqlite3.Connection) -> "View":
+        """The same commit, read through another connection."""
+        view = copy(self)
+        view.connection, view._allowed = connection, None
+        return view
 
     def search(self, vectors: np.ndarray, k: int, *, allowed: np.ndarray | None = None) -> SearchResult:
         """The k passages whose vectors have the highest inner product with each query vector.
@@ -60,18 +62,18 @@ class View:
         """
         queries = self._checked(vectors, k)
         found = []
-        for segment, live in zip(self.snapshot.segments, self.snapshot.live, strict=True):
+        for segment, live in zip(self.segments, self.live, strict=True):
             here = segment.allowed(live, allowed)
             if len(queries) and (here is None or here.count):
                 found.append(_found_in(segment, queries, k, here))
         if not found:
             return SearchResult(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
         scores, ids = found[0] if len(found) == 1 else map(np.hstack, zip(*found, strict=True))
-        best = keep_best(Candidates(scores, ids), k)
-        if best.rows.min(initial=0) < 0:
-            filled = int((best.rows >= 0).sum(axis=1).max())
-            best = Candidates(best.scores[:, :filled], best.rows[:, :filled])
-        return SearchResult(*best)
+        best = keep_best(SearchResult(scores, ids), k)
+        if best.ids.min(initial=0) < 0:
+            filled = int((best.ids >= 0).sum(axis=1).max())
+            best = SearchResult(best.scores[:, :filled], best.ids[:, :filled])
+        return best
 
     def search_lexical(self, query: str, k: int, *, allowed: np.ndarray | None = None) -> list[tuple[int, float]]:
         """The k best (passage id, BM25 score) for a query's words, best first; none if it holds no words."""
@@ -89,40 +91,52 @@ class View:
 
         Raises RagvecError, with the column, for a syntax error and for a field that no passage has.
         """
-        filters = self.snapshot.filters
-        found = filters.get(where)
+        found = self._filters.get(where)
         if found is None:
             found = store.matching_ids(self.connection, self.check_where(where))
-            if len(filters) >= KEPT_FILTERS:
-                filters.clear()
-            filters[where] = found
+            if len(self._filters) >= KEPT_FILTERS:
+                self._filters.clear()
+            self._filters[where] = found
         return found
 
-    def check_where(self, where: str) -> Filter:
-        """The filter, parsed; raises as `matching` does."""
-        return parse_where(where, store.read_fields(self.connection))
+    def check_where(self, where: str) -> Sql:
+        """The filter as SQL; raises as `matching` does."""
+        return parse_where(where, self.fields())
 
-    def passages(self, ids: list[int]) -> list[Passage]:
+    def passages(self, ids: Sequence[int]) -> list[Passage]:
         """The passages of these ids, in their order."""
         found = store.read_passages(self.connection, ids)
         return [found[number] for number in ids]
 
-    def doc_ids(self, ids: list[int]) -> list[str]:
+    def document(self, doc_id: str) -> list[Passage]:
+        """A document's passages in their order; none if there is no such document."""
+        return self.passages(store.ids_of(self.connection, doc_id))
+
+    def listing(self) -> list[tuple[int, str]]:
+        """Every passage's id, ascending, and the document it belongs to."""
+        return list(store.read_listing(self.connection))
+
+    def fields(self) -> list[str]:
+        """The names of the metadata fields that a filter may use."""
+        return store.read_fields(self.connection)
+
+    def doc_ids(self, ids: Sequence[int]) -> list[str]:
         """The documents that these passages belong to, in their order."""
         found = store.read_doc_ids(self.connection, ids)
         return [found[number] for number in ids]
 
-    def vectors(self, ids: list[int]) -> np.ndarray:
+    def vectors(self, ids: Sequence[int]) -> np.ndarray:
         """The stored vectors of these passages, (n, dimension) float32, in their order."""
         numbers = np.array(ids, dtype=np.int64)
         vectors = np.empty((len(ids), self.dimension), dtype=np.float32)
-        for segment in self.snapshot.segments:
+        for segment in self.segments:
             rows, here = segment.locate(numbers)
             vectors[here] = segment.vectors[rows[here]]
         return vectors
 
     def __len__(self) -> int:
-        return self.snapshot.passages
+        """The number of passages."""
+        return self._passages
 
     def _checked(self, vectors: np.ndarray, k: int) -> np.ndarray:
         _check_k(k)
@@ -134,97 +148,39 @@ class View:
         return queries
 
 
-class Connections:
-    """Idle connections of one index, so that any thread may read; never carried over a fork."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._idle: list[sqlite3.Connection] = []
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-
-    def take(self) -> sqlite3.Connection:
-        """A connection that nobody else uses until it is given back."""
-        with self._lock:
-            if self._pid != os.getpid():
-                self._idle, self._pid = [], os.getpid()
-            if self._idle:
-                return self._idle.pop()
-        with readable_errors(self.folder):
-            return connect_to_read(self.folder)
-
-    def give_back(self, connection: sqlite3.Connection) -> None:
-        """Keep a connection for the next reader."""
-        with self._lock:
-            self._idle.append(connection)
-
-    def close(self) -> None:
-        """Close every idle connection."""
-        with self._lock:
-            while self._idle:
-                self._idle.pop().close()
-
-
-class Reading:
-    """A connection for the length of a block, at whose end its transaction ends; SQLite's errors become one line.
-
-    A class, because a function with @contextmanager takes 10 µs of a search's 300.
-    """
-
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._connection = self._connections.take()
-        return self._connection
-
-    def __exit__(self, kind, error, trace) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-        self._connections.give_back(self._connection)
-        if isinstance(error, sqlite3.DatabaseError):
-            raise readable_error(self._connections.folder, error) from error
-
-
-def read_snapshot(connection: sqlite3.Connection, folder: Path, dimension: int, last: Snapshot | None) -> Snapshot:
-    """The newest commit's segments; those that `last` has open are taken over.
+def open_view(connection: sqlite3.Connection, folder: Path, dimension: int, last: View | None) -> View:
+    """The newest commit, seen through this connection; segments that the `last` view has open are taken over.
 
     Raises FileNotFoundError if a segment was merged away between the two reads: begin again.
     """
     generation = store.read_generation(connection)
     if last is not None and last.generation == generation:
-        return last
+        return last.through(connection)
     opened = {segment.record.number: segment for segment in last.segments} if last else {}
-    segments, live = _open_segments(connection, folder, dimension, opened)
-    passages = sum(
-        segment.record.rows if mask is None else int(mask.sum()) for segment, mask in zip(segments, live, strict=True)
-    )
-    return Snapshot(generation, segments, live, passages, filters={})
-
-
-def _open_segments(connection, folder: Path, dimension: int, opened: dict) -> tuple[list[Segment], list[np.ndarray | None]]:
     dead = store.read_tombstones(connection)
-    segments, live = [], []
-    for record in store.read_segments(connection):
-        segment = opened.get(record.number) or Segment(folder, record, dimension)
-        rows = segment.rows_of(dead)
-        mask = None
-        if len(rows):
-            mask = np.ones(record.rows, dtype=bool)
-            mask[rows] = False
-        segments.append(segment)
-        live.append(mask)
-    return segments, live
+    records = store.read_segments(connection)
+    segments = [opened.get(record.number) or Segment(folder, record, dimension) for record in records]
+    live = [_live_rows(segment, dead) for segment in segments]
+    return View(connection, generation=generation, segments=segments, live=live, dimension=dimension)
 
 
-def _found_in(segment: Segment, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
+def _live_rows(segment: Segment, dead: np.ndarray) -> np.ndarray | None:
+    rows = segment.rows_of(dead)
+    if not len(rows):
+        return None
+    mask = np.ones(segment.record.rows, dtype=bool)
+    mask[rows] = False
+    return mask
+
+
+def _found_in(segment: Segment, queries: np.ndarray, k: int, allowed: RowFilter | None) -> SearchResult:
     """What a segment finds, by id."""
     scores, rows = segment.search(queries, k, allowed)
     ids = segment.ids[rows]
     if rows.min(initial=0) < 0:  # row -1 was taken for the last one
         missing = rows < 0
         scores[missing], ids[missing] = -np.inf, -1
-    return Candidates(scores, ids)
+    return SearchResult(scores, ids)
 
 
 def _check_k(k: int) -> None:

@@ -38,19 +38,13 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
+Sql = tuple[str, list[Any]]  # a condition on rows of the table of passages, with question marks, and what they stand for
 _SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _KEYWORDS = {"and", "or", "not", "in", "like", "is", "null", "true", "false"}
 _TEXT = "t = 'text' AND v"
 _AS_TEXT = "t IN ('text', 'integer', 'real') AND CAST(v AS TEXT)"
 # what a text must look like to be compared with a number, since CSV files and people write numbers as texts
 _NUMERIC = "v GLOB '[0-9.+-]*' AND v NOT GLOB '*[^0-9.eE+-]*'"
-
-
-class Filter(NamedTuple):
-    """A condition on rows of the table of passages: SQL with question marks, and what they stand for."""
-
-    sql: str
-    values: tuple
 
 
 class _Token(NamedTuple):
@@ -63,8 +57,8 @@ class _Token(NamedTuple):
         return self.text.lower() if self.kind == "name" and self.text.lower() in _KEYWORDS else ""
 
 
-def parse_where(text: str, fields: Collection[str]) -> Filter:
-    """The filter that a text describes.
+def parse_where(text: str, fields: Collection[str]) -> Sql:
+    """The filter that a text describes, as SQL.
 
     fields  the metadata fields there are; COLUMNS may be named too
     Raises RagvecError, with the column, for a syntax error and for a field that is none of them.
@@ -86,21 +80,22 @@ class _Parser:
         self.next = 0
         self.comparisons = 0
 
-    def parse(self) -> Filter:
+    def parse(self) -> Sql:
         sql, values = self._any(0)
         if self._token.kind != "end":
             raise self._expected("and, or, or the end")
-        return Filter(sql, tuple(values))
+        return sql, values
 
     @property
     def _token(self) -> _Token:
         return self.tokens[self.next]
 
-    def _any(self, depth: int) -> tuple[str, list]:
+    def _any(self, depth: int) -> Sql:
         return self._chain("or", lambda: self._chain("and", lambda: self._factor(depth)))
 
-    def _chain(self, word: str, operand: Callable[[], tuple[str, list]]) -> tuple[str, list]:
-        parts, values = [], []
+    def _chain(self, word: str, operand: Callable[[], Sql]) -> Sql:
+        parts: list[str] = []
+        values: list[Any] = []
         while True:
             sql, more = operand()
             parts.append(sql)
@@ -109,7 +104,7 @@ class _Parser:
                 return (f"({f' {word.upper()} '.join(parts)})" if len(parts) > 1 else sql), values
             self.next += 1
 
-    def _factor(self, depth: int) -> tuple[str, list]:
+    def _factor(self, depth: int) -> Sql:
         if depth > DEEPEST:
             raise self._error(f"nested deeper than {DEEPEST}")
         if self._take_keyword("not"):
@@ -122,7 +117,7 @@ class _Parser:
             return sql, values
         return self._comparison()
 
-    def _comparison(self) -> tuple[str, list]:
+    def _comparison(self) -> Sql:
         self.comparisons += 1
         if self.comparisons > MOST_COMPARISONS:
             raise self._error(f"more than {MOST_COMPARISONS} comparisons; lists of values go into field in (…)")
@@ -166,7 +161,7 @@ class _Parser:
             return path
         raise self._error(f"no field {name}; there are {_listed(self.fields)}", token)
 
-    def _list(self) -> list:
+    def _list(self) -> list[Any]:
         if not self._take_sign("("):
             raise self._expected('"("')
         values = [self._value()]
@@ -225,7 +220,8 @@ class _Parser:
 
 
 def _tokens(text: str) -> list[_Token]:
-    tokens, place = [], 0
+    tokens: list[_Token] = []
+    place = 0
     while not tokens or tokens[-1].kind != "end":
         match = _TOKEN.match(text, place)
         if match is None:
@@ -234,7 +230,9 @@ def _tokens(text: str) -> list[_Token]:
             raise _error(
                 text, place, f"this {text[place]} is never closed" if quote else f"can't read {text[place : place + 12]!r}"
             )
-        tokens.append(_Token(match.lastgroup, match.group(match.lastgroup), match.start(match.lastgroup)))
+        kind = match.lastgroup
+        assert kind is not None  # each alternative is a named group
+        tokens.append(_Token(kind, match.group(kind), match.start(kind)))
         place = match.end()
     return tokens
 
@@ -257,7 +255,7 @@ def _number(text: str) -> int | float:
     return float(text)
 
 
-def _compared(sign: str, value: Any) -> tuple[str, list]:
+def _compared(sign: str, value: Any) -> Sql:
     """A condition on a value v of JSON type t, and what its question mark stands for."""
     if isinstance(value, bool):
         return f"t IN ('true', 'false') AND v {sign} ?", [int(value)]
@@ -266,15 +264,15 @@ def _compared(sign: str, value: Any) -> tuple[str, list]:
     return f"(t IN ('integer', 'real') OR t = 'text' AND {_NUMERIC}) AND CAST(v AS NUMERIC) {sign} ?", [value]
 
 
-def _like(pattern: str) -> tuple[str, list]:
-    """The same for a pattern, by GLOB: SQLite's LIKE takes A for a."""
+def _like(pattern: str) -> Sql:
+    """The condition that a value fits a pattern, by GLOB: SQLite's LIKE takes A for a."""
     glob = re.sub(r"\\(.)|(.)", _glob_part, pattern, flags=re.DOTALL)
     if len(glob.encode("utf-8", "surrogatepass")) > LONGEST_GLOB:
         raise RagvecError(f"the pattern of like is too long: {LONGEST_GLOB:,} bytes are allowed")
     return f"{_TEXT} GLOB ?", [glob]
 
 
-def _glob_part(part: re.Match) -> str:
+def _glob_part(part: re.Match[str]) -> str:
     escaped, plain = part.groups()
     if plain in ("%", "_"):
         return "*" if plain == "%" else "?"
@@ -282,8 +280,8 @@ def _glob_part(part: re.Match) -> str:
     return f"[{char}]" if char in "*?[" else char
 
 
-def _starts_with(prefix: str) -> tuple[str, list]:
-    """The same for a beginning, as a range of texts, in which SQLite can look doc_id and passage_id up."""
+def _starts_with(prefix: str) -> Sql:
+    """The condition that a value begins so, as a range of texts, in which SQLite can look doc_id and passage_id up."""
     stem = prefix.rstrip(chr(sys.maxunicode))
     if not stem:
         return f"{_TEXT} >= ?", [prefix]
@@ -294,8 +292,8 @@ def _starts_with(prefix: str) -> tuple[str, list]:
     return f"{_TEXT} >= ? AND {_TEXT} < ?", [prefix, end]
 
 
-def _in(values: list) -> tuple[str, list]:
-    """The same for a list of values, which may be of several kinds and very long."""
+def _in(values: list[Any]) -> Sql:
+    """The condition that a value is one of a list, which may be of several kinds and very long."""
     parts = [_compared("=", value) for value in dict.fromkeys(value for value in values if isinstance(value, bool))]
     for kind in (str, (int, float)):
         some = [value for value in values if isinstance(value, kind) and not isinstance(value, bool)]
@@ -307,7 +305,7 @@ def _in(values: list) -> tuple[str, list]:
     return " OR ".join(f"({sql})" for sql, _ in parts), [value for _, more in parts for value in more]
 
 
-def _holds(field: tuple[str, ...], condition: str, values: list) -> tuple[str, list]:
+def _holds(field: tuple[str, ...], condition: str, values: list[Any]) -> Sql:
     """SQL that is true where the field's value, or one of a list's elements, meets the condition, and else false."""
     for text in (_AS_TEXT, _TEXT):
         if _is_column(field) and condition.startswith(text):  # SQLite can look it up: doc_id and passage_id are indexed
@@ -320,7 +318,7 @@ def _holds(field: tuple[str, ...], condition: str, values: list) -> tuple[str, l
     return f"({no_object} AND EXISTS (SELECT 1 FROM ({element}) WHERE {condition}))", [path, path, *values]
 
 
-def _present(field: tuple[str, ...]) -> tuple[str, list]:
+def _present(field: tuple[str, ...]) -> Sql:
     if _is_column(field):
         return f"({field[0]} <> '')", []
     return "(coalesce(json_type(metadata, ?), 'null') <> 'null')", [_path(field)]

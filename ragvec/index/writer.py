@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ragvec.errors import Damaged, RagvecError, Unavailable
-from ragvec.index import sources, store
+from ragvec.index import store
 from ragvec.index.ann.choice import AUTO_KEY, plan_keys
 from ragvec.index.changes import Changes
 from ragvec.index.connect import connection_to_write, readable_errors
@@ -58,7 +58,7 @@ class Writer:
                 segment.append(vectors, ids)
                 store.insert_passages(self.connection, ids.tolist(), passages, changes.sources_of(passages))
             store.delete_passages(self.connection, changes.take_stale())
-            sources.adopt(self.connection, changes.take_adopted())
+            store.note_sources(self.connection, changes.take_adopted())
             store.delete_passages(self.connection, changes.take_gone(first))
             store.update_passages(self.connection, changes.take_updates())
             if cutting:
@@ -97,9 +97,8 @@ class Writer:
             if not as_it_is:
                 self._merge_all(settings if changed else None, old, dead)
             store.recount_fields(self.connection)
-            self.connection.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")
-            store.write_value(self.connection, store.WORDS_LEFT, False)
-        self.connection.execute("VACUUM")
+            store.tidy_words(self.connection)
+        store.give_back_space(self.connection)
         sweep(self.folder, self.connection)
 
     def _merge_all(self, settings: IndexSettings | None, old: list[Segment], dead: np.ndarray) -> None:
@@ -118,8 +117,8 @@ class Writer:
         wanted, record = self.settings, segment.record
         if wanted.faiss_key != AUTO_KEY:
             return True
-        search = {"max_memory": wanted.max_memory, "normalized": wanted.normalized}
-        return record.faiss_key in plan_keys(record.rows, wanted.dimension, **search)
+        keys = plan_keys(record.rows, wanted.dimension, max_memory=wanted.max_memory, normalized=wanted.normalized)
+        return record.faiss_key in keys
 
     def _merge_small(self) -> None:
         """Merge the newest segments where many commits of few rows have left many: a hundred at most remain below 4,096 rows.
@@ -157,8 +156,8 @@ class Writer:
     def _transaction(self) -> Iterator[None]:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            if not sources.has_sources(self.connection):
-                sources.migrate(self.connection)
+            if not store.has_sources(self.connection):
+                store.migrate(self.connection)
             before = self.connection.total_changes
             yield
             if self.connection.total_changes > before:
@@ -211,7 +210,7 @@ def small_tail(rows: Sequence[int]) -> int:
     They are when 16 of them have 1–15 rows, or 16–255, or 256–4,095, and none of them more: so a row is copied three times.
     """
     for least in MERGE_SIZES:
-        tail = list(takewhile(lambda count, most=least * MERGE_FACTOR: count < most, reversed(rows)))
+        tail = list(takewhile((least * MERGE_FACTOR).__gt__, reversed(rows)))
         if sum(count >= least for count in tail) >= MERGE_FACTOR:
             return len(tail)
     return 0

@@ -29,9 +29,12 @@ class Encodes(Protocol):
     prepare the next while it computes this one; `block_tokens` says for which size of batch blocks are to be made.
     """
 
-    dimension: int
-    fingerprint: str
-    source: str
+    @property
+    def dimension(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def source(self) -> str: ...
 
     def encode_counted(self, texts: Sequence[str], *, instruction: str, normalize: bool = True) -> Any:
         """Vectors (n, d) float32, token_counts (n,) and truncated (n,), as a tuple with these names."""

@@ -1,6 +1,5 @@
 """From a corpus or shards to an index, or to a newer version of one: `ragvec index`."""
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,23 +10,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ragvec.artefacts import DATABASE_NAME, kind_of
 from ragvec.corpus import Rejected
 from ragvec.corpus.files import STDIN
 from ragvec.corpus.passages import CorpusOptions, count_passages, cut_for, open_documents
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.index.changes import Changes
+from ragvec.index.encoder import check_fingerprint, lasting_source, load_encoder, settings_of
 from ragvec.index.index import Index, check_new_folder
-from ragvec.index.layout import DATABASE_NAME, ENCODING_NAME, remove_index
+from ragvec.index.layout import ENCODING_NAME, remove_index
 from ragvec.index.lock import writer_lock
-from ragvec.index.origin import check_fingerprint, lasting_source, load_encoder, settings_of
-from ragvec.index.sources import Incoming, Source, read_sources
-from ragvec.index.store import IndexSettings, passages_of
+from ragvec.index.sources import Incoming, Source
+from ragvec.index.store import IndexSettings, passages_of, read_sources
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.folder import remove_shards
 from ragvec.ingest.origins import check_readable, incoming_sources
 from ragvec.progress import progress_bar
 from ragvec.records import Document, Passage
-from ragvec.shards import MANIFEST, Failure, Shards
+from ragvec.shards import Failure, Manifest, Shards
 
 BLOCK_ROWS = 4096
 SEARCH_FLAGS = {"faiss_key": "--index-key", "recall_target": "--recall", "max_memory": "--max-memory"}
@@ -100,26 +100,36 @@ def build(
     loading = {"device": device, "dtype": dtype, "offline": offline}
     with _undone_on_failure(path):
         corpora = _checked_corpora(source, others, sync)
-        incoming = _incoming(path, corpora, name, id_prefix, sync)
+        incoming = _incoming(path, corpora, name=name, id_prefix=id_prefix, sync=sync)
         if is_shards(source):
-            report = _from_shards(Path(source), path, incoming, search or {}, reading, sync, show_progress)
+            report = _from_shards(
+                Shards.open(source),
+                path,
+                incoming,
+                search=search or {},
+                reading=reading,
+                sync=sync,
+                show_progress=show_progress,
+            )
         else:
             streams = [_documents(*each, reading, on_reject) for each in zip(corpora, incoming, strict=True)]
             first = next(streams[0])  # a bad corpus shows before seconds are spent on loading an encoder
             streams[0] = chain([first], streams[0])
-            with _open_or_create(path, encoder, encoder_options or {}, loading, search or {}) as index:
+            with _open_or_create(path, encoder, options=encoder_options or {}, loading=loading, search=search or {}) as index:
                 reading = _cutting_of(index, reading)
                 total = _count(corpora, reading) if show_progress and not len(index) else None
                 cutter = index.encoder if reading.passage_tokens else None
                 passages = [cut_for(stream, reading, cutter, index.settings.document_instruction) for stream in streams]
                 cutting = _new_cutting(index, reading)
-                report = _index_streams(index, passages, incoming, sync, cutting, total, show_progress)
+                report = _index_streams(
+                    index, passages, incoming=incoming, sync=sync, cutting=cutting, total=total, show_progress=show_progress
+                )
     return report._replace(seconds=time.monotonic() - started)
 
 
 def is_shards(source: str | Path) -> bool:
     """Whether this is a folder of encoded shards rather than a corpus."""
-    return os.path.isfile(Path(source) / MANIFEST)  # False for a name too long, too
+    return kind_of(source) == "shards"
 
 
 def index_passages(
@@ -134,17 +144,18 @@ def index_passages(
     The documents belong to no corpus, as those of `Index.add`.
     total  about how many passages there are, for the progress bar
     """
-    return _index_streams(index, [passages], [], False, None, total, show_progress)
+    return _index_streams(index, [passages], total=total, show_progress=show_progress)
 
 
 def _index_streams(
     index: Index,
     streams: Sequence[Iterable[Passage]],
-    incoming: Sequence[Incoming],
-    sync: bool,
-    cutting: Cutting,
-    total: int | None,
-    show_progress: bool,
+    *,
+    incoming: Sequence[Incoming] = (),
+    sync: bool = False,
+    cutting: Cutting = None,
+    total: int | None = None,
+    show_progress: bool = False,
 ) -> BuildReport:
     with index.writing() as writer:
         changes = Changes(writer.connection, incoming=incoming, sync=sync)
@@ -173,24 +184,27 @@ def _index_streams(
             blocks = _without_held(shards.blocks(BLOCK_ROWS), changes)
             writer.commit(_counted(blocks, encoded, show_progress), changes, cutting=cutting)
         remove_shards(folder)
-    return _report(index, changes, encoded, truncated, failed, incoming)
+    return _report(index, changes, incoming, encoded=encoded, truncated=truncated, failed=failed)
 
 
 def _from_shards(
-    folder: Path,
+    shards: Shards,
     path: Path,
     incoming: list[Incoming],
+    *,
     search: dict[str, Any],
     reading: CorpusOptions,
     sync: bool,
     show_progress: bool,
 ) -> BuildReport:
-    shards = Shards.open(folder)
     manifest = shards.manifest
     is_new = not (path / DATABASE_NAME).exists()
     with Index.create_with(path, _settings_of_shards(manifest, search)) if is_new else Index.open(path) as index:
         check_fingerprint(
-            index.settings, manifest.fingerprint, manifest.dimension, f"{folder}, made by {manifest.provenance.source}"
+            index.settings,
+            manifest.fingerprint,
+            dimension=manifest.dimension,
+            source=f"{shards.folder}, made by {manifest.provenance.source}",
         )
         _check_same_search(index, search)
         cutting = _new_cutting(index, _cutting_of(index, reading))
@@ -200,10 +214,10 @@ def _from_shards(
             changes.hold([failure.doc_id for failure in manifest.failed], compared=False)
             blocks = _counted(shards.blocks(BLOCK_ROWS), manifest.rows, show_progress)
             writer.commit(_fresh_rows(blocks, changes), changes, cutting=cutting)
-        return _report(index, changes, 0, 0, manifest.failed, incoming)
+        return _report(index, changes, incoming, failed=manifest.failed)
 
 
-def _settings_of_shards(manifest, search: dict[str, Any]) -> IndexSettings:
+def _settings_of_shards(manifest: Manifest, search: dict[str, Any]) -> IndexSettings:
     return IndexSettings(
         encoder_source=lasting_source(manifest.provenance.source),
         fingerprint=manifest.fingerprint,
@@ -215,7 +229,7 @@ def _settings_of_shards(manifest, search: dict[str, Any]) -> IndexSettings:
 
 
 def _open_or_create(
-    path: Path, source: str | None, options: dict[str, Any], loading: dict[str, Any], search: dict[str, Any]
+    path: Path, source: str | None, *, options: dict[str, Any], loading: dict[str, Any], search: dict[str, Any]
 ) -> Index:
     """The index to fill. One that exists loads its encoder only once there is something to encode, unless one is named."""
     if (path / DATABASE_NAME).exists():
@@ -270,8 +284,8 @@ def _checked_corpora(source: str | Path, others: Sequence[str | Path], sync: boo
     return corpora
 
 
-def _incoming(path: Path, corpora: list[str | Path], name: str | None, id_prefix: str | None, sync: bool) -> list[Incoming]:
-    how: dict[str, Any] = {"name": name, "id_prefix": id_prefix, "sync": sync}
+def _incoming(path: Path, corpora: list[str | Path], **how: Any) -> list[Incoming]:
+    """The corpora as sources; how: name, id_prefix, sync, as `incoming_sources` takes them."""
     if not (path / DATABASE_NAME).exists():
         return incoming_sources(corpora, [], filled=False, taken=lambda _: False, **how)
     with Index.open(path) as index, index.reading() as view:
@@ -331,18 +345,19 @@ def _counted(blocks: Blocks, rows: int, show: bool) -> Blocks:
 def _report(
     index: Index,
     changes: Changes,
-    encoded: int,
-    truncated: int,
-    failed: tuple[Failure, ...],
     incoming: Sequence[Incoming],
+    *,
+    encoded: int = 0,
+    truncated: int = 0,
+    failed: tuple[Failure, ...],
 ) -> BuildReport:
     return BuildReport(
-        index.path,
-        *changes.report(),
-        encoded,
-        truncated,
-        len(index),
-        index.settings.dimension,
+        path=index.path,
+        **changes.report()._asdict(),
+        encoded=encoded,
+        truncated=truncated,
+        passages=len(index),
+        dimension=index.settings.dimension,
         seconds=0.0,
         failed=failed,
         held=len(changes.held),

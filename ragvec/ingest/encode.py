@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec.corpus.files import InputFile
+from ragvec.encoder.protocol import TextEncoder
 from ragvec.errors import WrongInput
-from ragvec.ingest.blocks import Encodes
 from ragvec.ingest.folder import check_folder, locked, make_folder, set_aside, sweep
 from ragvec.ingest.meter import Meter, Speed
 from ragvec.ingest.ranks import OwnParts, Rank, parts_elsewhere, publish, rank_folder, remove_ranks
@@ -50,7 +50,7 @@ class EncodeReport(NamedTuple):
 
 def encode_corpus(
     passages: Iterable[Passage],
-    encoder: Encodes,
+    encoder: TextEncoder,
     folder: str | Path,
     *,
     instruction: str = "",
@@ -65,7 +65,7 @@ def encode_corpus(
     total: int | None = None,
     show_progress: bool = False,
     speed: Speed | None = None,
-    log: Callable[[dict], None] | None = None,
+    log: Callable[[dict[str, Any]], None] | None = None,
 ) -> EncodeReport:
     """Encode passages into a folder of shards; the same call after a kill goes on where it stopped.
 
@@ -82,21 +82,11 @@ def encode_corpus(
     Raises RagvecError if the folder was made by another encoder or with other settings (`overwrite` starts afresh), holds
     something else, or is being written by another run; for passages that fail one after another, an empty corpus, a full disk.
     """
-    if dtype not in DTYPES:
-        raise WrongInput(f"unknown dtype {dtype!r} for stored vectors: choose one of {', '.join(DTYPES)}")
     rank.check()
     started = time.monotonic()
     folder = Path(folder)
     target = rank_folder(folder, rank)
-    provenance = Provenance(
-        source=str(encoder.source),
-        fingerprint=encoder.fingerprint,
-        dimension=encoder.dimension,
-        instruction=instruction,
-        dtype=dtype,
-        normalized=normalize,
-        options=encoder_options or {},
-    )
+    provenance = _provenance(encoder, instruction=instruction, dtype=dtype, normalized=normalize, options=encoder_options or {})
     _starting_manifest(folder, provenance, overwrite)
     own = OwnParts(cut_parts(passages, part_rows), rank)
     parts = iter(own)
@@ -107,15 +97,38 @@ def encode_corpus(
     with (
         locked(target),
         progress_bar("encode", total=total, unit="passages", show=show_progress) as bar,
-        _opened(folder, target, provenance, overwrite, encoder, Meter(bar, total=total, speed=speed, log=log)) as run,
+        _opened(
+            folder,
+            target,
+            provenance,
+            overwrite=overwrite,
+            encoder=encoder,
+            meter=Meter(bar, total=total, speed=speed, log=log),
+        ) as run,
     ):
         run.encode(chain([first] if first else [], parts))
         run.finish(tuple(inputs), own.corpus_digest if rank.of > 1 else "", count_rejected())
         if rank.of == 1:
             remove_ranks(folder)
         run.meter.finish()
-    complete = rank.of == 1 or publish(folder, rank.of, provenance, own.digests, tuple(inputs), count_rejected())
+    complete = rank.of == 1 or publish(
+        folder, rank.of, provenance, own.digests, inputs=tuple(inputs), rejected=count_rejected()
+    )
     return _report(run, folder, complete, time.monotonic() - started)
+
+
+def _provenance(encoder: TextEncoder, *, instruction: str, dtype: str, normalized: bool, options: dict[str, Any]) -> Provenance:
+    if dtype not in DTYPES:
+        raise WrongInput(f"unknown dtype {dtype!r} for stored vectors: choose one of {', '.join(DTYPES)}")
+    return Provenance(
+        source=str(encoder.source),
+        fingerprint=encoder.fingerprint,
+        dimension=encoder.dimension,
+        instruction=instruction,
+        dtype=dtype,
+        normalized=normalized,
+        options=options,
+    )
 
 
 def cut_parts(passages: Iterable[Passage], part_rows: int, part_characters: int = PART_CHARACTERS) -> Iterator[list[Passage]]:
@@ -133,14 +146,14 @@ def cut_parts(passages: Iterable[Passage], part_rows: int, part_characters: int 
         yield gathered
 
 
-def _opened(folder: Path, target: Path, provenance: Provenance, overwrite: bool, encoder: Encodes, meter: Meter) -> Run:
+def _opened(folder: Path, target: Path, provenance: Provenance, *, overwrite: bool, encoder: TextEncoder, meter: Meter) -> Run:
     """The run, its folder swept and its earlier parts at hand."""
     manifest = _starting_manifest(target, provenance, overwrite)
     elsewhere = [] if overwrite else parts_elsewhere(folder, target, provenance)
     if overwrite or not (target / MANIFEST).exists():
         save_manifest(target, manifest)  # before anything is removed or written: from now on the folder is this run's
     sweep(target, manifest)
-    return Run(target, set_aside(target, manifest, len(manifest.parts)), encoder, meter, elsewhere)
+    return Run(target, set_aside(target, manifest, len(manifest.parts)), encoder, meter, elsewhere=elsewhere)
 
 
 def _report(run: Run, folder: Path, complete: bool, seconds: float) -> EncodeReport:

@@ -1,7 +1,6 @@
 """The shards folder while it is written: one writer at a time, old parts set aside and taken back, leftovers swept."""
 
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from ragvec.errors import Busy, Unavailable, WrongInput
 from ragvec.files import TEMPORARY_SUFFIX, fsync_folder, is_own_file, is_own_folder, remove_own
+from ragvec.locks import lock
 from ragvec.shards import MANIFEST, Manifest, Part, part_is_whole, save_manifest
 from ragvec.shards.manifest import PART_NAME
 
@@ -66,7 +66,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            lock(descriptor, wait=wait)
         except BlockingIOError:
             raise Busy(f"{folder} is being written by another run: wait for it, or write to another folder") from None
         except OSError as error:
@@ -81,6 +81,12 @@ def set_aside(folder: Path, manifest: Manifest, first: int) -> Manifest:
     """Move parts[first:] to previous/, where their vectors stay at hand, and return the manifest that says so.
 
     The manifest goes first, then the files; called at the start of every run, it also completes a move that was cut short.
+
+    Of 3 parts, the corpus has changed in the second: first = 1. The manifest is written with `parts` 0 and `previous` 1 and 2,
+    named by their sha256, say ab… and cd…; then part-00001.parquet becomes previous/ab….parquet, part-00002.parquet becomes
+    previous/cd….parquet. A kill in between leaves part-00002.parquet where it was: the manifest does not list it under that
+    name, so the next run moves it before a new part-00002 is written over it. The new parts 1 and 2 take vectors of texts that
+    they share with the old ones from there; once the run is complete, `sweep` removes previous/.
     """
     leaving = manifest.parts[first:]
     if leaving:

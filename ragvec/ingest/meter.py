@@ -26,7 +26,12 @@ class Meter:
     """Counts what a run does. `log` is called with a record every LOG_SECONDS, for each failure, and at the end."""
 
     def __init__(
-        self, bar: tqdm, *, total: int | None = None, speed: Speed | None = None, log: Callable[[dict], None] | None = None
+        self,
+        bar: "tqdm[Any]",
+        *,
+        total: int | None = None,
+        speed: Speed | None = None,
+        log: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.encoded = self.reused = self.kept = self.truncated = self.failed = 0
         self._bar, self._total, self._speed, self._log = bar, total, speed, log

@@ -42,7 +42,7 @@ def incoming_sources(
         there = by_name.get(called)
         if there is None:
             _check_outside(corpus, called, by_name)
-            there = _new_source(corpus, called, id_prefix, list(by_name.values()), filled, taken)
+            there = _new_source(corpus, called, id_prefix=id_prefix, known=list(by_name.values()), filled=filled, taken=taken)
         elif id_prefix not in (None, there.id_prefix):
             there = _renamed(there, id_prefix, sync)
         by_name[called] = there
@@ -84,16 +84,22 @@ def _renamed(source: Source, id_prefix: str | None, sync: bool) -> Source:
 
 
 def _new_source(
-    corpus: str | Path, called: str, id_prefix: str | None, known: list[Source], filled: bool, taken: Callable[[str], bool]
+    corpus: str | Path,
+    called: str,
+    *,
+    id_prefix: str | None,
+    known: list[Source],
+    filled: bool,
+    taken: Callable[[str], bool],
 ) -> Source:
     if id_prefix is not None:
         if "\0" in id_prefix:
             raise WrongInput("--id-prefix holds a NUL character")
         return Source(called, id_prefix)
-    return Source(called, "", _made_prefix(corpus, called, known, filled, taken))
+    return Source(called, "", _made_prefix(corpus, called, known=known, filled=filled, taken=taken))
 
 
-def _made_prefix(corpus: str | Path, called: str, known: list[Source], filled: bool, taken: Callable[[str], bool]) -> str:
+def _made_prefix(corpus: str | Path, called: str, *, known: list[Source], filled: bool, taken: Callable[[str], bool]) -> str:
     """None for a first source; then the last parts of its path, as few as no other source's ids begin with."""
     path = Path(called)
     used = {source.id_prefix + source.made_prefix for source in known} - {""}

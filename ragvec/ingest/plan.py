@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ragvec.corpus.passages import CorpusOptions, cut_for, open_documents
 from ragvec.index import Index
@@ -18,6 +18,9 @@ from ragvec.ingest.build import build
 from ragvec.ingest.encode import PART_CHARACTERS
 from ragvec.ingest.run import PARTS_AHEAD
 from ragvec.records import Document, Passage
+
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
 
 SAMPLE = 1000  # documents: their mean length is then within about 6 % of the corpus' in 19 of 20 samples
 SAMPLE_SECONDS = 20.0
@@ -51,7 +54,7 @@ class Plan(NamedTuple):
 
 def plan_corpus(
     source: str | Path,
-    encoder,
+    encoder: "Encoder",
     *,
     reading: CorpusOptions | None = None,
     instruction: str = "",
@@ -75,7 +78,7 @@ def plan_corpus(
     scale = documents * per_document / len(tried)
     with tempfile.TemporaryDirectory(prefix="ragvec-plan-") as folder:
         shards = Path(folder) / "shards"
-        how = {"instruction": instruction, "dtype": dtype, "normalize": normalize}
+        how: dict[str, Any] = {"instruction": instruction, "dtype": dtype, "normalize": normalize}
         report = encode_corpus(tried, encoder, shards, **how)
         steady = encode_corpus(tried, encoder, Path(folder) / "again", **how).seconds  # what only a start costs is over
         memory = peak_memory() + _PARTS_IN_MEMORY * _part_memory(passages, documents * per_document, encoder.dimension)
@@ -126,7 +129,7 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _affordable(encoder, passages: list[Passage], instruction: str, seconds: float) -> int:
+def _affordable(encoder: "Encoder", passages: list[Passage], instruction: str, seconds: float) -> int:
     """How many passages can be encoded in so many seconds; encoding some also warms the encoder up."""
     first = [passage.encoded_text for passage in passages[:_FIRST]]
     encoder.encode_counted(first, instruction=instruction)
@@ -143,7 +146,7 @@ def _part_memory(passages: list[Passage], rows: float, dimension: int) -> int:
     return round(held * (_PASSAGE_BYTES + characters * 1.5 + dimension * 4))
 
 
-def _gpu_memory(encoder) -> int | None:
+def _gpu_memory(encoder: "Encoder") -> int | None:
     if encoder.device.type != "cuda":
         return None
     import torch

@@ -39,14 +39,16 @@ def encode_in_processes(words: Sequence[str], folder: Path, devices: Sequence[st
         for child in children:
             child.wait()
         raise
-    reports = [_report(out) for out, _ in outputs]
-    for rank, report in enumerate(reports):
+    reports: list[EncodeReport] = []
+    for rank, (out, _) in enumerate(outputs):
+        report = _report(out)
         if report is None:
             said = (outputs[rank][1] or b"").decode("utf-8", "replace").strip().splitlines()
             raise RagvecError(
                 f"process {rank} of {len(devices)} ({devices[rank]}) failed with exit code {children[rank].returncode}: "
                 f"{said[-1] if said else 'see above'}; what the others finished is kept, run the same command again"
             )
+        reports.append(report)
     return _added_up(reports, folder)
 
 

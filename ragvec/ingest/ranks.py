@@ -15,7 +15,7 @@ from ragvec.corpus.files import InputFile
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.ingest.folder import RANKS, FinishedPart, link, locked, rank_folders, remove_shards, set_aside_parts, sweep
 from ragvec.records import Passage
-from ragvec.shards import MANIFEST, Manifest, Provenance, content_digest, load_manifest, save_manifest
+from ragvec.shards import MANIFEST, Manifest, Part, Provenance, content_digest, load_manifest, save_manifest
 
 
 class Rank(NamedTuple):
@@ -77,39 +77,59 @@ def is_published(folder: Path, provenance: Provenance, digests: Sequence[str]) -
 
 
 def publish(
-    folder: Path, world: int, provenance: Provenance, digests: Sequence[str], inputs: tuple[InputFile, ...], rejected: int = 0
+    folder: Path,
+    world: int,
+    provenance: Provenance,
+    digests: Sequence[str],
+    *,
+    inputs: tuple[InputFile, ...],
+    rejected: int = 0,
 ) -> bool:
     """Join the ranks' parts into the folder, if all ranks are complete; returns whether they were.
 
+    digests  of all parts of the corpus, in order
     Every step may be repeated: a rank that is started again after a kill in the middle of this does it once more.
     Raises RagvecError if ranks saw different corpora.
+
+    With 5 parts and 2 ranks, rank 0 made parts 0, 2 and 4, rank 1 parts 1 and 3; each counted its own from 0. So part 3 of the
+    whole is number 3 // 2 = 1 of rank 3 % 2 = 1: ranks/1-of-2/part-00001.parquet also becomes part-00003.parquet. What may be
+    killed between:
+
+    1. manifest.json is written without parts, not complete: readers are told so, whatever lay there before
+    2. each of the 5 files gets its second name; none loses its first, so this can begin again
+    3. manifest.json is written with all 5, complete: from here on they count
+    4. ranks/ is removed, which takes the first names only. If this is cut short, the next rank that is started finds the folder
+       complete (`is_published`) and removes the rest
     """
     with locked(folder, wait=True):
         places = [rank_folder(folder, Rank(number, world)) for number in range(world)]
-        manifests = [load_manifest(place) if (place / MANIFEST).exists() else None for place in places]
-        if not all(manifest and manifest.complete and manifest.provenance == provenance for manifest in manifests):
+        manifests = [load_manifest(place) for place in places if (place / MANIFEST).exists()]
+        ready = len(manifests) == world and all(each.complete and each.provenance == provenance for each in manifests)
+        if not ready:
             published = is_published(folder, provenance, digests)
             if published:  # a rank that was started again after the others had finished
                 remove_ranks(folder)
             return published
-        seen = {manifest.corpus_digest for manifest in manifests}
-        if len(seen) > 1:
+        if len({manifest.corpus_digest for manifest in manifests}) > 1:
             raise WrongInput(
                 f"the ranks of {folder} read different corpora: let all of them read the same files, and run them again"
             )
-        save_manifest(folder, Manifest(provenance))  # from here until the last line readers are told that it is not finished
-        parts = []
-        for number in range(len(digests)):
-            place, manifest = places[number % world], manifests[number % world]
-            part = manifest.parts[number // world]
-            name = f"part-{number:05d}.parquet"
-            link(place / part.name, folder / name)
-            parts.append(replace(part, name=name))
+        save_manifest(folder, Manifest(provenance))
+        parts = [_take_in(folder, places, manifests, number) for number in range(len(digests))]
         complete = Manifest(provenance, parts=tuple(parts), inputs=inputs, complete=True, rejected=rejected)
         save_manifest(folder, complete)
         sweep(folder, complete)
         remove_ranks(folder)
     return True
+
+
+def _take_in(folder: Path, places: Sequence[Path], manifests: Sequence[Manifest], number: int) -> Part:
+    """Give the part of this number in the whole corpus, which a rank has made, its name in the folder."""
+    rank, own = number % len(places), number // len(places)
+    part = manifests[rank].parts[own]
+    name = f"part-{number:05d}.parquet"
+    link(places[rank] / part.name, folder / name)
+    return replace(part, name=name)
 
 
 def remove_ranks(folder: Path) -> None:

@@ -44,7 +44,8 @@ class OldVectors:
                 self._copy(self._part(int(number)), places[mine, 1], out, rows[mine])
             except FileNotFoundError:  # another rank's, which has just been removed
                 known[rows[mine]] = False
-        return np.flatnonzero(~known).tolist()
+        missing: list[int] = np.flatnonzero(~known).tolist()
+        return missing
 
     def _copy(self, part: pa.RecordBatch, from_rows: np.ndarray, out: PartVectors, to_rows: np.ndarray) -> None:
         out.stored.put(to_rows, batch_stored(part).rows(from_rows))

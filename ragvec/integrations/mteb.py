@@ -184,7 +184,7 @@ class MtebModel:
         vectors = self.encoder.encode_queries(texts, instruction=instruction)
         run = {}
         with self._index.reading() as view:
-            numbers = dict(view.connection.execute("SELECT doc_id, id FROM passages"))
+            numbers = {doc_id: number for number, doc_id in view.listing()}
             names = {number: name for name, number in numbers.items()}
             for query_id, vector in zip(query_ids, vectors, strict=True):
                 allowed = np.array(sorted(numbers[str(name)] for name in top_ranked[query_id]), dtype=np.int64)

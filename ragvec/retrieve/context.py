@@ -8,7 +8,7 @@ import regex
 from ragvec.corpus.chunk import CountTokens, Cutter
 from ragvec.errors import WrongInput
 from ragvec.index import IndexSettings
-from ragvec.index.origin import BUNDLED
+from ragvec.index.encoder import BUNDLED
 from ragvec.records import Document, Hit
 
 if TYPE_CHECKING:

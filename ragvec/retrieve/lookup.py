@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from ragvec.index import Index
-from ragvec.index.store import read_fields
 from ragvec.records import Passage
 
 LEAST_OVERLAP = 12  # characters that must repeat for them to count as an overlap of passages
@@ -12,8 +11,7 @@ LEAST_OVERLAP = 12  # characters that must repeat for them to count as an overla
 def read_document(index: Index, doc_id: str) -> list[Passage]:
     """The passages of a document in their order; none if there is no such document."""
     with index.reading() as view:
-        rows = view.connection.execute("SELECT id FROM passages WHERE doc_id = ? ORDER BY id", (doc_id,))
-        return view.passages([row[0] for row in rows])
+        return view.document(doc_id)
 
 
 def whole_text(passages: Sequence[Passage]) -> str:
@@ -33,4 +31,4 @@ def _overlap(before: str, after: str) -> int:
 def metadata_fields(index: Index) -> list[str]:
     """The names of the metadata fields that a filter may use."""
     with index.reading() as view:
-        return read_fields(view.connection)
+        return view.fields()

@@ -8,7 +8,7 @@ import numpy as np
 
 from ragvec.errors import WrongInput
 from ragvec.index import Index
-from ragvec.index.origin import check_encoder, load_encoder
+from ragvec.index.encoder import check_encoder, load_encoder
 from ragvec.records import Hit
 from ragvec.retrieve.fusion import Ranking
 from ragvec.retrieve.request import Request, check_queries

@@ -5,7 +5,6 @@ and only to the user who wrote it. It also holds a secret that nobody else can r
 or a key is sent, that it and not a stranger on the same port answers.
 """
 
-import fcntl
 import hashlib
 import hmac
 import ipaddress
@@ -19,9 +18,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-DATABASE_NAME = "index.sqlite"  # as ragvec.index.store has it, which loads more than a search through a server needs
+from ragvec.artefacts import DATABASE_NAME
+from ragvec.artefacts import SERVER_LOCK_NAME as ADVERT_NAME
+from ragvec.locks import lock
 
-ADVERT_NAME = "server.lock"
 INDEX_HEADER = "x-ragvec-index"  # of an answer: the identity of the index it comes from
 PROOF_PATH = "/proof"
 NONCE_HEADER, PROOF_HEADER = "x-ragvec-nonce", "x-ragvec-proof"
@@ -90,7 +90,7 @@ def _hold(path: Path) -> int | None:
             return None
         kept = False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor)
             if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
                 if not _is_advert(descriptor):
                     break
@@ -143,7 +143,7 @@ def _read(descriptor: int) -> Advert | None:
     if not _is_private(descriptor):
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock(descriptor, shared=True)
         return None  # who held it is dead
     except BlockingIOError:
         said = json.loads(os.read(descriptor, MOST_BYTES))

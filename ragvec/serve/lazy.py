@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragvec.errors import RagvecError, Unavailable
 from ragvec.index import IndexSettings
-from ragvec.index.origin import load_encoder
+from ragvec.index.encoder import load_encoder
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragvec.artefacts import DATABASE_NAME
 from ragvec.errors import NotFound
 from ragvec.index import Index
-from ragvec.index.origin import load_encoder
-from ragvec.index.store import DATABASE_NAME
+from ragvec.index.encoder import load_encoder
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder

@@ -6,7 +6,8 @@ previous/             only while a changed corpus is encoded anew: parts whose v
 ranks/                only while several processes encode: a shards folder for each
 """
 
-from ragvec.shards.manifest import MANIFEST, Failure, Manifest, Part, Provenance, load_manifest, save_manifest
+from ragvec.artefacts import MANIFEST_NAME as MANIFEST
+from ragvec.shards.manifest import Failure, Manifest, Part, Provenance, load_manifest, save_manifest
 from ragvec.shards.parts import PartVectors, batch_stored, content_digest, part_is_whole, write_part
 from ragvec.shards.reader import Shards, verify_shards
 from ragvec.shards.storage import DTYPES, Stored, recall_of, restore, store

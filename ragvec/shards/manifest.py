@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec import __version__
+from ragvec.artefacts import MANIFEST_NAME as MANIFEST
 from ragvec.checked import Mismatch, check_fields, check_range, check_value
 from ragvec.corpus.files import InputFile
 from ragvec.errors import Damaged, NotFound, RagvecError, Unavailable, WrongInput
@@ -15,7 +16,6 @@ from ragvec.shards.storage import DTYPES
 
 FORMAT = "ragvec-shards"
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
 PART_NAME = re.compile(r"part-\d{5,}\.parquet")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -205,8 +205,12 @@ def _parse(record: dict[str, Any]) -> Manifest:
     check_range("dimension", provenance.dimension, 1, 2**20)
     if provenance.dtype not in DTYPES:
         raise Mismatch(f"dtype is {provenance.dtype!r}, none of {', '.join(DTYPES)}")
-    listed = {name: check_value(name, record.get(name, []), tuple[dict, ...]) for name in ("parts", "previous", "inputs")}
-    others = {name: record[name] for name in ("complete", "corpus_digest", "ragvec_version", "rejected") if name in record}
+    listed = {
+        name: check_value(name, record.get(name, []), tuple[dict[str, Any], ...]) for name in ("parts", "previous", "inputs")
+    }
+    others: dict[str, Any] = {
+        name: record[name] for name in ("complete", "corpus_digest", "ragvec_version", "rejected") if name in record
+    }
     return Manifest(
         provenance=provenance,
         parts=tuple(map(_parse_part, listed["parts"])),

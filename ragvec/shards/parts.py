@@ -132,7 +132,7 @@ def batch_passages(batch: pa.RecordBatch) -> list[Passage]:
     """The passages of a record batch."""
     columns = [batch.column(name).to_pylist() for name in ("passage_id", "doc_id", "text", "title", "metadata")]
     return [
-        Passage(passage_id, doc_id, text, title, {} if metadata == "{}" else orjson.loads(metadata))
+        Passage(passage_id, doc_id, text, title=title, metadata={} if metadata == "{}" else orjson.loads(metadata))
         for passage_id, doc_id, text, title, metadata in zip(*columns, strict=True)
     ]
 

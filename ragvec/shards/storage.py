@@ -21,11 +21,11 @@ class Stored(NamedTuple):
     codes: np.ndarray
     scales: np.ndarray | None
 
-    def rows(self, rows: Sequence[int]) -> "Stored":
+    def rows(self, rows: Sequence[int] | np.ndarray) -> "Stored":
         """Some of them."""
         return Stored(self.codes[rows], None if self.scales is None else self.scales[rows])
 
-    def put(self, rows: Sequence[int], other: "Stored") -> None:
+    def put(self, rows: Sequence[int] | np.ndarray, other: "Stored") -> None:
         """Overwrite some rows."""
         self.codes[rows] = other.codes
         if self.scales is not None:

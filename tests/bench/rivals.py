@@ -62,7 +62,7 @@ def open_ragvec(folder: Path) -> Opened:
         faiss.omp_set_num_threads(threads)
         return index.search(queries, K).ids
 
-    return Opened(search, [0], f"{segment['faiss_key']} {segment['effort']}".strip())
+    return Opened(search, [0], f"{segment['faiss_key']} {segment['search_parameters']}".strip())
 
 
 def build_hnswlib(vectors: np.ndarray, folder: Path, threads: int) -> None:

@@ -104,13 +104,13 @@ def figures(vectors: np.ndarray) -> list[tuple[str, str]]:
         ("cosine of the nearest and of the tenth, median", f"{close[0]:.2f}, {close[1]:.2f}"),
         ("effective dimensions, (Σλ)² / Σλ²", f"{spread.sum() ** 2 / (spread**2).sum():.0f}"),
     ]
-    cells = 2 ** round(np.log2(len(rest) / 400))
-    index = faiss.index_factory(rest.shape[1], f"IVF{cells},Flat", faiss.METRIC_INNER_PRODUCT)
+    nlist = 2 ** round(np.log2(len(rest) / 400))
+    index = faiss.index_factory(rest.shape[1], f"IVF{nlist},Flat", faiss.METRIC_INNER_PRODUCT)
     index.train(rest)
     index.add(rest)
     for index.nprobe in (1, 4, 16, 64):
         share = recall(index.search(queries, K)[1], truth)
-        found.append((f"recall@{K}, {index.nprobe} of {cells} cells", f"{share:.3f}"))
+        found.append((f"recall@{K}, {index.nprobe} of {nlist} lists", f"{share:.3f}"))
     index = faiss.index_factory(rest.shape[1], f"PQ{rest.shape[1] // 4}x4fs", faiss.METRIC_INNER_PRODUCT)
     index.train(rest)
     index.add(rest)

@@ -6,16 +6,16 @@ import time
 from functools import cached_property, partial
 from mmap import mmap
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ragvec.index.ann.build import filled_index
 from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, enough_rows, plan_keys
-from ragvec.index.ann.exact import Allowed, Candidates, mapped_index, search_exact
+from ragvec.index.ann.exact import RowFilter, SearchResult, mapped_index, search_exact
 from ragvec.index.ann.gpu import MOST_RESULTS, on_gpu
 from ragvec.index.ann.threads import load_faiss
-from ragvec.index.ann.tuning import RECALL_K, Effort, draw_sample, in_blocks, tune
+from ragvec.index.ann.tuning import RECALL_K, SearchParameters, draw_queries, in_blocks, tune
 
 TIMED_QUERIES = 25
 FEWEST_TIMED, CLEARLY = 2, 2  # after so many queries, when one way takes so many times as long, it is decided
@@ -23,48 +23,42 @@ FEW_VALUES = 2_000_000  # of the rows allowed: comparing them all takes about a 
 MOST_LOOKED = 8  # times the usual candidates, where a filter allows few: they may lie where codes tell them apart badly
 
 
-class Built(NamedTuple):
-    """What a segment is searched with: a FAISS key or "exact", the effort as text, and the recall@10 measured with it."""
-
-    key: str
-    effort: str
-    recall: float | None
-
-
 def build_faiss(
     key: str, vectors: np.ndarray, path: Path, *, recall: float, max_memory: int | None = None, normalized: bool = True
-) -> Built:
+) -> tuple[str, str, float | None]:
     """Build an index over a segment's vectors, tune it and write it to `path`; nothing is written where exact search is best.
 
     key         a FAISS factory string, or "auto" = the first of `plan_keys` that reaches the recall, if it is faster than exact
     vectors     (rows, d) float16
     max_memory  for "auto": bytes the index may take
     normalized  for "auto": whether the vectors have length 1
+    returns     what the segment is searched with: a FAISS key or "exact", the search parameters as text, and the recall@10
+                measured with them
     """
     if key == AUTO_KEY:
         keys = plan_keys(*vectors.shape, max_memory=max_memory, normalized=normalized)
     else:
         keys = [key] if enough_rows(key, len(vectors)) else [EXACT_KEY]
     if keys[0] == EXACT_KEY:
-        return Built(EXACT_KEY, "", None)
-    sample = draw_sample(vectors)
+        return EXACT_KEY, "", None
+    sample = draw_queries(vectors)
     for chosen in keys:
         if chosen == EXACT_KEY:
             break
         index = filled_index(chosen, vectors)
-        effort, reached = tune(index, sample, recall)
-        if reached.least >= recall or key != AUTO_KEY:
+        best = tune(index, sample, recall)
+        if best.least >= recall or key != AUTO_KEY:
             load_faiss().write_index(index, str(path))
             with path.open("rb") as file:
-                written = Approximate(file, str(effort), vectors)
+                written = ApproximateIndex(file, str(best.parameters), vectors)
             if key != AUTO_KEY or _is_faster(written, sample.queries[:TIMED_QUERIES]):
-                return Built(chosen, str(effort), round(reached.recall, 4))
+                return chosen, str(best.parameters), round(best.recall, 4)
             path.unlink()  # vectors without clusters: nearly all must be looked at
             break
-    return Built(EXACT_KEY, "", None)
+    return EXACT_KEY, "", None
 
 
-def _is_faster(index: "Approximate", queries: np.ndarray) -> bool:
+def _is_faster(index: "ApproximateIndex", queries: np.ndarray) -> bool:
     """Whether single queries take less time than by exact search, in turns; by the least times, which are the quietest."""
     approximate = exact = math.inf
     for number in range(len(queries)):
@@ -79,14 +73,17 @@ def _is_faster(index: "Approximate", queries: np.ndarray) -> bool:
     return approximate < exact
 
 
-class Approximate:
+class ApproximateIndex:
     """An index over a segment's vectors, open; its codes are in memory, the exact vectors stay mapped."""
 
-    def __init__(self, file: BinaryIO | mmap, effort: str, vectors: np.ndarray) -> None:
-        """file: what FAISS wrote, and nobody changed. Raises RuntimeError if it is no index of these vectors."""
+    def __init__(self, file: BinaryIO | mmap, parameters: str, vectors: np.ndarray) -> None:
+        """file: what FAISS wrote, and nobody changed; parameters: as `SearchParameters` are written.
+
+        Raises RuntimeError if it is no index of these vectors.
+        """
         faiss = load_faiss()
         file.seek(0)
-        self.effort = Effort.parse(effort)
+        self.parameters = SearchParameters.parse(parameters)
         self.vectors = vectors
         self.codes = faiss.read_index(faiss.PyCallbackIOReader(file.read))
         held = self.codes.ntotal, self.codes.d, self.codes.metric_type
@@ -97,9 +94,9 @@ class Approximate:
         self._gpu_codes = on_gpu(self.codes)
         self._gpu_refined = self._gpu_codes and faiss.IndexRefine(self._gpu_codes, self._exact)
         self._gpu_turn = threading.Lock()  # FAISS lets one thread at a time use a GPU
-        self._last: tuple = (), ()  # (k, allowed) of the last search; its candidates and FAISS's parameters
+        self._last: tuple[Any, Any] = (), ()  # (k, allowed) of the last search; its candidates and FAISS's parameters
 
-    def search(self, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
+    def search(self, queries: np.ndarray, k: int, allowed: RowFilter | None) -> SearchResult:
         """The best rows of each query, at least min(k, rows allowed) of them; scores from the exact vectors.
 
         queries  (n, d) float32
@@ -110,29 +107,29 @@ class Approximate:
             return self._exactly(queries, k, allowed)
         asked, kept = self._last  # at once: another thread may replace it
         if asked != (k, allowed):
-            pool = min(round(self.effort.pool(k) * min(1 / share, MOST_LOOKED)), len(self.vectors))
-            inner = self._parameters(self.codes, share, allowed)
+            pool = min(round(self.parameters.pool(k) * min(1 / share, MOST_LOOKED)), len(self.vectors))
+            inner = self._faiss_parameters(self.codes, share, allowed)
             kept = pool, load_faiss().IndexRefineSearchParameters(k_factor=pool / wanted, base_index_params=inner)
             self._last = (k, allowed), kept
         pool, parameters = kept
-        queries, probes = np.ascontiguousarray(queries, np.float32), self.effort.nprobe / share
-        if self._gpu_refined is not None and allowed is None and max(pool, probes) <= MOST_RESULTS:
+        queries, nprobe = np.ascontiguousarray(queries, np.float32), self.parameters.nprobe / share
+        if self._gpu_refined is not None and allowed is None and max(pool, nprobe) <= MOST_RESULTS:
             with self._gpu_turn:
-                found = Candidates(*self._gpu_refined.search(queries, wanted, params=parameters))
+                found = SearchResult(*self._gpu_refined.search(queries, wanted, params=parameters))
         else:
-            found = Candidates(*in_blocks(partial(self._refined.search, params=parameters), queries, wanted, probes))
-        if found.rows[:, -1].min() >= 0:
+            found = SearchResult(*in_blocks(partial(self._refined.search, params=parameters), queries, wanted, nprobe))
+        if found.ids[:, -1].min() >= 0:
             return found
-        short = found.rows[:, -1] < 0
-        whole = self._exactly(queries[short], wanted, allowed)  # the cells looked into held too few
-        found.scores[short], found.rows[short] = whole
+        short = found.ids[:, -1] < 0
+        whole = self._exactly(queries[short], wanted, allowed)  # the lists visited held too few
+        found.scores[short], found.ids[short] = whole
         return found
 
-    def _exactly(self, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
+    def _exactly(self, queries: np.ndarray, k: int, allowed: RowFilter | None) -> SearchResult:
         """Exact search; its rows' scores are computed as those of all others, so that they are the same to the bit."""
         found = search_exact(self.vectors, queries, k, allowed)
         computer = self._exact.get_FlatCodesDistanceComputer()
-        for query, rows, scores in zip(np.ascontiguousarray(queries, np.float32), found.rows, found.scores, strict=True):
+        for query, rows, scores in zip(np.ascontiguousarray(queries, np.float32), found.ids, found.scores, strict=True):
             computer.set_query(load_faiss().swig_ptr(query))
             scores[:] = [computer(row) for row in rows.tolist()]
         return found
@@ -140,28 +137,28 @@ class Approximate:
     @cached_property
     def _selects(self) -> bool:
         """Whether this kind of index takes a selector."""
-        every = Allowed(np.ones(len(self.vectors), dtype=bool))
+        every = RowFilter(np.ones(len(self.vectors), dtype=bool))
         try:
-            self.codes.search(np.zeros((1, self.codes.d), np.float32), 1, params=self._parameters(self.codes, 1.0, every))
+            self.codes.search(np.zeros((1, self.codes.d), np.float32), 1, params=self._faiss_parameters(self.codes, 1.0, every))
         except RuntimeError:
             return False
         return True
 
-    def _parameters(self, index, share: float, allowed: Allowed | None):
+    def _faiss_parameters(self, index: Any, share: float, allowed: RowFilter | None) -> Any:
         """FAISS's parameter object for this kind of index.
 
-        share  of the rows that are allowed: the fewer, the more cells hold as many
+        share  of the rows that are allowed: the fewer, the more lists hold as many
         """
         faiss = load_faiss()
         selector = None if allowed is None else allowed.selector
         index = faiss.downcast_index(index)
         if isinstance(index, faiss.IndexPreTransform):
-            return faiss.SearchParametersPreTransform(index_params=self._parameters(index.index, share, allowed))
+            return faiss.SearchParametersPreTransform(index_params=self._faiss_parameters(index.index, share, allowed))
         if isinstance(index, faiss.IndexIVF):
-            nprobe = min(index.nlist, round((self.effort.nprobe or index.nprobe) / share))
+            nprobe = min(index.nlist, round((self.parameters.nprobe or index.nprobe) / share))
             kind = faiss.IVFPQSearchParameters if isinstance(index, faiss.IndexIVFPQ) else faiss.SearchParametersIVF
             kind = faiss.IVFRaBitQSearchParameters if isinstance(index, faiss.IndexIVFRaBitQ) else kind
             return kind(nprobe=nprobe, sel=selector)
         if isinstance(index, faiss.IndexHNSW):
-            return faiss.SearchParametersHNSW(efSearch=self.effort.efSearch or index.hnsw.efSearch, sel=selector)
+            return faiss.SearchParametersHNSW(efSearch=self.parameters.efSearch or index.hnsw.efSearch, sel=selector)
         return None if selector is None else faiss.SearchParameters(sel=selector)

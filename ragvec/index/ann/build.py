@@ -1,21 +1,23 @@
 """Filling: a FAISS index, trained on a sample of a segment's vectors, that holds them all."""
 
+from typing import Any
+
 import numpy as np
 
 from ragvec.errors import WrongInput, last_line
-from ragvec.index.ann.exact import single_blocks, to_singles
+from ragvec.index.ann.exact import float32_blocks, to_float32
 from ragvec.index.ann.gpu import build_cagra, cagra_degree, check_cagra, clustering_on_gpu, on_gpu
 from ragvec.index.ann.threads import load_faiss
-from ragvec.index.ann.tuning import cells_of
+from ragvec.index.ann.tuning import ivf_of
 
 TRAINING_ROWS = 200_000  # for codes such as PQ's
-CELL_TRAINING_ROWS = 50_000  # for an inverted file's
-FEWEST_TRAINING_ROWS = 2_048  # for codes of 4 bits, which have few centres
-POINTS_PER_CELL = 39  # to train an inverted file's cells on, FAISS's least; its usual 256 take six times as long for no recall
+IVF_TRAINING_ROWS = 50_000  # for an inverted file's
+FEWEST_TRAINING_ROWS = 2_048  # for codes of 4 bits, which have few centroids
+POINTS_PER_LIST = 39  # to train the centroids of lists on, FAISS's least; its usual 256 take six times as long for no recall
 ITERATIONS = 4
-POINTS_PER_CENTRE = 48  # to train a piece of a code of 4 bits on; 256, and 25 iterations, FAISS's usual, make them no better
-_TRAINED_BEFORE = 2  # FAISS's quantizer_trains_alone of cells that a graph finds: centres are made before it is filled
-CELL_EFFORT = 128  # efSearch of a graph that finds the nearest cells; less misses the very nearest too often
+POINTS_PER_CENTROID = 48  # to train a subquantizer of 4 bits on; 256, and 25 iterations, FAISS's usual, make it no better
+_TRAINED_BEFORE = 2  # FAISS's quantizer_trains_alone of lists that a graph finds: centroids are made before it is filled
+COARSE_EF_SEARCH = 128  # of a graph that finds the nearest lists; less misses the very nearest too often
 
 
 def check_key(key: str, dimension: int) -> None:
@@ -26,77 +28,77 @@ def check_key(key: str, dimension: int) -> None:
         _make(key, dimension)
 
 
-def filled_index(key: str, vectors: np.ndarray):
+def filled_index(key: str, vectors: np.ndarray) -> Any:
     """A FAISS index of this key, trained, that holds the vectors (rows, d) float16."""
     try:
         if degree := cagra_degree(key):
             return build_cagra(degree, vectors)
         index = _make(key, vectors.shape[1])
-        cells = cells_of(index)
-        return _filled(index, vectors, TRAINING_ROWS) if cells is None else _filled_cells(index, cells, vectors)
+        ivf = ivf_of(index)
+        return _filled(index, vectors, TRAINING_ROWS) if ivf is None else _filled_ivf(index, ivf, vectors)
     except RuntimeError as error:
         raise WrongInput(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
 
 
-def _filled_cells(index, cells, vectors: np.ndarray):
-    """An inverted file, filled on the GPU where FAISS has its kind there. A graph of cells comes last: it is slow to fill."""
-    rows, graph = max(_prepare(cells), cells.nlist * POINTS_PER_CELL), _take_graph(cells)
-    with clustering_on_gpu(cells):
+def _filled_ivf(index: Any, ivf: Any, vectors: np.ndarray) -> Any:
+    """An inverted file, filled on the GPU where FAISS has its kind there. A graph of lists comes last: it is slow to fill."""
+    rows, graph = max(_prepare(ivf), ivf.nlist * POINTS_PER_LIST), _take_graph(ivf)
+    with clustering_on_gpu(ivf):
         held = on_gpu(index)
         filled = _filled(index if held is None else held, vectors, rows)
     if held is not None:
         filled = load_faiss().index_gpu_to_cpu(held)
     if graph is not None:
-        _give_graph(graph, cells_of(filled))
+        _give_graph(graph, ivf_of(filled))
     return filled
 
 
-def _filled(index, vectors: np.ndarray, rows: int):
+def _filled(index: Any, vectors: np.ndarray, rows: int) -> Any:
     index.train(_sample(vectors, rows))
     _speed_coding(index)
-    for _, block in single_blocks(vectors):
+    for _, block in float32_blocks(vectors):
         index.add(block)
     return index
 
 
-def _prepare(cells) -> int:
+def _prepare(ivf: Any) -> int:
     """Set how an inverted file is trained; returns how many rows its codes need for that."""
     faiss = load_faiss()
-    cells.cp.niter, cells.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CELL
-    codes = faiss.downcast_index(cells)
+    ivf.cp.niter, ivf.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_LIST
+    codes = faiss.downcast_index(ivf)
     if not isinstance(codes, faiss.IndexIVFPQFastScan):
-        return CELL_TRAINING_ROWS
-    codes.pq.cp.niter, codes.pq.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CENTRE
+        return IVF_TRAINING_ROWS
+    codes.pq.cp.niter, codes.pq.cp.max_points_per_centroid = ITERATIONS, POINTS_PER_CENTROID
     return FEWEST_TRAINING_ROWS
 
 
-def _speed_coding(index) -> None:
+def _speed_coding(index: Any) -> None:
     """Let product-quantised codes be found with centroids that lie value by value: 20 % less time."""
     faiss = load_faiss()
-    codes = faiss.downcast_index(cells_of(index) or index)
+    codes = faiss.downcast_index(ivf_of(index) or index)
     if isinstance(getattr(codes, "pq", None), faiss.ProductQuantizer):
         codes.pq.sync_transposed_centroids()
 
 
-def _take_graph(cells):
-    """The graph that finds the nearest cells, None = there is none; until it is given back, all cells are compared."""
+def _take_graph(ivf: Any) -> Any | None:
+    """The graph that finds the nearest lists, None = there is none; until it is given back, all centroids are compared."""
     faiss = load_faiss()
-    graph = faiss.downcast_index(cells.quantizer)
+    graph = faiss.downcast_index(ivf.quantizer)
     if not isinstance(graph, faiss.IndexHNSW):
         return None
-    flat = faiss.IndexFlatIP(cells.d)
-    cells.quantizer, cells.quantizer_trains_alone = flat, 0
+    flat = faiss.IndexFlatIP(ivf.d)
+    ivf.quantizer, ivf.quantizer_trains_alone = flat, 0
     flat.this.disown()  # each is freed by who has it: the file this one, Python the graph
     graph.this.own(True)
     return graph
 
 
-def _give_graph(graph, cells) -> None:
-    """Let a graph find the nearest cells of an inverted file that is filled; it is filled with their centres first."""
-    flat = load_faiss().downcast_index(cells.quantizer)
+def _give_graph(graph: Any, ivf: Any) -> None:
+    """Let a graph find the nearest lists of an inverted file that is filled; it is filled with their centroids first."""
+    flat = load_faiss().downcast_index(ivf.quantizer)
     graph.add(flat.reconstruct_n(0, flat.ntotal))
-    graph.hnsw.efSearch = CELL_EFFORT
-    cells.quantizer, cells.quantizer_trains_alone = graph, _TRAINED_BEFORE
+    graph.hnsw.efSearch = COARSE_EF_SEARCH
+    ivf.quantizer, ivf.quantizer_trains_alone = graph, _TRAINED_BEFORE
     graph.this.disown()
     flat.this.own(True)
 
@@ -106,10 +108,10 @@ def _sample(vectors: np.ndarray, rows: int) -> np.ndarray:
     if len(vectors) > rows:
         chosen = np.random.default_rng(0).choice(len(vectors), rows, replace=False)
         vectors = vectors[np.sort(chosen)]
-    return to_singles(vectors, np.empty(vectors.shape, np.float32))
+    return to_float32(vectors, np.empty(vectors.shape, np.float32))
 
 
-def _make(key: str, dimension: int):
+def _make(key: str, dimension: int) -> Any:
     faiss = load_faiss()
     try:
         return faiss.index_factory(dimension, key, faiss.METRIC_INNER_PRODUCT)

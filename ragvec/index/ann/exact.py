@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import cached_property, partial
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,15 +18,18 @@ FEW_VALUES = 4_000_000  # a process' first search of so few may be its only one,
 _small_searches = count()
 
 
-class Candidates(NamedTuple):
-    """Rows of one segment: scores (n, m) float32 and rows (n, m) int64; row -1 where there are fewer than m."""
+class SearchResult(NamedTuple):
+    """What is found for each query, best first: scores (n, m) float32 and ids (n, m) int64; id -1 fills up short rows.
+
+    Inside a segment an id is the number of a row, as in FAISS; in an index it is that of a passage.
+    """
 
     scores: np.ndarray
-    rows: np.ndarray
+    ids: np.ndarray
 
 
-class Allowed:
-    """The rows of a segment that may be found."""
+class RowFilter:
+    """The rows of a segment that may be found: those that live and, where a query has a filter, meet it."""
 
     def __init__(self, mask: np.ndarray) -> None:
         """mask: (rows,) bool"""
@@ -39,12 +42,12 @@ class Allowed:
         return np.flatnonzero(self.mask)
 
     @cached_property
-    def selector(self):
-        """The same for FAISS."""
+    def selector(self) -> Any:
+        """What FAISS takes for such a mask, a bit a row."""
         return load_faiss().IDSelectorBitmap(np.packbits(self.mask, bitorder="little"))
 
 
-def search_exact(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
+def search_exact(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: RowFilter | None) -> SearchResult:
     """The k rows with the highest inner product for each query, of those allowed.
 
     vectors  (rows, d) float16
@@ -55,7 +58,7 @@ def search_exact(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allo
     available = len(vectors) if allowed is None else allowed.count
     k = min(k, available)
     if k == 0:
-        return Candidates(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
+        return SearchResult(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
     if len(queries) >= MANY_QUERIES:
         return _search_blocks(vectors, queries, k, None if allowed is None else allowed.rows)
     if available * vectors.shape[1] <= FEW_VALUES and not faiss_is_loaded() and not next(_small_searches):
@@ -63,14 +66,15 @@ def search_exact(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allo
     return _search_mapped(vectors, queries, k, allowed)
 
 
-def to_singles(vectors: np.ndarray, memory: np.ndarray) -> np.ndarray:
+def to_float32(vectors: np.ndarray, memory: np.ndarray) -> np.ndarray:
     """Vectors (n, d) float16 as float32, in the first n rows of the memory: fresh memory costs more than the conversion."""
     faiss = load_faiss()
     codec = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-    return codec.sa_decode(np.ascontiguousarray(vectors).view(np.uint8), memory[: len(vectors)])
+    converted: np.ndarray = codec.sa_decode(np.ascontiguousarray(vectors).view(np.uint8), memory[: len(vectors)])
+    return converted
 
 
-def single_blocks(vectors: np.ndarray, rows: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
+def float32_blocks(vectors: np.ndarray, rows: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """Vectors (n, d) float16 as float32, some at a time, all in the same memory: where they begin, and (m, d).
 
     rows  (k,) int64: only these, in their order; None = all
@@ -80,51 +84,53 @@ def single_blocks(vectors: np.ndarray, rows: np.ndarray | None = None) -> Iterat
     memory = np.empty((size, vectors.shape[1]), np.float32)
     for start in range(0, available, size):
         here = slice(start, start + size)
-        yield start, to_singles(vectors[here] if rows is None else vectors[rows[here]], memory)
+        yield start, to_float32(vectors[here] if rows is None else vectors[rows[here]], memory)
 
 
-def _search_alone(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
+def _search_alone(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: RowFilter | None) -> SearchResult:
     """By numpy alone."""
     rows = np.arange(len(vectors)) if allowed is None else allowed.rows
     scores = queries @ vectors[rows].astype(np.float32).T
-    return keep_best(Candidates(scores, np.broadcast_to(rows, scores.shape)), k)
+    return keep_best(SearchResult(scores, np.broadcast_to(rows, scores.shape)), k)
 
 
-def _search_blocks(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.ndarray | None) -> Candidates:
+def _search_blocks(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.ndarray | None) -> SearchResult:
     """By products of matrices, for many queries."""
     faiss = load_faiss()
     queries = np.ascontiguousarray(queries, np.float32)
-    best = Candidates(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
-    for start, block in single_blocks(vectors, rows):
+    best = SearchResult(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
+    for start, block in float32_blocks(vectors, rows):
         scores, found = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
         found = np.where(found >= 0, found + start, -1)  # -1: a score that is no number
-        best = keep_best(Candidates(np.hstack([best.scores, scores]), np.hstack([best.rows, found])), k)
-    return best if rows is None else Candidates(best.scores, np.where(best.rows >= 0, rows[best.rows], -1))
+        best = keep_best(SearchResult(np.hstack([best.scores, scores]), np.hstack([best.ids, found])), k)
+    return best if rows is None else SearchResult(best.scores, np.where(best.ids >= 0, rows[best.ids], -1))
 
 
-def _search_mapped(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
-    """The same by FAISS, which shares queries out among its threads; fewer queries than threads share out the rows."""
+def _search_mapped(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: RowFilter | None) -> SearchResult:
+    """By FAISS, over the mapped file: its threads share out the queries or, if these are fewer, the rows."""
     parts = min(search_threads(), len(vectors) // PART_ROWS) if len(queries) < search_threads() else 1
     if parts <= 1:
         return keep_best(_search_part(vectors, queries, k, allowed), k)
     bounds = [len(vectors) * part // parts for part in range(parts + 1)]
     found = in_parallel(partial(_search_between, vectors, queries, k, allowed), bounds[:-1], bounds[1:])
-    return keep_best(Candidates(np.hstack([one.scores for one in found]), np.hstack([one.rows for one in found])), k)
+    return keep_best(SearchResult(np.hstack([one.scores for one in found]), np.hstack([one.ids for one in found])), k)
 
 
-def _search_between(vectors, queries, k: int, allowed: Allowed | None, start: int, stop: int) -> Candidates:
-    here = None if allowed is None else Allowed(allowed.mask[start:stop])
+def _search_between(
+    vectors: np.ndarray, queries: np.ndarray, k: int, allowed: RowFilter | None, start: int, stop: int
+) -> SearchResult:
+    here = None if allowed is None else RowFilter(allowed.mask[start:stop])
     found = _search_part(vectors[start:stop], queries, min(k, stop - start), here)
-    return Candidates(found.scores, np.where(found.rows >= 0, found.rows + start, -1))
+    return SearchResult(found.scores, np.where(found.ids >= 0, found.ids + start, -1))
 
 
-def _search_part(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Allowed | None) -> Candidates:
+def _search_part(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: RowFilter | None) -> SearchResult:
     index = mapped_index(vectors)
     parameters = load_faiss().SearchParameters(sel=None if allowed is None else allowed.selector)
-    return Candidates(*index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters))
+    return SearchResult(*index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters))
 
 
-def mapped_index(vectors: np.ndarray):
+def mapped_index(vectors: np.ndarray) -> Any:
     """FAISS's float16 scalar quantiser over vectors (rows, d) float16 as they lie, mapped: nothing is copied.
 
     The vectors must outlive it.
@@ -142,13 +148,13 @@ def mapped_index(vectors: np.ndarray):
     return index
 
 
-def keep_best(candidates: Candidates, k: int) -> Candidates:
-    """The k best columns of each row, best first, equal scores by row number; -1 counts as worst."""
-    scores, rows = candidates
+def keep_best(found: SearchResult, k: int) -> SearchResult:
+    """The k best columns of each row, best first, equal scores by id; -1 counts as worst."""
+    scores, ids = found
     if scores.shape[1] > k:
         chosen = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        scores, rows = np.take_along_axis(scores, chosen, 1), np.take_along_axis(rows, chosen, 1)
+        scores, ids = np.take_along_axis(scores, chosen, 1), np.take_along_axis(ids, chosen, 1)
     if (scores[:, 1:] < scores[:, :-1]).all():  # in order already, as one segment's rows mostly are
-        return Candidates(scores, rows)
-    order = np.lexsort((rows, -scores), axis=1)
-    return Candidates(np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1))
+        return SearchResult(scores, ids)
+    order = np.lexsort((ids, -scores), axis=1)
+    return SearchResult(np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1))

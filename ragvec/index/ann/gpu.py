@@ -11,13 +11,13 @@ import numpy as np
 from ragvec.errors import WrongInput
 from ragvec.index.ann.threads import load_faiss
 
-MOST_RESULTS = 2_048  # that FAISS finds, and cells that it visits, on a GPU
+MOST_RESULTS = 2_048  # that FAISS finds, and lists that it visits, on a GPU
 _CAGRA = re.compile(r"CAGRA(\d+)")
 
 
 def gpu_count() -> int:
     """How many GPUs this build of FAISS can use."""
-    return getattr(load_faiss(), "get_num_gpus", int)()
+    return int(getattr(load_faiss(), "get_num_gpus", int)())
 
 
 def cagra_degree(key: str) -> int | None:
@@ -35,7 +35,7 @@ def check_cagra(key: str) -> None:
         )
 
 
-def build_cagra(degree: int, vectors: np.ndarray):
+def build_cagra(degree: int, vectors: np.ndarray) -> Any:
     """A CAGRA graph over vectors (rows, d) float16, built on the GPU; on the CPU it is searched like an HNSW."""
     faiss = load_faiss()
     config = faiss.GpuIndexCagraConfig()
@@ -48,11 +48,11 @@ def build_cagra(degree: int, vectors: np.ndarray):
     return copied
 
 
-def on_gpu(index) -> Any | None:
+def on_gpu(index: Any) -> Any | None:
     """The same index on the first GPU; None where there is none, or FAISS has no such kind for it.
 
-    It has inverted files of whole vectors, of scalars (SQ8) and of PQ's codes of 8 bits, whose cells are compared one by one:
-    no codes of 4 bits, no RaBitQ, no cells found by a graph.
+    It has inverted files of whole vectors, of scalars (SQ8) and of PQ's codes of 8 bits, whose lists are compared one by one:
+    no codes of 4 bits, no RaBitQ, no lists found by a graph.
     """
     faiss = load_faiss()
     if not gpu_count() or not isinstance(faiss.downcast_index(index), faiss.IndexIVF):
@@ -64,20 +64,20 @@ def on_gpu(index) -> Any | None:
 
 
 @contextmanager
-def clustering_on_gpu(cells) -> Iterator[None]:
-    """Until the end the GPU, where there is one, finds the cells of an inverted file."""
+def clustering_on_gpu(ivf: Any) -> Iterator[None]:
+    """Until the end the GPU, where there is one, finds the lists that rows belong to in an inverted file."""
     if not gpu_count():
         yield
         return
     faiss = load_faiss()
-    centres = faiss.index_cpu_to_gpu(_resources(), 0, faiss.IndexFlatIP(cells.d))  # held here: `cells` only points to it
-    cells.clustering_index = centres
+    centroids = faiss.index_cpu_to_gpu(_resources(), 0, faiss.IndexFlatIP(ivf.d))  # held here: `ivf` only points to it
+    ivf.clustering_index = centroids
     try:
         yield
     finally:
-        cells.clustering_index = None
+        ivf.clustering_index = None
 
 
 @cache
-def _resources():
+def _resources() -> Any:
     return load_faiss().StandardGpuResources()

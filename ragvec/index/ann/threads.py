@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ragvec.errors import RagvecError, first_line
 
@@ -30,7 +30,7 @@ _guarded = False
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process and size: a child's pool is its own
 
 
-def load_faiss():
+def load_faiss() -> Any:
     """The module faiss, with forks made safe. Raises RagvecError if it can't be loaded."""
     if not faiss_is_loaded():
         try:
@@ -95,10 +95,10 @@ def guard_forks() -> None:
 
 def search_threads() -> int:
     """How many threads a search may use: what OpenMP uses in FAISS, set by OMP_NUM_THREADS."""
-    return load_faiss().omp_get_max_threads()
+    return int(load_faiss().omp_get_max_threads())
 
 
-def in_parallel(work: Callable[..., Result], *arguments: Iterable) -> list[Result]:
+def in_parallel(work: Callable[..., Result], *arguments: Iterable[Any]) -> list[Result]:
     """`work` of each set of arguments, side by side on `search_threads()` threads, in each of which FAISS uses one alone."""
     faiss, key = load_faiss(), (os.getpid(), search_threads())
     with _lock:

@@ -38,12 +38,12 @@ def search(bench: Bench) -> None:
 
 
 def figures_of(key: str, vectors) -> dict:
-    """Seconds to build, where it is searched, and queries a second with 16 cells visited."""
+    """Seconds to build, where it is searched, and queries a second with 16 lists visited."""
     import numpy as np
 
     from ragvec.index.ann.build import filled_index
     from ragvec.index.ann.gpu import on_gpu
-    from ragvec.index.ann.tuning import cells_of
+    from ragvec.index.ann.tuning import ivf_of
 
     start = time.perf_counter()
     index = filled_index(key, vectors)
@@ -52,8 +52,8 @@ def figures_of(key: str, vectors) -> dict:
     searched = index if copy is None else copy
     if copy is not None:
         copy.nprobe = 16
-    elif (cells := cells_of(index)) is not None:
-        cells.nprobe = 16
+    elif (ivf := ivf_of(index)) is not None:
+        ivf.nprobe = 16
     queries = np.ascontiguousarray(vectors[:QUERIES], np.float32)
     searched.search(queries, K)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Which encoder an index belongs to: recorded when it is made, checked before every use."""
+"""The encoder that an index belongs to: recorded when it is made, loaded again, checked before every use."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,11 +8,12 @@ from ragvec.index.store import IndexSettings
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
+    from ragvec.encoder.protocol import TextEncoder
 
 BUNDLED = "bundled"
 
 
-def settings_of(encoder: "Encoder", *, options: dict[str, Any] | None = None, **others: Any) -> IndexSettings:
+def settings_of(encoder: "TextEncoder", *, options: dict[str, Any] | None = None, **others: Any) -> IndexSettings:
     """The settings of a new index for this encoder.
 
     options  what else `Encoder.load` was given besides the source
@@ -55,13 +56,13 @@ def load_encoder(settings: IndexSettings, source: str | None = None, **overrides
     return encoder
 
 
-def check_encoder(settings: IndexSettings, encoder: "Encoder") -> None:
+def check_encoder(settings: IndexSettings, encoder: "TextEncoder") -> None:
     """Raises RagvecError if this is not the encoder that the index was built with."""
-    check_fingerprint(settings, encoder.fingerprint, encoder.dimension, encoder.source)
+    check_fingerprint(settings, encoder.fingerprint, dimension=encoder.dimension, source=encoder.source)
 
 
-def check_fingerprint(settings: IndexSettings, fingerprint: str, dimension: int, source: str) -> None:
-    """The same for whatever carries an encoder's fingerprint, such as shards."""
+def check_fingerprint(settings: IndexSettings, fingerprint: str, *, dimension: int, source: str) -> None:
+    """Raises RagvecError if what carries an encoder's fingerprint, such as shards, is not of the index's encoder."""
     if fingerprint == settings.fingerprint:
         return
     raise WrongInput(

@@ -1,0 +1,29 @@
+"""What ragvec writes, told apart by the names of files: an encoder, shards or an index."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+DATABASE_NAME = "index.sqlite"  # of an index
+SERVER_LOCK_NAME = "server.lock"  # beside it, while it is served
+MANIFEST_NAME = "manifest.json"  # of shards
+ENCODER_NAMES = ("ragvec.json", "modules.json", "adapter_config.json", "llm2vec_config.json", "config.json")
+
+Kind = Literal["encoder", "shards", "index"]
+HOLDS_NONE = f"holds no encoder (config.json), shards ({MANIFEST_NAME}) or index ({DATABASE_NAME})"
+
+
+def kind_of(path: str | Path) -> Kind | None:
+    """What lies in a folder; None for anything else, a path that can't be or isn't there included. Nothing is opened.
+
+    A name is a promise only: other programs write a manifest.json or a config.json too, and whoever opens it will see.
+    """
+    if _has(path, DATABASE_NAME):
+        return "index"
+    if _has(path, MANIFEST_NAME):
+        return "shards"
+    return "encoder" if any(_has(path, name) for name in ENCODER_NAMES) else None
+
+
+def _has(path: str | Path, name: str) -> bool:
+    return os.path.isfile(os.path.join(path, name))  # false for a name too long, too
