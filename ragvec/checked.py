@@ -54,7 +54,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-def _record(name: str, value: dict, wanted: Any) -> Any:
+def _record(name: str, value: dict[str, Any], wanted: Any) -> Any:
     try:
         return wanted(**check_fields(value, wanted))
     except TypeError as error:

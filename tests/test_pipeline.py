@@ -83,7 +83,7 @@ class Words:
         self.device = device
 
     def encode_blocks(self, blocks, *, instruction, normalize):
-        pipeline = Pipeline(self.device, TokenBudget(200, "cuda"), self.dimension, self._lay_out, self._compute)
+        pipeline = Pipeline(self.device, TokenBudget(200, "cuda"), self.dimension, lay_out=self._lay_out, compute=self._compute)
         for prompts, vectors in pipeline.stream(map(self._tokenized, blocks)):
             counts = np.array([len(ids) for ids in prompts.ids])
             yield Encoded(vectors, counts, np.zeros(len(counts), bool))
@@ -147,7 +147,7 @@ def test_the_next_batches_are_queued_before_a_batch_is_waited_for():
         launched.append(laid)
         return Late(len(launched))
 
-    pipeline = Pipeline(Stubborn(), TokenBudget(10, "cuda"), 4, lambda prompts, rows: rows, compute)
+    pipeline = Pipeline(Stubborn(), TokenBudget(10, "cuda"), 4, lay_out=lambda prompts, rows: rows, compute=compute)
     batches = list(pipeline._batches(prompts))
     assert len(batches) == total
     found = [vectors[:, 0].tolist() for _, vectors in pipeline._taken_in(iter(batches), ready=lambda: True)]
@@ -164,7 +164,9 @@ def test_what_is_queued_comes_before_the_error_of_what_follows():
         return torch.ones(2, 4)
 
     blocks = [Prompts([[1], [2]], [0, 0], [False] * 2, [text] * 2) for text in ("good", "good", "bad")]
-    pipeline = Pipeline(Ready(torch.device("cpu")), TokenBudget(10, "cpu"), 4, lambda p, rows: p.texts[0], compute)
+    pipeline = Pipeline(
+        Ready(torch.device("cpu")), TokenBudget(10, "cpu"), 4, lay_out=lambda p, rows: p.texts[0], compute=compute
+    )
     stream = pipeline.stream(blocks)
     assert [len(next(stream)[1]) for _ in range(2)] == [2, 2]
     with pytest.raises(ValueError, match="no such token"):
@@ -223,7 +225,7 @@ class English:
 
     def encode_blocks(self, blocks, **_):
         lay_out = lambda prompts, rows: [len(prompts.ids[row]) for row in rows]  # noqa: E731
-        pipeline = Pipeline(self.clock, self.budget, 4, lay_out, self.clock.compute)
+        pipeline = Pipeline(self.clock, self.budget, 4, lay_out=lay_out, compute=self.clock.compute)
         prompts = (
             Prompts([range(len(text) // 4) for text in texts], [0] * len(texts), [False] * len(texts), texts)
             for texts in blocks
@@ -238,8 +240,8 @@ def settled(clock: Clock, budget: TokenBudget) -> TokenBudget:
     texts = {length: "abc " * length for length in set(lengths.tolist())}
     passages = [Passage(str(row), str(row), texts[length]) for row, length in enumerate(lengths.tolist())]
     provenance = Provenance(
-            source="english", fingerprint="ab" * 16, dimension=4, instruction="", dtype="float32", normalized=True
-        )
+        source="english", fingerprint="ab" * 16, dimension=4, instruction="", dtype="float32", normalized=True
+    )
     wanted = (Wanted(None, passages, range(len(passages))) for _ in range(6))
     made = list(BlockEncoder(English(clock, budget), provenance).encode(wanted))
     assert sum(len(one.rows) for one in made) == 6 * 8192

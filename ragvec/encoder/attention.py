@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, groupby
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import dropout as apply_dropout
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
@@ -20,7 +21,11 @@ from transformers import AttentionInterface
 from ragvec.encoder.kernel import flash, takes
 from ragvec.errors import RagvecError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 PACKED = "ragvec_packed"
+States = tuple[Tensor, Tensor, Tensor]  # queries, keys, values
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,13 @@ class Layout:
         return [(sum(1 for _ in texts), length) for length, texts in groupby(self.lengths)]
 
 
-def packed_inputs(ids: Sequence[Sequence[int]], send: Callable[[Tensor], Tensor] | None = None) -> dict:
+def packed_inputs(ids: Sequence[Sequence[int]], send: Callable[[Tensor], Tensor] | None = None) -> dict[str, Any]:
     """Lay texts end to end for a model prepared by use_packed_attention: `model(**packed_inputs(ids))`.
 
     ids      token ids of n texts, none empty
     send     brings a tensor to the model's device; None = it computes on the CPU
     returns  input_ids and position_ids (1, tokens), positions starting anew in each text; layout; use_cache=False
     """
-    send = send or (lambda numbers: numbers)
     lengths = tuple(map(len, ids))
     assert lengths and min(lengths) > 0, "a packed batch holds at least one text, and each at least one token"
     sizes = np.array(lengths)
@@ -56,11 +60,13 @@ def packed_inputs(ids: Sequence[Sequence[int]], send: Callable[[Tensor], Tensor]
     flat = np.fromiter(chain.from_iterable(ids), np.int64, int(ends[-1]))
     positions = np.arange(ends[-1]) - (ends - sizes).repeat(sizes)
     offsets = np.concatenate([[0], ends]).astype(np.int32)
-    flat, positions, offsets = (send(torch.from_numpy(numbers)) for numbers in (flat, positions, offsets))
-    return {"input_ids": flat[None], "position_ids": positions[None], "layout": Layout(lengths, offsets), "use_cache": False}
+    tokens, places, borders = (torch.from_numpy(numbers) for numbers in (flat, positions, offsets))
+    if send is not None:
+        tokens, places, borders = send(tokens), send(places), send(borders)
+    return {"input_ids": tokens[None], "position_ids": places[None], "layout": Layout(lengths, borders), "use_cache": False}
 
 
-def use_packed_attention(model) -> None:
+def use_packed_attention(model: "PreTrainedModel") -> None:
     """Make a transformers model compute attention per text of a packed row, in place.
 
     Whether a token sees its right-hand neighbours follows the module's is_causal flag (ragvec.encoder.bidirectional).
@@ -74,7 +80,7 @@ def use_packed_attention(model) -> None:
 
 
 def packed_attention(
-    module,
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -85,7 +91,7 @@ def packed_attention(
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     layout: Layout | None = None,
-    **_,
+    **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention within each text of one packed row; the function registered with transformers' AttentionInterface.
 
@@ -99,8 +105,11 @@ def packed_attention(
     causal = bool(getattr(module, "is_causal", True))
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if softcap is None and takes(query, value) and (s_aux is None or not _is_trained(dropout, query, s_aux)):
-        how = {"scaling": scaling, "window": _window(causal, sliding_window), "dropout": dropout, "sinks": s_aux}
-        return flash(query[0], key[0], value[0], layout.offsets, layout.longest, **how)[None], None
+        out = flash(
+            query[0], key[0], value[0], layout.offsets,
+            longest=layout.longest, scaling=scaling, window=_window(causal, sliding_window), dropout=dropout, sinks=s_aux,
+        )  # fmt: skip
+        return out[None], None
     groups = query.shape[1] // key.shape[1]
     if groups > 1:  # SDPA's own enable_gqa leaves the CPU's flash kernel
         key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
@@ -119,15 +128,16 @@ def packed_attention(
     return torch.cat(pieces)[None], None
 
 
-def _split_runs(states: Sequence[Tensor], runs: Sequence[tuple[int, int]]) -> Iterator[list[Tensor]]:
+def _split_runs(states: States, runs: Sequence[tuple[int, int]]) -> Iterator[States]:
     """Views (texts, heads, length, dim) of each run, out of each of the states, (1, heads, tokens, dim).
 
     Split in one operation: the gradient of a slice has the size of the whole, and there may be hundreds of runs.
     """
     sizes = [texts * length for texts, length in runs]
-    parts = [whole.squeeze(0).split(sizes, dim=1) for whole in states]
-    for run, *pieces in zip(runs, *parts, strict=True):
-        yield [piece.unflatten(1, run).transpose(0, 1) for piece in pieces]
+    queries, keys, values = (whole.squeeze(0).split(sizes, dim=1) for whole in states)
+    for run, *pieces in zip(runs, queries, keys, values, strict=True):
+        query, key, value = (piece.unflatten(1, run).transpose(0, 1) for piece in pieces)
+        yield query, key, value
 
 
 def _reaches_all(length: int, causal: bool, window: int | None) -> bool:
@@ -145,7 +155,17 @@ def _allowed(length: int, causal: bool, window: int | None, device: torch.device
     return (ahead <= 0) & (ahead > -reach) if causal else ahead.abs() <= reach
 
 
-def _explicit(query, key, value, allowed, *, scaling, dropout, softcap, sinks) -> Tensor:
+def _explicit(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    allowed: Tensor,
+    *,
+    scaling: float,
+    dropout: float,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
     """Attention written out, for what SDPA has no argument for: capped logits and sinks."""
     logits = (query @ key.transpose(-1, -2)).float() * scaling
     if softcap is not None:
@@ -159,7 +179,7 @@ def _explicit(query, key, value, allowed, *, scaling, dropout, softcap, sinks) -
     return apply_dropout(weights.to(query.dtype), dropout, dropout > 0) @ value
 
 
-def _of_one_dtype(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _of_one_dtype(query: Tensor, key: Tensor, value: Tensor) -> States:
     """The states in the precision of products: rotary embeddings and norms in float32 widen queries and keys."""
     kind = query.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype

@@ -1,6 +1,11 @@
 """Switch a stock transformers model between causal and bidirectional attention, and refuse what can't be switched."""
 
+from typing import TYPE_CHECKING
+
 from ragvec.errors import RagvecError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 # Families whose layers mix tokens by recurrence: there is no attention mask to open.
 _RECURRENT = {
@@ -25,7 +30,7 @@ _RECURRENT = {
 }
 
 
-def make_bidirectional(model) -> None:
+def make_bidirectional(model: "PreTrainedModel") -> None:
     """Let every token of a decoder attend to every other, in place.
 
     transformers builds its masks from the config's flag and flash kernels read the module's, so both are set.
@@ -36,12 +41,12 @@ def make_bidirectional(model) -> None:
     _set_causal(model, False)
 
 
-def make_causal(model) -> None:
+def make_causal(model: "PreTrainedModel") -> None:
     """Restore a decoder's own causal attention, in place."""
     _set_causal(model, True)
 
 
-def refuse_unconvertible(config) -> None:
+def refuse_unconvertible(config: "PreTrainedConfig") -> None:
     """Raise RagvecError if a model of this configuration can't attend in both directions."""
     kind = config.model_type
     if kind in _RECURRENT:
@@ -53,7 +58,7 @@ def refuse_unconvertible(config) -> None:
         raise RagvecError(f"{kind} can't be converted: it is an encoder-decoder model; choose a decoder-only base model")
 
 
-def _set_causal(model, causal: bool) -> None:
+def _set_causal(model: "PreTrainedModel", causal: bool) -> None:
     for config in (model.config, *(getattr(model.config, name, None) for name in model.config.sub_configs)):
         if config is not None:
             config.is_causal = causal

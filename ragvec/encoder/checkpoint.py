@@ -2,11 +2,15 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, write_settings
 from ragvec.encoder.weights import quiet
 from ragvec.errors import WrongInput
 from ragvec.files import replacing_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # What is written into an encoder's folder, by ragvec or by transformers; a folder that is replaced may hold nothing else.
 _WRITTEN = re.compile(
@@ -16,7 +20,14 @@ _WRITTEN = re.compile(
 )
 
 
-def save_checkpoint(model, tokenizer, settings: EncoderSettings, folder: Path, *, overwrite: bool = False) -> None:
+def save_checkpoint(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: EncoderSettings,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+) -> None:
     """Write weights (safetensors), tokenizer and ragvec.json as one folder that appears only when complete.
 
     A model with an unmerged adapter is refused: save the adapter, or load with merge=True.
@@ -29,7 +40,7 @@ def save_checkpoint(model, tokenizer, settings: EncoderSettings, folder: Path, *
         write_settings(temporary, settings)
 
 
-def save_weights(model, tokenizer, folder: Path) -> None:
+def save_weights(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
     """Write weights and tokenizer as transformers does, without its bars and remarks."""
     with quiet(show_progress=False):
         model.save_pretrained(folder)

@@ -114,7 +114,8 @@ class Cuda:
 
     def seconds(self, begin: torch.cuda.Event, end: torch.cuda.Event) -> float:
         end.synchronize()
-        return begin.elapsed_time(end) / 1000
+        milliseconds: float = begin.elapsed_time(end)
+        return milliseconds / 1000
 
     def free(self) -> None:
         torch.cuda.empty_cache()

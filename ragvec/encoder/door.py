@@ -5,11 +5,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ragvec.checked import Mismatch, check_range, check_value, shown
 from ragvec.errors import Damaged, RagvecError, first_line
 
+Value = TypeVar("Value")
 _RESTORE = "restore it from where the model came from"
 _READ = ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model")
 _MOST_HEADER = 100_000_000  # bytes, as safetensors itself has it
@@ -134,7 +135,7 @@ def _tensor(name: str, tensor: dict[str, Any]) -> tuple[list[int], str]:
     return list(shape), check_value(f"dtype of {name}", tensor["dtype"], str)
 
 
-def _read(path: Path, kind: type) -> Any:
+def _read(path: Path, kind: type[Value]) -> Value:
     try:
         if not path.is_file():
             raise Damaged(f"{path} is no file that can be read: {_RESTORE}")
@@ -142,7 +143,8 @@ def _read(path: Path, kind: type) -> Any:
     except (OSError, ValueError, RecursionError) as error:
         raise Damaged(f"{path} is not readable JSON ({first_line(error)}): {_RESTORE}") from error
     with _named(path):
-        return check_value("it", value, kind)
+        checked: Value = check_value("it", value, kind)
+    return checked
 
 
 @contextmanager

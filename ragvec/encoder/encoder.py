@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from ragvec.encoder.sources import locate
 from ragvec.encoder.templates import Template
 from ragvec.encoder.weights import choose_device, choose_dtype, load_model, load_tokenizer
 from ragvec.errors import Damaged, RagvecError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _BLOCK = 8192  # texts tokenized and sorted together: enough for full batches, little enough to stay in memory
 
@@ -57,8 +60,8 @@ class Encoder:
 
     def __init__(
         self,
-        model,
-        tokenizer,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
         settings: EncoderSettings,
         *,
         source: str,
@@ -144,17 +147,13 @@ class Encoder:
             truncate_dim=truncate_dim,
         )
         with foreign(f"{found.base} does not work as an encoder"):
-            settings = complete(settings, model, tokenizer, found)
+            settings = complete(settings, model, tokenizer)
             model.to(chosen_device).eval()
             settings = prepare_attention(model, settings)
-        identity = {
-            "source": str(source),
-            "fingerprint": fingerprint((found.base, *found.adapters), found.tokenizer, settings),
-            "batch_tokens": batch_tokens,
-        }
-        encoder = cls(model, tokenizer, settings, **identity)
+        name = fingerprint((found.base, *found.adapters), found.tokenizer, settings)
+        encoder = cls(model, tokenizer, settings, source=str(source), fingerprint=name, batch_tokens=batch_tokens)
         if int8:
-            encoder = encoder._with_int8_weights(identity)
+            encoder = encoder._with_int8_weights(batch_tokens)
         if torch_compile:
             encoder.compile()
         return encoder
@@ -269,7 +268,7 @@ class Encoder:
         _check_texts(texts)
         prompts = self.prompts.build(texts, instruction)
         lead = self.prompts.lead(instruction)
-        found: list[TokenVectors | None] = [None] * len(prompts.ids)
+        found: dict[int, TokenVectors] = {}
         for rows in plan_batches([len(ids) for ids in prompts.ids], self.batch_tokens):
             states = self._hidden([prompts.ids[row] for row in rows])
             for row, hidden in zip(rows, states.split([len(prompts.ids[row]) for row in rows]), strict=True):
@@ -279,7 +278,7 @@ class Encoder:
                 vectors = _finish(kept.float(), normalize).cpu().numpy()
                 names = self.tokenizer.convert_ids_to_tokens([prompts.ids[row][place] for place in inside])
                 found[row] = TokenVectors(vectors, spans[inside], names)
-        return found
+        return [found[row] for row in range(len(prompts.ids))]
 
     def save(self, folder: str | Path) -> None:
         """Write a checkpoint that `Encoder.load` reads back to equal vectors; adapters must have been merged.
@@ -290,7 +289,7 @@ class Encoder:
             raise RagvecError("int8 weights are made while loading and can't be saved: load without --dtype int8 to save")
         save_checkpoint(self.model, self.tokenizer, self.settings, Path(folder))
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Any]:
         """What this encoder is, for people and logs; JSON values only."""
         settings = self.settings
         return {
@@ -311,18 +310,25 @@ class Encoder:
             "adapters": list(settings.adapters),
         }
 
-    def _with_int8_weights(self, identity: dict) -> "Encoder":
+    def _with_int8_weights(self, batch_tokens: int | None) -> "Encoder":
         """This encoder with its linear layers' weights as int8; measures what that costs."""
         texts = sample_texts()
         exact = self.encode_documents(texts)
         use_int8_weights(self.model)
-        encoder = Encoder(self.model, self.tokenizer, self.settings, **identity)
+        encoder = Encoder(
+            self.model,
+            self.tokenizer,
+            self.settings,
+            source=self.source,
+            fingerprint=self.fingerprint,
+            batch_tokens=batch_tokens,
+        )
         encoder.int8_cosines = cosines(exact, encoder.encode_documents(texts))
         return encoder
 
     def _pipeline(self, width: int, normalize: bool) -> Pipeline:
         compute = partial(self._vectors, width=width, normalize=normalize)
-        return Pipeline(self._device, self._budget, width, self._lay_out, compute)
+        return Pipeline(self._device, self._budget, width, lay_out=self._lay_out, compute=compute)
 
     def _lay_out(self, prompts: Prompts, rows: list[int]) -> Batch:
         ids = [prompts.ids[row] for row in rows]

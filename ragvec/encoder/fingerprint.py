@@ -34,7 +34,7 @@ def fingerprint(folders: Iterable[Path], tokenizer: Path, settings: EncoderSetti
     return digest.hexdigest()
 
 
-def _add_file(digest, path: Path) -> None:
+def _add_file(digest: hashlib.blake2b, path: Path) -> None:
     size = path.stat().st_size
     digest.update(size.to_bytes(8, "little"))
     with open(path, "rb") as file:

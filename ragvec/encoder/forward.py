@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from ragvec.encoder.attention import Layout, packed_inputs
 from ragvec.encoder.device import device_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Move = Callable[[Tensor], Tensor]
 
@@ -31,7 +34,7 @@ class Rows:
         return Rows({name: _moved(value, move) for name, value in self.inputs.items()}, _moved(self.real, move))
 
 
-def hidden_states(model, ids: Sequence[Sequence[int]], device: torch.device, *, packed: bool) -> Tensor:
+def hidden_states(model: "PreTrainedModel", ids: Sequence[Sequence[int]], device: torch.device, *, packed: bool) -> Tensor:
     """The last hidden states of n texts, lying end to end without padding.
 
     ids      token ids, none empty
@@ -41,7 +44,7 @@ def hidden_states(model, ids: Sequence[Sequence[int]], device: torch.device, *, 
     return states_of(model, lay_out(model, ids, packed=packed).moved(device_of(device).send))
 
 
-def lay_out(model, ids: Sequence[Sequence[int]], *, packed: bool) -> Rows:
+def lay_out(model: "PreTrainedModel", ids: Sequence[Sequence[int]], *, packed: bool) -> Rows:
     """Texts as a model reads them, on the host."""
     if packed:
         tokens = sum(map(len, ids))
@@ -61,9 +64,9 @@ def lay_out(model, ids: Sequence[Sequence[int]], *, packed: bool) -> Rows:
     return Rows(inputs, mask.flatten().nonzero().flatten())  # places: a mask would have to be counted, and waited for
 
 
-def states_of(model, rows: Rows) -> Tensor:
+def states_of(model: "PreTrainedModel", rows: Rows) -> Tensor:
     """The last hidden states (tokens, dim) of texts laid out on the model's device."""
-    states = model(**rows.inputs).last_hidden_state.flatten(0, 1)
+    states: Tensor = model(**rows.inputs).last_hidden_state.flatten(0, 1)
     return states[: rows.real] if isinstance(rows.real, int) else states[rows.real]
 
 
@@ -83,5 +86,5 @@ def _moved(value: Any, move: Move) -> Any:
     return move(value) if isinstance(value, Tensor) else value
 
 
-def _unwrapped(model):
+def _unwrapped(model: "PreTrainedModel") -> "PreTrainedModel":
     return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from ragvec.encoder.encoder import Encoder
 from ragvec.encoder.pooling import pool
 from ragvec.encoder.prompt import Prompts
 from ragvec.errors import first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TOKENS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # beyond, a GPU computes longer than it is told what to do
 TEXTS = (1, 8, 32)
@@ -116,7 +119,7 @@ class Graphs:
 class _Pass:
     """The forward pass of one bucket, over inputs that stay where they are."""
 
-    def __init__(self, model, bucket: Bucket, device: torch.device, capture: Callable[[Run], Run]) -> None:
+    def __init__(self, model: "PreTrainedModel", bucket: Bucket, device: torch.device, capture: Callable[[Run], Run]) -> None:
         self.bucket = bucket
         pinned = device.type == "cuda"
         self._written = torch.zeros(2, bucket.tokens, dtype=torch.long, pin_memory=pinned)  # ids, positions
@@ -128,7 +131,8 @@ class _Pass:
         def run() -> Tensor:
             layout = Layout(self._lengths, self._offsets)
             inputs = {"input_ids": self._read[:1], "position_ids": self._read[1:], "layout": layout, "use_cache": False}
-            return model(**inputs).last_hidden_state[0]
+            states: Tensor = model(**inputs).last_hidden_state[0]
+            return states
 
         self._replay = capture(run)
 

@@ -23,6 +23,9 @@ def largest_weight() -> int:
 class Int8Linear(nn.Module):
     """A linear layer with int8 weights, multiplied by 8-bit inputs into 32-bit sums (oneDNN: AVX2, VNNI, AMX)."""
 
+    scales: Tensor
+    bias: Tensor | None
+
     def __init__(self, linear: nn.Linear) -> None:
         """Take over a layer's weights, each output's rounded to as many steps of its largest as the CPU can multiply."""
         super().__init__()
@@ -41,7 +44,7 @@ class Int8Linear(nn.Module):
         scales = (rows.abs().amax(dim=1, keepdim=True) / _LARGEST).clamp_(min=_LEAST_SCALE)
         codes = (rows / scales).round_().clamp_(-_LARGEST, _LARGEST)  # bfloat16 may round 127 up
         codes = codes.add_(_ZERO_POINT).to(torch.uint8)
-        out = torch.ops.onednn.qlinear_pointwise(
+        out: Tensor = torch.ops.onednn.qlinear_pointwise(
             codes, 1.0, _ZERO_POINT, self._packed, self.scales, self._zeros, None, 1.0, 0, states.dtype, "none", [], ""
         ).mul_(scales)
         if self.bias is not None:

@@ -6,6 +6,7 @@ in the same way in torch 2.11, 2.12 and 2.13, it has dropout, and it gives the s
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,8 +36,8 @@ def flash(
     key: Tensor,
     value: Tensor,
     offsets: Tensor,
-    longest: int,
     *,
+    longest: int,
     scaling: float,
     window: tuple[int, int] = (-1, -1),
     dropout: float = 0.0,
@@ -53,6 +54,8 @@ def flash(
     width = value.shape[-1]
     rows = _rows(query, key, value)
     causal = window == (-1, 0)
+    out: Tensor
+    sums: Tensor
     out, sums, *_ = _kernel()(
         *rows, offsets, offsets, longest, longest, dropout, causal, False,
         scale=scaling, window_size_left=window[0], window_size_right=window[1],
@@ -70,8 +73,9 @@ def _rows(*states: Tensor) -> list[Tensor]:
     return [row if row.stride(-1) == 1 else row.contiguous() for row in rows]
 
 
-def _kernel() -> Callable:
-    return torch.ops.aten._flash_attention_forward
+def _kernel() -> Callable[..., Any]:
+    kernel: Callable[..., Any] = torch.ops.aten._flash_attention_forward
+    return kernel
 
 
 @cache

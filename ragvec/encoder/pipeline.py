@@ -57,6 +57,7 @@ class Pipeline:
         device: Device,
         budget: TokenBudget,
         dimension: int,
+        *,
         lay_out: Callable[[Prompts, list[int]], Any],
         compute: Callable[[Any], Any],
     ) -> None:
@@ -157,6 +158,12 @@ class Pipeline:
         return block
 
 
+class _End(NamedTuple):
+    """What comes after the last item: the error that ended them, if one did."""
+
+    error: BaseException | None
+
+
 class Ahead(Generic[Item]):
     """The same items in the same order, made ahead by a thread; its errors are raised where they would have been.
 
@@ -164,7 +171,7 @@ class Ahead(Generic[Item]):
     """
 
     def __init__(self, items: Iterable[Item], name: str) -> None:
-        self._queue: Queue = Queue(_AHEAD)
+        self._queue: Queue[Item | _End] = Queue(_AHEAD)
         self._gone = Event()
         self._thread = Thread(target=self._fill, args=(items,), name=name, daemon=True)
         self._thread.start()
@@ -172,7 +179,7 @@ class Ahead(Generic[Item]):
     def __enter__(self) -> "Ahead[Item]":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._gone.set()
         self._thread.join(5 * _PATIENCE)  # it may hang in a pipe that nobody writes to
 
@@ -182,14 +189,14 @@ class Ahead(Generic[Item]):
     def __next__(self) -> Item:
         while not self._gone.is_set():
             try:
-                item, error = self._queue.get(timeout=_PATIENCE)
+                item = self._queue.get(timeout=_PATIENCE)
             except Empty:
                 continue
-            if item is not self:
+            if not isinstance(item, _End):
                 return item
             self._gone.set()
-            if error is not None:
-                raise error
+            if item.error is not None:
+                raise item.error
         raise StopIteration
 
     def ready(self) -> bool:
@@ -200,13 +207,13 @@ class Ahead(Generic[Item]):
         error: BaseException | None = None
         try:
             for item in items:
-                if not self._put((item, None)):
+                if not self._put(item):
                     return
         except BaseException as raised:  # raised again where the items are used
             error = raised
-        self._put((self, error))
+        self._put(_End(error))
 
-    def _put(self, entry: tuple) -> bool:
+    def _put(self, entry: Item | _End) -> bool:
         while not self._gone.is_set():
             try:
                 self._queue.put(entry, timeout=_PATIENCE)

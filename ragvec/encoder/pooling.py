@@ -12,16 +12,28 @@ from ragvec.errors import WrongInput
 POOLINGS = ("mean", "weighted_mean", "eos_token", "last_token", "bos_token")
 
 
-class Places(NamedTuple):
-    """What is pooled: each text's one position (n,), or every token's weight (tokens,) and each text's length (n,)."""
+class Positions(NamedTuple):
+    """Each text's one position that is pooled, (n,)."""
 
-    positions: Tensor | None
-    weights: Tensor | None = None
-    sizes: Tensor | None = None
+    positions: Tensor
 
-    def moved(self, move: Callable[[Tensor], Tensor]) -> "Places":
-        """The same with every tensor where `move` brings it."""
-        return Places(*(None if numbers is None else move(numbers) for numbers in self))
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "Positions":
+        """The same where `move` brings it."""
+        return Positions(move(self.positions))
+
+
+class Shares(NamedTuple):
+    """Every token's weight (tokens,) and each text's length (n,)."""
+
+    weights: Tensor
+    sizes: Tensor
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "Shares":
+        """The same with both where `move` brings them."""
+        return Shares(move(self.weights), move(self.sizes))
+
+
+Places = Positions | Shares
 
 
 def pool(hidden: Tensor, lengths: Sequence[int], pool_starts: Sequence[int], pooling: str) -> Tensor:
@@ -51,15 +63,15 @@ def places_of(lengths: Sequence[int], pool_starts: Sequence[int], pooling: str) 
     sizes = torch.tensor(lengths)
     ends = sizes.cumsum(0)
     if pooling in ("eos_token", "last_token"):
-        return Places(ends - 1)
+        return Positions(ends - 1)
     if pooling == "bos_token":
-        return Places(ends - sizes)
-    return Places(None, _weights(sizes, torch.tensor(pool_starts), pooling), sizes)
+        return Positions(ends - sizes)
+    return Shares(_weights(sizes, torch.tensor(pool_starts), pooling), sizes)
 
 
 def pool_places(hidden: Tensor, places: Places) -> Tensor:
     """Vectors (n, dim) float32 of states (tokens, dim), by places on the same device."""
-    if places.positions is not None:
+    if isinstance(places, Positions):
         return hidden[places.positions].float()
     weighted = hidden.float() * places.weights[:, None]
     return torch.segment_reduce(weighted, "sum", lengths=places.sizes, axis=0, unsafe=True)

@@ -1,12 +1,16 @@
 """Does a model really attend in both directions, and do padding and packing leave its vectors alone?"""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from ragvec.encoder.attention import PACKED, use_packed_attention
 from ragvec.encoder.forward import hidden_states
 from ragvec.errors import RagvecError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Largest deviation allowed between packed and padded states, as a share of the largest state.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
@@ -38,7 +42,7 @@ class Probe:
 
 
 @torch.inference_mode()
-def probe(model, vocabulary: int, device: torch.device) -> Probe:
+def probe(model: "PreTrainedModel", vocabulary: int, device: torch.device) -> Probe:
     """Run a model on texts of made-up tokens; leaves it prepared for packed batches if they work, else for padded ones."""
     texts = [[(7 * row + 3 * place + 5) % vocabulary for place in range(length)] for row, length in enumerate(_LENGTHS)]
     stock = _use_stock_attention(model)
@@ -58,10 +62,10 @@ def probe(model, vocabulary: int, device: torch.device) -> Probe:
         packing_error, refusal = None, str(error)
     if refusal:
         model.set_attn_implementation(stock)
-    return Probe(moved, padding_error, packing_error, refusal, tolerance)
+    return Probe(moved, padding_error, packing_error, packing_refusal=refusal, tolerance=tolerance)
 
 
-def _use_stock_attention(model) -> str:
+def _use_stock_attention(model: "PreTrainedModel") -> str:
     """Give a packed model its own attention back; returns that one's name.
 
     For capped logits (Gemma 2) that is the written-out one: transformers up to 5.17 offers SDPA too, which leaves the cap out.
@@ -73,4 +77,5 @@ def _use_stock_attention(model) -> str:
             model.set_attn_implementation("sdpa")
         except ValueError:  # an architecture without SDPA support
             model.set_attn_implementation("eager")
-    return model.config._attn_implementation
+    name: str = model.config._attn_implementation
+    return name

@@ -5,9 +5,14 @@ Instruction and text stay separate pieces: no separator is written into the stri
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ragvec.encoder.door import foreign
 from ragvec.errors import Damaged, WrongInput, first_line
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class PromptBuilder:
 
     def __init__(
         self,
-        tokenizer,
+        tokenizer: "PreTrainedTokenizerBase",
         *,
         prefix: str = "",
         suffix: str = "",
@@ -104,13 +109,14 @@ class PromptBuilder:
     def offsets(self, lead: str, text: str) -> list[tuple[int, int]]:
         """Where each token of a prompt lies in the text, as character offsets; (0, 0) for all that is not text."""
         inside = self._backend.encode(lead + self._body(text), add_special_tokens=False).offsets
-        clip = [tuple(min(max(edge - len(lead), 0), len(text)) for edge in span) for span in inside]
+        first, length = len(lead), len(text)
+        clip = [(min(max(begin - first, 0), length), min(max(end - first, 0), length)) for begin, end in inside]
         return [*[(0, 0)] * len(self._front), *clip, *[(0, 0)] * len(self._back)]
 
     @property
-    def _backend(self):
+    def _backend(self) -> "Tokenizer":
         """The tokenizer's backend as it was: whoever calls the tokenizer leaves padding, a limit and more behind in it."""
-        backend = self._shared
+        backend: Tokenizer = self._shared
         if backend.padding is not None:
             backend.no_padding()
         if backend.truncation is not None:
@@ -168,7 +174,7 @@ class PromptBuilder:
         return [encoding.ids for encoding in encodings]
 
 
-def special_ids(backend) -> tuple[list[int], list[int]]:
+def special_ids(backend: "Tokenizer") -> tuple[list[int], list[int]]:
     """The ids a tokenizer adds before and after every text."""
     bare = backend.encode("a", add_special_tokens=False).ids
     full = backend.encode("a", add_special_tokens=True).ids

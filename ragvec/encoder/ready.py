@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import replace
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -15,12 +16,14 @@ from ragvec.encoder.bidirectional import make_bidirectional, make_causal
 from ragvec.encoder.pooling import POOLINGS
 from ragvec.encoder.probe import Probe, probe
 from ragvec.encoder.settings import EncoderSettings
-from ragvec.encoder.sources import Source
 from ragvec.encoder.templates import Template, find_template
 from ragvec.errors import WrongInput
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def complete(settings: EncoderSettings, model, tokenizer, found: Source) -> EncoderSettings:
+
+def complete(settings: EncoderSettings, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> EncoderSettings:
     """Fill in what only the loaded model can tell: the template, and how long a text its positions allow."""
     if settings.pooling not in POOLINGS:
         raise WrongInput(f"unknown pooling {settings.pooling!r}: choose one of {', '.join(POOLINGS)}")
@@ -36,7 +39,7 @@ def complete(settings: EncoderSettings, model, tokenizer, found: Source) -> Enco
     return settings
 
 
-def prepare_attention(model, settings: EncoderSettings) -> EncoderSettings:
+def prepare_attention(model: "PreTrainedModel", settings: EncoderSettings) -> EncoderSettings:
     """Set the direction of attention, then packed batches if the checkpoint or a probe says they work."""
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
     if settings.attention == "bidirectional":
@@ -50,7 +53,7 @@ def prepare_attention(model, settings: EncoderSettings) -> EncoderSettings:
     return settings
 
 
-def probe_model(model) -> Probe:
+def probe_model(model: "PreTrainedModel") -> Probe:
     """Probe a model where it is; warns if its batches must be padded."""
     result = probe(model, model.config.get_text_config().vocab_size, model.device)
     if not result.packs:
@@ -58,7 +61,7 @@ def probe_model(model) -> Probe:
     return result
 
 
-def compile_layers(model, packed: bool) -> None:
+def compile_layers(model: "PreTrainedModel", packed: bool) -> None:
     """Compile each layer for any number of tokens, in place; packed attention stays as it is, since its shapes never repeat.
 
     Nothing is compiled before the first batch. Raises RagvecError where `compile_refusal` says why.
@@ -70,10 +73,10 @@ def compile_layers(model, packed: bool) -> None:
         layer.compile(dynamic=True)
 
 
-def compile_refusal(model, packed: bool) -> str:
+def compile_refusal(model: "PreTrainedModel", packed: bool) -> str:
     """Why a model's layers can't be compiled here, and what to do; "" where they can."""
     kind = model.device.type
-    if _layers(model) is None or not packed:
+    if not len(_layers(model)) or not packed:
         return "compiling needs a model with a list of layers whose batches can be packed: leave it out"
     if kind == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
         return "compiling for the CPU needs a C++ compiler, and none is found: install g++, or leave it out"
@@ -84,5 +87,7 @@ def compile_refusal(model, packed: bool) -> str:
     return ""
 
 
-def _layers(model) -> nn.ModuleList | None:
-    return next((part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part)), None)
+def _layers(model: "PreTrainedModel") -> nn.ModuleList:
+    """A model's layers; none where it has no list of them."""
+    lists = (part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part))
+    return next(lists, nn.ModuleList())

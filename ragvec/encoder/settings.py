@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from ragvec import __version__
 from ragvec.checked import Mismatch, check_fields, check_value, shown
@@ -55,7 +56,7 @@ class EncoderSettings:
         if self.max_length < 1 or self.doc_max_length < 1:
             raise WrongInput(f"max_length {self.max_length} and doc_max_length {self.doc_max_length} must be at least 1 token")
 
-    def override(self, **changes) -> "EncoderSettings":
+    def override(self, **changes: Any) -> "EncoderSettings":
         """A copy with every given value that is not None; a max_length alone also frees the text up to it."""
         given = {name: value for name, value in changes.items() if value is not None}
         if "max_length" in given and "doc_max_length" not in given:

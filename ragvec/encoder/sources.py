@@ -7,6 +7,7 @@ as the reference publishes), merged reference (llm2vec_config.json), plain trans
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ragvec.encoder.door import check_adapter, check_files, check_model, field, inside, read_list, read_object
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, read_settings
@@ -207,7 +208,7 @@ def _locate_sentence_transformer(folder: Path, name: str) -> Source:
     return Source(weights, (), weights, settings)
 
 
-def _sentence_transformer_pooling(record: dict, folder: Path) -> str:
+def _sentence_transformer_pooling(record: dict[str, Any], folder: Path) -> str:
     ours = {"mean": "mean", "cls": "bos_token", "lasttoken": "last_token", "weightedmean": "weighted_mean"}
     modes = {name for name in ours if record.get("pooling_mode") == name}
     flags = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "lasttoken", "weightedmean_tokens": "weightedmean"}

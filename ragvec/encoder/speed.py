@@ -2,11 +2,15 @@
 
 import re
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ragvec.encoder.int8 import int8_weights
+
+if TYPE_CHECKING:
+    from ragvec.encoder.encoder import Encoder
 
 # Dense half-precision tensor-core peaks of data sheets, FLOP/s (sums in float32), by words of the name that torch gives a GPU;
 # the most words that fit count.
@@ -30,14 +34,14 @@ _SECONDS = 0.3
 class Speed:
     """An encoder's work per text, and the peak of where it runs."""
 
-    def __init__(self, encoder) -> None:
+    def __init__(self, encoder: "Encoder") -> None:
         """Measures the peak where no data sheet names it: a third of a second."""
         config = encoder.model.config.get_text_config()
         heads = config.num_attention_heads
         head = getattr(config, "head_dim", None) or config.hidden_size // heads
-        self._attention = 4.0 * config.num_hidden_layers * heads * head
+        self._attention: float = 4.0 * config.num_hidden_layers * heads * head
         weights = sum(p.numel() for name, p in encoder.model.named_parameters() if "embed" not in name)
-        self._weights = 2.0 * (weights + int8_weights(encoder.model))
+        self._weights: float = 2.0 * (weights + int8_weights(encoder.model))
         self.peak = data_sheet_peak(encoder.device, encoder.model.dtype) or matmul_peak(
             encoder.model.dtype, config.hidden_size, encoder.device
         )
@@ -56,9 +60,9 @@ def data_sheet_peak(device: torch.device, dtype: torch.dtype) -> float | None:
     return _DATA_SHEETS[max(fitting, key=len)] if fitting and words.isdisjoint(_OTHERS) else None
 
 
-def compiling_repays(encoder, tokens: float) -> bool:
+def compiling_repays(encoder: "Encoder", tokens: float) -> bool:
     """Whether compiling the layers saves more time than it takes: on a GPU, from about a billion parameters on."""
-    weights = sum(weight.numel() for weight in encoder.model.parameters())
+    weights: int = sum(weight.numel() for weight in encoder.model.parameters())
     if encoder.device.type != "cuda" or weights < COMPILE_PARAMETERS or encoder.compile_refusal:
         return False
     peak = data_sheet_peak(encoder.device, encoder.model.dtype)

@@ -1,6 +1,10 @@
 """Chat templates of the published models; looked up once, at conversion, then stored in the encoder's own configuration."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ _EOS_BY_TYPE = {"llama": "</s>", "mistral": "</s>", "gemma": "<eos>", "gemma2": 
 _WITHOUT_EOS = {"meta-llama/Meta-Llama-3-8B-Instruct"}  # the reference ends these in <|eot_id|> alone
 
 
-def find_template(base_model: str, model_type: str, tokenizer) -> Template:
+def find_template(base_model: str, model_type: str, tokenizer: "PreTrainedTokenizerBase") -> Template:
     """The template the reference uses for a base model, named as on the hub.
 
     base_model  hub id, or a local path whose last two parts are one ("…/meta-llama/Llama-2-7b-chat-hf")

@@ -5,11 +5,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from ragvec.encoder.door import foreign
 from ragvec.errors import Damaged, NotFound, WrongInput, first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _LONG_LOAD = 1 << 30  # bytes of weights from which loading shows a progress bar
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -68,7 +72,7 @@ def cpu_has_bfloat16() -> bool:
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
-def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str, merge: bool):
+def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str, merge: bool) -> "PreTrainedModel":
     """The transformers model without a language-model head, adapters stacked upon it.
 
     dtype    "auto" = as stored
@@ -91,7 +95,7 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
     return model
 
 
-def load_tokenizer(folder: Path):
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """The transformers tokenizer of a folder. Raises RagvecError if there is none."""
     from transformers import AutoTokenizer
 
@@ -99,7 +103,7 @@ def load_tokenizer(folder: Path):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
-def add_adapter(model, folder: Path, *, merge: bool):
+def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool) -> "PreTrainedModel":
     """The model with a LoRA adapter of the folder upon it; merge: folded into its weights, in place."""
     from peft import PeftModel
 

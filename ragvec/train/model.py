@@ -127,7 +127,7 @@ def load_language_model(recipe: Recipe, device: torch.device, dtype: torch.dtype
         found = locate(start_of(recipe), revision=recipe.model_revision, adapters=_adapters(recipe))
         whole = _load_with_head(found, _weights_dtype(recipe, dtype))
         tokenizer = load_tokenizer(Path(recipe.tokenizer_name) if recipe.tokenizer_name else found.tokenizer)
-        settings = complete(found.settings, whole.base_model, tokenizer, found)  # evaluation reads texts as the result will
+        settings = complete(found.settings, whole.base_model, tokenizer)  # evaluation reads texts as the result will
     if len(tokenizer) > whole.config.get_text_config().vocab_size:
         raise WrongInput(
             f"the tokenizer has {len(tokenizer):,} tokens, the model {whole.config.get_text_config().vocab_size:,}: "

@@ -99,7 +99,7 @@ def encoder_around(model, tokenizer, batch_tokens: int | None):
     from ragvec.encoder.ready import complete, prepare_attention
     from ragvec.encoder.settings import EncoderSettings
 
-    settings = prepare_attention(model, complete(EncoderSettings(), model, tokenizer, None))
+    settings = prepare_attention(model, complete(EncoderSettings(), model, tokenizer))
     return Encoder(model, tokenizer, settings, source="random", fingerprint="0" * 32, batch_tokens=batch_tokens)
 
 
