@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -108,7 +108,7 @@ def is_own_folder(path: Path) -> bool:
     return _is_own(path, stat.S_ISDIR, "a folder")
 
 
-def _is_own(path: Path, is_kind, kind: str) -> bool:
+def _is_own(path: Path, is_kind: Callable[[int], bool], kind: str) -> bool:
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

@@ -238,8 +238,8 @@ def settled(clock: Clock, budget: TokenBudget) -> TokenBudget:
     texts = {length: "abc " * length for length in set(lengths.tolist())}
     passages = [Passage(str(row), str(row), texts[length]) for row, length in enumerate(lengths.tolist())]
     provenance = Provenance(
-            source="english", fingerprint="ab" * 16, dimension=4, instruction="", dtype="float32", normalized=True
-        )
+        source="english", fingerprint="ab" * 16, dimension=4, instruction="", dtype="float32", normalized=True
+    )
     wanted = (Wanted(None, passages, range(len(passages))) for _ in range(6))
     made = list(BlockEncoder(English(clock, budget), provenance).encode(wanted))
     assert sum(len(one.rows) for one in made) == 6 * 8192

@@ -111,7 +111,8 @@ def read_clustering_sets(path: Path) -> list[LabelledSet]:
     if not _is_jsonl(path):
         return [read_labelled_set(path)]
     from ragvec.corpus.files import open_input
-    from ragvec.corpus.formats import BadRow, jsonl_rows
+    from ragvec.corpus.formats import jsonl_rows
+    from ragvec.corpus.rows import BadRow
 
     sets = []
     with open_input(path) as file:

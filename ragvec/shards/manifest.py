@@ -205,8 +205,12 @@ def _parse(record: dict[str, Any]) -> Manifest:
     check_range("dimension", provenance.dimension, 1, 2**20)
     if provenance.dtype not in DTYPES:
         raise Mismatch(f"dtype is {provenance.dtype!r}, none of {', '.join(DTYPES)}")
-    listed = {name: check_value(name, record.get(name, []), tuple[dict, ...]) for name in ("parts", "previous", "inputs")}
-    others = {name: record[name] for name in ("complete", "corpus_digest", "ragvec_version", "rejected") if name in record}
+    listed = {
+        name: check_value(name, record.get(name, []), tuple[dict[str, Any], ...]) for name in ("parts", "previous", "inputs")
+    }
+    others: dict[str, Any] = {
+        name: record[name] for name in ("complete", "corpus_digest", "ragvec_version", "rejected") if name in record
+    }
     return Manifest(
         provenance=provenance,
         parts=tuple(map(_parse_part, listed["parts"])),

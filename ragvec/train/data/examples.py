@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from ragvec.corpus import TEXT_FIELDS
 from ragvec.corpus.files import corpus_files, format_of, open_input
-from ragvec.corpus.formats import BadRow, Row, csv_rows, json_rows, jsonl_rows, markdown_rows, parquet_rows, text_rows
+from ragvec.corpus.formats import csv_rows, json_rows, jsonl_rows, markdown_rows, parquet_rows, text_rows
+from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError
 from ragvec.train.data.e5 import E5_INSTRUCTIONS, E5_SYMMETRIC
 from ragvec.train.data.pairs import Pair, Scores, read_pair
