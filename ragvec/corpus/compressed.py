@@ -5,9 +5,12 @@ import hashlib
 import io
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import zstandard
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 COMPRESSIONS = (".gz", ".zst")
 DAMAGE = (OSError, EOFError, zlib.error, zstandard.ZstdError)  # what reading a damaged stream raises
@@ -29,8 +32,8 @@ class HashedFile(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
-        count = self._file.readinto(buffer)
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        count: int = self._file.readinto(buffer)
         self.digest.update(memoryview(buffer)[:count])
         self.bytes += count
         return count
@@ -55,8 +58,8 @@ class _Bounded(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
-        count = self._file.readinto(buffer)
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        count: int = self._file.readinto(buffer)
         self._bytes += count
         if self._bytes > FREE_BYTES + MOST_INFLATION * self._compressed.bytes:
             raise zstandard.ZstdError(f"it inflates more than {MOST_INFLATION:,} times, which text never does")
@@ -66,7 +69,7 @@ class _Bounded(io.RawIOBase):
 class _GzipFile(gzip.GzipFile):
     """One that gives what comes before damage, and only then raises."""
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         return self.readinto1(buffer)
 
 
@@ -84,7 +87,7 @@ class _ZstdFile(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         while not self._output:
             self._input = self._input or memoryview(self._file.read(_ZSTD_READ))
             data = self._input[:_ZSTD_INPUT]
@@ -99,7 +102,8 @@ class _ZstdFile(io.RawIOBase):
                 used -= len(self._frame.unused_data)
                 self._frame = None
             self._input = self._input[used:]
-        count = min(len(buffer), len(self._output))
-        buffer[:count] = self._output[:count]
+        room = memoryview(buffer)
+        count = min(len(room), len(self._output))
+        room[:count] = self._output[:count]
         self._output = self._output[count:]
         return count

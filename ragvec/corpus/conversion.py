@@ -15,7 +15,7 @@ import subprocess
 import sys
 import warnings
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from ragvec.errors import RagvecError, WrongInput, last_line
 
@@ -44,10 +44,11 @@ class Converter:
     def convert(self, data: bytes, suffix: str, place: str) -> tuple[str, str]:
         """The title, "" if there is none, and the Markdown of a file. Raises RagvecError, with the place, if there is none."""
         process = self._started()
+        assert process.stdin and process.stdout
         try:
             process.stdin.write(_HEAD.pack(len(data), self._most, suffix.encode()) + data)
             process.stdin.flush()
-            answer: dict[str, Any] | None = _received(process.stdout)
+            answer = _received(process.stdout)
         except BrokenPipeError:
             answer = None
         if answer is None:
@@ -60,13 +61,12 @@ class Converter:
             raise WrongInput(f"{place} can't be converted to text: {answer['error']}")
         return answer["title"], answer["markdown"]
 
-    def _started(self) -> subprocess.Popen:
+    def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             path = "\n".join(folder for folder in sys.path if folder)  # what lies in the working directory is not run
             memory = str(_LEAST_MEMORY + _MEMORY_PER_BYTE * self._most)
             command = [sys.executable, "-c", _START, path, memory, str(self._seconds)]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            self._process = subprocess.Popen(command, **pipes)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         return self._process
 
     def _why_it_ended(self) -> str:
@@ -81,6 +81,7 @@ class Converter:
         process, self._process = self._process, None
         if process is None:
             return
+        assert process.stdin and process.stdout
         process.kill()
         process.wait()
         with suppress(BrokenPipeError):
@@ -88,13 +89,14 @@ class Converter:
         process.stdout.close()
 
 
-def _received(stream: BinaryIO) -> dict[str, Any] | None:
+def _received(stream: IO[bytes]) -> dict[str, Any] | None:
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
     [length] = _LENGTH.unpack(head)
     body = stream.read(length)
-    return json.loads(body) if len(body) == length else None
+    answer: dict[str, Any] | None = json.loads(body) if len(body) == length else None
+    return answer
 
 
 def serve() -> None:

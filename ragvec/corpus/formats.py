@@ -65,8 +65,12 @@ def csv_rows(
     quoted: a field may stand in double quotes; otherwise these are characters like any other
     """
     csv.field_size_limit(min(max_value_mb << 20, _LONGEST_FIELD))
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(text_lines(file, path, max_value_mb), delimiter=delimiter, strict=True, quoting=quoting)
+    reader = csv.reader(
+        text_lines(file, path, max_value_mb),
+        delimiter=delimiter,
+        strict=True,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+    )
     header: list[str] | None = None
     while True:
         place = f"{path}, line {reader.line_num + 1}"

@@ -29,10 +29,15 @@ class JsonValues:
         self._parse = decoder.raw_decode
         self.window, self.start, self.line = "", 0, 1
 
-    def skip(self, pattern: re.Pattern) -> str:
-        """Step over what the pattern matches, and return the character after it; "" at the end of the file."""
+    def skip(self, pattern: re.Pattern[str]) -> str:
+        """Step over what the pattern matches, and return the character after it; "" at the end of the file.
+
+        pattern  one that also matches the empty string
+        """
         while True:
-            end = pattern.match(self.window, self.start).end()
+            found = pattern.match(self.window, self.start)
+            assert found is not None
+            end = found.end()
             self._step(end)
             if end < len(self.window):
                 return self.window[end]

@@ -5,12 +5,16 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ragvec.corpus.compressed import FREE_BYTES, MOST_INFLATION
 from ragvec.corpus.files import MAX_VALUE_MB, open_regular, path_text, too_long
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError, WrongInput, first_line
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _ROWS = 1024  # decoded together
 _ROWS_OF_PREFIXES = 16  # the same where each value may repeat the one before (DELTA_BYTE_ARRAY)
@@ -54,12 +58,12 @@ def parquet_length(path: Path) -> int:
     with open_regular(path) as raw:
         try:
             with pq.ParquetFile(raw) as file:
-                return file.metadata.num_rows
+                return int(file.metadata.num_rows)
         except Exception as error:
             raise WrongInput(f"{path_text(path)} is not a readable Parquet file: {first_line(error)}") from error
 
 
-def _check_columns(schema, shown: str) -> None:
+def _check_columns(schema: "pa.Schema", shown: str) -> None:
     import pyarrow as pa
 
     kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
@@ -68,7 +72,7 @@ def _check_columns(schema, shown: str) -> None:
         raise WrongInput(f"{shown}: column {binary[0]!r} holds bytes, which JSON metadata cannot carry: leave it out")
 
 
-def _check_size(metadata, size: int, shown: str) -> None:
+def _check_size(metadata: "pq.FileMetaData", size: int, shown: str) -> None:
     """Refuse a file that promises more rows, values or bytes than anything written honestly does."""
     chunks = [
         metadata.row_group(group).column(column)
@@ -85,7 +89,7 @@ def _check_size(metadata, size: int, shown: str) -> None:
         )
 
 
-def _rows_together(group, most: int) -> int:
+def _rows_together(group: "pq.RowGroupMetaData", most: int) -> int:
     """How many rows of a row group are decoded at once, so that its longest values fit into memory as often."""
     chunks = [group.column(column) for column in range(group.num_columns)]
     if any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks):
@@ -94,15 +98,15 @@ def _rows_together(group, most: int) -> int:
     return int(max(1, min(_ROWS, _VALUES_IN_MEMORY * most // max(longest, 1))))
 
 
-def _dictionary_bytes(chunk) -> float:
+def _dictionary_bytes(chunk: "pq.ColumnChunkMetaData") -> float:
     """About how long a column's dictionary is, decompressed: a value of this length may stand in every row."""
     if not chunk.has_dictionary_page or not chunk.dictionary_page_offset:
         return 0
     compressed = chunk.data_page_offset - chunk.dictionary_page_offset
-    return max(compressed, 0) * chunk.total_uncompressed_size / max(chunk.total_compressed_size, 1)
+    return float(max(compressed, 0) * chunk.total_uncompressed_size / max(chunk.total_compressed_size, 1))
 
 
-def _batch_rows(batch, number: int, shown: str, max_value_mb: int) -> Iterator[Row]:
+def _batch_rows(batch: "pa.RecordBatch", number: int, shown: str, max_value_mb: int) -> Iterator[Row]:
     """A batch's rows; where one of its values can't be taken over, row by row, so that the others are."""
     try:
         rows: list[dict[str, Any] | Callable[[], dict[str, Any]]] = batch.to_pylist()
@@ -123,8 +127,9 @@ def _batch_rows(batch, number: int, shown: str, max_value_mb: int) -> Iterator[R
             yield place, found
 
 
-def _row(batch, row: int) -> dict[str, Any]:
-    return batch.slice(row, 1).to_pylist()[0]
+def _row(batch: "pa.RecordBatch", row: int) -> dict[str, Any]:
+    found: dict[str, Any] = batch.slice(row, 1).to_pylist()[0]
+    return found
 
 
 def _json_value(value: Any) -> Any:

@@ -106,11 +106,17 @@ def word_vectors(encoder: Encoder) -> Encoder:
     words = encoder.model.get_input_embeddings()
 
     def states(ids: list[list[int]]) -> torch.Tensor:
-        return words(torch.tensor([token for text in ids for token in text], device=words.weight.device))
+        found: torch.Tensor = words(torch.tensor([token for text in ids for token in text], device=words.weight.device))
+        return found
 
-    encoder._hidden = states
+    encoder._hidden = states  # type: ignore[method-assign]  # an encoder without layers is no other class
     encoder.fingerprint = hashlib.sha256(f"word vectors of {encoder.fingerprint}".encode()).hexdigest()[:32]
     return encoder
+
+
+def metric_of(found: Evaluation) -> str:
+    """The name of the one figure that stands in the table."""
+    return RETRIEVAL_METRIC if RETRIEVAL_METRIC in found.figures else SIMILARITY_METRIC
 
 
 def table(rows: dict[str, Row]) -> str:
@@ -120,7 +126,7 @@ def table(rows: dict[str, Row]) -> str:
     columns = [*searched, *(["mean"] if len(searched) > 1 else []), *(name for name in names if name not in searched)]
     lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name, found in rows.items():
-        figures = {key: one.figures.get(RETRIEVAL_METRIC, one.figures.get(SIMILARITY_METRIC)) for key, one in found.items()}
+        figures = {key: one.figures[metric_of(one)] for key, one in found.items()}
         figures["mean"] = sum(figures[key] for key in searched) / max(len(searched), 1)
         lines.append(f"| {name} | {' | '.join(f'{figures[key]:.3f}' if key in figures else '' for key in columns)} |")
     return "\n".join(lines)

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 LANGUAGE = ["-o", "Acquire::Languages=en"]
 HELPER = "/usr/lib/apt/apt-helper"
@@ -47,7 +48,7 @@ def parse(paragraph: str) -> dict[str, str]:
     return fields
 
 
-def document(package: dict[str, str], description: str) -> dict:
+def document(package: dict[str, str], description: str) -> dict[str, Any]:
     """A corpus document: the description's paragraphs, "." between them, joined; the rest as metadata."""
     summary, _, rest = description.partition("\n")
     paragraphs = [" ".join(part.split()) for part in rest.split("\n.\n")]

@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,14 +165,14 @@ def in_blocks(encoder: Encoder, texts: list[str]) -> int:
 def alternatives(model: Path, texts: list[str], device: str, rounds: int) -> Iterator[tuple[str, list[float]]]:
     """Seconds of what else can encode these texts with these weights here, one model at a time; says what cannot, and why."""
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    makers = {
+    makers: dict[str, Callable[[], Callable[[], object]]] = {
         "transformers loop": lambda: plain_loop(model, texts, device, dtype),
         "sentence-transformers": lambda: sentence_transformers(model, texts, device, dtype),
         "reference (llm2vec)": lambda: reference(model, texts, device, dtype),
     }
     if device == "cpu":
         for backend in ("onnx", "openvino"):
-            makers[f"s-t {backend}"] = lambda backend=backend: exported(model, texts, backend)
+            makers[f"s-t {backend}"] = partial(exported, model, texts, backend)
     for name, make in makers.items():
         try:
             yield name, timed(make(), rounds)

@@ -60,7 +60,7 @@ def floor(mapped: np.ndarray) -> Callable[[np.ndarray], object]:
     return lambda query: list(pool.map(fastest, parts))
 
 
-def read(way: Callable, words: np.ndarray) -> int:
+def read(way: Callable[[np.ndarray], np.integer], words: np.ndarray) -> int:
     return int(way(words))
 
 

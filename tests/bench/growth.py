@@ -11,7 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from tests.bench.index import compare, cpu, prepare, report
+from tests.bench.index import Figures, compare, cpu, prepare, report
 from tests.bench.rivals import installed
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -41,7 +41,7 @@ def main() -> None:
             plot(found, options)  # after each size: a plot of what there is, if it is interrupted
 
 
-def plot(found: dict[int, dict[str, dict]], options: argparse.Namespace) -> None:
+def plot(found: dict[int, Figures], options: argparse.Namespace) -> None:
     import matplotlib
 
     matplotlib.use("svg")

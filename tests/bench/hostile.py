@@ -21,6 +21,7 @@ from itertools import cycle
 MIB = 1 << 20
 SMALL = 60_000  # bytes of a body that is read at once
 JSON = {"content-type": "application/json"}
+Client = Callable[[int, bytes, Counter[str], random.Random], None]  # port, a body, what was answered
 PATHS = ["/v1/embeddings", "/v1/rerank", "/search", "/embed", "/documents", "/", "/nothing"]
 
 
@@ -43,7 +44,7 @@ def main() -> None:
     print(json.dumps(statuses))
 
 
-def repeat(kind: Callable, options: argparse.Namespace, until: float, statuses: Counter, draw: random.Random) -> None:
+def repeat(kind: Client, options: argparse.Namespace, until: float, statuses: Counter[str], draw: random.Random) -> None:
     """One kind of client, again and again."""
     bodies = cycle(hostile_bodies(options.most if kind is bad_bodies else SMALL))
     while time.monotonic() < until:
@@ -75,7 +76,7 @@ def hostile_bodies(most: int) -> list[bytes]:
     ]
 
 
-def bad_bodies(port: int, body: bytes, statuses: Counter, draw: random.Random) -> None:
+def bad_bodies(port: int, body: bytes, statuses: Counter[str], draw: random.Random) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     with contextlib.closing(connection):
         try:
@@ -85,11 +86,11 @@ def bad_bodies(port: int, body: bytes, statuses: Counter, draw: random.Random) -
             statuses["hung up on"] += 1  # an answer that came before the whole body was sent
 
 
-def small_bodies(port: int, body: bytes, statuses: Counter, draw: random.Random) -> None:
+def small_bodies(port: int, body: bytes, statuses: Counter[str], draw: random.Random) -> None:
     bad_bodies(port, body, statuses, draw)
 
 
-def unread(port: int, body: bytes, statuses: Counter, draw: random.Random) -> None:
+def unread(port: int, body: bytes, statuses: Counter[str], draw: random.Random) -> None:
     question = json.dumps({"input": ["a quick brown fox"] * 500}).encode()
     with contextlib.ExitStack() as stack:
         for _ in range(10):
@@ -99,7 +100,7 @@ def unread(port: int, body: bytes, statuses: Counter, draw: random.Random) -> No
         time.sleep(2)
 
 
-def unfinished(port: int, body: bytes, statuses: Counter, draw: random.Random) -> None:
+def unfinished(port: int, body: bytes, statuses: Counter[str], draw: random.Random) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(20):
             client = stack.enter_context(_connect(port))
@@ -108,20 +109,20 @@ def unfinished(port: int, body: bytes, statuses: Counter, draw: random.Random) -
         time.sleep(1)
 
 
-def trailers(port: int, body: bytes, statuses: Counter, draw: random.Random) -> None:
+def trailers(port: int, body: bytes, statuses: Counter[str], draw: random.Random) -> None:
     with _connect(port) as client:
         client.sendall(_head(draw.choice(PATHS), "transfer-encoding: chunked") + b"2\r\n{}\r\n0\r\n")
         for _ in range(64):
             client.sendall(b"a: b\r\n" * 10_000)
 
 
-def piled_up(port: int, body: bytes, statuses: Counter, draw: random.Random) -> None:
+def piled_up(port: int, body: bytes, statuses: Counter[str], draw: random.Random) -> None:
     with _connect(port) as client:
         client.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n" * 20_000)
         time.sleep(0.1)
 
 
-def leaving(port: int, body: bytes, statuses: Counter, draw: random.Random) -> None:
+def leaving(port: int, body: bytes, statuses: Counter[str], draw: random.Random) -> None:
     question = json.dumps({"query": "a quick brown fox", "k": 50, "rerank": "maxsim", "rerank_depth": 200}).encode()
     with _connect(port) as client:
         client.sendall(_head("/search", f"content-length: {len(question)}") + question)

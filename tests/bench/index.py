@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from tests.bench.vectors import clustered, nearest, recall
 
 SINGLE_QUERIES = 300
 MIB = 2**20
+Figures = dict[str, dict[str, Any]]  # library → what was measured → how much
 
 
 def main() -> None:
@@ -58,7 +60,7 @@ def prepare(folder: Path, rows: int, dimension: int, queries: int) -> None:
     np.save(folder / "truth.npy", nearest(made[queries:], made[:queries], K))
 
 
-def compare(names: list[str], folder: str, options: argparse.Namespace) -> dict[str, dict]:
+def compare(names: list[str], folder: str, options: argparse.Namespace) -> Figures:
     """Per library what `build` and `measure` found, medians over the rounds."""
     figures = {name: run_step("build", name, folder, options) for name in names}
     rounds = [{name: run_step("measure", name, folder, options) for name in names} for _ in range(options.rounds)]
@@ -69,15 +71,16 @@ def compare(names: list[str], folder: str, options: argparse.Namespace) -> dict[
     return figures
 
 
-def run_step(step: str, name: str, folder: str, options: argparse.Namespace) -> dict:
+def run_step(step: str, name: str, folder: str, options: argparse.Namespace) -> dict[str, Any]:
     """A step in a process of its own."""
     command = [sys.executable, "-m", "tests.bench.index", "--step", step, name, folder]
     command += ["--threads", str(options.threads), "--recall", str(options.recall)]
     out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return json.loads(out.splitlines()[-1])
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
 
 
-def build(name: str, folder: Path, options: argparse.Namespace) -> dict:
+def build(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds from vectors in memory to an index on disk, and the bytes that it takes there."""
     vectors = np.load(folder / "vectors.npy")
     load(name)
@@ -88,7 +91,7 @@ def build(name: str, folder: Path, options: argparse.Namespace) -> dict:
     return {"build_s": seconds, "disk_mib": sum(path.stat().st_size for path in files) / MIB}
 
 
-def measure(name: str, folder: Path, options: argparse.Namespace) -> dict:
+def measure(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Open, tune, and search: one query at a time on one thread, then all at once on all threads."""
     queries, truth = np.load(folder / "queries.npy"), np.load(folder / "truth.npy")
     load(name)
@@ -106,7 +109,8 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> dict:
         start = time.perf_counter()
         opened.search(query[None], 1, effort)
         times.append(time.perf_counter() - start)
-    found, batch_s = None, []
+    found: np.ndarray
+    batch_s: list[float] = []
     for _ in range(3):
         start = time.perf_counter()
         found = opened.search(queries[half:], options.threads, effort)
@@ -129,7 +133,7 @@ def memory() -> tuple[int, int]:
     return found["RssAnon"], found["RssFile"]
 
 
-def report(rows: int, dimension: int, options: argparse.Namespace, figures: dict[str, dict]) -> None:
+def report(rows: int, dimension: int, options: argparse.Namespace, figures: Figures) -> None:
     """A table, and what ragvec is to each of the others."""
     threads = f"{options.threads} threads to build and for batches"
     print(f"{rows:,} x {dimension}, recall@{K} >= {options.recall}, {threads}; {cpu()}")

@@ -10,7 +10,9 @@ import asyncio
 import json
 import sys
 import time
+from functools import partial
 from itertools import cycle
+from typing import cast
 
 WARM_UP_S = 1.0
 
@@ -41,7 +43,7 @@ async def ask(port: int, requests: list[bytes], clients: int, seconds: float) ->
     end = begin + seconds
     taken: list[float] = []
     made = [
-        await loop.create_connection(lambda n=number: Client(requests[n::clients], begin, end, taken), "127.0.0.1", port)
+        await loop.create_connection(partial(Client, requests[number::clients], begin, end, taken), "127.0.0.1", port)
         for number in range(clients)
     ]
     await asyncio.gather(*(client.done for _, client in made))
@@ -54,11 +56,12 @@ class Client(asyncio.Protocol):
     def __init__(self, requests: list[bytes], begin: float, end: float, taken: list[float]) -> None:
         self._requests = cycle(requests)
         self._begin, self._end, self._taken = begin, end, taken
-        self.done = asyncio.get_running_loop().create_future()
+        self._answer, self._wanted, self._started = bytearray(), 0, 0.0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask the first."""
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._ask()
 
     def data_received(self, data: bytes) -> None:

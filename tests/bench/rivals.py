@@ -83,7 +83,8 @@ def open_hnswlib(folder: Path) -> Opened:
 
     def search(queries: np.ndarray, threads: int, effort: int) -> np.ndarray:
         index.set_ef(effort)
-        return index.knn_query(queries, K, num_threads=threads)[0]
+        found: np.ndarray = index.knn_query(queries, K, num_threads=threads)[0]
+        return found
 
     return Opened(search, (10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 640, 1280), f"M={LINKS}")
 
@@ -127,6 +128,7 @@ def open_scann(folder: Path) -> Opened:
     index = scann.scann_ops_pybind.load_searcher(str(folder / "scann"))
 
     def search(queries: np.ndarray, threads: int, effort: int) -> np.ndarray:
+        rows: np.ndarray
         if len(queries) == 1:
             rows = index.search(queries[0], leaves_to_search=effort)[0][None]
         elif threads > 1:

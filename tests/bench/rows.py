@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def look_up(index: Index, rows: int) -> None:
     for where in ('doc_id = "doc-77"', "year = 1999", 'year >= 2020 and lang = "ko"'):
         with timed(f"filter {where}, first time"), index.reading() as view:
             print(f"  {len(view.matching(where)):,} match")
-        each(f"filter {where}, again, with words", lambda w=where: retriever.retrieve("w777", mode="lexical", where=w), tries=5)
+        each(f"filter {where}, again, with words", partial(retriever.retrieve, "w777", mode="lexical", where=where), tries=5)
 
 
 def change(index: Index, rows: int) -> None:

@@ -17,9 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -60,9 +61,12 @@ def main() -> None:
             many_clients(server, "/v1/embeddings", embeddings, lambda n: encoder.encode_queries([queries[n]]), options)
             for mode in ("dense", "hybrid"):
                 searches = [{"query": query, "k": 10, "mode": mode} for query in queries]
-                many_clients(
-                    server, "/search", searches, lambda n, mode=mode: retriever.retrieve(queries[n], mode=mode), options
-                )
+                many_clients(server, "/search", searches, searching(retriever, queries, mode), options)
+
+
+def searching(retriever: Retriever, queries: list[str], mode: str) -> Callable[[int], object]:
+    """What finds the n-th query's hits in process."""
+    return lambda number: retriever.retrieve(queries[number], mode=mode)
 
 
 def all_cores() -> dict[str, str]:
@@ -94,15 +98,16 @@ class RandomVectors:
         self.fingerprint, self.dimension = encoder.fingerprint, encoder.dimension
         self._draw = np.random.default_rng(0)
 
-    def encode_documents(self, texts, **_) -> np.ndarray:
-        vectors = self._draw.standard_normal((len(texts), self.dimension), dtype=np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    def encode_documents(self, texts: Sequence[str], **_: object) -> np.ndarray:
+        vectors: np.ndarray = self._draw.standard_normal((len(texts), self.dimension), dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
 
 
 def build_index(path: Path, encoder: Encoder, count: int) -> Path:
     """An index of random vectors and texts of the sample corpus' words."""
     texts = make_texts(count)
-    with Index.create(path, encoder=RandomVectors(encoder)) as index:
+    with Index.create(path, encoder=cast("Encoder", RandomVectors(encoder))) as index:
         index.add(Document(str(number), text) for number, text in enumerate(texts))
     return path
 
@@ -132,7 +137,7 @@ def one_client(server: Server, retriever: Retriever, queries: list[str]) -> None
 
 
 def many_clients(
-    server: Server, path: str, bodies: list[dict], alone: Callable[[int], object], options: argparse.Namespace
+    server: Server, path: str, bodies: list[dict[str, Any]], alone: Callable[[int], object], options: argparse.Namespace
 ) -> None:
     """Print throughput and latency of many clients at once, against the same work for one query after another."""
     jobs, batches = (server.metric(f"ragvec_batch_requests_{what}") for what in ("sum", "count"))
@@ -162,7 +167,7 @@ def one_at_a_time(work: Callable[[int], object], count: int, seconds: float) -> 
     raise AssertionError("a cycle does not end")
 
 
-def ask(port: int, path: str, bodies: list[dict], clients: int, seconds: float) -> np.ndarray:
+def ask(port: int, path: str, bodies: list[dict[str, Any]], clients: int, seconds: float) -> np.ndarray:
     """Seconds of each answer to so many clients at once."""
     command = [sys.executable, "-m", "tests.bench.load", str(port), path]
     command += ["--clients", str(clients), "--seconds", str(seconds)]

@@ -10,6 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def main() -> None:
             print(f"{name:36s} {written:5.2f} to write, {read:5.2f} to read")
 
 
-def speed(size: float, action) -> float:
+def speed(size: float, action: Callable[[], object]) -> float:
     """GB a second, the median of some rounds."""
     times = []
     for _ in range(ROUNDS):

@@ -15,6 +15,7 @@ import json
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -67,7 +68,7 @@ def write_texts(folder: Path) -> None:
         (folder / f"{name}.jsonl").write_bytes(b"".join(orjson.dumps({"text": text}) + b"\n" for text in texts))
 
 
-def stage(label: str, objective: str, start: Path, output: Path, **keys) -> None:
+def stage(label: str, objective: str, start: Path, output: Path, **keys: Any) -> None:
     """Train one stage, or go on with it, and measure what came of it."""
     recipe, _ = make_recipe(objective, {"model_name_or_path": str(start), "output_dir": str(output), **keys})
     if not (output / "README.md").exists():  # the model card is written last
@@ -77,7 +78,7 @@ def stage(label: str, objective: str, start: Path, output: Path, **keys) -> None
     measure(label, output, output.with_suffix(".json"), note)
 
 
-def measure(label: str, source: Path, kept: Path, note: str = "", **options) -> None:
+def measure(label: str, source: Path, kept: Path, note: str = "", **options: Any) -> None:
     """Print the row of one encoder; its figures are kept in a file."""
     if not kept.exists():
         encoder = Encoder.load(source, max_length=MAX_LENGTH, **options)

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,6 +25,10 @@ from ragvec.train import train
 from ragvec.train.recipe import make_recipe
 from tests.bench.encode import make_texts
 
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+Triple = tuple[str, str, str]  # query, positive, negative
 BATCH, STEPS, WARM_UP, MAX_LENGTH = 32, 8, 2, 512
 
 
@@ -82,7 +87,7 @@ class Clock:
     def __init__(self) -> None:
         self._ends: list[float] = []
 
-    def step_ended(self, *_, **__) -> None:
+    def step_ended(self, *_: object, **__: object) -> None:
         """To be called at the end of each step."""
         self._ends.append(Clock.now())
 
@@ -92,14 +97,14 @@ class Clock:
         return (self._ends[STEPS - 1] - self._ends[WARM_UP - 1]) / (STEPS - WARM_UP)
 
 
-def ragvec_mntp(model: Path, texts: list[str], folder: Path, dtype: str, **more) -> float:
+def ragvec_mntp(model: Path, texts: list[str], folder: Path, dtype: str, **more: Any) -> float:
     """Seconds of a step of `ragvec train mntp`."""
     (folder / "texts.json").write_text(json.dumps([{"text": text} for text in texts]))
     keys = {"line_by_line": True, "mask_token": "~", **more}
     return ragvec_seconds("mntp", model, folder / "texts.json", folder, dtype, **keys)
 
 
-def ragvec_contrastive(model: Path, triples: list, folder: Path, dtype: str) -> float:
+def ragvec_contrastive(model: Path, triples: list[Triple], folder: Path, dtype: str) -> float:
     """Seconds of a step of `ragvec train supervised` that trains every weight."""
     names = ("query", "positive", "negative")
     rows = [dict(zip(names, triple, strict=True)) for triple in triples]
@@ -107,7 +112,7 @@ def ragvec_contrastive(model: Path, triples: list, folder: Path, dtype: str) -> 
     return ragvec_seconds("supervised", model, folder / "triples.json", folder, dtype, lora_r=0, warmup_steps=0)
 
 
-def ragvec_seconds(objective: str, model: Path, data: Path, folder: Path, dtype: str, **keys) -> float:
+def ragvec_seconds(objective: str, model: Path, data: Path, folder: Path, dtype: str, **keys: Any) -> float:
     """Seconds of a step, told by the lines that a run reports."""
     recipe, _ = make_recipe(objective, {
         "model_name_or_path": str(model), "train_file": str(data), "output_dir": str(folder / "out"), "device": "cpu",
@@ -137,7 +142,7 @@ def plain_mntp(model: Path, texts: list[str], folder: Path, dtype: str) -> float
     return _seconds(Trainer(network, _arguments(folder, dtype), collator, rows, callbacks=[_callback(clock)]), clock)
 
 
-def their_contrastive(model: Path, triples: list, folder: Path, dtype: str) -> float:
+def their_contrastive(model: Path, triples: list[Triple], folder: Path, dtype: str) -> float:
     """Seconds of a step of sentence-transformers' trainer."""
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
@@ -156,7 +161,7 @@ def their_contrastive(model: Path, triples: list, folder: Path, dtype: str) -> f
     return _seconds(trainer, clock)
 
 
-def _seconds(trainer, clock: Clock) -> float:
+def _seconds(trainer: "Trainer", clock: Clock) -> float:
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
@@ -164,7 +169,7 @@ def _seconds(trainer, clock: Clock) -> float:
     return clock.seconds_a_step()
 
 
-def _arguments(folder: Path, dtype: str, kind=None):
+def _arguments(folder: Path, dtype: str, kind: "type[TrainingArguments] | None" = None) -> "TrainingArguments":
     from transformers import TrainingArguments
 
     return (kind or TrainingArguments)(
@@ -173,7 +178,7 @@ def _arguments(folder: Path, dtype: str, kind=None):
     )  # fmt: skip
 
 
-def _callback(clock: Clock):
+def _callback(clock: Clock) -> "TrainerCallback":
     from transformers import TrainerCallback
 
     class StepEnds(TrainerCallback):

@@ -43,7 +43,7 @@ def clustered(rows: int, dimension: int, *, seed: int = 0) -> np.ndarray:
 
 def _around(centres: np.ndarray, count: int, scale: np.ndarray, dice: np.random.Generator) -> np.ndarray:
     """Points (count, d), each in any direction from any of the centres, as far as chance has it."""
-    points = dice.standard_normal((count, len(scale)), dtype=np.float32) * scale
+    points: np.ndarray = dice.standard_normal((count, len(scale)), dtype=np.float32) * scale
     points *= np.exp(VARIETY * dice.standard_normal((count, 1), dtype=np.float32))
     points += centres[dice.integers(0, len(centres), count)]
     return points

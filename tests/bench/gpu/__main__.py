@@ -131,7 +131,7 @@ def run_step(figures: Figures, name: str, words: list[str], seconds: float, envi
     return code == 0
 
 
-def end_group(child: subprocess.Popen) -> None:
+def end_group(child: subprocess.Popen[bytes]) -> None:
     """End a step and what it started."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):

@@ -6,8 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.bench.gpu.figures import Figures
+
+if TYPE_CHECKING:
+    import numpy as np
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ragvec import Encoder
 
 ROOT = Path(__file__).resolve().parents[3]
 DRY_SHAPES = {"8b": "128x2", "1.3b": "128x1"}
@@ -73,7 +80,7 @@ def make_importable() -> None:
         ragvec.__path__.append(str(ROOT))
 
 
-def random_model(bench: Bench, name: str, *, head: bool = False):
+def random_model(bench: Bench, name: str, *, head: bool = False) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """A Llama of a shape with random weights, made where it runs, and the bundled tokenizer; bfloat16 on a GPU."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaModel
@@ -93,7 +100,7 @@ def random_model(bench: Bench, name: str, *, head: bool = False):
     return model.eval(), tokenizer
 
 
-def encoder_around(model, tokenizer, batch_tokens: int | None):
+def encoder_around(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", batch_tokens: int | None) -> "Encoder":
     """A bidirectional encoder of a loaded model; the model is not copied."""
     from ragvec import Encoder
     from ragvec.encoder.ready import complete, prepare_attention
@@ -103,14 +110,14 @@ def encoder_around(model, tokenizer, batch_tokens: int | None):
     return Encoder(model, tokenizer, settings, source="random", fingerprint="0" * 32, batch_tokens=batch_tokens)
 
 
-def counts_of(encoder, texts: list[str]):
+def counts_of(encoder: "Encoder", texts: list[str]) -> "np.ndarray":
     """The tokens of each text as it is encoded, (n,) int."""
     import numpy as np
 
     return np.array([len(ids) for ids in encoder.prompts.build(texts, "").ids])
 
 
-def one_pass(bench: Bench, encoder, texts: list[str]) -> float:
+def one_pass(bench: Bench, encoder: "Encoder", texts: list[str]) -> float:
     """Seconds to encode texts as bulk work does, without files."""
     from tests.bench.encode import in_blocks
 

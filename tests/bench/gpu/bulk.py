@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.bench.gpu.bench import ROOT, Bench, encoder_around, one_pass, random_model
 
@@ -46,7 +47,7 @@ def bulk_of(bench: Bench, name: str, folder: Path) -> None:
         "share of peak": last["peak_share"], "nvidia-smi, loading included": busy}})  # fmt: skip
 
 
-def run_command(bench: Bench, name: str, folder: Path, texts: list[str], budget: int) -> tuple[dict, str]:
+def run_command(bench: Bench, name: str, folder: Path, texts: list[str], budget: int) -> tuple[dict[str, Any], str]:
     """`ragvec encode` over the texts: the last line of its log, and how busy the driver says that the GPU was."""
     corpus, shards, log = (bench.work / f"{name}{end}" for end in (".jsonl", "-shards", "-log.jsonl"))
     rows = [json.dumps({"id": str(number), "text": text}) + "\n" for number, text in enumerate(texts)]
@@ -68,7 +69,7 @@ def run_command(bench: Bench, name: str, folder: Path, texts: list[str], budget:
     return json.loads(log.read_text(encoding="utf-8").splitlines()[-1]), busy
 
 
-def busy_share(watch: subprocess.Popen | None) -> str:
+def busy_share(watch: subprocess.Popen[str] | None) -> str:
     """The mean of what nvidia-smi printed."""
     if watch is None:
         return ""

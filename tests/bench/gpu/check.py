@@ -2,6 +2,9 @@
 
 import shutil
 import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from tests.bench.gpu.bench import Bench
 
@@ -12,7 +15,7 @@ PRODUCTS = {  # rows, inner, columns: those of a Llama 3 8B over 32,768 tokens
     "queries": (32768, 4096, 4096),
     "keys": (32768, 4096, 1024),
 }
-FAMILIES = {
+FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "mistral": {"sliding_window": 16},
     "qwen3": {"head_dim": 16},
@@ -54,7 +57,7 @@ def ceilings(bench: Bench) -> None:
         rows, inner, columns = (size // 128 if bench.dry else size for size in sizes)
         some = torch.randn(rows, inner, device=bench.device, dtype=torch.bfloat16)
         weight = torch.randn(columns, inner, device=bench.device, dtype=torch.bfloat16)
-        seconds = bench.median_seconds(lambda some=some, weight=weight: torch.nn.functional.linear(some, weight))
+        seconds = bench.median_seconds(partial(torch.nn.functional.linear, some, weight))
         figures = {"ms": 1e3 * seconds, "TFLOP/s": 2e-12 * rows * inner * columns / seconds}
         bench.figures.put("ceilings", {name: figures})
     count = 2**20 if bench.dry else 2**31
@@ -81,7 +84,7 @@ def parity(bench: Bench) -> None:
         raise SystemExit(f"other vectors than on the CPU: {', '.join(wrong)}")
 
 
-def parity_of(bench: Bench, name: str, source, texts: list[str], directions: tuple[str, ...]) -> list[str]:
+def parity_of(bench: Bench, name: str, source: Path, texts: list[str], directions: tuple[str, ...]) -> list[str]:
     """Least cosine of each precision to float32 on the CPU; returns what is wrong."""
     from ragvec import Encoder
 

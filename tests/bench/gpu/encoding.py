@@ -5,8 +5,15 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from tests.bench.gpu.bench import DRY_PEAK, Bench, counts_of, encoder_around, one_pass, random_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ragvec import Encoder
 
 BUDGET, DRY_BUDGET = 32_768, 2_048
 BUDGETS = (16_384, 65_536, 131_072)
@@ -58,7 +65,7 @@ def encode_shape(bench: Bench, name: str, passages: int) -> None:
     measure("ragvec, 32k tokens a batch", budget, texts)
     profile(bench, section, encoder, texts[: len(texts) // 4])
     for row, make in ALTERNATIVES.items():
-        measure(row, budget, texts[: len(texts) // 4], lambda part, make=make: make(bench, model, encoder, part))
+        measure(row, budget, texts[: len(texts) // 4], partial(make, bench, model, encoder))
     restore(model)
     for size in BUDGETS:
         measure(f"ragvec, {size // 1024}k", size // 16 if bench.dry else size, texts[: len(texts) // 2])
@@ -68,7 +75,7 @@ def encode_shape(bench: Bench, name: str, passages: int) -> None:
         profile(bench, f"{section}, compiled", encoder, texts[: len(texts) // 8])
 
 
-def compiled(bench: Bench, section: str, encoder, texts: list[str]) -> None:
+def compiled(bench: Bench, section: str, encoder: "Encoder", texts: list[str]) -> None:
     """Compile the layers, and say how long the first pass then takes."""
     from ragvec.encoder.ready import compile_layers
 
@@ -80,7 +87,7 @@ def compiled(bench: Bench, section: str, encoder, texts: list[str]) -> None:
         bench.figures.failed(section, "compiling", error)
 
 
-def profile(bench: Bench, section: str, encoder, texts: list[str]) -> None:
+def profile(bench: Bench, section: str, encoder: "Encoder", texts: list[str]) -> None:
     """Where the GPU's time goes, and the share of the wall clock in which it idles."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
@@ -109,7 +116,7 @@ def profile(bench: Bench, section: str, encoder, texts: list[str]) -> None:
         bench.figures.failed(f"{section}: the GPU's time", "profile", error)
 
 
-def padded_loop(bench: Bench, model, encoder, texts: list[str]) -> float:
+def padded_loop(bench: Bench, model: "PreTrainedModel", encoder: "Encoder", texts: list[str]) -> float:
     """What a script written from transformers' documentation does: batches of 32 in corpus order, padded."""
     import torch
 
@@ -128,7 +135,7 @@ def padded_loop(bench: Bench, model, encoder, texts: list[str]) -> float:
     return bench.seconds(loop)
 
 
-def sentence_transformers(bench: Bench, model, encoder, texts: list[str]) -> float:
+def sentence_transformers(bench: Bench, model: "PreTrainedModel", encoder: "Encoder", texts: list[str]) -> float:
     """sentence-transformers with mean pooling at its defaults, over the same weights: a tiny model's are replaced by them."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -152,14 +159,14 @@ def sentence_transformers(bench: Bench, model, encoder, texts: list[str]) -> flo
 ALTERNATIVES = {"transformers loop, 32 texts, padded": padded_loop, "sentence-transformers": sentence_transformers}
 
 
-def own_tokenizer(encoder):
+def own_tokenizer(encoder: "Encoder") -> "PreTrainedTokenizerBase":
     """A tokenizer that may pad: what is set on ragvec's own would reach its vectors."""
     tokenizer = copy.deepcopy(encoder.tokenizer)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return tokenizer
 
 
-def restore(model) -> None:
+def restore(model: "PreTrainedModel") -> None:
     """Packed attention again, after the alternatives."""
     from ragvec.encoder.attention import use_packed_attention
 

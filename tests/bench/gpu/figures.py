@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 
 class Figures:
@@ -10,7 +11,7 @@ class Figures:
     def __init__(self, folder: Path) -> None:
         self.json, self.markdown, self.log = folder / "results.json", folder / "results.md", folder / "log.txt"
 
-    def put(self, section: str, figures: dict) -> None:
+    def put(self, section: str, figures: dict[str, Any]) -> None:
         """Add figures to a section: a dict is a row of its table, anything else a line above."""
         everything = self.read()
         everything.setdefault(section, {}).update(figures)
@@ -29,8 +30,9 @@ class Figures:
         """How a step ended."""
         self.put("steps", {name: said})
 
-    def read(self) -> dict:
-        return json.loads(self.json.read_text(encoding="utf-8")) if self.json.exists() else {}
+    def read(self) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = json.loads(self.json.read_text(encoding="utf-8")) if self.json.exists() else {}
+        return found
 
     def table(self) -> str:
         """All figures as Markdown."""

@@ -1,12 +1,17 @@
 """FAISS on the GPU through ragvec's own functions: what fills there, and how fast it is searched."""
 
 import time
+from typing import TYPE_CHECKING, Any
 
 from tests.bench.gpu.bench import Bench
 
+if TYPE_CHECKING:
+    import numpy as np
+
 KEYS = ("IVF2048,Flat", "IVF2048,SQ8", "IVF2048_HNSW32,SQ8", "IVF2048,PQ96x4fs", "CAGRA32")
 ROWS, WIDTH, QUERIES, K = 500_000, 768, 1_000, 10
-DRY = {"keys": ("IVF64,Flat", "IVF64_HNSW32,SQ8"), "rows": 4_000, "width": 32}
+DRY_KEYS = ("IVF64,Flat", "IVF64_HNSW32,SQ8")
+DRY_ROWS, DRY_WIDTH = 4_000, 32
 
 
 def search(bench: Bench) -> None:
@@ -23,12 +28,12 @@ def search(bench: Bench) -> None:
     if not count and not bench.dry:
         bench.figures.put("FAISS", {"not measured": "this build of FAISS has no GPU"})
         return
-    rows, width = (DRY["rows"], DRY["width"]) if bench.dry else (ROWS, WIDTH)
+    rows, width = (DRY_ROWS, DRY_WIDTH) if bench.dry else (ROWS, WIDTH)
     draw = np.random.default_rng(0)
     centres = draw.standard_normal((1000, width), dtype=np.float32)
     vectors = centres[draw.integers(0, 1000, rows)] + 0.5 * draw.standard_normal((rows, width), dtype=np.float32)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
-    for key in DRY["keys"] if bench.dry else KEYS:
+    for key in DRY_KEYS if bench.dry else KEYS:
         if bench.left() < 10:
             break
         try:
@@ -37,7 +42,7 @@ def search(bench: Bench) -> None:
             bench.figures.failed("FAISS", key, error)
 
 
-def figures_of(key: str, vectors) -> dict:
+def figures_of(key: str, vectors: "np.ndarray") -> dict[str, Any]:
     """Seconds to build, where it is searched, and queries a second with 16 lists visited."""
     import numpy as np
 

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from functools import partial
 
 from tests.bench.gpu.bench import Bench, encoder_around, random_model
 
@@ -13,12 +14,12 @@ def serve_8b(bench: Bench) -> None:
     """Milliseconds from token ids to vectors, median and longest, and whether both ways find the same."""
     import numpy as np
 
-    from ragvec.encoder.graphs import Graphs, small_batches
+    from ragvec.encoder.graphs import Graphs, cuda_capture
     from tests.bench.encode import make_texts
 
     model, tokenizer = random_model(bench, "8b")
     encoder = encoder_around(model, tokenizer, None)
-    graphs = Graphs(encoder, lambda run, pool: run) if bench.dry else small_batches(encoder).__self__
+    graphs = Graphs(encoder, (lambda run, pool: run) if bench.dry else partial(cuda_capture, encoder.device))
     texts = [" ".join(text.split()[:12]) for text in make_texts(max(SIZES))]
     for size in SIZES:
         prompts = encoder.prompts.build(texts[:size], "Find what answers the question:")

@@ -2,9 +2,19 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tests.bench.gpu.bench import DRY_PEAK, Bench, random_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ragvec.train.loss_module import Batch
+    from ragvec.train.model import Learner
+    from ragvec.train.prepare import Prepared
+    from ragvec.train.recipe import Recipe
 
 WARM_UP, STEPS = 2, 4
 DRY_TOKENS = 512
@@ -53,7 +63,7 @@ def train_shape(bench: Bench, name: str, batch_tokens: int, recompute: bool) -> 
         set_packing(learner, True)
 
 
-def recipes_of(bench: Bench, batch_tokens: int, recompute: bool) -> dict:
+def recipes_of(bench: Bench, batch_tokens: int, recompute: bool) -> "dict[str, Recipe]":
     """A recipe of each objective, with its data in the work folder."""
     from ragvec.train.recipe import make_recipe
     from tests.bench.encode import make_texts
@@ -66,16 +76,16 @@ def recipes_of(bench: Bench, batch_tokens: int, recompute: bool) -> dict:
     mntp = {"train_file": written(bench.work / "texts.json", [{"text": text} for text in texts]), "line_by_line": True,
             "mask_token_type": "eos"}  # fmt: skip
     supervised = {"train_file": written(bench.work / "triples.json", triples)}
-    more = {"mntp": mntp, "supervised": supervised}
+    more: dict[str, dict[str, Any]] = {"mntp": mntp, "supervised": supervised}
     return {objective: make_recipe(objective, {**common, **keys})[0] for objective, keys in more.items()}
 
 
-def written(path: Path, rows: list[dict]) -> str:
+def written(path: Path, rows: list[dict[str, str]]) -> str:
     path.write_text(json.dumps(rows), encoding="utf-8")
     return str(path)
 
 
-def learners_around(bench: Bench, whole, tokenizer) -> dict:
+def learners_around(bench: Bench, whole: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> "dict[str, Learner]":
     """A learner of each objective, both around the same model."""
     import torch
 
@@ -88,7 +98,7 @@ def learners_around(bench: Bench, whole, tokenizer) -> dict:
     return {"mntp": Learner(*start, whole=whole), "supervised": Learner(*start, prompts=encoder.prompts)}
 
 
-def steps_of(bench: Bench, prepared, recipe) -> tuple[float, int, float]:
+def steps_of(bench: Bench, prepared: "Prepared", recipe: "Recipe") -> tuple[float, int, float]:
     """Seconds and tokens of some whole steps after two to warm up, and the last loss."""
     import torch
 
@@ -98,25 +108,26 @@ def steps_of(bench: Bench, prepared, recipe) -> tuple[float, int, float]:
     optimizer = make_optimizer(module, recipe)
     trained = [weight for weight in module.parameters() if weight.requires_grad]
 
-    def step(batch) -> float:
+    def step(batch: "Batch", losses: list[float]) -> None:
         loss = module(batch)["loss"]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        return loss.item()
+        losses.append(loss.item())
 
     bench.forget_peak()
     seconds, tokens, loss = 0.0, 0, 0.0
     for number in range(WARM_UP + (1 if bench.dry else STEPS)):
-        batch, losses = prepared.batches[number % len(prepared.batches)], []
-        took = bench.seconds(lambda batch=batch, losses=losses: losses.append(step(batch)))
+        batch = prepared.batches[number % len(prepared.batches)]
+        losses: list[float] = []
+        took = bench.seconds(partial(step, batch, losses))
         if number >= WARM_UP:
             seconds, tokens, loss = seconds + took, tokens + sum(map(len, batch.ids)), losses[0]
     return seconds, tokens, loss
 
 
-def set_packing(learner, packed: bool) -> None:
+def set_packing(learner: "Learner", packed: bool) -> None:
     """Let a learner's model take packed or padded batches."""
     from ragvec.encoder.attention import use_packed_attention
 
