@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from ragvec.corpus import count_documents, read_documents, to_passages
-from ragvec.corpus.files import corpus_files, open_input, open_regular
+from ragvec.corpus.files import corpus_files, open_input, open_regular, path_text
 from ragvec.corpus.passages import CorpusOptions
 from ragvec.corpus.quarantine import Quarantine
 from ragvec.errors import RagvecError
@@ -158,6 +158,7 @@ def test_names_that_are_no_text_or_more_than_a_line(tmp_path):
     with Quarantine(tmp_path / "q.jsonl") as rejects:
         documents = list(read_documents(corpus, on_reject=rejects, on_file=inputs.append))
     assert [document.doc_id for document in documents] == ["good", r"caf\xe9.txt", r"two\nlines.txt"]
+    assert path_text("a\u202eb\u2066c\x1b[2Jd\u2028e") == r"a\u202eb\u2066c\x1b[2Jd\u2028e"
     [row] = [json.loads(line) for line in (tmp_path / "q.jsonl").read_text(encoding="utf-8").splitlines()]
     assert row["place"] == rf"{corpus}/bad\xe9\n.jsonl, line 1"
     assert [file.path for file in inputs] == [

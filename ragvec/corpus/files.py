@@ -25,7 +25,7 @@ MAX_VALUE_MB = 128  # of a line, a value, or a file that must be read whole
 _BEIR_CORPUS, _BEIR_QUERIES = "corpus", "queries"
 _BUFFER = 1 << 20
 _READ_PAST = 16  # times the longest line: what is longer still ends its file
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # bidi controls too
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
