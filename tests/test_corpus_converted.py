@@ -143,6 +143,8 @@ def test_a_conversion_that_does_not_end_is_ended(tmp_path, monkeypatch):
         "        print('noise')\n"
         "        if text == 'hang':\n            time.sleep(1000)\n"
         "        if text == 'much':\n            bytearray(8 << 30)\n"
+        "        if text == 'closed':\n            try:\n                bytearray(8 << 30)\n"
+        "            finally:\n                file.close(), file.read()\n"
         "        if text == 'crash':\n            os.kill(os.getpid(), 11)\n"
         "        return types.SimpleNamespace(title=None, markdown=text.upper())\n"
         "DocxConverter = PdfConverter = HtmlConverter\n"
@@ -158,9 +160,10 @@ def test_a_conversion_that_does_not_end_is_ended(tmp_path, monkeypatch):
             RagvecError, match=r"^d.html can't be converted to text: its conversion ended by itself \(SIGSEGV\)$"
         ):
             converter.convert(b"crash", ".html", "d.html")
-        with pytest.raises(RagvecError, match="^f.html can't be converted to text: it needs more memory"):
-            converter.convert(b"much", ".html", "f.html")
-        assert converter._process is None
+        for text in (b"much", b"closed"):
+            with pytest.raises(RagvecError, match="^f.html can't be converted to text: it needs more memory"):
+                converter.convert(text, ".html", "f.html")
+            assert converter._process is None
         assert converter.convert(b"three", ".html", "e.html") == ("", "THREE")
         last = converter._process
     assert last.returncode == -signal.SIGKILL

@@ -13,10 +13,12 @@ import pytest
 import zstandard
 
 from ragvec.corpus import count_documents, read_documents, to_passages
-from ragvec.corpus.files import corpus_files, open_input, open_regular
+from ragvec.corpus.files import corpus_files, open_input, open_regular, path_text
 from ragvec.corpus.passages import CorpusOptions
 from ragvec.corpus.quarantine import Quarantine
 from ragvec.errors import RagvecError
+from ragvec.evaluate.sets import read_clustering_sets, read_similarity_set
+from ragvec.evaluate.trec import read_qrels, read_run, read_topics
 from ragvec.records import Document
 from ragvec.shards.parts import content_digest
 
@@ -158,6 +160,7 @@ def test_names_that_are_no_text_or_more_than_a_line(tmp_path):
     with Quarantine(tmp_path / "q.jsonl") as rejects:
         documents = list(read_documents(corpus, on_reject=rejects, on_file=inputs.append))
     assert [document.doc_id for document in documents] == ["good", r"caf\xe9.txt", r"two\nlines.txt"]
+    assert path_text("a\u202eb\u2066c\x1b[2Jd\u2028e") == r"a\u202eb\u2066c\x1b[2Jd\u2028e"
     [row] = [json.loads(line) for line in (tmp_path / "q.jsonl").read_text(encoding="utf-8").splitlines()]
     assert row["place"] == rf"{corpus}/bad\xe9\n.jsonl, line 1"
     assert [file.path for file in inputs] == [
@@ -466,3 +469,20 @@ def test_what_cannot_be_counted_is_not_counted_and_does_no_harm(tmp_path):
     assert count_documents(tmp_path) is None
     (tmp_path / "a.jsonl.gz").write_bytes(zlib.compress(GOOD))
     assert count_documents(tmp_path) is None
+
+
+@pytest.mark.parametrize("read", [read_run, read_qrels, read_topics, read_similarity_set, read_clustering_sets])
+def test_what_an_evaluation_reads_is_a_regular_file_within_bounds_too(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe.tsv")
+    with pytest.raises(RagvecError, match="pipe.tsv"):
+        read(tmp_path / "pipe.tsv")
+    (tmp_path / "latin.tsv").write_bytes(
+        b"query-id\tcorpus-id\tscore\tsentence1\tsentence2\tlabel\ttext\n1\tcaf\xe9" + b"\ta" * 5 + b"\n"
+    )
+    with pytest.raises(RagvecError, match="latin.tsv.*: byte 0xe9 at .* is not UTF-8"):
+        read(tmp_path / "latin.tsv")
+
+
+def test_the_records_of_an_evaluation_may_be_compressed(tmp_path):
+    (tmp_path / "run.trec.gz").write_bytes(gzip.compress(b"q Q0 d 1 0.5 tag\n"))
+    assert read_run(tmp_path / "run.trec.gz") == {"q": {"d": 0.5}}

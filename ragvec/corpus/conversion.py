@@ -126,13 +126,20 @@ def _answer(data: bytes, suffix: str, most: int) -> dict[str, Any]:
     kinds = {".html": HtmlConverter, ".htm": HtmlConverter, ".pdf": PdfConverter, ".docx": DocxConverter}
     try:
         result = kinds[suffix]().convert(io.BytesIO(data), StreamInfo(extension=suffix))
-    except MemoryError:
-        return {"error": "it needs more memory than a file may (--max-value-mb raises that too)", "spent": True}
     except Exception as error:  # whatever its many parsers raise, the file is at fault
+        if _ran_out(error):
+            return {"error": "it needs more memory than a file may (--max-value-mb raises that too)", "spent": True}
         return {"error": last_line(error)}
     if len(result.markdown) > most:
         return {"error": f"it makes more than {most >> 20:,} MB of text: break it up, or allow more (--max-value-mb)"}
     return {"title": (result.title or "").strip(), "markdown": result.markdown}
+
+
+def _ran_out(error: BaseException | None) -> bool:
+    """Whether memory ran out, even where cleaning up after that raised something else."""
+    while error is not None and not isinstance(error, MemoryError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _be_quiet() -> None:

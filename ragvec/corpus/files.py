@@ -27,7 +27,7 @@ QUARANTINE_SUFFIX = ".quarantine.jsonl"  # of what an earlier run could not read
 _BEIR_CORPUS, _BEIR_QUERIES = "corpus", "queries"
 _BUFFER = 1 << 20
 _READ_PAST = 16  # times the longest line: what is longer still ends its file
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # bidi controls too
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 

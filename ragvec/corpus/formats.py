@@ -22,17 +22,17 @@ _LONGEST_DECIMAL = 300  # one of more digits may be infinite as a float
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+")
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?\r?\n)?---[ \t]*(\r?\n|$)", re.DOTALL)
 _FRONT_MATTER_LINE = re.compile(r"([A-Za-z_][\w-]*):[ \t]+(\S.*)")
-_HEADING = re.compile(r"\s*#[ \t]+(\S.*?)[ \t#]*(\r?\n|$)")
+_HEADING = re.compile(r"\s*#[ \t]+(\S[^\n]*)(\n|$)")
 
 
 def jsonl_rows(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB) -> Iterator[Row]:
     """One JSON object a line; empty lines are passed over."""
     for number, line in byte_lines(file, path, max_value_mb, keep_place=True):
+        if line == b"\n" or (line is not None and line.isspace()):
+            continue
         place = f"{path}, line {number}"
         if line is None:
             yield place, BadRow(too_long(place, max_value_mb), None)
-            continue
-        if line.isspace():
             continue
         try:
             row = _object(orjson.loads(line), place)
@@ -135,7 +135,10 @@ def markdown_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int
 def split_heading(text: str) -> tuple[str, str]:
     """The level-one heading at the very top of a Markdown text, "" if there is none, and what follows it."""
     found = _HEADING.match(text)
-    return (found.group(1), text[found.end() :]) if found else ("", text)
+    if not found:
+        return "", text
+    title = found.group(1)
+    return title.rstrip(" \t#\r") or title[0], text[found.end() :]
 
 
 def _lines_as_rows(file: BinaryIO, path: str | Path, max_value_mb: int) -> Iterator[Row]:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ragvec.corpus.files import open_input, text_lines
 from ragvec.errors import RagvecError
 
 Row = tuple[int, dict[str, str]]  # line number, column → value
@@ -16,18 +17,18 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
     Raises RagvecError, with the line, for a missing column, a short row, or a file that is no UTF-8 text.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as lines:
-            return list(_rows(lines, path, columns))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        with open_input(path) as file:
+            return list(_rows(text_lines(file, path), path, columns))
+    except csv.Error as error:
         raise RagvecError(f"{path} can't be read as UTF-8 text: {error}") from error
 
 
 def read_header(path: Path) -> list[str]:
     """The column names in a TSV file's first line; empty for what is no text."""
     try:
-        with open(path, encoding="utf-8-sig") as lines:
-            return lines.readline().rstrip("\r\n").split("\t")
-    except (OSError, UnicodeDecodeError):
+        with open_input(path) as file:
+            return next(text_lines(file, path), "").rstrip("\r\n").split("\t")
+    except RagvecError:
         return []
 
 

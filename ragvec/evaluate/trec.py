@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ragvec.corpus.files import decode, open_input, read_whole
 from ragvec.errors import RagvecError
 from ragvec.evaluate.tables import read_header, read_table, to_number
 from ragvec.files import replacing
@@ -127,10 +128,8 @@ def _split_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RagvecError(f"{path} can't be read as UTF-8 text: {error}") from error
+    with open_input(path) as file:
+        return decode(read_whole(file, path), str(path))
 
 
 def _whole(name: str) -> str:
