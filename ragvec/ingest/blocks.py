@@ -205,6 +205,9 @@ class _Numbered(Generic[Item]):
 
     def get(self, number: int) -> Item | None:
         """The item; None behind the last. Raises what reading it raised, again and again."""
+        # whoever reads on may have to wait for room until those before are done with: they must be had meanwhile
+        if (kept := self._kept.get(number)) is not None:
+            return kept
         with self._lock:
             while self._next <= number:
                 if self._error is not None:
