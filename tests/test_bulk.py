@@ -2,13 +2,17 @@
 
 import hashlib
 import random
+import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+from ragvec.encoder.pipeline import Ahead as AheadOf
 from ragvec.errors import RagvecError
+from ragvec.ingest.blocks import _Numbered
 from ragvec.ingest.encode import cut_parts, encode_corpus
 from ragvec.records import Passage
 from ragvec.shards import Shards, load_manifest, verify_shards
@@ -128,6 +132,45 @@ def test_parts_that_are_taken_back_wait_for_those_before_them_that_are_computed(
     assert (report.encoded, report.reused, report.parts) == (15, 30, 5)
     assert contents(tmp_path / "s") == expected(grown)
     assert [part.name for part in load_manifest(tmp_path / "s").parts] == [f"part-{n:05d}.parquet" for n in range(5)]
+
+
+def test_what_is_read_can_be_had_while_the_next_is_waited_for():
+    """The reader may wait for room, which comes only once the blocks before are taken: no lock may lie between."""
+    room = threading.Event()
+
+    def items():
+        yield "first"
+        assert room.wait(20)
+        yield "second"
+
+    numbered = _Numbered(items())
+    assert numbered.get(0) == "first"
+    found = []
+    reader = threading.Thread(target=lambda: found.append(numbered.get(1)))
+    reader.start()
+    while not numbered._lock.locked():
+        time.sleep(0.001)
+    asked = threading.Thread(target=lambda: found.append(numbered.get(0)), daemon=True)
+    asked.start()
+    asked.join(5)
+    assert found == ["first"]
+    room.set()
+    reader.join()
+    assert found == ["first", "second"] and numbered.get(2) is None
+
+
+def test_many_small_parts_are_read_ahead_without_a_standstill(tmp_path):
+    """The texts are read by a thread that waits for room all the time."""
+
+    class Threaded(HashEncoder):
+        def encode_blocks(self, blocks, **options):
+            with AheadOf(blocks, "tokenize") as ahead:
+                for block in ahead:
+                    yield self.encode_counted(block, **options)
+
+    for turn in range(5):
+        assert encode(passages(60), tmp_path / str(turn), Threaded(), part_rows=2).parts == 30
+    assert contents(tmp_path / "0") == expected(passages(60))
 
 
 def test_finished_parts_are_kept_when_the_passages_that_follow_fail(tmp_path):

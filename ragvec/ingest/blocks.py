@@ -110,9 +110,7 @@ class BlockEncoder:
         if made.encoded is not None:
             return self._checked(made.wanted.passages, made.rows, made.encoded)
         [row] = made.rows
-        passage = made.wanted.passages[row]
-        self._count_failures(1, None, passage, made.reason)
-        return self._block([], None, [(row, self._failure(passage, made.reason))])
+        return self._failed(row, self._failure(made.wanted.passages[row], made.reason))
 
     def _cut(self, wanted: Iterable[Wanted]) -> Iterator[tuple[Wanted, list[int]]]:
         """Blocks of rows. They end where their owner's do, so that they are the same wherever a run begins."""
@@ -134,10 +132,11 @@ class BlockEncoder:
 
     def _stream(self, blocks: Iterable[tuple[Wanted, list[int]]]) -> Iterator[Any]:
         texts = ([wanted.passages[row].encoded_text for row in rows] for wanted, rows in blocks)
-        options = {"instruction": self._provenance.instruction, "normalize": self._provenance.normalized}
+        instruction, normalize = self._provenance.instruction, self._provenance.normalized
         if hasattr(self._encoder, "encode_blocks"):
-            return self._encoder.encode_blocks(texts, **options)
-        return (self._encoder.encode_counted(block, **options) for block in texts)
+            stream: Iterator[Any] = self._encoder.encode_blocks(texts, instruction=instruction, normalize=normalize)
+            return stream
+        return (self._encoder.encode_counted(block, instruction=instruction, normalize=normalize) for block in texts)
 
     def _halves(self, wanted: Wanted, rows: list[int]) -> Iterator[Made]:
         """Encode a block that failed by itself, then in halves, down to the passages that fail alone."""
@@ -164,31 +163,37 @@ class BlockEncoder:
         for place in np.flatnonzero(~fits):
             passage = passages[rows[place]]
             failed.append((rows[place], self._failure(passage, _why_unusable(good[place], self._provenance.dtype))))
-        self._count_failures(len(failed), fits, *((passages[failed[-1][0]], failed[-1][1].error) if failed else (None, "")))
-        return self._block([row for row, fit in zip(rows, fits, strict=True) if fit], encoded, failed, fits, stored)
-
-    def _block(self, rows, encoded, failed, fits=None, stored=None) -> Block:
-        if encoded is None:
-            nothing = np.empty((0, self._provenance.dimension), np.float32)
-            return Block([], nothing, store(nothing, self._provenance.dtype), np.empty(0, int), np.empty(0, bool), failed)
         places = np.flatnonzero(fits)
+        self._failing = len(rows) - 1 - int(places[-1]) if len(places) else self._failing + len(rows)
+        if failed:
+            self._stop_if_all_fail(failed[-1][1])
         return Block(
-            rows,
-            encoded.vectors[places],
-            stored.rows(places),
-            np.asarray(encoded.token_counts)[places],
-            np.asarray(encoded.truncated)[places],
-            failed,
+            rows=[rows[place] for place in places],
+            vectors=encoded.vectors[places],
+            stored=stored.rows(places),
+            token_counts=np.asarray(encoded.token_counts)[places],
+            truncated=np.asarray(encoded.truncated)[places],
+            failed=failed,
         )
 
-    def _count_failures(self, count: int, fits: np.ndarray | None, last: Passage | None, reason: str) -> None:
-        if fits is not None and fits.any():
-            self._failing = len(fits) - 1 - int(np.flatnonzero(fits)[-1])
-        else:
-            self._failing += count
+    def _failed(self, row: int, failure: Failure) -> Block:
+        """The block of one passage that failed alone."""
+        self._failing += 1
+        self._stop_if_all_fail(failure)
+        nothing = np.empty((0, self._provenance.dimension), np.float32)
+        return Block(
+            rows=[],
+            vectors=nothing,
+            stored=store(nothing, self._provenance.dtype),
+            token_counts=np.empty(0, int),
+            truncated=np.empty(0, bool),
+            failed=[(row, failure)],
+        )
+
+    def _stop_if_all_fail(self, last: Failure) -> None:
         if self._failing >= MOST_FAILURES:
             raise RagvecError(
-                f"{self._failing} passages in a row could not be encoded, the last of them {last.passage_id!r}: {reason}. "
+                f"{self._failing} passages in a row could not be encoded, the last of them {last.passage_id!r}: {last.error}. "
                 "Finished parts are kept"
             )
 
@@ -208,8 +213,8 @@ class _Numbered(Generic[Item]):
 
     def get(self, number: int) -> Item | None:
         """The item; None behind the last. Raises what reading it raised, again and again."""
-        kept = self._kept.get(number)
-        if kept is not None:  # without the lock: whoever reads on may wait for the one who asks
+        # whoever reads on may have to wait for room until those before are done with: they must be had meanwhile
+        if (kept := self._kept.get(number)) is not None:
             return kept
         with self._lock:
             while self._next <= number:

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock, Semaphore
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ class Run:
     def __enter__(self) -> "Run":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._deciding:  # a thread that still reads must not touch the folder from now on
             self._left = True
         self._room.release()
@@ -174,7 +175,7 @@ class Run:
             else:
                 self._later(self._writer, self._write, part)
 
-    def _later(self, stage: ThreadPoolExecutor, step: Callable, *what) -> None:
+    def _later(self, stage: ThreadPoolExecutor, step: Callable[..., None], *what: Any) -> None:
         """Queue a step of a stage; once one has failed, the stage does none that comes after it, and its error is raised."""
 
         def run() -> None:
@@ -195,7 +196,7 @@ class Run:
     def _settle(self) -> None:
         """Wait until all parts are on disk; what went wrong is raised here."""
         for stage in (self._storer, self._writer):
-            done: Future = stage.submit(int)
+            done: Future[int] = stage.submit(int)
             done.result()
         self._raise()
 

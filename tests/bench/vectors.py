@@ -85,7 +85,7 @@ def stored(path: Path) -> np.ndarray:
     from ragvec.index import Index
 
     with Index.open(path) as index, index.reading() as view:
-        vectors = np.concatenate([segment.vectors for segment in view.snapshot.segments]).astype(np.float32)
+        vectors = np.concatenate([segment.vectors for segment in view.segments]).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.random.default_rng(0).permutation(vectors)
 
