@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec.corpus.conversion import Converter
-from ragvec.corpus.converted import converted_rows
 from ragvec.corpus.fields import FieldNames, to_document
 from ragvec.corpus.files import (
     MAX_VALUE_MB,
@@ -14,14 +13,14 @@ from ragvec.corpus.files import (
     InputFile,
     byte_lines,
     corpus_files,
-    describe_file,
     format_of,
     open_input,
     path_text,
 )
-from ragvec.corpus.formats import csv_rows, json_rows, jsonl_rows, markdown_rows, parquet_rows, text_rows
+from ragvec.corpus.formats import jsonl_rows
 from ragvec.corpus.ids import Ids
 from ragvec.corpus.parquet import parquet_length
+from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.records import Document, Passage
@@ -158,23 +157,13 @@ def _corpus_files(source: str | Path, on_reject: Callable[[Rejected], None] | No
 
 
 def _file_rows(path: Path, found: CorpusFiles, reading: _Reading) -> Iterator[Row]:
-    kind, most = format_of(path), reading.max_value_mb
-    shown, name = path_text(path), reading.made_prefix + path_text(path.relative_to(found.root).as_posix())
-    if kind == "parquet":
-        yield from parquet_rows(path, most, within=found.within)
-        if reading.on_file:
-            reading.on_file(describe_file(path))
-        return
-    with open_input(path, reading.on_file, within=found.within) as file:
-        if kind == "jsonl":
-            yield from jsonl_rows(file, shown, most)
-        elif kind == "json":
-            yield from json_rows(file, shown, most)
-        elif kind == "markdown":
-            yield from markdown_rows(file, shown, name, most)
-        elif kind == "converted":
-            yield from converted_rows(file, shown, name, reading.converter, most)
-        elif kind == "text":
-            yield from text_rows(file, shown, name, most, lines=reading.text_lines)
-        else:
-            yield from csv_rows(file, shown, "," if kind == "csv" else "\t", most)
+    return file_rows(
+        path,
+        path_text(path),
+        reading.made_prefix + path_text(path.relative_to(found.root).as_posix()),
+        reading.max_value_mb,
+        text_lines=reading.text_lines,
+        within=found.within,
+        on_file=reading.on_file,
+        converter=reading.converter,
+    )

@@ -1,4 +1,4 @@
-"""The rows of corpus files: JSON and JSONL, CSV and TSV, plain text, Markdown (and Parquet, which has a file of its own)."""
+"""The rows of corpus files: JSON and JSONL, CSV and TSV, plain text, Markdown. Parquet has a file of its own."""
 
 import csv
 import re
@@ -10,7 +10,6 @@ import orjson
 
 from ragvec.corpus.files import MAX_VALUE_MB, byte_lines, decode, read_whole, text_lines, too_long
 from ragvec.corpus.json_values import JsonValues
-from ragvec.corpus.parquet import parquet_rows as parquet_rows
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError, WrongInput
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ragvec.corpus import TEXT_FIELDS
-from ragvec.corpus.files import corpus_files, format_of, open_input
-from ragvec.corpus.formats import csv_rows, json_rows, jsonl_rows, markdown_rows, parquet_rows, text_rows
+from ragvec.corpus.files import corpus_files, format_of
+from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError
 from ragvec.train.data.e5 import E5_INSTRUCTIONS, E5_SYMMETRIC
@@ -117,24 +117,9 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _raw_rows(path: Path) -> Iterator[Row]:
     kind = format_of(path)
-    if kind == "parquet":
-        yield from parquet_rows(path)
-        return
-    with open_input(path) as file:
-        if kind == "jsonl":
-            yield from jsonl_rows(file, path)
-        elif kind == "json":
-            yield from json_rows(file, path)
-        elif kind == "text":
-            yield from text_rows(file, path, path.name, lines=True)
-        elif kind == "markdown":
-            yield from markdown_rows(file, path, path.name)
-        elif kind == "csv":
-            yield from csv_rows(file, path, ",")
-        elif kind == "tsv":
-            yield from csv_rows(file, path, "\t", quoted=_quotes_enclose(path))
-        else:
-            raise RagvecError(f"{path} is no training data: use JSON, JSONL, CSV, TSV, TXT, Markdown or Parquet")
+    if kind in (None, "converted"):
+        raise RagvecError(f"{path} is no training data: use JSON, JSONL, CSV, TSV, TXT, Markdown or Parquet")
+    return file_rows(path, str(path), path.name, text_lines=True, quoted=kind != "tsv" or _quotes_enclose(path))
 
 
 def _quotes_enclose(path: Path) -> bool:
@@ -142,11 +127,10 @@ def _quotes_enclose(path: Path) -> bool:
 
     In STS tables and their like a quote is a character of the text, and a field may begin with one that nothing closes.
     """
-    with open_input(path) as file:
-        try:
-            return not any(isinstance(row, BadRow) for _, row in csv_rows(file, path, "\t"))
-        except RagvecError:
-            return False
+    try:
+        return not any(isinstance(row, BadRow) for _, row in file_rows(path, str(path), path.name))
+    except RagvecError:
+        return False
 
 
 def split_validation(found: Sequence[Item], percentage: int, seed: int) -> tuple[Sequence[Item], Sequence[Item]]:

@@ -1,0 +1,55 @@
+"""The one place that knows which reader a corpus file's format has, for documents and for training data."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ragvec.corpus.conversion import Converter
+from ragvec.corpus.converted import converted_rows
+from ragvec.corpus.files import MAX_VALUE_MB, InputFile, describe_file, format_of, open_input
+from ragvec.corpus.formats import csv_rows, json_rows, jsonl_rows, markdown_rows, text_rows
+from ragvec.corpus.parquet import parquet_rows
+from ragvec.corpus.rows import Row
+
+
+def file_rows(
+    path: Path,
+    shown: str,
+    name: str,
+    max_value_mb: int = MAX_VALUE_MB,
+    *,
+    text_lines: bool = False,
+    quoted: bool = True,
+    within: Path | None = None,
+    on_file: Callable[[InputFile], None] | None = None,
+    converter: Converter | None = None,
+) -> Iterator[Row]:
+    """The rows of a file of any format, by its name.
+
+    shown       the file in places and messages; name: the file in the ids and titles that are made of it
+    text_lines  each non-empty line of a text file is a row; otherwise the file is one
+    quoted      a field of a CSV or TSV file may stand in double quotes; otherwise these are characters like any other
+    within      the folder that links may not lead out of
+    on_file     called with the file's size and SHA-256 once it has been read to its end
+    converter   for PDF, HTML and DOCX, which must not come without one
+    Raises RagvecError, with the place, for what can't be read.
+    """
+    kind = format_of(path)
+    if kind == "parquet":
+        yield from parquet_rows(path, max_value_mb, within=within)
+        if on_file:
+            on_file(describe_file(path))
+        return
+    with open_input(path, on_file, within=within) as file:
+        if kind == "jsonl":
+            yield from jsonl_rows(file, shown, max_value_mb)
+        elif kind == "json":
+            yield from json_rows(file, shown, max_value_mb)
+        elif kind == "markdown":
+            yield from markdown_rows(file, shown, name, max_value_mb)
+        elif kind == "text":
+            yield from text_rows(file, shown, name, max_value_mb, lines=text_lines)
+        elif kind == "converted":
+            assert converter is not None
+            yield from converted_rows(file, shown, name, converter, max_value_mb)
+        else:
+            yield from csv_rows(file, shown, "," if kind == "csv" else "\t", max_value_mb, quoted=quoted)
