@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from ragvec.errors import RagvecError
 from ragvec.index import Index
@@ -27,6 +28,7 @@ class FailingEncoder(CountingEncoder):
     """Can't encode a text that holds the word unspeakable."""
 
     int8_cosines = None
+    device = torch.device("cpu")
 
     def encode_counted(self, texts, *, instruction, normalize=True):
         if any("unspeakable" in text for text in texts):
