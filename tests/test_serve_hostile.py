@@ -193,7 +193,7 @@ def test_a_full_queue_is_429_with_retry_after(encoder, folder):  # noqa: F811
 def test_an_encoder_that_fails_is_a_500_without_its_secrets(encoder, folder, monkeypatch):  # noqa: F811
     with Service(encoder, folder) as service, TestClient(create_app(service), raise_server_exceptions=False) as client:  # noqa: F811
         with monkeypatch.context() as patch:
-            patch.setattr(encoder, "_hidden", lambda ids: 1 / 0)
+            patch.setattr(encoder.model, "forward", lambda **inputs: 1 / 0)
             answer = client.post("/v1/embeddings", json={"input": "fox"})
             assert answer.status_code == 500 and "division" not in answer.text
         np.testing.assert_allclose(
