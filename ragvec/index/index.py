@@ -25,7 +25,7 @@ from ragvec.index.writer import Writer, documents_where, writing
 from ragvec.records import Document, Passage
 
 if TYPE_CHECKING:
-    from ragvec.encoder import Encoder
+    from ragvec.encoder.protocol import TextEncoder
 
 _OWN_NAMES = {ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, f"{DATABASE_NAME}.new"}
 _TRIES = 5
@@ -34,7 +34,7 @@ _TRIES = 5
 class Index:
     """An index folder, open for reading by any number of threads; each change locks it for as long as the change takes."""
 
-    def __init__(self, path: Path, encoder: "Encoder | None" = None, encoder_options: dict[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, encoder: "TextEncoder | None" = None, encoder_options: dict[str, Any] | None = None) -> None:
         """`Index.open` and `Index.create` are the ways in."""
         self.path = path
         self._connections = Connections(path)
@@ -53,7 +53,7 @@ class Index:
         cls,
         path: str | Path,
         *,
-        encoder: "Encoder | None" = None,
+        encoder: "TextEncoder | None" = None,
         device: str | None = None,
         dtype: str | None = None,
         offline: bool = False,
@@ -74,7 +74,7 @@ class Index:
         cls,
         path: str | Path,
         *,
-        encoder: "Encoder",
+        encoder: "TextEncoder",
         faiss_key: str = AUTO_KEY,
         recall_target: float = RECALL_TARGET,
         max_memory: int | None = None,
@@ -96,7 +96,7 @@ class Index:
         return cls.create_with(path, settings, encoder=encoder)
 
     @classmethod
-    def create_with(cls, path: str | Path, settings: IndexSettings, *, encoder: "Encoder | None" = None) -> "Index":
+    def create_with(cls, path: str | Path, settings: IndexSettings, *, encoder: "TextEncoder | None" = None) -> "Index":
         """The same where the encoder itself is not at hand, only what an index must know of it."""
         path = Path(path)
         _check_search(settings)
@@ -202,7 +202,7 @@ class Index:
                 self._connections.close()  # the database returns to a plain file only when nobody else has it open
 
     @property
-    def encoder(self) -> "Encoder":
+    def encoder(self) -> "TextEncoder":
         """The encoder the index was built with."""
         if self._encoder is None:
             self._encoder = load_encoder(self.settings, **self._encoder_options)

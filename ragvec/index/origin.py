@@ -8,11 +8,12 @@ from ragvec.index.store import IndexSettings
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
+    from ragvec.encoder.protocol import TextEncoder
 
 BUNDLED = "bundled"
 
 
-def settings_of(encoder: "Encoder", *, options: dict[str, Any] | None = None, **others: Any) -> IndexSettings:
+def settings_of(encoder: "TextEncoder", *, options: dict[str, Any] | None = None, **others: Any) -> IndexSettings:
     """The settings of a new index for this encoder.
 
     options  what else `Encoder.load` was given besides the source
@@ -55,7 +56,7 @@ def load_encoder(settings: IndexSettings, source: str | None = None, **overrides
     return encoder
 
 
-def check_encoder(settings: IndexSettings, encoder: "Encoder") -> None:
+def check_encoder(settings: IndexSettings, encoder: "TextEncoder") -> None:
     """Raises RagvecError if this is not the encoder that the index was built with."""
     check_fingerprint(settings, encoder.fingerprint, encoder.dimension, encoder.source)
 
