@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ragvec.cli.choices import Fusion, Mode
 from ragvec.cli.output import Form, wants_json
+from ragvec.retrieve import DEFAULTS, MODES, Fusion, Mode
 
 _FILE = "A file for"
 
@@ -22,8 +22,11 @@ def run(
         typer.Option("--encoder", "-e", help="Folder or hub id; several are compared; default: the bundled one."),
     ] = None,
     index: Annotated[Path | None, typer.Option("--index", "-i", help="Search this index, not one made for this.")] = None,
-    mode: Annotated[list[Mode] | None, typer.Option(help="dense (default), lexical or hybrid; several are compared.")] = None,
-    fusion: Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.")] = Fusion.weighted,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(metavar=f"<{'|'.join(MODES)}>", help="dense (default), lexical or hybrid; several are compared."),
+    ] = None,
+    fusion: Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.")] = DEFAULTS["fusion"],
     rerank: Annotated[str | None, typer.Option(help="Score the best hits again: maxsim, or a cross-encoder.")] = None,
     instruction: Annotated[
         list[str] | None, typer.Option(help='Query instruction; "" = none; several are compared. Default: the encoder\'s own.')
@@ -65,6 +68,7 @@ def run(
 ) -> None:
     options = {"revision": revision, "device": device, "dtype": dtype, "max_length": max_length}
     kept = cache or Path.home() / ".cache" / "ragvec"
+    modes = _modes(mode or [])
     as_json = wants_json(format)
     if mteb:
         _only_mteb(
@@ -74,8 +78,8 @@ def run(
         )  # fmt: skip
         _one_of_each(encoder, mode, instruction)
         how = {
-            "mode": mode[0].value if mode else "dense",
-            "fusion": fusion.value,
+            "mode": modes[0],
+            "fusion": fusion,
             "instruction": instruction[0] if instruction else None,
         }
         _mteb(mteb, encoder[0] if encoder else None, how, kept, options, as_json, dry_run, baseline or [], baselines)
@@ -90,8 +94,8 @@ def run(
         dataset=dataset,
         encoders=tuple(encoder or (None,)),
         instructions=tuple((None,) if instruction is None else instruction),
-        modes=tuple(one.value for one in mode) if mode else ("dense",),
-        fusion=fusion.value,
+        modes=modes,
+        fusion=fusion,
         split=split,
         topics=topics,
         qrels=qrels,
@@ -112,6 +116,13 @@ def run(
     outcome = carry_out(plan, show_progress=True)
     files.write(outcome)
     print("\n".join(_json_lines(outcome)) if as_json else _table(outcome))
+
+
+def _modes(words: list[str]) -> tuple[Mode, ...]:
+    """The modes named, dense by default; typer knows no list of choices but an enumeration of its own."""
+    if unknown := [word for word in words if word not in MODES]:
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(map(repr, MODES))}.", param_hint="'--mode'")
+    return tuple(mode for word in words for mode in MODES if mode == word) or ("dense",)
 
 
 def _only_mteb(**others) -> None:

@@ -3,16 +3,17 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from enum import Enum
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ragvec.cli.choices import Fusion, Mode, Offline
+from ragvec.cli.choices import Offline
 from ragvec.cli.output import Format, default_format, print_context, print_hits
 from ragvec.errors import RagvecError
 from ragvec.records import Hit
+from ragvec.retrieve import DEFAULT_MODE, DEFAULTS, Fusion, Group, Mode, Options, Request, check_queries
 from ragvec.serve.client import search_served
 
 BATCH_QUERIES = 512
@@ -20,40 +21,40 @@ _ID_FIELDS = ("_id", "id", "query_id", "qid")
 _TEXT_FIELDS = ("text", "query")
 
 
-class Group(str, Enum):
-    """What hits are grouped by."""
-
-    doc_id = "doc_id"
-
-
 def run(
     query: Annotated[str | None, typer.Argument(help='What to look for; "-" reads queries from stdin, one a line.')] = None,
     index: Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
-    k: Annotated[int, typer.Option("-k", help="Hits per query.")] = 10,
-    mode: Annotated[Mode, typer.Option(help="By vectors, by words, or by both.")] = Mode.hybrid,
+    k: Annotated[int, typer.Option("-k", help="Hits per query.")] = DEFAULTS["k"],
+    mode: Annotated[Mode, typer.Option(help="By vectors, by words, or by both.")] = DEFAULT_MODE,
     queries: Annotated[
         Path | None, typer.Option(help="Read queries from a file: JSONL (_id, text), TSV (id, text), or one a line.")
     ] = None,
-    instruction: Annotated[str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.')] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.')
+    ] = DEFAULTS["instruction"],
     encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
     offline: Offline = False,
     format: Annotated[Format | None, typer.Option(help="Default: a table on a terminal, NDJSON on a pipe.")] = None,
-    where: Annotated[str | None, typer.Option(help="Filter, e.g. 'year >= 2020 and lang = \"ko\"'.")] = None,
-    offset: Annotated[int, typer.Option(help="Hits to pass over, for pages.")] = 0,
-    min_score: Annotated[float | None, typer.Option(help="No hit below this score.")] = None,
-    group_by: Annotated[Group | None, typer.Option(help="Of each document only its best passage.")] = None,
-    diversity: Annotated[float, typer.Option(help="0 to 1: how much hits shall differ from those above them (MMR).")] = 0.0,
-    fusion: Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.")] = Fusion.weighted,
+    where: Annotated[str | None, typer.Option(help="Filter, e.g. 'year >= 2020 and lang = \"ko\"'.")] = DEFAULTS["where"],
+    offset: Annotated[int, typer.Option(help="Hits to pass over, for pages.")] = DEFAULTS["offset"],
+    min_score: Annotated[float | None, typer.Option(help="No hit below this score.")] = DEFAULTS["min_score"],
+    group_by: Annotated[Group | None, typer.Option(help="Of each document only its best passage.")] = DEFAULTS["group_by"],
+    diversity: Annotated[
+        float, typer.Option(help="0 to 1: how much hits shall differ from those above them (MMR).")
+    ] = DEFAULTS["diversity"],
+    fusion: Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.")] = DEFAULTS["fusion"],
     dense_weight: Annotated[
         float | None, typer.Option(help="Hybrid: the share of the vectors, 0 to 1; default: what suits --fusion.")
-    ] = None,
+    ] = DEFAULTS["dense_weight"],
     rerank: Annotated[
         str | None, typer.Option(help='Score the best hits again: "maxsim" (the encoder\'s token vectors) or a cross-encoder.')
-    ] = None,
-    rerank_depth: Annotated[int, typer.Option(help="How many hits are scored again.")] = 50,
-    snippets: Annotated[bool, typer.Option("--snippets", help="Show the sentence nearest to the query.")] = False,
+    ] = DEFAULTS["rerank"],
+    rerank_depth: Annotated[int, typer.Option(help="How many hits are scored again.")] = DEFAULTS["rerank_depth"],
+    snippets: Annotated[bool, typer.Option("--snippets", help="Show the sentence nearest to the query.")] = DEFAULTS[
+        "snippets"
+    ],
     context: Annotated[
         int | None,
         typer.Option(
@@ -63,45 +64,55 @@ def run(
     server: Annotated[bool, typer.Option(help="Ask the `ragvec serve` of this index, where one runs on this machine.")] = True,
     api_key: Annotated[str | None, typer.Option(envvar="RAGVEC_API_KEY", show_default=False, help="That server's key.")] = None,
 ) -> None:
-    from ragvec.retrieve import Request, check_queries, open_retriever
-
-    options = dict(
-        mode=mode.value,
-        where=where,
+    options = Options(
         offset=offset,
-        min_score=min_score,
-        group_by="doc_id" if group_by or format is Format.trec else None,  # a TREC run names a document once
-        diversity=diversity,
-        fusion=fusion.value,
+        mode=mode,
+        where=where,
+        fusion=fusion,
         dense_weight=dense_weight,
+        diversity=diversity,
+        rerank=rerank,
         rerank_depth=rerank_depth,
+        group_by="doc_id" if group_by or format is Format.trec else None,  # a TREC run names a document once
+        min_score=min_score,
         snippets=snippets,
+        instruction=instruction,
     )
+    request = Request(k=k, **options)  # what can't be answered shows before seconds are spent on loading an encoder
     single = queries is None and query != "-"
     asked = [("1", query or "")] if single else list(_read_queries(query, queries))
     check_queries([text for _, text in asked])
-    Request(k=k, **options)  # what can't be answered shows before seconds are spent on loading an encoder
     if context is not None:
         _check_context(single, format)
-    if single and server and not (encoder or device or dtype) and rerank in (None, "maxsim"):
-        request = {"query": query, "k": k, "instruction": instruction, "rerank": rerank, "context": context, **options}
-        if (answer := search_served(index, request, api_key=api_key)) is not None:
-            _print_single(query, [Hit(**record) for record in answer["hits"]], answer.get("context"), format)
-            return
-    loading = {"encoder": encoder, "device": device, "dtype": dtype, "offline": offline}
-    retriever = open_retriever(index, mode=mode.value, where=where, rerank=rerank, **loading)
+    if single:
+        request = replace(request, query=asked[0][1])
+        if server and not (encoder or device or dtype) and rerank in (None, "maxsim"):
+            answer = search_served(index, _as_json(request, context), api_key=api_key)
+            if answer is not None:
+                _print_single(asked[0][1], [Hit(**record) for record in answer["hits"]], answer.get("context"), format)
+                return
+    from ragvec.retrieve import open_retriever
+
+    retriever = open_retriever(
+        index, mode=mode, where=where, rerank=rerank, encoder=encoder, device=device, dtype=dtype, offline=offline
+    )
     if context is not None:
         from ragvec.retrieve.context import build_context, token_counter
 
-        hits = retriever.retrieve(query, k, instruction=instruction, **options)
+        hits = retriever.answer(request)
         count_tokens = token_counter(retriever.index.settings, retriever.encoder, offline=offline)
-        _print_single(query, hits, build_context(query, hits, context, count_tokens).record(), format)
+        _print_single(asked[0][1], hits, build_context(asked[0][1], hits, context, count_tokens).record(), format)
         return
     for start in range(0, len(asked), BATCH_QUERIES):
         batch = asked[start : start + BATCH_QUERIES]
-        found = retriever.retrieve_many([text for _, text in batch], k, instruction=instruction, **options)
+        found = retriever.retrieve_many([text for _, text in batch], k, **options)
         results = [(query_id, text, hits) for (query_id, text), hits in zip(batch, found, strict=True)]
         print_hits(results, format or default_format(), single=single)
+
+
+def _as_json(request: Request, context: int | None) -> dict[str, Any]:
+    """A request as `POST /search` takes it."""
+    return {**{name: getattr(request, name) for name in DEFAULTS if name != "vector"}, "context": context}
 
 
 def _print_single(query: str, hits: list[Hit], context: dict[str, Any] | None, format: Format | None) -> None:

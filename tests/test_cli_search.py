@@ -24,7 +24,7 @@ from tests.tiny import save_tiny_decoder
 CROSS_ENCODER = (
     "can't load the cross-encoder no/such/model"
     if importlib.util.find_spec("sentence_transformers")
-    else "--rerank with a model needs sentence-transformers"
+    else "rerank with a model needs sentence-transformers"
 )
 LONG = "filler words " * 40 + "then the 서울 fox appears and " + "more filler " * 40
 DOCUMENTS = [

@@ -134,6 +134,6 @@ def test_the_server_computes_by_what_small_batches_gives(tiny_decoder, monkeypat
     recorded = Graphs(encoder, plainly)
     monkeypatch.setattr(graphs, "small_batches", lambda _: recorded.encode_prompts)
     with Service(encoder) as service:
-        found = service.queued_encoder().encode_queries(SOME[:1])
+        found = service.text_encoder().encode_queries(SOME[:1])
     assert len(recorded) == 1
     np.testing.assert_allclose(found, encoder.encode_queries(SOME[:1]), atol=2e-6)

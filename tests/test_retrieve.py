@@ -129,7 +129,7 @@ def test_a_filter_leaves_only_what_matches(retriever: Retriever, mode: str) -> N
     [
         (dict(query=" \n"), "a query is empty"),
         (dict(query="x", k=0), "k is 0: ask for at least 1"),
-        (dict(query="x", mode="sparse"), "unknown mode 'sparse': choose one of dense, lexical, hybrid"),
+        (dict(query="x", mode="sparse"), "unknown mode 'sparse': choose one of hybrid, dense, lexical"),
         (dict(query="\udcff"), "not valid UTF-8"),
         (dict(query="x", offset=-1), "offset is -1"),
         (dict(query="x", group_by="year"), "can't group by 'year': choose doc_id"),

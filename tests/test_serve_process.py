@@ -182,7 +182,7 @@ def test_what_cannot_be_served_is_one_line(server, place, tmp_path):
     code, err = serve_and_fail("--port", server.port, cwd=place)
     assert (code, err.count("\n")) == (1, 1) and f"can't serve on 127.0.0.1:{server.port}: Address already in use" in err
     code, err = serve_and_fail("--writable", cwd=tmp_path)
-    assert (code, err.count("\n")) == (1, 1) and "--writable needs an index" in err
+    assert (code, err.count("\n")) == (1, 1) and "writable needs an index" in err
 
 
 @pytest.mark.slow

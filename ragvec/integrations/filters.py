@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
 from ragvec.errors import WrongInput
-from ragvec.retrieve import Retriever
+from ragvec.retrieve import Request, Retriever
 
 _BARE_NAME = re.compile(r"[^\W\d][\w.-]*")
 _KEYWORDS = {"and", "or", "not", "in", "like", "is", "null", "true", "false"}
@@ -53,17 +54,18 @@ def from_haystack(given: Mapping[str, Any]) -> str:
     return _compare(field, _HAYSTACK.get(operator, operator), filters["value"])
 
 
-def narrowed(retriever: Retriever, options: Mapping[str, Any], further: str | None) -> dict[str, Any]:
-    """Options of a query whose `where`, if there is one, holds beside a further filter.
+def narrowed(retriever: Retriever, request: Request, further: str | None) -> Request:
+    """A request whose `where`, if it has one, holds beside a further filter.
 
     Raises WrongInput if the `where` is no filter by itself: joined to another it might mean something else.
     """
-    where = options.get("where")
-    if further is None or where is None:
-        return dict(options) if further is None else {**options, "where": further}
+    if further is None:
+        return request
+    if request.where is None:
+        return replace(request, where=further)
     with retriever.index.reading() as view:
-        view.check_where(where)
-    return {**options, "where": f"({where}) and {further}"}
+        view.check_where(request.where)
+    return replace(request, where=f"({request.where}) and {further}")
 
 
 def _entry(name: str, value: Any) -> str:
@@ -132,7 +134,7 @@ def _quoted(value: Any) -> str:
     raise WrongInput(f"{value!r:.60} can't be compared with metadata: give a text, a number, true or false")
 
 
-def _values(given: Any, count: int | None = None) -> list:
+def _values(given: Any, count: int | None = None) -> list[Any]:
     if not isinstance(given, (list, tuple, set, frozenset)) or count not in (None, len(given)):
         raise WrongInput(f"a list of {'' if count is None else f'{count} '}values is needed, not {given!r:.40}")
     return list(given)

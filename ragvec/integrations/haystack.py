@@ -14,8 +14,8 @@ from haystack import Document, component
 
 from ragvec.encoder import Encoder
 from ragvec.integrations.filters import from_haystack, narrowed
-from ragvec.integrations.opening import check_options, open_index
-from ragvec.retrieve import Retriever
+from ragvec.integrations.opening import open_index
+from ragvec.retrieve import DEFAULTS, Request, Retriever
 
 
 @component
@@ -33,13 +33,16 @@ class RagvecTextEmbedder:
 
     def warm_up(self) -> None:
         """Load the encoder."""
+        self._loaded()
+
+    def _loaded(self) -> Encoder:
         self._encoder = self._encoder or Encoder.load(self.source, **(self.options or {}))
+        return self._encoder
 
     @component.output_types(embedding=list[float])
     def run(self, text: str) -> dict[str, list[float]]:
         """The query's vector, of length 1."""
-        self.warm_up()
-        return {"embedding": self._encoder.encode_queries([text], instruction=self.instruction)[0].tolist()}
+        return {"embedding": self._loaded().encode_queries([text], instruction=self.instruction)[0].tolist()}
 
 
 @component
@@ -60,13 +63,16 @@ class RagvecDocumentEmbedder:
 
     def warm_up(self) -> None:
         """Load the encoder."""
+        self._loaded()
+
+    def _loaded(self) -> Encoder:
         self._encoder = self._encoder or Encoder.load(self.source, **(self.options or {}))
+        return self._encoder
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, list[Document]]:
         """The documents with their vectors, of length 1."""
-        self.warm_up()
-        vectors = self._encoder.encode_documents([self._text(document) for document in documents]).tolist()
+        vectors = self._loaded().encode_documents([self._text(document) for document in documents]).tolist()
         return {"documents": [replace(one, embedding=vector) for one, vector in zip(documents, vectors, strict=True)]}
 
     def _text(self, document: Document) -> str:
@@ -81,16 +87,16 @@ class RagvecRetriever:
     def __init__(
         self,
         index: str,
-        top_k: int = 10,
+        top_k: int = DEFAULTS["k"],
         rerank: str | None = None,
         options: dict[str, Any] | None = None,
         filters: dict[str, Any] | None = None,
     ) -> None:
-        """index: its folder; options: further arguments of `Retriever.retrieve`, such as mode and where; filters: Haystack's.
+        """index: its folder; options: further fields of `ragvec.retrieve.Request`, such as mode and where; filters: Haystack's.
 
         Raises RagvecError, or TypeError, for wrong options.
         """
-        check_options(top_k, options or {})
+        self._request = Request(k=top_k, rerank=rerank, **(options or {}))
         self.index = index
         self.top_k = top_k
         self.rerank = rerank
@@ -100,19 +106,22 @@ class RagvecRetriever:
 
     def warm_up(self) -> None:
         """Open the index and load the encoder it was built with. Raises RagvecError if there is none."""
+        self._opened()
+
+    def _opened(self) -> Retriever:
         if self._retriever is None:
-            self._retriever = open_index(self.index, self.top_k, self.rerank, self.options or {})
+            self._retriever = open_index(self.index, self._request)
+        return self._retriever
 
     @component.output_types(documents=list[Document])
     def run(
         self, query: str, top_k: int | None = None, where: str | None = None, filters: dict[str, Any] | None = None
     ) -> dict[str, list[Document]]:
         """The passages that answer a query, best first; where and filters: in the place of those given before."""
-        self.warm_up()
-        options = {**(self.options or {}), **({} if where is None else {"where": where})}
+        retriever, mine = self._opened(), self._request
+        request = replace(mine, query=query, k=mine.k if top_k is None else top_k, where=mine.where if where is None else where)
         chosen = self.filters if filters is None else filters
-        further = from_haystack(chosen) if chosen else None
-        hits = self._retriever.retrieve(query, top_k or self.top_k, **narrowed(self._retriever, options, further))
+        hits = retriever.answer(narrowed(retriever, request, from_haystack(chosen) if chosen else None))
         return {
             "documents": [
                 Document(

@@ -26,8 +26,7 @@ from ragvec.index import Index
 from ragvec.ingest.build import index_passages
 from ragvec.integrations.mteb_tasks import find_tasks, import_mteb, preview, prompt_of
 from ragvec.records import Passage
-from ragvec.retrieve import Retriever
-from ragvec.retrieve.fusion import FUSIONS
+from ragvec.retrieve import DEFAULTS, Fusion, Mode, Retriever
 
 _log = logging.getLogger("ragvec")
 _QUERIES = 256  # searched at once
@@ -44,19 +43,18 @@ class MtebModel:
         device: str | None = None,
         *,
         encoder: Encoder | None = None,
-        mode: str = "dense",
-        fusion: str = FUSIONS[0],
+        mode: Mode = "dense",
+        fusion: Fusion = DEFAULTS["fusion"],
         instruction: str | None = None,
-        **options: Any,
     ) -> None:
-        """Load an encoder, or take one that is loaded.
+        """Load an encoder, or take one that is loaded, with whatever else `Encoder.load` may be given.
 
-        model_name   folder or hub id, as for `Encoder.load`, which also takes revision, device and options
+        model_name   folder or hub id, as for `Encoder.load`, which also takes revision and device
         mode         how retrieval tasks are searched: dense, lexical (nothing is encoded then) or hybrid
         fusion       how hybrid joins its two rankings: weighted or rrf
         instruction  before the queries of every task; None = the task's own, if the encoder was trained with instructions
         """
-        self.encoder = encoder or Encoder.load(model_name, revision=revision, device=device, **options)
+        self.encoder = encoder or Encoder.load(model_name, revision=revision, device=device)
         self.mode = mode
         self.fusion = fusion
         self.instruction = instruction
@@ -91,7 +89,7 @@ class MtebModel:
             given = f"{given} {hashlib.sha256(given.encode()).hexdigest()[:8]}"
         changed = {
             "mode": None if self.mode == "dense" else self.mode,
-            "fusion": self.fusion if self.mode == "hybrid" and self.fusion != FUSIONS[0] else None,
+            "fusion": self.fusion if self.mode == "hybrid" and self.fusion != DEFAULTS["fusion"] else None,
             "instruction": given,
         }
         return {name: value for name, value in changed.items() if value is not None}
@@ -198,8 +196,8 @@ def evaluate_mteb(
     tasks: Sequence[Any],
     encoder: Encoder,
     *,
-    mode: str = "dense",
-    fusion: str = FUSIONS[0],
+    mode: Mode = "dense",
+    fusion: Fusion = DEFAULTS["fusion"],
     instruction: str | None = None,
     results: Path | None = None,
     show_progress: bool = False,
@@ -225,7 +223,7 @@ def evaluate_mteb(
 
 
 def preview_mteb(
-    tasks: Sequence[Any], encoder: Encoder, *, mode: str = "dense", instruction: str | None = None
+    tasks: Sequence[Any], encoder: Encoder, *, mode: Mode = "dense", instruction: str | None = None
 ) -> list[dict[str, Any]]:
     """What `evaluate_mteb` would do, as JSON values: the encoder, then each task with its splits, subsets and whole prompts."""
     model = MtebModel(encoder=encoder, mode=mode, instruction=instruction)

@@ -12,7 +12,7 @@ from ragvec.index.encoder import BUNDLED
 from ragvec.records import Document, Hit
 
 if TYPE_CHECKING:
-    from ragvec.encoder import Encoder
+    from ragvec.encoder.protocol import TextEncoder
 
 TASK = (
     "Answer the question from the passages below alone. Cite each passage you use by its number, such as [1]. "
@@ -48,7 +48,7 @@ class Context(NamedTuple):
     sources: list[Hit]
 
     def record(self) -> dict[str, Any]:
-        """The same as JSON values."""
+        """The text, its tokens and what its numbers stand for, as JSON values."""
         names = ("doc_id", "passage_id", "title", "score")
         sources = [{"number": n, **{name: getattr(hit, name) for name in names}} for n, hit in enumerate(self.sources, 1)]
         return {"text": self.text, "tokens": self.tokens, "sources": sources}
@@ -84,7 +84,7 @@ def build_context(query: str, hits: Sequence[Hit], max_tokens: int, count_tokens
     return Context("", 0, [])
 
 
-def token_counter(settings: IndexSettings, encoder: "Encoder | None" = None, *, offline: bool = False) -> CountTokens:
+def token_counter(settings: IndexSettings, encoder: "TextEncoder | None" = None, *, offline: bool = False) -> CountTokens:
     """Counts the tokens of an index's encoder; where that is not loaded, its tokenizer is, without the weights."""
     if encoder is not None:
         return encoder.count_tokens
@@ -94,8 +94,8 @@ def token_counter(settings: IndexSettings, encoder: "Encoder | None" = None, *, 
 
     recorded = settings.encoder_source
     source = str(data_path("encoder")) if recorded == BUNDLED else recorded
-    found = locate(source, revision=settings.encoder_options.get("revision"), offline=offline, named_by="the index")
-    tokenizer = load_tokenizer(found.tokenizer).backend_tokenizer
+    located = locate(source, revision=settings.encoder_options.get("revision"), offline=offline, named_by="the index")
+    tokenizer = load_tokenizer(located.tokenizer).backend_tokenizer
     tokenizer.no_truncation()
     return lambda texts: [len(one.ids) for one in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 

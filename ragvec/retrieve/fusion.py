@@ -1,11 +1,16 @@
 """From two rankings to one: weighted sums of scores, and reciprocal rank fusion."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 Ranking = list[tuple[int, float]]  # (passage id, score), best first
 
-FUSIONS = ("weighted", "rrf")  # the first is the default
-DENSE_WEIGHTS = {"weighted": 0.8, "rrf": 0.5}  # the vectors' share where none is given; 0.8: Bruch, Gai, Ingber
+Fusion = Literal["weighted", "rrf"]
+FUSIONS: tuple[Fusion, ...] = get_args(Fusion)  # the first is the default
+DENSE_WEIGHTS: dict[Fusion, float] = {
+    "weighted": 0.8,
+    "rrf": 0.5,
+}  # the vectors' share where none is given; 0.8: Bruch, Gai, Ingber
 FUSION_CONSTANT = 60
 _LEAST_COSINE = -1.0
 FUSION_DEPTH = 100  # hits of each kind that fusion looks at, or as many as are asked for if that is more
@@ -39,9 +44,9 @@ def fuse_scores(dense: Ranking, lexical: Ranking, dense_weight: float) -> Rankin
     that the words found and the vectors didn't gets the last vector's score; one without the query's words gets 0 for them.
     Source: Bruch, Gai, Ingber, An Analysis of Fusion Functions for Hybrid Retrieval, 2023 (TM2C2).
     """
-    found = dict(dense)
-    last = min(found.values(), default=_LEAST_COSINE)
-    vectors = found | {passage: last for passage, _ in lexical if passage not in found}
+    cosines = dict(dense)
+    last = min(cosines.values(), default=_LEAST_COSINE)
+    vectors = cosines | {passage: last for passage, _ in lexical if passage not in cosines}
     vectors, words = _scaled(vectors, min(last, _LEAST_COSINE)), _scaled(dict(lexical), 0.0)
     return _sorted({p: dense_weight * score + (1 - dense_weight) * words.get(p, 0.0) for p, score in vectors.items()})
 

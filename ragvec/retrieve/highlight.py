@@ -34,13 +34,13 @@ class QueryWords:
 
     def _beginning(self, word: str) -> str:
         """The longest stem that a word begins with, "" if none."""
-        found = ""
+        longest = ""
         for length in self._lengths:
             if length > len(word):
                 break
             if word[:length] in self.stems:
-                found = word[:length]
-        return found
+                longest = word[:length]
+        return longest
 
     def _in_run(self, run: str, place: int) -> Iterator[tuple[int, int, str]]:
         """The stretches of a run that the query's pairs and single characters cover; overlapping ones are one."""
@@ -63,9 +63,9 @@ def snippet(text: str, query: str, length: int) -> str:
     text = text[:SEARCHED]
     if len(text) <= length:
         return text
-    found = [(start, word) for start, _, word in QueryWords(query).find(text)]
+    words = [(start, word) for start, _, word in QueryWords(query).find(text)]
     lead = length // 6
-    start = _fullest(found, [0, *(max(0, min(place - lead, len(text) - length)) for place, _ in found)], length)
+    start = _fullest(words, [0, *(max(0, min(place - lead, len(text) - length)) for place, _ in words)], length)
     end = start + length
     if start and (space := text.find(" ", start, start + lead)) >= 0:
         start = space + 1

@@ -1,33 +1,91 @@
-"""What is asked of a retriever, checked before anything is loaded or searched."""
+"""What is asked of a retriever, checked before anything is loaded or searched: one shape for Python, HTTP, MCP and the CLI.
+
+Imports little, so that the command line has its choices and defaults from here before it has loaded anything.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from ragvec.errors import WrongInput
-from ragvec.retrieve.fusion import DENSE_WEIGHTS, FUSIONS
+from ragvec.retrieve.fusion import DENSE_WEIGHTS, FUSIONS, Fusion
 
-MODES = ("dense", "lexical", "hybrid")
-GROUPS = ("doc_id",)
+if TYPE_CHECKING:
+    import numpy as np
+
+Mode = Literal["hybrid", "dense", "lexical"]
+Group = Literal["doc_id"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+GROUPS: tuple[Group, ...] = get_args(Group)
+DEFAULT_MODE: Mode = "hybrid"  # of a query in words: a vector alone has none, and is searched by similarity
+_NEED_WORDS = ("rerank", "snippets")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+class Options(TypedDict, total=False):
+    """How to retrieve, as keywords: what a `Request` has beside the query, its vector and k. The defaults are the Request's."""
+
+    offset: int
+    mode: Mode | None
+    where: str | None
+    fusion: Fusion
+    dense_weight: float | None
+    diversity: float
+    rerank: str | None
+    rerank_depth: int
+    group_by: Group | None
+    min_score: float | None
+    snippets: bool
+    instruction: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Request:
-    """How to retrieve; the fields are explained at `Retriever.retrieve`. Raises RagvecError for what no index can answer."""
+    """What to find, and how.
 
+    query         what to look for, in words
+    vector        the query's vector (d,), made by the index's encoder; None = the retriever encodes the query. A vector without
+                  a query is found by similarity alone
+    k             how many hits; fewer only if fewer match
+    offset        hits to pass over, for pages; ranks go on counting
+    mode          dense: similarity of vectors (score = cosine). lexical: the query's words (score = BM25). hybrid: both, fused.
+                  None = hybrid for a query, dense for a vector alone
+    where         a filter on metadata, such as `year >= 2020 and lang = "ko"`; see ragvec.index.where
+    fusion        hybrid only; weighted: scores scaled to the query's best and added, score = 0 … 1. rrf: reciprocal ranks,
+                  score = sum of 1 / (60 + rank)
+    dense_weight  the share of the vectors in a fusion, 0 … 1; None = what suits the fusion, see DENSE_WEIGHTS
+    diversity     0 … 1: how much hits shall differ from those above them (maximal marginal relevance)
+    rerank        score the best hits again: "maxsim" = by the encoder's token vectors, or the name of the reranker that the
+                  retriever was opened with; None = as the retriever does by itself. A request loads no model
+    rerank_depth  how many hits are scored again, or all that are asked for if more
+    group_by      "doc_id": of each document only its best passage
+    min_score     no hit below it; the score is the mode's or, if there is one, the reranker's
+    snippets      give each hit the sentence that is nearest to the query
+    instruction   what the query is for; None = the encoder's own, "" = none
+
+    One with neither a query nor a vector holds what many queries share. Two requests are never compared.
+    Raises RagvecError for what no index can answer.
+    """
+
+    query: str | None = None
+    vector: "np.ndarray | None" = None
     k: int = 10
-    mode: str = "hybrid"
-    where: str | None = None
     offset: int = 0
-    min_score: float | None = None
-    group_by: str | None = None
-    diversity: float = 0.0
-    fusion: str = FUSIONS[0]
+    mode: Mode | None = None
+    where: str | None = None
+    fusion: Fusion = FUSIONS[0]
     dense_weight: float | None = None
+    diversity: float = 0.0
+    rerank: str | None = None
     rerank_depth: int = 50
+    group_by: Group | None = None
+    min_score: float | None = None
     snippets: bool = False
+    instruction: str | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
+        if self.query is not None:
+            check_query(self.query)
+        if self.mode is not None and self.mode not in MODES:
             raise WrongInput(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
         if self.fusion not in FUSIONS:
             raise WrongInput(f"unknown fusion {self.fusion!r}: choose one of {', '.join(FUSIONS)}")
@@ -39,9 +97,29 @@ class Request:
             raise WrongInput(f"offset is {self.offset}: it counts the hits to pass over, 0 or more")
         if self.rerank_depth < 1:
             raise WrongInput(f"rerank depth is {self.rerank_depth}: score at least 1 hit again")
-        for name in ("diversity", "dense_weight"):
-            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
-                raise WrongInput(f"{name.replace('_', ' ')} is {getattr(self, name)}: choose from 0 to 1")
+        if not 0 <= self.diversity <= 1:
+            raise WrongInput(f"diversity is {self.diversity}: choose from 0 to 1")
+        if self.dense_weight is not None and not 0 <= self.dense_weight <= 1:
+            raise WrongInput(f"dense weight is {self.dense_weight}: choose from 0 to 1")
+        if self.vector is not None:
+            self._check_vector(self.vector)
+
+    def _check_vector(self, vector: "np.ndarray") -> None:
+        if vector.ndim != 1:
+            raise WrongInput(f"a query's vector has one dimension, this has {vector.ndim}: give one vector a request")
+        if self.query is not None:
+            return
+        if self.mode not in (None, "dense"):
+            raise WrongInput(f"a vector has no words for {self.mode} search: leave mode out, or send a query")
+        if unfit := [name for name in _NEED_WORDS if getattr(self, name)]:
+            raise WrongInput(f"{unfit[0]} needs a query, not a vector")
+
+    @property
+    def chosen_mode(self) -> Mode:
+        """The mode, by default what suits the query or the vector."""
+        if self.mode is not None:
+            return self.mode
+        return "dense" if self.query is None and self.vector is not None else DEFAULT_MODE
 
     @property
     def share(self) -> float:
@@ -54,11 +132,24 @@ class Request:
         return self.offset + self.k
 
 
+DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Request)}
+
+
+def check_query(query: str) -> None:
+    """Raises RagvecError for a query that is empty or no Unicode, TypeError for what is no string."""
+    if not isinstance(query, str):
+        raise TypeError("query must be one string: for many queries call retrieve_many")
+    if not query.strip():
+        raise WrongInput("a query is empty: say what to look for")
+    try:
+        query.encode()
+    except UnicodeEncodeError:
+        raise WrongInput("a query is not valid UTF-8: check the terminal's or the file's encoding") from None
+
+
 def check_queries(queries: Sequence[str]) -> None:
-    """Raises RagvecError for a query that is empty or no Unicode, TypeError for a lone string."""
+    """Raises as `check_query` for any of them, TypeError for a lone string."""
     if isinstance(queries, str):
         raise TypeError("queries must be a sequence of strings: for one query call retrieve")
-    if any(not query.strip() for query in queries):
-        raise WrongInput("a query is empty: say what to look for")
-    if any("\ud800" <= character <= "\udfff" for query in queries for character in query):
-        raise WrongInput("a query is not valid UTF-8: check the terminal's or the file's encoding")
+    for query in queries:
+        check_query(query)

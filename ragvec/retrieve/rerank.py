@@ -8,7 +8,7 @@ import numpy as np
 from ragvec.errors import NotFound, RagvecError, WrongInput, first_line
 
 if TYPE_CHECKING:
-    from ragvec.encoder import Encoder
+    from ragvec.encoder.protocol import TextEncoder
 
 MAXSIM = "maxsim"
 BLOCK = 16  # texts whose token vectors are held at once, and after which an encoder may end what nobody waits for any more
@@ -18,7 +18,7 @@ Reranker = Callable[[str, Sequence[str]], np.ndarray]  # (query, texts) → (n,)
 
 def load_reranker(
     name: str,
-    encoder: "Encoder | None",
+    encoder: "TextEncoder | None",
     *,
     instruction: str | None = None,
     device: str | None = None,
@@ -37,7 +37,7 @@ def load_reranker(
     return lambda query, texts: maxsim(encoder, query, texts, instruction=instruction)
 
 
-def maxsim(encoder: "Encoder", query: str, texts: Sequence[str], *, instruction: str | None = None) -> np.ndarray:
+def maxsim(encoder: "TextEncoder", query: str, texts: Sequence[str], *, instruction: str | None = None) -> np.ndarray:
     """Late interaction: the mean, over the query's tokens, of the cosine with the nearest token of a text; (n,) float32.
 
     instruction  what the query is for; None = the encoder's own. A text without tokens gets -1.
@@ -63,7 +63,7 @@ def load_cross_encoder(name: str, device: str | None = None, *, offline: bool = 
     try:
         from sentence_transformers import CrossEncoder
     except ImportError as error:
-        raise RagvecError("--rerank with a model needs sentence-transformers: pip install sentence-transformers") from error
+        raise RagvecError("rerank with a model needs sentence-transformers: pip install sentence-transformers") from error
     try:
         safe = {"trust_remote_code": False, "local_files_only": offline, "model_kwargs": {"use_safetensors": True}}
         model = CrossEncoder(name, device=device, **safe)

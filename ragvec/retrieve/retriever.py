@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,21 +11,31 @@ from ragvec.index import Index
 from ragvec.index.encoder import check_encoder, load_encoder
 from ragvec.records import Hit
 from ragvec.retrieve.fusion import Ranking
-from ragvec.retrieve.request import Request, check_queries
+from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, Mode, Options, Request, check_queries
 from ragvec.retrieve.rerank import MAXSIM, Reranker, load_reranker
 from ragvec.retrieve.snippets import best_sentences
 from ragvec.retrieve.stages import FirstStage, first_depth, second_stage
 
 if TYPE_CHECKING:
-    from ragvec.encoder import Encoder
+    from typing_extensions import Unpack
+
+    from ragvec.encoder.protocol import TextEncoder
 
 
 class Retriever:
     """Finds passages for queries in an index. May be used from several threads."""
 
-    def __init__(self, index: Index, encoder: "Encoder | None" = None, *, reranker: Reranker | None = None) -> None:
-        """encoder   what makes query vectors; None is enough for lexical retrieval
-        reranker  scores the best hits again; see `load_reranker`
+    def __init__(
+        self,
+        index: Index,
+        encoder: "TextEncoder | None" = None,
+        *,
+        reranker: Reranker | None = None,
+        rerank: str | None = None,
+    ) -> None:
+        """encoder   what makes query vectors; None is enough for lexical retrieval and for requests that bring theirs
+        reranker  scores the best hits of every request again; see `load_reranker`
+        rerank    the name by which requests may ask for it too; "maxsim" alone needs an encoder and no reranker
 
         Raises RagvecError if the index was built with another encoder.
         """
@@ -34,76 +44,112 @@ class Retriever:
         self.index = index
         self.encoder = encoder
         self.reranker = reranker
+        self.rerank = rerank
 
-    def retrieve(self, query: str, k: int = 10, *, instruction: str | None = None, **options: Any) -> list[Hit]:
+    def retrieve(self, query: str, k: int = DEFAULTS["k"], **options: "Unpack[Options]") -> list[Hit]:
         """The k best passages for a query, best first; fewer only if fewer match.
 
-        instruction   what the query is for; None = the encoder's own
-        mode          dense: similarity of vectors (score = cosine). lexical: the query's words (score = BM25).
-                      hybrid (default): both, fused
-        fusion        hybrid only; weighted (default): scores scaled to the query's best and added, score = 0 … 1.
-                      rrf: reciprocal ranks, score = sum of 1 / (60 + rank)
-        dense_weight  the share of the vectors in a fusion, 0 … 1; default: DENSE_WEIGHTS
-        where         a filter on metadata, such as `year >= 2020 and lang = "ko"`; see ragvec.index.where
-        offset        hits to pass over, for pages; ranks go on counting
-        min_score     no hit below it; the score is the mode's or, if there is one, the reranker's
-        group_by      "doc_id": of each document only its best passage
-        diversity     0 (default) … 1: how much hits shall differ from those above them (maximal marginal relevance)
-        rerank_depth  how many hits the reranker scores; default 50, or all that are asked for if more
-        snippets      give each hit the sentence that is nearest to the query
+        options  further fields of `Request`, which explains them: mode, where, group_by …
         Raises RagvecError for an empty query, for options out of their range, for a wrong filter, and for a mode that needs
         an encoder where there is none.
         """
         if not isinstance(query, str):
             raise TypeError("query must be one string: for many queries call retrieve_many")
-        return self.retrieve_many([query], k, instruction=instruction, **options)[0]
+        return self.answer(Request(query=query, k=k, **options))
 
-    def retrieve_many(
-        self, queries: Sequence[str], k: int = 10, *, instruction: str | None = None, **options: Any
-    ) -> list[list[Hit]]:
-        """The same for many queries at once: they are encoded together and see one commit of the index."""
+    def answer(self, request: Request) -> list[Hit]:
+        """The best passages for a request, best first; one with a vector is answered without encoding its query.
+
+        Raises as `retrieve`, and RagvecError for a request without a query or a vector.
+        """
+        if request.query is None and request.vector is None:
+            raise WrongInput("the request is empty: give it a query or a vector")
+        vectors = None if request.vector is None else np.asarray(request.vector, dtype=np.float32)[None]
+        return self._find(request, [request.query or ""], vectors)[0]
+
+    def retrieve_many(self, queries: Sequence[str], k: int = DEFAULTS["k"], **options: "Unpack[Options]") -> list[list[Hit]]:
+        """The k best passages for each of many queries, which are encoded together and see one commit of the index.
+
+        options  further fields of `Request`, for all of the queries
+        Raises as `retrieve`.
+        """
         request = Request(k=k, **options)
         check_queries(queries)
-        if request.mode != "lexical" and self.encoder is None:
-            raise WrongInput(f"{request.mode} retrieval needs an encoder: pass one to Retriever, or use mode='lexical'")
-        vectors = None if request.mode == "lexical" else self.encoder.encode_queries(queries, instruction=instruction)
+        return self._find(request, queries, None)
+
+    def _find(self, request: Request, queries: Sequence[str], vectors: np.ndarray | None) -> list[list[Hit]]:
+        """Hits for each query ("" for a vector alone); the request is what they share. vectors None = encode them if needed."""
+        reranker = self._reranker(request)
+        if request.chosen_mode == "lexical":
+            vectors = None
+        elif vectors is None:
+            vectors = self._encode(queries, request)
         with self.index.reading() as view:
             allowed = None if request.where is None else view.matching(request.where)
             first = FirstStage(view, request, allowed)
-            rankings = first.rank(queries, vectors, first_depth(request, self.reranker))
-            return [
-                self._answer(first, query, None if vectors is None else vectors[row], rankings[row])
-                for row, query in enumerate(queries)
-            ]
+            rankings = first.rank(queries, vectors, first_depth(request, reranker))
+            hits = []
+            for row, (query, ranking) in enumerate(zip(queries, rankings, strict=True)):
+                vector = None if vectors is None else vectors[row]
+                ranking = second_stage(first, ranking, query=query, vector=vector, reranker=reranker)
+                hits.append(self._hits(first, ranking[request.offset : request.last], query, vector))
+            return hits
 
-    def _answer(self, first: FirstStage, query: str, vector: np.ndarray | None, ranking: Ranking) -> list[Hit]:
-        request = first.request
-        ranking = second_stage(first, query, vector, ranking, self.reranker)[request.offset : request.last]
+    def _encode(self, queries: Sequence[str], request: Request) -> np.ndarray:
+        if self.encoder is None:
+            mode = request.chosen_mode
+            raise WrongInput(f"{mode} retrieval needs an encoder: pass one to Retriever, or use mode='lexical'")
+        return self.encoder.encode_queries(queries, instruction=request.instruction)
+
+    def _reranker(self, request: Request) -> Reranker | None:
+        """What scores a request's hits again: what it names, else what the retriever was made with."""
+        name = self.rerank if request.rerank is None else request.rerank
+        if name == MAXSIM:
+            return load_reranker(MAXSIM, self.encoder, instruction=request.instruction)
+        if name != self.rerank:
+            raise WrongInput(f"the retriever has no reranker {name}: open it with rerank={name!r}")
+        return self.reranker
+
+    def _hits(self, first: FirstStage, ranking: Ranking, query: str, vector: np.ndarray | None) -> list[Hit]:
         passages = first.view.passages([passage for passage, _ in ranking])
         snippets: Sequence[str | None] = [None] * len(passages)
-        if request.snippets:
+        if first.request.snippets:
             snippets = best_sentences(query, [passage.text for passage in passages], vector, self.encoder)
+        rows = zip(passages, ranking, snippets, strict=True)
         return [
-            Hit(request.offset + place, score, p.doc_id, p.passage_id, p.title, p.text, p.metadata, snippet)
-            for place, (p, (_, score), snippet) in enumerate(zip(passages, ranking, snippets, strict=True), 1)
+            Hit(
+                rank=rank,
+                score=score,
+                doc_id=passage.doc_id,
+                passage_id=passage.passage_id,
+                title=passage.title,
+                text=passage.text,
+                metadata=passage.metadata,
+                snippet=snippet,
+            )
+            for rank, (passage, (_, score), snippet) in enumerate(rows, first.request.offset + 1)
         ]
 
 
 def open_retriever(
     path: str | Path,
     *,
-    mode: str = "hybrid",
+    mode: Mode | None = DEFAULT_MODE,
     where: str | None = None,
-    encoder: str | None = None,
     rerank: str | None = None,
-    **options: Any,
+    encoder: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    offline: bool = False,
 ) -> Retriever:
     """A Retriever over an index folder, with the encoder the index was built with; none is loaded where none is needed.
 
+    mode     that will be asked for
     where    a filter that will be asked for, checked before the encoder is loaded
+    rerank   "maxsim", or a cross-encoder's folder or hub id, by which the best hits of every request are scored again; None =
+             hits stay as they are, unless a request asks for maxsim
     encoder  load this folder or hub id instead; it must be the same encoder
-    rerank   "maxsim", or a cross-encoder's folder or hub id; None = hits stay as they are
-    options  arguments of `Encoder.load` that change no vector: device, dtype, offline
+    device, dtype, offline  as for `Encoder.load`; they change no vector
     Raises RagvecError if there is no index, it is empty, the encoder is another, or the reranker can't be loaded.
     """
     index = Index.open(path)
@@ -113,10 +159,6 @@ def open_retriever(
         with index.reading() as view:
             view.check_where(where)
     needed = mode != "lexical" or rerank == MAXSIM
-    loaded = load_encoder(index.settings, encoder, **options) if needed else None
-    reranker = (
-        None
-        if rerank is None
-        else load_reranker(rerank, loaded, device=options.get("device"), offline=options.get("offline", False))
-    )
-    return Retriever(index, loaded, reranker=reranker)
+    loaded = load_encoder(index.settings, encoder, device=device, dtype=dtype, offline=offline) if needed else None
+    reranker = None if rerank is None else load_reranker(rerank, loaded, device=device, offline=offline)
+    return Retriever(index, loaded, reranker=reranker, rerank=rerank)

@@ -9,7 +9,7 @@ from ragvec.corpus.chunk import sentence_borders
 from ragvec.retrieve.highlight import QueryWords
 
 if TYPE_CHECKING:
-    from ragvec.encoder import Encoder
+    from ragvec.encoder.protocol import TextEncoder
 
 LONGEST = 400  # characters of a sentence; a longer one is cut at white space, so that a table or a list is none
 MOST = 200  # sentences of a passage that are looked at
@@ -23,7 +23,7 @@ def sentences(text: str) -> list[str]:
     return [piece for part in parts for piece in _pieces(" ".join(part.split()))][:MOST]
 
 
-def best_sentences(query: str, texts: Sequence[str], vector: np.ndarray | None, encoder: "Encoder | None") -> list[str]:
+def best_sentences(query: str, texts: Sequence[str], vector: np.ndarray | None, encoder: "TextEncoder | None") -> list[str]:
     """Of each text the sentence that is nearest to the query; "" for a text without any.
 
     vector, encoder  the query's vector (d,) and what made it: nearest by cosine. None = by the query's words alone.

@@ -24,19 +24,19 @@ class FirstStage(NamedTuple):
 
     def rank(self, queries: Sequence[str], vectors: np.ndarray | None, depth: int) -> list[Ranking]:
         """The `depth` best passages of each query, best first; vectors (n, d) are the queries', None for lexical."""
-        mode = self.request.mode
+        mode = self.request.chosen_mode
         deep = fusion_depth(depth) if mode == "hybrid" else depth
-        dense = [] if mode == "lexical" else self._dense(vectors, deep)
+        dense = [] if vectors is None else self._dense(vectors, deep)
         lexical = [] if mode == "dense" else [self.view.search_lexical(query, deep, allowed=self.allowed) for query in queries]
         if mode != "hybrid":
             return dense or lexical
         return [self._fused(*pair)[:depth] for pair in zip(dense, lexical, strict=True)]
 
     def _dense(self, vectors: np.ndarray, depth: int) -> list[Ranking]:
-        found = self.view.search(vectors, depth, allowed=self.allowed)
+        nearest = self.view.search(vectors, depth, allowed=self.allowed)
         return [
             [(passage, score) for passage, score in zip(ids, scores, strict=True) if passage >= 0]
-            for ids, scores in zip(found.ids.tolist(), found.scores.tolist(), strict=True)
+            for ids, scores in zip(nearest.ids.tolist(), nearest.scores.tolist(), strict=True)
         ]
 
     def _fused(self, dense: Ranking, lexical: Ranking) -> Ranking:
@@ -57,9 +57,12 @@ def first_depth(request: Request, reranker: Reranker | None) -> int:
 
 
 def second_stage(
-    first: FirstStage, query: str, vector: np.ndarray | None, ranking: Ranking, reranker: Reranker | None
+    first: FirstStage, ranking: Ranking, *, query: str, vector: np.ndarray | None, reranker: Reranker | None
 ) -> Ranking:
-    """The passages to show: candidates scored again, cut at the least score, grouped and made to differ, as asked."""
+    """The passages to show: candidates scored again, cut at the least score, grouped and made to differ, as asked.
+
+    query, vector  what the candidates were found by; "" and None where there is none
+    """
     request = first.request
     depth = first_depth(request, reranker)
     while True:

@@ -113,7 +113,10 @@ class Batcher:
         return job.future
 
     async def encode(self, prompts: Prompts) -> np.ndarray:
-        """The same for an event loop: the vectors themselves. Cancelling takes the texts back."""
+        """Encode tokenized texts, awaited by an event loop: (n, dimension) float32. Cancelling takes the texts back.
+
+        Raises QueueFull as `submit` does.
+        """
         loop = asyncio.get_running_loop()
         job = _Job(prompts, self._encoder.dimension, loop.create_future(), loop)
         self._queue(job)

@@ -9,10 +9,11 @@ import numpy as np
 from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
+from ragvec.encoder.encoder import Encoded
 from ragvec.serve.json_route import JsonRoute, json_response, json_rows
 from ragvec.serve.places import folder_name
 from ragvec.serve.schemas import EitherRerankRequest, EmbeddingsRequest, EmbedRequest, Rerank, RerankRequest
-from ragvec.serve.service import Encoded, Service
+from ragvec.serve.service import Service
 
 
 def embedding_routes(service: Service) -> APIRouter:
@@ -30,7 +31,8 @@ def embedding_routes(service: Service) -> APIRouter:
         packed = body.encoding_format == "base64"
         written = list(map(_base64, encoded.vectors)) if packed else await json_rows(encoded.vectors)
         data = [{"object": "embedding", "index": row, "embedding": vector} for row, vector in enumerate(written)]
-        usage = {"prompt_tokens": sum(encoded.token_counts), "total_tokens": sum(encoded.token_counts)}
+        tokens = int(encoded.token_counts.sum())
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         truncated = _count_truncated(service, encoded)
         return json_response({"object": "list", "model": name, "data": data, "usage": usage, "truncated": truncated})
 
@@ -50,7 +52,10 @@ def embedding_routes(service: Service) -> APIRouter:
         scores = encoded.vectors @ query
         best = np.argsort(-scores, kind="stable")[: body.top_n].tolist()
         return _Ranked(
-            [(row, float(scores[row])) for row in best], texts, sum(encoded.token_counts), _count_truncated(service, encoded)
+            best=[(row, float(scores[row])) for row in best],
+            texts=texts,
+            tokens=int(encoded.token_counts.sum()),
+            truncated=_count_truncated(service, encoded),
         )
 
     def as_cohere(ranked: _Ranked, body: Rerank) -> Response:
@@ -63,11 +68,14 @@ def embedding_routes(service: Service) -> APIRouter:
         return json_response({**content, "truncated": ranked.truncated})
 
     @router.post("/v1/rerank", summary="Documents in the order of their similarity to a query, as Cohere and Jina give them")
-    @router.post("/v2/rerank", summary="The same for Cohere's second API")
+    @router.post("/v2/rerank", summary="Documents in the order of their similarity to a query, for Cohere's second API")
     async def rerank(body: RerankRequest) -> Response:
         return as_cohere(await rank(body, _checked(body.texts, service)), body)
 
-    @router.post("/rerank", summary="The same as vLLM and text-embeddings-inference give it")
+    @router.post(
+        "/rerank",
+        summary="Documents in the order of their similarity to a query, as vLLM and text-embeddings-inference give them",
+    )
     async def rerank_either(body: EitherRerankRequest) -> Response:
         ranked = await rank(body, _checked(body.all_texts, service))
         _refuse_cut(ranked.truncated, body.truncate, service)
@@ -136,7 +144,7 @@ def _refuse_cut(truncated: int, allowed: bool, service: Service) -> None:
 
 
 def _count_truncated(service: Service, encoded: Encoded) -> int:
-    count = sum(encoded.truncated)
+    count = int(encoded.truncated.sum())
     service.metrics.truncated.inc(count)
     return count
 

@@ -1,7 +1,7 @@
 """An index's encoder that loads when it is first needed."""
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ragvec.errors import RagvecError, Unavailable
 from ragvec.index import IndexSettings
@@ -14,8 +14,21 @@ if TYPE_CHECKING:
 class LazyEncoder:
     """Loads once, whichever thread asks first; lexical search never asks."""
 
-    def __init__(self, settings: IndexSettings, source: str | None = None, **options: Any) -> None:
-        self._load = lambda: load_encoder(settings, source, **options)
+    def __init__(
+        self,
+        settings: IndexSettings,
+        source: str | None = None,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        offline: bool = False,
+    ) -> None:
+        """source: in the place of the one that the settings name; the others as for `Encoder.load`."""
+
+        def load() -> "Encoder":
+            return load_encoder(settings, source, device=device, dtype=dtype, offline=offline)
+
+        self._load = load
         self._lock = threading.Lock()
         self._encoder: Encoder | None = None
 

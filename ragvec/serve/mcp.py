@@ -3,9 +3,9 @@
 Speaks the Model Context Protocol over stdin and stdout, or over HTTP, through the official SDK.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, TypeVar
 
 import anyio.to_thread
 from mcp.server.mcpserver import MCPServer
@@ -16,13 +16,14 @@ from pydantic import BaseModel, Field
 from ragvec import __version__
 from ragvec.errors import RagvecError
 from ragvec.index import Index
-from ragvec.retrieve import Retriever
+from ragvec.retrieve import DEFAULT_MODE, DEFAULTS, Mode, Request, Retriever
 from ragvec.retrieve.lookup import metadata_fields, read_document, whole_text
 from ragvec.serve.lazy import LazyEncoder
 from ragvec.serve.live import LiveIndex
 
 MOST_HITS = 50
-DEFAULT_HITS = 5
+DEFAULT_HITS = 5  # fewer than elsewhere: an assistant reads all of them
+Answer = TypeVar("Answer")
 
 
 class FoundPassage(BaseModel):
@@ -44,21 +45,29 @@ class FoundDocument(BaseModel):
     metadata: dict[str, Any]
 
 
-def create_mcp_server(path: str | Path, encoder: str | None = None, **options: Any) -> MCPServer:
+def create_mcp_server(
+    path: str | Path,
+    encoder: str | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    offline: bool = False,
+) -> MCPServer:
     """A server of the official SDK with the tools `search` and `get_document` over an index folder.
 
     encoder  another place of the index's encoder; loaded when a search first needs it
-    options  arguments of `Encoder.load` that change no vector: device, dtype
+    device, dtype, offline  as for `Encoder.load`; they change no vector
     Raises RagvecError if there is no index.
     """
     live = LiveIndex(path, None)
-    loaded = LazyEncoder(live.call(lambda index: index.settings), encoder, **options)
+    settings = live.call(lambda index: index.settings)
+    loaded = LazyEncoder(settings, encoder, device=device, dtype=dtype, offline=offline)
     instructions = live.call(_describe)
     server = MCPServer("ragvec", instructions=instructions, version=__version__)
 
-    async def answer(work) -> Any:
+    async def answer(work: Callable[[Index], Answer]) -> Answer:
         try:
-            return await anyio.to_thread.run_sync(live.call, work)
+            return await anyio.to_thread.run_sync(lambda: live.call(work))
         except RagvecError as error:
             raise ToolError(str(error)) from error
 
@@ -66,14 +75,14 @@ def create_mcp_server(path: str | Path, encoder: str | None = None, **options: A
     async def search(
         query: Annotated[str, Field(description="What to look for, in plain words or as a question.")],
         k: Annotated[int, Field(ge=1, le=MOST_HITS, description="How many passages.")] = DEFAULT_HITS,
-        mode: Annotated[
-            Literal["hybrid", "dense", "lexical"], Field(description="By meaning and words, by meaning, or by words alone.")
-        ] = "hybrid",
-        where: Annotated[str | None, Field(description='A filter on metadata: year >= 2020 and lang = "ko"')] = None,
+        mode: Annotated[Mode, Field(description="dense: by meaning; lexical: by words; hybrid: by both.")] = DEFAULT_MODE,
+        where: Annotated[str | None, Field(description='A filter on metadata: year >= 2020 and lang = "ko"')] = DEFAULTS[
+            "where"
+        ],
     ) -> list[FoundPassage]:
         def work(index: Index) -> list[FoundPassage]:
             retriever = Retriever(index, None if mode == "lexical" else loaded.get())
-            hits = retriever.retrieve(query, k, mode=mode, where=where)
+            hits = retriever.answer(Request(query=query, k=k, mode=mode, where=where))
             return [
                 FoundPassage(doc_id=hit.doc_id, title=hit.title, text=hit.text, score=hit.score, metadata=hit.metadata)
                 for hit in hits

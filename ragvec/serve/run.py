@@ -59,7 +59,7 @@ def serve(
         from ragvec.serve.service import Service
 
         with Service(load(), index_path, limits=limits) as service:
-            service.queued_encoder().encode_queries([WARM_UP])  # the first pass of a model is slow
+            service.text_encoder().encode_queries([WARM_UP])  # the first pass of a model is slow
             gc.collect()
             gc.freeze()  # looking through all that a model brings stops every request for a tenth of a second
             app = create_app(
@@ -134,7 +134,7 @@ def bind(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
-        raise RagvecError(f"can't serve on {host}:{port}: {error.strerror}; choose another --port or --host") from error
+        raise RagvecError(f"can't serve on {host}:{port}: {error.strerror}; choose another port or host") from error
     return listener
 
 

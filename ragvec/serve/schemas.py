@@ -15,9 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-from ragvec.retrieve.fusion import DENSE_WEIGHTS
+from ragvec.retrieve.fusion import DENSE_WEIGHTS, Fusion
+from ragvec.retrieve.request import DEFAULTS, Group, Mode
 
-Mode = Literal["hybrid", "dense", "lexical"]
 _SHARES = ", ".join(f"{share} with {fusion}" for fusion, share in DENSE_WEIGHTS.items())
 _NO_TOKEN_IDS = "token ids are refused, for they are another tokenizer's: send the text itself"
 
@@ -36,6 +36,7 @@ def _without_nul(text: str) -> str:
 
 Query = Annotated[StrictStr, AfterValidator(_not_blank)]
 CleanText = Annotated[StrictStr, AfterValidator(_without_nul)]
+Share = Annotated[StrictFloat, Field(ge=0, le=1)]  # which takes whole numbers too
 DocId = Annotated[StrictStr, Field(min_length=1, max_length=1024), AfterValidator(_without_nul)]
 
 
@@ -114,25 +115,35 @@ class EmbedRequest(_Body):
 
 
 class SearchRequest(_Strict):
-    """What to find: a query in words, or a vector made by the same encoder."""
+    """What to find: a query in words, or a vector made by the same encoder.
 
-    query: Query | None = None
-    vector: Many[StrictFloat | StrictInt] | None = Field(None, description="Instead of a query; found by similarity alone.")
-    k: StrictInt = Field(10, ge=1)
-    mode: Mode | None = Field(None, description="Default: hybrid for a query; a vector is always dense.")
-    instruction: StrictStr | None = Field(None, max_length=4096, description='Default: the encoder\'s own; "" = none.')
-    where: StrictStr | None = Field(None, max_length=4096, description='A filter on metadata: `year >= 2020 and lang = "ko"`.')
-    offset: StrictInt = Field(0, ge=0, description="Hits to pass over, for pages.")
-    min_score: StrictFloat | StrictInt | None = Field(None, description="No hit below it.")
-    group_by: Literal["doc_id"] | None = Field(None, description="Of each document only its best passage.")
-    diversity: StrictFloat | StrictInt = Field(0.0, ge=0, le=1, description="How much hits shall differ from each other.")
-    fusion: Literal["rrf", "weighted"] = Field("weighted", description="How hybrid search joins its two rankings.")
-    dense_weight: StrictFloat | StrictInt | None = Field(
-        None, ge=0, le=1, description=f"The share of the vectors in a fusion; default: {_SHARES}."
+    The fields of `ragvec.retrieve.Request` under its names and with its defaults, bounded here too so that the description
+    of this API says it; a test holds them to each other. highlight and context are the server's own.
+    """
+
+    query: Query | None = DEFAULTS["query"]
+    vector: Many[StrictFloat] | None = Field(DEFAULTS["vector"], description="Instead of a query; found by similarity alone.")
+    k: StrictInt = Field(DEFAULTS["k"], ge=1)
+    mode: Mode | None = Field(DEFAULTS["mode"], description="Default: hybrid for a query; a vector is always dense.")
+    instruction: StrictStr | None = Field(
+        DEFAULTS["instruction"], max_length=4096, description='Default: the encoder\'s own; "" = none.'
     )
-    rerank: Literal["maxsim"] | None = Field(None, description="Score the best hits again by the encoder's token vectors.")
-    rerank_depth: StrictInt = Field(50, ge=1, description="How many hits are scored again.")
-    snippets: StrictBool = Field(False, description="Add to each hit the sentence nearest to the query.")
+    where: StrictStr | None = Field(
+        DEFAULTS["where"], max_length=4096, description='A filter on metadata: `year >= 2020 and lang = "ko"`.'
+    )
+    offset: StrictInt = Field(DEFAULTS["offset"], ge=0, description="Hits to pass over, for pages.")
+    min_score: StrictFloat | None = Field(DEFAULTS["min_score"], description="No hit below it.")
+    group_by: Group | None = Field(DEFAULTS["group_by"], description="Of each document only its best passage.")
+    diversity: Share = Field(DEFAULTS["diversity"], description="How much hits shall differ from each other.")
+    fusion: Fusion = Field(DEFAULTS["fusion"], description="How hybrid search joins its two rankings.")
+    dense_weight: Share | None = Field(
+        DEFAULTS["dense_weight"], description=f"The share of the vectors in a fusion; default: {_SHARES}."
+    )
+    rerank: Literal["maxsim"] | None = Field(
+        DEFAULTS["rerank"], description="Score the best hits again by the encoder's token vectors."
+    )
+    rerank_depth: StrictInt = Field(DEFAULTS["rerank_depth"], ge=1, description="How many hits are scored again.")
+    snippets: StrictBool = Field(DEFAULTS["snippets"], description="Add to each hit the sentence nearest to the query.")
     highlight: StrictBool = Field(False, description="Add to each hit the stretch of its text to show, and the words to mark.")
     context: StrictInt | None = Field(
         None,

@@ -1,27 +1,31 @@
 """Search and documents over HTTP."""
 
 import time
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
+from ragvec.errors import WrongInput
 from ragvec.index import Index
 from ragvec.records import Document, Hit
-from ragvec.retrieve import Retriever, load_reranker
+from ragvec.retrieve import DEFAULTS, Request, Retriever
 from ragvec.retrieve.context import build_context
 from ragvec.retrieve.highlight import marks, snippet
 from ragvec.retrieve.lookup import read_document
 from ragvec.serve.advert import INDEX_HEADER, index_identity
+from ragvec.serve.batched import Patience
 from ragvec.serve.json_route import JsonRoute, json_response
+from ragvec.serve.limits import Limits
 from ragvec.serve.schemas import AddRequest, SearchRequest
-from ragvec.serve.service import Patience, Service
+from ragvec.serve.service import Service
+
+if TYPE_CHECKING:
+    from ragvec.encoder.protocol import TextEncoder
 
 SNIPPET_CHARACTERS = 320
-# what a Retriever is asked as it stands in the request
-_PASSED_ON = ("where", "offset", "min_score", "group_by", "diversity", "fusion", "dense_weight", "rerank_depth", "snippets")
-_FOR_QUERIES = ("group_by", "diversity", "rerank", "snippets", "context")
 
 
 def search_routes(service: Service) -> APIRouter:
@@ -31,13 +35,15 @@ def search_routes(service: Service) -> APIRouter:
     @router.post("/search", summary="The passages that answer a query")
     async def search(body: SearchRequest) -> Response:
         started = time.perf_counter()
-        _check(body, service)
-        vectors, encoded_at = await _query_vectors(body, service)
-        patience = None if body.rerank is None else Patience(service.limits.rerank_seconds)
-        found = await service.read(lambda index: _answer(index, body, service, vectors, patience), patience)
+        request = await _with_vector(_request(body, service.limits), service)
+        encoded_at = time.perf_counter()
+        patience = None if request.rerank is None else Patience(service.limits.rerank_seconds)
+        encoder = service.text_encoder(patience)
+        answer = await service.read(lambda index: _answer(index, request, body, encoder), patience)
         ended = time.perf_counter()
         seconds = {"encode": encoded_at - started, "search": ended - encoded_at, "all": ended - started}
-        return json_response({**found.content, "mode": _mode(body), "seconds": seconds}, {INDEX_HEADER: found.index})
+        content = {**answer.content, "mode": request.chosen_mode, "seconds": seconds}
+        return json_response(content, {INDEX_HEADER: answer.identity})
 
     @router.get("/documents/{doc_id:path}", summary="One document with all its passages")
     async def document(doc_id: str, query: str = "") -> Response:
@@ -88,8 +94,8 @@ def writing_routes(service: Service) -> APIRouter:
     return router
 
 
-def _check(body: SearchRequest, service: Service) -> None:
-    limits = service.limits
+def _request(body: SearchRequest, limits: Limits) -> Request:
+    """What is asked of the Retriever. Raises HTTPException for what no request may ask, or none of this server."""
     if (body.query is None) == (body.vector is None):
         raise HTTPException(422, "send either a query or a vector")
     for name, asked in (("k", body.k), ("offset + k", body.offset + body.k)):
@@ -100,71 +106,41 @@ def _check(body: SearchRequest, service: Service) -> None:
         raise HTTPException(422, f"{reranked} hits would be scored again: ask for at most {limits.rerank_depth:,}")
     if body.query is not None and len(body.query) > limits.query_characters:
         raise HTTPException(422, f"the query has {len(body.query):,} characters: send at most {limits.query_characters:,}")
-    if body.vector is not None and body.mode not in (None, "dense"):
-        raise HTTPException(422, f"a vector has no words for {body.mode} search: leave mode out, or send a query")
-    if body.vector is not None and (unfit := [name for name in _FOR_QUERIES if getattr(body, name)]):
-        raise HTTPException(422, f"{unfit[0]} needs a query, not a vector")
+    if body.vector is not None and body.context is not None:
+        raise HTTPException(422, "context needs a query, not a vector")
+    given = {name: getattr(body, name) for name in DEFAULTS if name != "vector"}
+    try:
+        return Request(**given, vector=None if body.vector is None else _float32(body.vector))
+    except WrongInput as error:
+        raise HTTPException(422, str(error)) from error
 
 
-def _mode(body: SearchRequest) -> str:
-    return body.mode or ("dense" if body.query is None else "hybrid")
+def _float32(numbers: list[int | float]) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, and is refused as such
+        return np.array(numbers, dtype=np.float64).astype(np.float32)
 
 
-async def _query_vectors(body: SearchRequest, service: Service) -> tuple[np.ndarray | None, float]:
-    """The query's vector, (1, d), if the mode needs one, and when it was there."""
-    vectors = None
-    if body.vector is not None:
-        with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, and is refused as such
-            vectors = np.array([body.vector], dtype=np.float64).astype(np.float32)
-    elif _mode(body) != "lexical":
-        vectors = await service.encode_queries([body.query], body.instruction)
-    return vectors, time.perf_counter()
+async def _with_vector(request: Request, service: Service) -> Request:
+    """The request with its query's vector, if the mode needs one: encoded in the batches that all requests share."""
+    if request.query is None or request.chosen_mode == "lexical":
+        return request
+    [vector] = await service.encode_queries([request.query], request.instruction)
+    return replace(request, vector=vector)
 
 
 class _Found(NamedTuple):
     """What a search found, and the identity of the index it was found in."""
 
     content: dict[str, Any]
-    index: str
+    identity: str
 
 
-def _answer(
-    index: Index, body: SearchRequest, service: Service, vectors: np.ndarray | None, patience: Patience | None
-) -> _Found:
-    hits = _retrieve(index, body, service, vectors, patience)
+def _answer(index: Index, request: Request, body: SearchRequest, encoder: "TextEncoder") -> _Found:
+    hits = Retriever(index, encoder).answer(request)
     content: dict[str, Any] = {"hits": [_record(hit, body) for hit in hits]}
-    if body.context is not None:
-        content["context"] = build_context(body.query, hits, body.context, service.encoder.count_tokens).record()
+    if body.context is not None and request.query is not None:
+        content["context"] = build_context(request.query, hits, body.context, encoder.count_tokens).record()
     return _Found(content, index_identity(index.path))
-
-
-def _retrieve(
-    index: Index, body: SearchRequest, service: Service, vectors: np.ndarray | None, patience: Patience | None
-) -> list[Hit]:
-    if body.query is None:
-        return _nearest(index, vectors, body)
-    encoder = service.queued_encoder(vectors, patience)
-    reranker = None if body.rerank is None else load_reranker(body.rerank, encoder, instruction=body.instruction)
-    options = {name: getattr(body, name) for name in _PASSED_ON}
-    retriever = Retriever(index, encoder, reranker=reranker)
-    return retriever.retrieve(body.query, body.k, mode=_mode(body), instruction=body.instruction, **options)
-
-
-def _nearest(index: Index, vectors: np.ndarray, body: SearchRequest) -> list[Hit]:
-    with index.reading() as view:
-        allowed = None if body.where is None else view.matching(body.where)
-        found = view.search(vectors, body.offset + body.k, allowed=allowed)
-        ids, scores = found.ids[0].tolist(), found.scores[0].tolist()
-        kept = [
-            (number, score)
-            for number, score in zip(ids, scores, strict=True)
-            if number >= 0 and (body.min_score is None or score >= body.min_score)
-        ][body.offset :]
-        passages = view.passages([number for number, _ in kept])
-    return [
-        Hit(rank, score, p.doc_id, p.passage_id, p.title, p.text, p.metadata)
-        for rank, (p, (_, score)) in enumerate(zip(passages, kept, strict=True), body.offset + 1)
-    ]
 
 
 def _record(hit: Hit, body: SearchRequest) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ragvec.artefacts import DATABASE_NAME
 from ragvec.errors import NotFound
@@ -22,22 +22,32 @@ def choose_index(path: Path | None, *, writable: bool = False) -> Path | None:
     """
     if path is None and not (DEFAULT_INDEX / DATABASE_NAME).is_file():
         if writable:
-            raise NotFound(f"--writable needs an index, and there is none in {DEFAULT_INDEX}: name one with --index")
+            raise NotFound(f"writable needs an index, and there is none in {DEFAULT_INDEX}: name one")
         return None
     chosen = path or DEFAULT_INDEX
     Index.open(chosen).close()
     return chosen
 
 
-def loader(path: Path | None, source: str | None, **options: Any) -> "Callable[[], Encoder]":
-    """A function that loads the encoder of an index, or of `source` where there is no index."""
+def loader(
+    path: Path | None,
+    source: str | None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    offline: bool = False,
+    batch_tokens: int | None = None,
+) -> "Callable[[], Encoder]":
+    """A function that loads the encoder of an index, or of `source` where there is none; the others as for `Encoder.load`."""
 
     def load() -> "Encoder":
         if path is not None:
             with Index.open(path) as index:
-                return load_encoder(index.settings, source, **options)
+                return load_encoder(
+                    index.settings, source, device=device, dtype=dtype, offline=offline, batch_tokens=batch_tokens
+                )
         from ragvec.encoder import Encoder
 
-        return Encoder.load(source, **options)
+        return Encoder.load(source, device=device, dtype=dtype, offline=offline, batch_tokens=batch_tokens)
 
     return load

@@ -109,7 +109,7 @@ def word_vectors(encoder: Encoder) -> Encoder:
     def forward(*, input_ids: torch.Tensor, **_: object) -> SimpleNamespace:
         return SimpleNamespace(last_hidden_state=words(input_ids))
 
-    encoder.model.forward = forward  # type: ignore[method-assign]  # an encoder without layers is no other class
+    encoder.model.forward = forward  # an encoder without layers is no other class
     encoder.fingerprint = hashlib.sha256(f"word vectors of {encoder.fingerprint}".encode()).hexdigest()[:32]
     return encoder
 

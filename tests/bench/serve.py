@@ -30,6 +30,7 @@ from ragvec.encoder import Encoder
 from ragvec.index import Index
 from ragvec.records import Document
 from ragvec.retrieve import Retriever
+from ragvec.retrieve.request import Mode
 from tests.bench.encode import make_texts, random_model
 from tests.serving import Server, serving
 
@@ -59,12 +60,13 @@ def main() -> None:
             one_client(server, retriever, queries)
             embeddings = [{"input": query, "input_type": "query", "encoding_format": "base64"} for query in queries]
             many_clients(server, "/v1/embeddings", embeddings, lambda n: encoder.encode_queries([queries[n]]), options)
-            for mode in ("dense", "hybrid"):
+            modes: tuple[Mode, ...] = ("dense", "hybrid")
+            for mode in modes:
                 searches = [{"query": query, "k": 10, "mode": mode} for query in queries]
                 many_clients(server, "/search", searches, searching(retriever, queries, mode), options)
 
 
-def searching(retriever: Retriever, queries: list[str], mode: str) -> Callable[[int], object]:
+def searching(retriever: Retriever, queries: list[str], mode: Mode) -> Callable[[int], object]:
     """What finds the n-th query's hits in process."""
     return lambda number: retriever.retrieve(queries[number], mode=mode)
 
