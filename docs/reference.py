@@ -80,6 +80,7 @@ def _signature(name: str, value) -> str:
     line = f"{name}({', '.join(arguments)}){returns}"
     if len(line) > WIDTH:
         line = f"{name}(\n" + "".join(f"    {argument},\n" for argument in arguments) + f"){returns}"
+    line = re.sub(r"<function (.+?) at 0x\w+>", r"\1", line)
     return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", line)  # a class by its name, whatever module it is from
 
 
