@@ -10,7 +10,7 @@ from ragvec.errors import RagvecError, WrongInput
 from ragvec.index import Index
 from ragvec.integrations.filters import from_dict, from_haystack, narrowed
 from ragvec.records import Document
-from ragvec.retrieve import Retriever
+from ragvec.retrieve import Request, Retriever
 
 ODD = [
     '"',
@@ -177,8 +177,9 @@ def test_wrong_haystack_filters(given, message):
 
 def test_a_where_holds_beside_a_filter_and_cannot_break_out(index):
     retriever = Retriever(index)
-    options = narrowed(retriever, {"where": 'lang = "ko" or lang = "en"', "mode": "lexical"}, from_dict({"year": 2019}))
-    assert matching(index, options["where"]) == {0} and options["mode"] == "lexical"
-    assert narrowed(retriever, {"where": "year > 1"}, None) == {"where": "year > 1"}
+    asked = Request(query="fox", where='lang = "ko" or lang = "en"', mode="lexical")
+    both = narrowed(retriever, asked, from_dict({"year": 2019}))
+    assert both.where is not None and matching(index, both.where) == {0} and both.mode == "lexical"
+    assert narrowed(retriever, asked, None) == asked
     with pytest.raises(RagvecError, match="the filter is wrong at column"):
-        narrowed(retriever, {"where": "year = 1) or (year > 0"}, from_dict({"lang": "en"}))
+        narrowed(retriever, Request(query="fox", where="year = 1) or (year > 0"), from_dict({"lang": "en"}))
