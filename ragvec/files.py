@@ -119,17 +119,21 @@ def _is_own(path: Path, is_kind: Callable[[int], bool], kind: str) -> bool:
     raise Damaged(f"{path} is {what}, where ragvec keeps {kind} of its own: remove it, or restore what was there")
 
 
-def open_lock(path: Path, *, write: bool = True, mode: int = 0o666) -> IO[str]:
+def open_at_once(path: Path, flags: int, mode: int = 0o666) -> int:
+    """A descriptor of what lies there, made with this mode where flags say so: no link is followed, no pipe waited for."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+
+
+def open_lock(path: Path, *, write: bool = True) -> IO[str]:
     """Open a file that is locked and says who holds the lock; its contents stay.
 
-    write  make it if it is not there, with these permissions, and let it be written; else it is only read
+    write  make it if it is not there, and let it be written; else it is only read
     Raises OSError if that can't be, and Damaged for a link, a pipe, or a file with words that ragvec did not write: whoever
     holds the lock empties the file, and must not empty another.
     """
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_RDWR | os.O_CREAT if write else os.O_RDONLY)
     is_own_file(path)
     try:
-        descriptor = os.open(path, flags, mode)
+        descriptor = open_at_once(path, os.O_RDWR | os.O_CREAT if write else os.O_RDONLY)
     except OSError as error:
         if error.errno == errno.ELOOP:
             is_own_file(path)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from ragvec.encoder.pipeline import Ahead as AheadOf
+from ragvec.corpus.ahead import Ahead as AheadOf
 from ragvec.errors import RagvecError
 from ragvec.ingest.blocks import _Numbered
 from ragvec.ingest.encode import cut_parts, encode_corpus
@@ -164,7 +164,7 @@ def test_many_small_parts_are_read_ahead_without_a_standstill(tmp_path):
 
     class Threaded(HashEncoder):
         def encode_blocks(self, blocks, **options):
-            with AheadOf(blocks, "tokenize") as ahead:
+            with AheadOf(blocks, "tokenize", 2) as ahead:
                 for block in ahead:
                     yield self.encode_counted(block, **options)
 

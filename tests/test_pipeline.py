@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from ragvec.corpus.ahead import Ahead
 from ragvec.encoder.budget import TokenBudget
 from ragvec.encoder.device import Host
 from ragvec.encoder.encoder import Encoded
-from ragvec.encoder.pipeline import Ahead, Pipeline
+from ragvec.encoder.pipeline import Pipeline
 from ragvec.encoder.prompt import Prompts
 from ragvec.errors import RagvecError
 from ragvec.ingest import encode_corpus
@@ -183,10 +184,10 @@ def test_ahead_gives_items_and_errors_in_order_and_stops_when_left():
             made.append(number)
             yield number
 
-    with Ahead(items(), "test") as ahead, pytest.raises(RagvecError, match="line 3"):
+    with Ahead(items(), "test", 2) as ahead, pytest.raises(RagvecError, match="line 3"):
         list(ahead)
     assert made == [0, 1, 2]
-    with Ahead(count(), "test") as ahead:
+    with Ahead(count(), "test", 2) as ahead:
         assert next(ahead) == 0
     assert not ahead._thread.is_alive()
 

@@ -211,22 +211,27 @@ def test_the_one_that_dawdles_longest_gives_way_to_a_new_client(address, monkeyp
 
 def test_no_connection_is_taken_from_those_who_wait_for_the_server(encoder, folder, monkeypatch):
     monkeypatch.setattr(connection, "MOST_CONNECTIONS", 2)
-    begun, go = threading.Event(), threading.Event()
-    whole = encoder.encode_tokens
+    asked, go = threading.Semaphore(0), threading.Event()
+    encode_tokens, on_message_complete = encoder.encode_tokens, connection.Connection.on_message_complete
 
     def slow(*words, **options):
-        begun.set()
         go.wait(30)
-        return whole(*words, **options)
+        return encode_tokens(*words, **options)
+
+    def told(self):
+        on_message_complete(self)
+        asked.release()
 
     monkeypatch.setattr(encoder, "encode_tokens", slow)
+    monkeypatch.setattr(connection.Connection, "on_message_complete", told)
     with Service(encoder, folder) as service, running(create_app(service)) as url:
         place = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
-        with connect(place) as first, connect(place) as second, connect(place) as third:
+        with connect(place) as first, connect(place) as second:
             for client in (first, second):
                 client.sendall(post("/search", {"query": "fox", "rerank": "maxsim"}))
-            assert begun.wait(30)
-            said = all_of(third)
+                assert asked.acquire(timeout=30)
+            with connect(place) as third:
+                said = all_of(third)
             assert said.startswith(b"HTTP/1.1 429 ") and b"retry-after: 1" in said and b"too many connections" in said
             go.set()
             assert first.recv(100).startswith(b"HTTP/1.1 200") and second.recv(100).startswith(b"HTTP/1.1 200")

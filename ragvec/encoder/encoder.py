@@ -24,7 +24,7 @@ from ragvec.encoder.settings import EncoderSettings
 from ragvec.encoder.sources import locate
 from ragvec.encoder.templates import Template
 from ragvec.encoder.weights import choose_device, choose_dtype, load_model, load_tokenizer
-from ragvec.errors import Damaged, RagvecError
+from ragvec.errors import RagvecError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -38,6 +38,12 @@ class Encoded(NamedTuple):
     vectors: np.ndarray
     token_counts: np.ndarray
     truncated: np.ndarray
+
+    @classmethod
+    def of(cls, prompts: Prompts, vectors: np.ndarray) -> "Encoded":
+        """The vectors (n, d) of these prompts, with what the prompts tell of the texts."""
+        counts = np.array([len(ids) for ids in prompts.ids], dtype=np.int64)
+        return cls(vectors, counts, np.array(prompts.truncated, dtype=bool))
 
 
 class TokenVectors(NamedTuple):
@@ -241,8 +247,7 @@ class Encoder:
         """
         prompts = (self.prompts.build(texts, instruction) for texts in blocks)
         for done, vectors in self._pipeline(self.dimension, normalize).stream(prompts):
-            counts = np.array([len(ids) for ids in done.ids], dtype=np.int64)
-            yield Encoded(vectors, counts, np.array(done.truncated, dtype=bool))
+            yield Encoded.of(done, vectors)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has, by itself: without template, special tokens or a limit."""
@@ -341,10 +346,7 @@ class Encoder:
     def _vectors(self, batch: Batch, *, width: int, normalize: bool) -> torch.Tensor:
         """A batch's vectors (n, width) float32, queued on the device."""
         send = self._device.send
-        try:
-            hidden = states_of(self.model, batch.rows.moved(send))
-        except IndexError as error:
-            raise Damaged("a token's id is beyond the model's vocabulary: its tokenizer belongs to another model") from error
+        hidden = states_of(self.model, batch.rows.moved(send))
         return _finish(pool_places(hidden, batch.places.moved(send))[:, :width], normalize)
 
     def _hidden(self, ids: list[list[int]]) -> torch.Tensor:

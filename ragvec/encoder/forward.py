@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ragvec.encoder.attention import Layout, packed_inputs
 from ragvec.encoder.device import device_of
+from ragvec.errors import Damaged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -65,8 +66,14 @@ def lay_out(model: "PreTrainedModel", ids: Sequence[Sequence[int]], *, packed: b
 
 
 def states_of(model: "PreTrainedModel", rows: Rows) -> Tensor:
-    """The last hidden states (tokens, dim) of texts laid out on the model's device."""
-    states: Tensor = model(**rows.inputs).last_hidden_state.flatten(0, 1)
+    """The last hidden states (tokens, dim) of texts laid out on the model's device.
+
+    Raises Damaged for a token that the model does not know (on a CPU; on a GPU it is an error of the device).
+    """
+    try:
+        states: Tensor = model(**rows.inputs).last_hidden_state.flatten(0, 1)
+    except IndexError as error:
+        raise Damaged("a token's id is beyond the model's vocabulary: its tokenizer belongs to another model") from error
     return states[: rows.real] if isinstance(rows.real, int) else states[rows.real]
 
 

@@ -7,21 +7,18 @@ for only once several others are queued, or while the next is not laid out yet.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from queue import Empty, Full, Queue
-from threading import Event, Thread
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ragvec.corpus.ahead import Ahead
 from ragvec.encoder.batching import plan_batches
 from ragvec.encoder.budget import TokenBudget, is_out_of_memory
 from ragvec.encoder.device import Arriving, Device
 from ragvec.encoder.prompt import Prompts
 from ragvec.errors import RagvecError
 
-Item = TypeVar("Item")
 _AHEAD = 2  # items that wait between two stages
-_PATIENCE = 0.2  # seconds between looks at whether anyone still reads
 
 
 @dataclass(slots=True)
@@ -75,7 +72,7 @@ class Pipeline:
 
         An error comes after the blocks before its own. Raises RagvecError for a text that does not fit into the memory.
         """
-        with Ahead(blocks, "tokenize") as tokenized, Ahead(self._batches(tokenized), "lay out") as batches:
+        with Ahead(blocks, "tokenize", _AHEAD) as tokenized, Ahead(self._batches(tokenized), "lay out", _AHEAD) as batches:
             yield from self._taken_in(batches, batches.ready)
 
     def _batches(self, blocks: Iterable[Prompts]) -> Iterator[_Batch]:
@@ -156,68 +153,3 @@ class Pipeline:
             tokens = sum(map(len, block.prompts.ids))
             self._budget.record(block.trial, tokens, self._device.seconds(block.begin, block.end))
         return block
-
-
-class _End(NamedTuple):
-    """What comes after the last item: the error that ended them, if one did."""
-
-    error: BaseException | None
-
-
-class Ahead(Generic[Item]):
-    """The same items in the same order, made ahead by a thread; its errors are raised where they would have been.
-
-    Use as a context: leaving it stops the thread after the item it is at.
-    """
-
-    def __init__(self, items: Iterable[Item], name: str) -> None:
-        self._queue: Queue[Item | _End] = Queue(_AHEAD)
-        self._gone = Event()
-        self._thread = Thread(target=self._fill, args=(items,), name=name, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> "Ahead[Item]":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._gone.set()
-        self._thread.join(5 * _PATIENCE)  # it may hang in a pipe that nobody writes to
-
-    def __iter__(self) -> Iterator[Item]:
-        return self
-
-    def __next__(self) -> Item:
-        while not self._gone.is_set():
-            try:
-                item = self._queue.get(timeout=_PATIENCE)
-            except Empty:
-                continue
-            if not isinstance(item, _End):
-                return item
-            self._gone.set()
-            if item.error is not None:
-                raise item.error
-        raise StopIteration
-
-    def ready(self) -> bool:
-        """Whether the next item, or the end, can be had without waiting."""
-        return self._gone.is_set() or not self._queue.empty()
-
-    def _fill(self, items: Iterable[Item]) -> None:
-        error: BaseException | None = None
-        try:
-            for item in items:
-                if not self._put(item):
-                    return
-        except BaseException as raised:  # raised again where the items are used
-            error = raised
-        self._put(_End(error))
-
-    def _put(self, entry: Item | _End) -> bool:
-        while not self._gone.is_set():
-            try:
-                self._queue.put(entry, timeout=_PATIENCE)
-                return True
-            except Full:
-                continue
-        return False

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ragvec.artefacts import DATABASE_NAME
 from ragvec.artefacts import SERVER_LOCK_NAME as ADVERT_NAME
+from ragvec.files import open_at_once
 from ragvec.locks import lock
 
 INDEX_HEADER = "x-ragvec-index"  # of an answer: the identity of the index it comes from
@@ -85,7 +86,7 @@ def _hold(path: Path) -> int | None:
     """A descriptor of the file, locked, ours, and readable by nobody else, now or since it was made."""
     for _ in range(_TRIES):
         try:
-            descriptor = _open(path, os.O_RDWR | os.O_CREAT)
+            descriptor = open_at_once(path, os.O_RDWR | os.O_CREAT, _PRIVATE)
         except OSError:
             return None
         kept = False
@@ -108,11 +109,6 @@ def _hold(path: Path) -> int | None:
     return None
 
 
-def _open(path: Path, flags: int) -> int:
-    """A descriptor of what lies there; a link is not followed, a pipe not waited for."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, _PRIVATE)
-
-
 def _is_advert(descriptor: int) -> bool:
     """Whether a file is empty or holds what a server wrote: no other is emptied or removed."""
     status = os.fstat(descriptor)
@@ -128,7 +124,7 @@ def _is_private(descriptor: int) -> bool:
 def find_server(folder: Path) -> Advert | None:
     """The living server of an index folder on this machine, if there is one and the user's own private file says so."""
     try:
-        descriptor = _open(folder / ADVERT_NAME, os.O_RDONLY)
+        descriptor = open_at_once(folder / ADVERT_NAME, os.O_RDONLY)
     except OSError:
         return None
     try:

@@ -124,9 +124,7 @@ class BatchedEncoder:
 
 def counted(prompts: Prompts, vectors: np.ndarray, width: int | None, normalize: bool) -> Encoded:
     """What is told of texts that were encoded: their finished vectors, and how long they were."""
-    token_counts = np.array([len(ids) for ids in prompts.ids], dtype=np.int64)
-    truncated = np.array(prompts.truncated, dtype=bool)
-    return Encoded(vectors=finish(vectors, width, normalize), token_counts=token_counts, truncated=truncated)
+    return Encoded.of(prompts, finish(vectors, width, normalize))
 
 
 def finish(vectors: np.ndarray, width: int | None, normalize: bool) -> np.ndarray:
