@@ -69,12 +69,13 @@ STATEMENTS = [
     "CREATE VIEW v AS SELECT 1",
     "CREATE TABLE extra (a)",
     "DROP TABLE tombstones",
-    "DROP TABLE lexical",
     "DELETE FROM settings WHERE key = 'dimension'",
     "DELETE FROM passages",
     "DELETE FROM segments",
-    "DELETE FROM lexical_config",
-    "UPDATE lexical_data SET block = x'00'",
+    "DELETE FROM settings WHERE key = 'words'",
+    "UPDATE settings SET value = '{}' WHERE key = 'words'",
+    "UPDATE settings SET value = replace(value, '.pos', '.idx') WHERE key = 'words'",
+    "UPDATE settings SET value = replace(value, '-', '/') WHERE key = 'words'",
     "INSERT INTO tombstones VALUES (-5)",
     "INSERT INTO segments SELECT number + 1, rows, faiss_key, search_parameters, recall, files, created FROM segments",
     "PRAGMA user_version = 7",
@@ -177,7 +178,7 @@ def _retype(path: Path, folder: Path, outside: Path, chance: random.Random) -> s
 def _update(path: Path, folder: Path, outside: Path, chance: random.Random) -> str:
     value = chance.choice(STORED)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection, suppress(sqlite3.Error, OverflowError):
-        table = chance.choice(["settings", "settings", "segments", "passages", "tombstones", "fields", "lexical_docsize"])
+        table = chance.choice(["settings", "settings", "segments", "passages", "tombstones", "fields"])
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         column = chance.choice(columns)
         row = chance.choice(connection.execute(f"SELECT {columns[0]} FROM {table}").fetchall() or [(0,)])

@@ -68,7 +68,7 @@ def test_index_again_adds_replaces_and_keeps(here: Path, tiny_decoder: Path, cap
     code, out, err = ragvec(capsys, "index", "corpus.jsonl", "--encoder", tiny_decoder)
     assert (code, err) == (0, "")
     assert out.startswith("ragvec-index: 3 documents added, 0 replaced, 0 unchanged; 3 passages, 32-d, in ")
-    assert sorted(path.name for path in (here / "ragvec-index").iterdir()) == ["index.sqlite", "segments", "writer.lock"]
+    assert sorted(path.name for path in (here / "ragvec-index").iterdir()) == ["index.sqlite", "segments", "words", "writer.lock"]
     changed = [ROWS[0], {**ROWS[1], "text": "A slow fox."}, {"_id": "d", "text": "new"}]
     write_corpus(here / "corpus.jsonl", changed)
     code, out, _ = ragvec(capsys, "index", "corpus.jsonl")  # the encoder is the index's own
@@ -305,7 +305,7 @@ def test_an_interrupted_build_is_taken_up_again(here: Path, capsys: pytest.Captu
     code, _, err = ragvec(capsys, "search", "document", "--mode", "lexical", "-i", here / "index")
     assert code == 1 and "is empty: fill it with `ragvec index" in err
     assert run_python(SLOW_BUILD, *arguments).stdout == "60\n"
-    assert sorted(path.name for path in (here / "index").iterdir()) == ["index.sqlite", "segments", "writer.lock"]
+    assert sorted(path.name for path in (here / "index").iterdir()) == ["index.sqlite", "segments", "words", "writer.lock"]
     encoded = (here / "encoded.txt").read_text().splitlines()
     assert set(encoded) == {row["text"] for row in rows}
     assert len(encoded) <= 60 + 16  # nothing twice but the part that was being written, and the one encoded meanwhile

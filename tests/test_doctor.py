@@ -181,7 +181,7 @@ def test_words_that_were_lost_are_found(index):
         opened.delete(["d5"])
     assert states(examine(index))["index words"] == OK
     with sqlite3.connect(index / "index.sqlite") as connection:
-        connection.execute("INSERT INTO lexical (lexical) VALUES ('delete-all')")
+        connection.execute("UPDATE settings SET value = '{}' WHERE key = 'words'")
     connection.close()
     (found,) = [check for check in examine(index) if check.name == "words"]
     assert (found.state, found.found) == (FAILED, "0 of 11 passages can be searched by words")

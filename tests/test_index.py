@@ -330,7 +330,7 @@ def test_no_index_a_damaged_one_and_a_newer_one_are_told_apart(index: Index, tmp
     for version, remedy in ((99, "upgrade ragvec"), (2, "remove the folder and build it again with `ragvec index`")):
         with closing(sqlite3.connect(index.path / "index.sqlite", isolation_level=None)) as connection:
             connection.execute("UPDATE settings SET value = ? WHERE key = 'format'", (version,))
-        with pytest.raises(RagvecError, match=f"format {version}, this ragvec reads 4: {remedy}$"):
+        with pytest.raises(RagvecError, match=f"format {version}, this ragvec reads 5: {remedy}$"):
             Index.open(index.path)
     (index.path / "index.sqlite").write_bytes(b"not a database, but long enough to be one" * 100)
     with pytest.raises(RagvecError, match="is damaged .file is not a database"):

@@ -106,7 +106,11 @@ def test_at_rest_an_index_is_plain_files(index: Index) -> None:
     put(index, passages_named(range(9, 12)), unit_vectors(3))
     with closing(sqlite3.connect(index.path / "index.sqlite")) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-    assert sorted(str(path.relative_to(index.path)) for path in index.path.rglob("*") if path.is_file()) == [
+    files = sorted(str(path.relative_to(index.path)) for path in index.path.rglob("*") if path.is_file())
+    words = {name for name in files if name.startswith("words/")}
+    with index.reading() as view:
+        assert words == {f"words/{name}" for name in view.words.record.files} and len(words) == 12
+    assert [name for name in files if name not in words] == [
         "index.sqlite",
         "segments/0001/ids.i64",
         "segments/0001/vectors.f16",
@@ -207,12 +211,13 @@ def test_killed_at_any_moment_the_index_holds_exactly_its_commits(index: Index, 
             vectors = np.vstack([unit_vectors(10, seed=number) for number in range(turn)])
             queries = unit_vectors(2, seed=99)
             assert same(found(reader, queries, 10), expected(range(rows), vectors, queries, 10))
-            assert words_found(reader, str(rows - 1))
+            assert words_found(reader, str(rows - 1)) and len(words_found(reader, "text")) == rows
     index.compact()
     assert len(list((index.path / "segments").iterdir())) == 1
     with closing(sqlite3.connect(index.path / "index.sqlite")) as check:
         assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        check.execute("INSERT INTO lexical (lexical) VALUES ('integrity-check')")
+    with index.reading() as view:
+        assert len(view.words) == len(view) == rows
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from ragvec.files import open_lock, replacing, replacing_folder
 from ragvec.index import Index
 from ragvec.index.layout import LOCK_NAME, SERVER_LOCK_NAME
 from ragvec.index.lock import writer_lock
-from ragvec.index.store import allow_rows
 from ragvec.serve.advert import ADVERT_NAME, Advert, advertised, find_server
 from tests.test_index import DIMENSION, SETTINGS, found, passages_named, put, unit_vectors
 
@@ -294,7 +293,7 @@ def test_passages_that_are_not_as_they_were_stored_are_one_line(path: Path, stat
         found(index, unit_vectors(1), 1)
 
 
-@pytest.mark.parametrize("change", ["text = x'00'", "content_hash = 'abc'", "title = 5"])
+@pytest.mark.parametrize("change", ["content_hash = 'abc'", "title = 5"])
 def test_a_change_to_passages_of_other_types_is_one_line(path: Path, change: str) -> None:
     sql(path, f"UPDATE passages SET {change}")
     with Index.open(path) as index:
@@ -308,9 +307,7 @@ def test_ids_beyond_reason_make_no_table_of_all_below_them(path: Path) -> None:
     sql(path, f"UPDATE passages SET id = {2**62} + id")
     with Index.open(path) as index, index.reading() as view:
         assert view.search_lexical("text", 5, allowed=view.matching('name = "3"')) == []
-        allow_rows(view.connection, np.array([-5, 2**62]))
-        allowed = [view.connection.execute("SELECT is_allowed(?)", (number,)).fetchone()[0] for number in (-5, 3, 2**62)]
-    assert allowed == [1, 0, 1]
+        assert view.search_lexical("text", 5, allowed=np.array([-5, 2**62])) == []
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from ragvec.files import sha256_file
 from ragvec.index import Index, View, store
 from ragvec.index.ann.choice import EXACT_KEY
 from ragvec.index.encoder import load_encoder
-from ragvec.index.layout import ENCODING_NAME, SEGMENTS_NAME
+from ragvec.index.layout import ENCODING_NAME, SEGMENTS_NAME, WORDS_NAME
 from ragvec.index.segment import Segment
 
 AREA = "index"
@@ -37,7 +37,7 @@ def examine_index(folder: Path, **loading: Any) -> Iterator[Check]:
                 yield _database(view, segments, again)
                 yield _texts(view, again)
                 yield _words(view, passages, again)
-                yield _checksums(segments, again)
+                yield _checksums(folder, view, again)
                 yield _vectors(segments, index.settings.normalized, again)
                 yield from _recalls(segments, index.settings.recall_target)
                 yield _deleted(segments, passages, folder)
@@ -68,14 +68,15 @@ def _texts(view: View, again: str) -> Check:
 
 
 def _words(view: View, passages: int, again: str) -> Check:
-    searched = store.count_searchable(view.connection)
+    searched = len(view.words)
     return judged(
         AREA, "words", searched == passages, f"{searched:,} of {passages:,} passages can be searched by words", remedy=again
     )
 
 
-def _checksums(segments: list[Segment], again: str) -> Check:
-    files = [(segment.folder / name, file["sha256"]) for segment in segments for name, file in segment.record.files.items()]
+def _checksums(folder: Path, view: View, again: str) -> Check:
+    files = [(each.folder / name, file["sha256"]) for each in view.segments for name, file in each.record.files.items()]
+    files += [(folder / WORDS_NAME / name, file.sha256) for name, file in view.words.record.files.items()]
     damaged = [str(path) for path, digest in files if sha256_file(path) != digest]
     return judged(
         AREA,

@@ -19,7 +19,7 @@ from ragvec.index.ann.exact import SearchResult
 from ragvec.index.changes import ChangeReport, Changes
 from ragvec.index.connect import Connections, readable_errors
 from ragvec.index.encoder import check_encoder, load_encoder, settings_of
-from ragvec.index.layout import ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME
+from ragvec.index.layout import ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, WORDS_NAME, WORDS_STAGING_NAME
 from ragvec.index.lock import writer_lock
 from ragvec.index.store import IndexSettings
 from ragvec.index.view import View, open_view
@@ -29,7 +29,7 @@ from ragvec.records import Document, Passage
 if TYPE_CHECKING:
     from ragvec.encoder.protocol import TextEncoder
 
-_OWN_NAMES = {ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, f"{DATABASE_NAME}.new"}
+_OWN_NAMES = {ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, WORDS_NAME, WORDS_STAGING_NAME, f"{DATABASE_NAME}.new"}
 _TRIES = 5
 
 
@@ -82,6 +82,7 @@ class Index:
         max_memory: int | None = None,
         passage_tokens: int | None = None,
         overlap: int = 0,
+        language: str | None = None,
     ) -> "Index":
         """Make an empty index for an encoder's vectors.
 
@@ -91,6 +92,7 @@ class Index:
         max_memory     bytes that a segment's index may take, for "auto"; None = no limit
         passage_tokens cut documents into passages of so many tokens at most, title included; None = a document is one passage
         overlap        tokens that a passage repeats from the one before
+        language       what words are stemmed by, one of ragvec.index.words.LANGUAGES; None = what the first documents are in
         Raises RagvecError if the folder holds anything.
         """
         settings = settings_of(
@@ -100,6 +102,7 @@ class Index:
             max_memory=max_memory,
             passage_tokens=passage_tokens,
             overlap=overlap,
+            language=language,
         )
         return cls.create_with(path, settings, encoder=encoder)
 
@@ -132,8 +135,8 @@ class Index:
 
         if isinstance(documents, (str, Document)):
             raise TypeError("documents must be a sequence of Document: pass [document] instead of document")
-        with self.reading() as view:
-            settings = store.read_settings(view.connection)  # another process may have changed how documents are cut
+        with self._connections.lent() as connection:
+            settings = store.read_settings(connection)  # another process may have changed how documents are cut
         options = CorpusOptions(passage_tokens=settings.passage_tokens, overlap=settings.overlap)
         cutting = self.encoder if options.passage_tokens else None
         return self.add_passages(passages_of(documents, options, cutting, settings.document_instruction), sync=sync)
@@ -221,25 +224,27 @@ class Index:
 
     def describe(self) -> dict[str, Any]:
         """What this index is, for people and logs; JSON values only."""
-        with self.reading() as view:
-            segments = [segment.record for segment in view.segments]
-            passages, documents = len(view), store.count(view.connection, "DISTINCT doc_id")
+        with self._connections.lent() as connection:
+            connection.execute("BEGIN")
+            settings, segments = store.read_settings(connection), store.read_segments(connection)
+            passages, documents = store.count(connection), store.count(connection, "DISTINCT doc_id")
         return {
             "path": str(self.path),
             "documents": documents,
             "passages": passages,
             "deleted_rows": sum(record.rows for record in segments) - passages,
-            "dimension": self.settings.dimension,
-            "encoder": self.settings.encoder_source,
-            "fingerprint": self.settings.fingerprint,
-            "query_instruction": self.settings.query_instruction,
-            "document_instruction": self.settings.document_instruction,
-            "normalized": self.settings.normalized,
-            "faiss_key": self.settings.faiss_key,
-            "recall_target": self.settings.recall_target,
-            "max_memory": self.settings.max_memory,
-            "passage_tokens": self.settings.passage_tokens,
-            "overlap": self.settings.overlap,
+            "dimension": settings.dimension,
+            "encoder": settings.encoder_source,
+            "fingerprint": settings.fingerprint,
+            "query_instruction": settings.query_instruction,
+            "document_instruction": settings.document_instruction,
+            "normalized": settings.normalized,
+            "faiss_key": settings.faiss_key,
+            "recall_target": settings.recall_target,
+            "max_memory": settings.max_memory,
+            "passage_tokens": settings.passage_tokens,
+            "overlap": settings.overlap,
+            "language": settings.language,
             "segments": [
                 {
                     "number": r.number,
@@ -256,8 +261,8 @@ class Index:
 
     def sources(self) -> list[dict[str, Any]]:
         """Where the documents came from: `source`, by its path or name, and `documents`, how many; JSON values only."""
-        with self.reading() as view:
-            return store.count_by_source(view.connection)
+        with self._connections.lent() as connection:
+            return store.count_by_source(connection)
 
     def close(self) -> None:
         """Close the index's connections."""

@@ -7,9 +7,12 @@ from pathlib import Path
 from ragvec.artefacts import DATABASE_NAME, SERVER_LOCK_NAME
 from ragvec.errors import Damaged
 from ragvec.files import is_own_file, is_own_folder, remove_own
+from ragvec.index.words import WordsRecord, remove_staging, sweep_words
 
 LOCK_NAME = "writer.lock"
 SEGMENTS_NAME = "segments"
+WORDS_NAME = "words"
+WORDS_STAGING_NAME = "words.new"  # where a writer works at them
 ENCODING_NAME = "encoding"  # the shards of an unfinished build
 VECTORS_NAME = "vectors.f16"
 IDS_NAME = "ids.i64"
@@ -26,7 +29,7 @@ def check_layout(folder: Path) -> None:
     """Raises Damaged, by name, unless each file and folder of the index that is there is a real one. `folder` may be a link."""
     for name in (*DATABASE_FILES, LOCK_NAME, SERVER_LOCK_NAME):
         is_own_file(folder / name)
-    for name in (SEGMENTS_NAME, ENCODING_NAME):
+    for name in (SEGMENTS_NAME, WORDS_NAME, WORDS_STAGING_NAME, ENCODING_NAME):
         is_own_folder(folder / name)
     with suppress(FileNotFoundError):
         _check_journal(folder / _JOURNAL_NAME)
@@ -68,6 +71,9 @@ def remove_index(folder: Path) -> None:
     for segment in segment_folders(folder):
         remove_segment(segment)
     remove_own(folder / SEGMENTS_NAME, ())
+    remove_staging(folder / WORDS_STAGING_NAME)
+    sweep_words(folder / WORDS_NAME, WordsRecord())
+    remove_own(folder / WORDS_NAME, ())
     for name in (*DATABASE_FILES, LOCK_NAME):
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # it holds something else

@@ -20,7 +20,7 @@ from ragvec.records import Passage
 MOST_ROWS = 2**31
 MOST_DIMENSIONS = 2**20
 MOST_TOKENS = 2**31
-_SHADOW = "lexical_"  # tables that FTS5 makes beside the one it is asked for, in words that depend on its version
+_SHADOW = "lexical_"  # tables that FTS5 made beside the one it was asked for, in words that depend on its version
 Record = TypeVar("Record")
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ragvec.errors import WrongInput
+from ragvec.errors import Damaged, WrongInput
 from ragvec.index import store
 from ragvec.index.ann.exact import RowFilter, SearchResult, keep_best
-from ragvec.index.lexical import match_expression
 from ragvec.index.segment import Segment
 from ragvec.index.where import Sql, parse_where
+from ragvec.index.layout import WORDS_NAME
+from ragvec.index.words import DEFAULT_LANGUAGE, Ranking, WordQuery, Words, plain_query
 from ragvec.records import Passage
 
 KEPT_FILTERS = 16  # of one commit, at 8 bytes a match each
@@ -32,24 +33,25 @@ class View:
         segments: list[Segment],
         live: list[np.ndarray | None],
         dimension: int,
+        words: Words,
     ) -> None:
         self.connection = connection
         self.generation = generation
         self.segments = segments
         self.live = live
         self.dimension = dimension
+        self.words = words
         counts = (
             segment.record.rows if mask is None else int(np.count_nonzero(mask))
             for segment, mask in zip(segments, live, strict=True)
         )
         self._passages = sum(counts)
         self._filters: dict[str, np.ndarray] = {}  # ids that filters asked for lately have matched; of all views of the commit
-        self._allowed: np.ndarray | None = None  # what the connection was told last to find words in
 
     def through(self, connection: sqlite3.Connection) -> "View":
         """The same commit, read through another connection."""
         view = copy(self)
-        view.connection, view._allowed = connection, None
+        view.connection = connection
         return view
 
     def search(self, vectors: np.ndarray, k: int, *, allowed: np.ndarray | None = None) -> SearchResult:
@@ -75,16 +77,14 @@ class View:
             best = SearchResult(best.scores[:, :filled], best.ids[:, :filled])
         return best
 
-    def search_lexical(self, query: str, k: int, *, allowed: np.ndarray | None = None) -> list[tuple[int, float]]:
-        """The k best (passage id, BM25 score) for a query's words, best first; none if it holds no words."""
+    def search_lexical(self, query: str | WordQuery, k: int, *, allowed: np.ndarray | None = None) -> Ranking:
+        """The k best (passage id, BM25 score) for a query's words, best first; none if it holds no words.
+
+        query    a text is taken as it stands; `parse_query` makes one of the query language
+        allowed  (m,) int64, ascending: only these passage ids may be found; None = all
+        """
         _check_k(k)
-        expression = match_expression(query)
-        if not expression or (allowed is not None and not len(allowed)):
-            return []
-        if allowed is not None and allowed is not self._allowed:
-            store.allow_rows(self.connection, allowed)
-            self._allowed = allowed
-        return store.search_lexical(self.connection, expression, k, limited=allowed is not None)
+        return self.words.search(plain_query(query) if isinstance(query, str) else query, k, allowed=allowed)
 
     def matching(self, where: str) -> np.ndarray:
         """The ids of the passages that meet a filter, such as `year >= 2020 and lang = "ko"`; (m,) int64, ascending.
@@ -153,6 +153,11 @@ def open_view(connection: sqlite3.Connection, folder: Path, dimension: int, last
 
     Raises FileNotFoundError if a segment was merged away between the two reads: begin again.
     """
+    if not store.is_current(connection):
+        raise Damaged(
+            f"the index in {folder} was made by an older ragvec: bring it up to date with `ragvec compact -i {folder}`, "
+            "which encodes nothing anew"
+        )
     generation = store.read_generation(connection)
     if last is not None and last.generation == generation:
         return last.through(connection)
@@ -161,7 +166,15 @@ def open_view(connection: sqlite3.Connection, folder: Path, dimension: int, last
     records = store.read_segments(connection)
     segments = [opened.get(record.number) or Segment(folder, record, dimension) for record in records]
     live = [_live_rows(segment, dead) for segment in segments]
-    return View(connection, generation=generation, segments=segments, live=live, dimension=dimension)
+    words = _open_words(connection, folder, last)
+    return View(connection, generation=generation, segments=segments, live=live, dimension=dimension, words=words)
+
+
+def _open_words(connection: sqlite3.Connection, folder: Path, last: View | None) -> Words:
+    record, language = store.read_words(connection), store.read_settings(connection).language or DEFAULT_LANGUAGE
+    if last is not None and (last.words.record, last.words.language) == (record, language):
+        return last.words
+    return Words(folder / WORDS_NAME, record, language)
 
 
 def _live_rows(segment: Segment, dead: np.ndarray) -> np.ndarray | None:

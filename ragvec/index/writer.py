@@ -4,8 +4,10 @@ import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +15,14 @@ from ragvec.errors import Damaged, RagvecError, Unavailable
 from ragvec.index import store
 from ragvec.index.ann.choice import AUTO_KEY, plan_keys
 from ragvec.index.changes import Changes
+from ragvec.index.commit_words import CommitWords
 from ragvec.index.connect import connection_to_write, readable_errors
-from ragvec.index.layout import remove_segment, segment_folder, segment_folders
+from ragvec.index.layout import WORDS_NAME, WORDS_STAGING_NAME, remove_segment, segment_folder, segment_folders
 from ragvec.index.lock import writer_lock
 from ragvec.index.segment import Segment, SegmentWriter
 from ragvec.index.store import IndexSettings
 from ragvec.index.where import parse_where
+from ragvec.index.words import remove_staging, sweep_words
 from ragvec.records import Passage
 
 COPY_ROWS = 8192
@@ -36,6 +40,7 @@ class Writer:
         self.connection = connection
         self.settings = store.read_settings(connection)
         self._place = place
+        self._outdated = False  # whether the transaction brings an older format to today's
 
     def commit(
         self,
@@ -49,32 +54,35 @@ class Writer:
         blocks   passages and their vectors (n, dimension), block by block
         cutting  passage_tokens and overlap by which documents are cut from now on; None = as before
         """
-        with self._transaction(), self._new_segment() as segment:
+        with self._transaction(), self._new_segment() as segment, self._new_words() as words:
             changes.enlist()
             first = store.read_count(self.connection, "next_id")
             for passages, vectors in blocks:
-                store.delete_passages(self.connection, changes.take_stale())  # first: new passages take over their ids' names
+                words.delete_passages(changes.take_stale())  # first: new passages take over their ids' names
                 ids = self._take_ids(len(passages))
                 segment.append(vectors, ids)
                 store.insert_passages(self.connection, ids.tolist(), passages, changes.sources_of(passages))
-            store.delete_passages(self.connection, changes.take_stale())
+                words.add(ids.tolist(), passages)
+            words.delete_passages(changes.take_stale())
             store.note_sources(self.connection, changes.take_adopted())
-            store.delete_passages(self.connection, changes.take_gone(first))
-            store.update_passages(self.connection, changes.take_updates())
+            words.delete_passages(changes.take_gone(first))
+            words.update_passages(changes.take_updates())
             if cutting:
                 store.write_cutting(self.connection, *cutting)
             if segment.rows:
                 store.insert_segment(self.connection, segment.finish(self.settings))
+        self._sweep_words()
         self._merge_small()
 
     def delete(self, doc_ids: Sequence[str]) -> int:
         """Remove documents; returns how many of them were there."""
         deleted = 0
-        with self._transaction():
+        with self._transaction(), self._new_words() as words:
             for doc_id in dict.fromkeys(doc_ids):
                 ids = [old.id for old in store.passages_of(self.connection, doc_id).values()]
-                store.delete_passages(self.connection, ids)
+                words.delete_passages(ids)
                 deleted += bool(ids)
+        self._sweep_words()
         return deleted
 
     def documents_where(self, where: str) -> list[str]:
@@ -82,29 +90,30 @@ class Writer:
         return documents_where(self.connection, where)
 
     def compact(self, settings: IndexSettings | None = None) -> None:
-        """Merge all segments into one without the deleted rows, and give their space on disk back.
+        """Merge all segments into one without the deleted rows, and give their space on disk back; no word of theirs remains.
 
         A single segment whose kind of index an older ragvec chose gets the one that would be chosen today.
         settings  with another way to search (faiss_key, recall_target, max_memory), which is kept; None = as it was
         """
-        changed = settings not in (None, self.settings)
+        wanted = {} if settings is None else {key: getattr(settings, key) for key in store.SEARCH_SETTINGS}
+        changed = any(getattr(self.settings, key) != value for key, value in wanted.items())
         dead = store.read_tombstones(self.connection)
         old = self._open(store.read_segments(self.connection))
         as_it_is = len(old) <= 1 and not len(dead) and not changed and all(map(self._is_current, old))
-        if as_it_is and not store.words_left(self.connection):
+        stale = not store.is_current(self.connection) or store.read_words(self.connection).deleted > 0
+        if as_it_is and not stale:
             return
-        with self._transaction():
+        with self._transaction(), self._new_words(anew=stale):
             if not as_it_is:
-                self._merge_all(settings if changed else None, old, dead)
+                self._merge_all(wanted if changed else {}, old, dead)
             store.recount_fields(self.connection)
-            store.tidy_words(self.connection)
         store.give_back_space(self.connection)
         sweep(self.folder, self.connection)
 
-    def _merge_all(self, settings: IndexSettings | None, old: list[Segment], dead: np.ndarray) -> None:
-        if settings is not None:
-            self.settings = settings
-            store.write_search_settings(self.connection, settings)
+    def _merge_all(self, wanted: dict[str, Any], old: list[Segment], dead: np.ndarray) -> None:
+        if wanted:
+            self.settings = replace(self.settings, **wanted)
+            store.write_search_settings(self.connection, self.settings)
         with self._new_segment() as merged:
             for vectors, ids in _live_blocks(old, dead):
                 merged.append(vectors, ids)
@@ -156,7 +165,8 @@ class Writer:
     def _transaction(self) -> Iterator[None]:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            if not store.has_sources(self.connection):
+            self._outdated = not store.is_current(self.connection)
+            if self._outdated:
                 store.migrate(self.connection)
             before = self.connection.total_changes
             yield
@@ -170,6 +180,29 @@ class Writer:
         except BaseException:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
+            raise
+
+    def _sweep_words(self) -> None:
+        """Remove what the last commit made superfluous: the words of what it deleted, where parts were merged."""
+        if self.in_place:
+            sweep_words(self.folder / WORDS_NAME, store.read_words(self.connection))
+
+    @contextmanager
+    def _new_words(self, *, anew: bool = False) -> Iterator[CommitWords]:
+        """The words of a transaction, which are part of it once the block has ended well.
+
+        anew  write those of all passages again; an index of an older format has none
+        """
+        words = CommitWords(self.folder, self.connection, anew=anew or self._outdated)
+        try:
+            yield words
+            self.check_place()
+            words.finish()
+        except BaseException as error:
+            if self.in_place:
+                words.discard()
+            elif isinstance(error, RagvecError):
+                self.check_place()  # which is why
             raise
 
     @property
@@ -231,11 +264,14 @@ def writing(folder: Path) -> Iterator[Writer]:
 
 
 def sweep(folder: Path, connection: sqlite3.Connection) -> None:
-    """Remove segments that no commit knows, and nothing else. Readers that have them open keep their maps."""
+    """Remove segments and words that no commit knows, and nothing else. Readers that have them open keep their maps."""
     known = {segment_folder(folder, record.number).name for record in store.read_segments(connection)}
     for path in segment_folders(folder):
         if path.name not in known:
             remove_segment(path)
+    remove_staging(folder / WORDS_STAGING_NAME)
+    if store.is_current(connection):
+        sweep_words(folder / WORDS_NAME, store.read_words(connection))
 
 
 def _live_blocks(segments: list[Segment], dead: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from ragvec.index.lexical import folded, is_run, query_words, terms
+from ragvec.index.words.analysis import folded, is_run, query_words, terms
 
 SEARCHED = 50_000  # characters of a text in which the stretch to show is looked for
 LONGEST_STEM = 64  # characters of a word that are compared

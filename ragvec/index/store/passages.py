@@ -1,4 +1,4 @@
-"""The table of passages, the names of their metadata fields, and the words for lexical search."""
+"""The table of passages, and the names of their metadata fields."""
 
 import json
 import sqlite3
@@ -9,14 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ragvec.errors import WrongInput
-from ragvec.index.lexical import indexed_terms
 from ragvec.index.store.segments import id_array
-from ragvec.index.store.settings import WORDS_LEFT, write_value
-from ragvec.index.validity import MOST_ROWS, check_kinds, checked_passage
+from ragvec.index.validity import check_kinds, checked_passage
 from ragvec.index.where import Sql
 from ragvec.records import Passage
-
-MASKED_IDS = 2**28  # below, which ids are allowed is a byte for each; ids beyond come from very long use, or a damaged index
 
 
 class StoredPassage(NamedTuple):
@@ -43,10 +39,8 @@ def insert_passages(
         (number, p.passage_id, p.doc_id, p.metadata_json, bytes.fromhex(p.content_hash), p.title, p.text, source)
         for number, p, source in zip(ids, passages, sources, strict=True)
     ]
-    words = ((number, indexed_terms(p.encoded_text)) for number, p in zip(ids, passages, strict=True))
     try:
         connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        connection.executemany("INSERT INTO lexical (rowid, terms) VALUES (?, ?)", words)
         _note_fields(connection, passages)
     except sqlite3.IntegrityError as error:
         seen = Counter(p.passage_id for p in passages)
@@ -84,17 +78,9 @@ def _is_stored(connection: sqlite3.Connection, passage: Passage, before: int) ->
 
 def delete_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
     """Remove passages by id; their vectors become tombstones until the index is compacted."""
-    for number in ids:
-        title, text = connection.execute("SELECT title, text FROM passages WHERE id = ?", (number,)).fetchone()
-        check_kinds(number, (title, text), (str, str))
-        terms = indexed_terms(Passage("", "", text, title).encoded_text)
-        # an FTS5 table without content forgets a row only when shown the very words it was given
-        connection.execute("INSERT INTO lexical (lexical, rowid, terms) VALUES ('delete', ?, ?)", (number, terms))
     rows = [(number,) for number in ids]
     connection.executemany("DELETE FROM passages WHERE id = ?", rows)
     connection.executemany("INSERT INTO tombstones VALUES (?)", rows)
-    if rows:
-        write_value(connection, WORDS_LEFT, True)
 
 
 def update_passages(connection: sqlite3.Connection, changes: Sequence[tuple[int, Passage]]) -> None:
@@ -141,26 +127,6 @@ def read_doc_ids(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int
     return found
 
 
-def allow_rows(connection: sqlite3.Connection, ids: np.ndarray) -> None:
-    """Say which passages a limited lexical search of this connection may find; ids (m,) int64, at least one."""
-    if ids.min() < 0 or ids.max() >= MASKED_IDS:
-        named = frozenset(ids.tolist())
-        connection.create_function("is_allowed", 1, named.__contains__, deterministic=True)
-        return
-    mask = np.zeros(int(ids.max()) + 1, dtype=bool)
-    mask[ids] = True
-    flags, end = mask.tobytes(), len(mask)
-    # asked for each row that matches: a list of ids in the query would be read whole every time
-    connection.create_function("is_allowed", 1, lambda row: 0 <= row < end and flags[row], deterministic=True)
-
-
-def search_lexical(connection: sqlite3.Connection, expression: str, k: int, *, limited: bool) -> list[tuple[int, float]]:
-    """The k best (id, BM25 score) of an FTS5 expression, best first; `limited`: of those that `allow_rows` named."""
-    limit = "AND is_allowed(rowid)" if limited else ""
-    query = f"SELECT rowid, -rank FROM lexical WHERE lexical MATCH ? {limit} ORDER BY rank, rowid LIMIT ?"
-    return connection.execute(query, (expression, min(k, MOST_ROWS))).fetchall()
-
-
 def ids_of(connection: sqlite3.Connection, doc_id: str) -> list[int]:
     """The ids of a document's passages, in their order."""
     return [row[0] for row in connection.execute("SELECT id FROM passages WHERE doc_id = ? ORDER BY id", (doc_id,))]
@@ -179,13 +145,8 @@ def altered_passages(connection: sqlite3.Connection) -> Iterator[str]:
             yield passage_id
 
 
-def count_searchable(connection: sqlite3.Connection) -> int:
-    """How many passages can be found by their words."""
-    (number,) = connection.execute("SELECT count(*) FROM lexical_docsize").fetchone()
-    return int(number)
-
-
-def tidy_words(connection: sqlite3.Connection) -> None:
-    """Drop the words of deleted passages, which FTS5 only marks as gone, within a transaction."""
-    connection.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")
-    write_value(connection, WORDS_LEFT, False)
+def all_passages(connection: sqlite3.Connection) -> Iterator[tuple[int, Passage]]:
+    """Every passage's id, ascending, and its title and text."""
+    for number, title, text in connection.execute("SELECT id, title, text FROM passages ORDER BY id"):
+        check_kinds(number, (title, text), (str, str))
+        yield number, Passage("", "", text, title)

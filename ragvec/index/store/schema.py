@@ -4,10 +4,9 @@ import sqlite3
 from pathlib import Path
 
 from ragvec.artefacts import DATABASE_NAME
-from ragvec.index.lexical import TOKENIZER
 
-FORMAT = 4
-OLDEST = 3  # that is read as it is, and brought to FORMAT by the first writer's commit
+FORMAT = 5
+OLDEST = 3  # that the first writer's commit brings to FORMAT; until then it can't be searched
 
 TABLES = """
 CREATE TABLE sources (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, id_prefix TEXT NOT NULL, made_prefix TEXT NOT NULL);
@@ -27,10 +26,15 @@ CREATE TABLE passages (
 CREATE TABLE fields (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX passages_doc_id ON passages (doc_id, source);
 CREATE TABLE tombstones (id INTEGER PRIMARY KEY);
-CREATE VIRTUAL TABLE lexical USING fts5 (terms, content='', tokenize="{TOKENIZER}");
 {TABLES}"""
+_OLD_WORDS = """
+CREATE VIRTUAL TABLE lexical USING fts5 (
+    terms, content='', tokenize="porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
+);
+"""
 SCHEMAS = {
-    OLDEST: SCHEMA.removesuffix(TABLES).replace(", source INTEGER", "").replace(", source)", ")"),  # kept no sources
+    3: SCHEMA.removesuffix(TABLES).replace(", source INTEGER", "").replace(", source)", ")") + _OLD_WORDS,  # kept no sources
+    4: SCHEMA + _OLD_WORDS,  # kept its words in SQLite
     FORMAT: SCHEMA,
 }
 
@@ -50,12 +54,16 @@ def has_sources(connection: sqlite3.Connection) -> bool:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring tables of format 3 to the next, within a transaction: where their documents came from is not known."""
-    connection.execute("ALTER TABLE passages ADD COLUMN source INTEGER")
-    connection.execute("DROP INDEX passages_doc_id")
-    connection.execute("CREATE INDEX passages_doc_id ON passages (doc_id, source)")
-    for statement in TABLES.strip().split("\n"):
-        connection.execute(statement)
+    """Bring the tables of an older format to today's, within a transaction: without words, and sources if it kept none."""
+    if not has_sources(connection):
+        connection.execute("ALTER TABLE passages ADD COLUMN source INTEGER")
+        connection.execute("DROP INDEX passages_doc_id")
+        connection.execute("CREATE INDEX passages_doc_id ON passages (doc_id, source)")
+        for statement in TABLES.strip().split("\n"):
+            connection.execute(statement)
+    connection.execute("DROP TABLE lexical")
+    connection.execute("DELETE FROM settings WHERE key = 'words_left'")
+    connection.execute("INSERT INTO settings VALUES ('words', '{}')")
     connection.execute("UPDATE settings SET value = ? WHERE key = 'format'", (str(FORMAT),))
 
 

@@ -14,10 +14,12 @@ from ragvec.files import fsync_folder, settle_file
 from ragvec.index.ann.choice import AUTO_KEY, RECALL_TARGET
 from ragvec.index.store.schema import FORMAT, OLDEST, SCHEMA
 from ragvec.index.validity import checked_settings, doubted
+from ragvec.index.words.files import WordsRecord, as_json, checked_record
 
-WORDS_LEFT = "words_left"  # whether FTS5 may still hold words of deleted passages
+_WORDS = "words"  # the record of the files that hold them
 MOST_COUNT = 2**62
-_LATER = ("passage_tokens", "overlap")  # settings that an index of the same format may lack
+SEARCH_SETTINGS = ("faiss_key", "recall_target", "max_memory")
+_LATER = ("passage_tokens", "overlap", "language")  # settings that an index of the same format may lack
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class IndexSettings:
     max_memory       bytes that the index of a segment may take, for "auto"; None = no limit
     passage_tokens   most tokens of a passage that documents are cut into, title included; None = a document is one passage
     overlap          tokens that a passage repeats from the one before
+    language         what words are stemmed by, see ragvec.index.words; None = what the first documents are in
     """
 
     encoder_source: str
@@ -45,6 +48,7 @@ class IndexSettings:
     max_memory: int | None = None
     passage_tokens: int | None = None
     overlap: int = 0
+    language: str | None = None
 
 
 def create_store(folder: Path, settings: IndexSettings) -> None:
@@ -55,7 +59,8 @@ def create_store(folder: Path, settings: IndexSettings) -> None:
     connection = sqlite3.connect(temporary, isolation_level=None)
     try:
         connection.executescript(SCHEMA)
-        values = {"format": FORMAT, "generation": 0, "next_id": 1, "next_segment": 1, WORDS_LEFT: False, **asdict(settings)}
+        values = {"format": FORMAT, "generation": 0, "next_id": 1, "next_segment": 1, **asdict(settings)}
+        values[_WORDS] = as_json(WordsRecord())
         rows = [(key, json.dumps(value)) for key, value in values.items()]
         connection.executemany("INSERT INTO settings VALUES (?, ?)", rows)
     finally:
@@ -91,9 +96,21 @@ def read_count(connection: sqlite3.Connection, key: str) -> int:
         return number
 
 
-def words_left(connection: sqlite3.Connection) -> bool:
-    """Whether the tables of words may hold some of deleted passages; of an index of an older format that is not known."""
-    return connection.execute("SELECT 1 FROM settings WHERE key = ? AND value = 'false'", (WORDS_LEFT,)).fetchone() is None
+def read_words(connection: sqlite3.Connection) -> WordsRecord:
+    """The record of the files that hold the words."""
+    values = read_value(connection, _WORDS)
+    with doubted("setting "):
+        return checked_record(values)
+
+
+def write_words(connection: sqlite3.Connection, record: WordsRecord) -> None:
+    """Make words, whose files are on disk, those of the index."""
+    write_value(connection, _WORDS, as_json(record))
+
+
+def is_current(connection: sqlite3.Connection) -> bool:
+    """Whether the index is of today's format."""
+    return read_count(connection, "format") == FORMAT
 
 
 def write_value(connection: sqlite3.Connection, key: str, value: object) -> None:
@@ -114,7 +131,7 @@ def read_settings(connection: sqlite3.Connection) -> IndexSettings:
 
 def write_search_settings(connection: sqlite3.Connection, settings: IndexSettings) -> None:
     """Change how new segments are searched."""
-    for key in ("faiss_key", "recall_target", "max_memory"):
+    for key in SEARCH_SETTINGS:
         write_value(connection, key, getattr(settings, key))
 
 

@@ -1,0 +1,178 @@
+"""Opening tantivy over a record's files, writing through it, and its errors in one line."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragvec.errors import Damaged, Unavailable, first_line
+from ragvec.files import fsync_folder, is_own_folder, remove_own, settle_file, sha256_file
+from ragvec.index.words.analysis import folded_words
+from ragvec.index.words.files import (
+    ID,
+    TITLE,
+    TOKENIZER,
+    WORDS,
+    WordFile,
+    WordsRecord,
+    is_words_file,
+    link_files,
+    linked,
+    new_files,
+    read_meta,
+    schema,
+)
+from ragvec.index.words.language import analyzer
+from ragvec.records import Passage
+
+if TYPE_CHECKING:
+    import tantivy
+
+_HEAP = 64 << 20  # bytes of words that are held in memory before a part of the index is written
+_DELETED = 1000  # passages that are taken out together
+_OTHER = re.compile(r"meta\.json|\.managed\.json|\.tantivy-(?:meta|writer)\.lock|\.tmp\w+")  # in a folder it works in
+_PANIC = "PanicException"  # pyo3's; it has no name to import it by
+
+
+def opened(folder: Path, record: WordsRecord) -> "tantivy.Searcher":
+    """What searches the words of a record; the files stay open in it, whatever happens to the folder."""
+    import tantivy
+
+    with linked(folder, record) as place, readable():
+        index = tantivy.Index.open(str(place))
+        index.config_reader("manual")  # nobody writes there: nothing to watch
+        return index.searcher()
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Turn what tantivy says of files that it can't read into one line."""
+    try:
+        yield
+    except ValueError as error:
+        raise Damaged(f"the words of the index can't be read ({first_line(error)}): restore it, or `ragvec compact` it") from error
+    except BaseException as error:
+        if type(error).__name__ != _PANIC:
+            raise
+        raise Damaged("the words of the index are damaged: restore it, or `ragvec compact` it") from error
+
+
+class WordWriter:
+    """Adds words to a record's, and takes words out, in a folder of its own; nothing is seen of it before `finish`."""
+
+    def __init__(self, folder: Path, staging: Path, record: WordsRecord, language: str) -> None:
+        """folder: where the record's files lie and new ones go; staging: where to work, beside it."""
+        self._folder, self._staging, self._record, self._language = folder, staging, record, language
+        self._writer: tantivy.IndexWriter | None = None
+
+    def add(self, ids: Sequence[int], passages: Sequence[Passage]) -> None:
+        """Make passages findable by their words, under these ids."""
+        import tantivy
+
+        writer = self._begun()
+        with self._failing():
+            for number, passage in zip(ids, passages, strict=True):
+                document = tantivy.Document()
+                document.add_unsigned(ID, number)
+                document.add_text(WORDS, folded_words(passage.encoded_text))
+                if passage.title:
+                    document.add_text(TITLE, folded_words(passage.title))
+                writer.add_document(document)
+
+    def delete(self, ids: Sequence[int]) -> None:
+        """Let passages be found no more."""
+        if not len(ids):
+            return
+        import tantivy
+
+        writer, fields = self._begun(), schema()
+        with self._failing():
+            for start in range(0, len(ids), _DELETED):  # by a query: tantivy takes a term's number for another type
+                these = list(ids[start : start + _DELETED])
+                writer.delete_documents_by_query(tantivy.Query.term_set_query(fields, ID, these))
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to finish."""
+        return self._writer is not None
+
+    def finish(self) -> WordsRecord:
+        """Put what is new on disk beside the record's files; returns the record to be noted in the index's transaction."""
+        writer, self._writer = self._begun(), None
+        with self._failing():
+            writer.commit()
+            writer.wait_merging_threads()
+        segments, opstamp = read_meta(self._staging)
+        self._folder.mkdir(exist_ok=True)
+        files = {}
+        fresh = {path.name for path in new_files(self._staging, segments)}
+        for name in (name for segment in segments for name in segment.names):
+            path = self._staging / name
+            if name not in fresh:
+                files[name] = self._record.files[name]
+                continue
+            settle_file(path)
+            files[name] = WordFile(path.stat().st_size, sha256_file(path))
+            path.replace(self._folder / name)
+        fsync_folder(self._folder)
+        self.discard()
+        return WordsRecord(segments, opstamp, files)
+
+    def discard(self) -> None:
+        """Leave the words as they were."""
+        self._writer = None
+        remove_staging(self._staging)
+
+    def _begun(self) -> "tantivy.IndexWriter":
+        if self._writer is not None:
+            return self._writer
+        import tantivy
+
+        remove_staging(self._staging)
+        self._staging.mkdir()
+        link_files(self._folder, self._record, self._staging)
+        with self._failing():
+            if self._record.segments:
+                index = tantivy.Index.open(str(self._staging))
+            else:
+                (self._staging / "meta.json").unlink()
+                index = tantivy.Index(schema(), path=str(self._staging))
+            index.register_tokenizer(TOKENIZER, analyzer(self._language))
+            index.config_reader("manual")
+            self._writer = index.writer(_HEAP, 1)
+        return self._writer
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise Unavailable(f"the words of the index could not be written: {first_line(error)}") from error
+        except BaseException as error:
+            if type(error).__name__ != _PANIC:
+                raise
+            raise Damaged("the words of the index are damaged: restore it, or remove it and build it again") from error
+
+
+def remove_staging(staging: Path) -> None:
+    """Remove what a writer was working at; links in it are not followed."""
+    if not is_own_folder(staging):
+        return
+    remove_own(staging, tuple(path.name for path in staging.iterdir() if _is_tantivys(path.name)))
+    if staging.exists():
+        raise Damaged(f"{staging} holds something that ragvec did not write there: move it away")
+
+
+def sweep_words(folder: Path, record: WordsRecord) -> None:
+    """Remove files of words that no commit knows, and nothing else. Readers that have them open keep their maps."""
+    if not is_own_folder(folder):
+        return
+    for path in folder.iterdir():
+        if is_words_file(path.name) and path.name not in record.files:
+            with suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+                path.unlink()
+
+
+def _is_tantivys(name: str) -> bool:
+    return is_words_file(name) or _OTHER.fullmatch(name) is not None
