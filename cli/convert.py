@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import MaxLength, Revision
+
 
 def run(
     base: Annotated[str, typer.Argument(help="Decoder-only model: a folder or a hub id (or the reference's adapters).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new encoder.")],
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    revision: Revision = None,
     pooling: Annotated[str | None, typer.Option(help="mean, weighted_mean, eos_token, last_token or bos_token.")] = None,
-    max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
+    max_length: MaxLength = None,
     instruction: Annotated[str | None, typer.Option(help="Query instruction to store in the encoder.")] = None,
     template_of: Annotated[str | None, typer.Option(help="Use the chat template of this published base model.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace what the output folder holds.")] = False,

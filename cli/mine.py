@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import Device, QueryInstruction
+
 
 def run(
     pairs: Annotated[list[str], typer.Argument(help="Files or folders of pairs, as `ragvec train supervised` reads them.")],
@@ -20,8 +22,8 @@ def run(
     margin: Annotated[
         float, typer.Option(help="Candidates scoring above (1 - margin) x the positive are taken for answers and left out.")
     ] = 0.05,
-    instruction: Annotated[str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.')] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
+    instruction: QueryInstruction = None,
+    device: Device = None,
 ) -> None:
     from ragvec.train.mine import mine
 

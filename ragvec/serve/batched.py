@@ -133,4 +133,5 @@ def finish(vectors: np.ndarray, width: int | None, normalize: bool) -> np.ndarra
     if not normalize:
         return np.ascontiguousarray(cut)
     lengths: np.ndarray = np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), LEAST_LENGTH)
-    return np.divide(cut, lengths)
+    scaled: np.ndarray = np.divide(cut, lengths)
+    return scaled

@@ -4,8 +4,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ragvec.errors import Damaged, RagvecError, Unavailable, WrongInput
 from ragvec.index import Index
@@ -28,7 +29,8 @@ class IndexUnavailable(Unavailable):
     """The index can't answer now, through no fault of the request."""
 
 
-class _Opened(NamedTuple):
+@dataclass(frozen=True)
+class _Opened:
     identity: tuple[int, int]
     index: Index
 
