@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ragvec.cli.arguments import as_options
 from ragvec.cli.choices import Device, Dtype, Offline
 from ragvec.errors import EXIT_FAILED
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     path: Annotated[
         str | None, typer.Argument(help="Encoder (folder or hub id), shards, or an index; default: the bundled encoder.")
     ] = None,
@@ -24,7 +26,11 @@ def run(
 ) -> None:
     from ragvec.doctor import FAILED, examine
 
-    checks = examine(path, device=device, dtype=dtype, offline=offline)
+    parameters = context.command.params
+    checks = (
+        check._replace(remedy=as_options(check.remedy, parameters))
+        for check in examine(path, device=device, dtype=dtype, offline=offline)
+    )
     failed = [check for check in _shown(checks, as_json) if check.state == FAILED]
     if failed:
         raise typer.Exit(EXIT_FAILED)

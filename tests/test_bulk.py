@@ -248,7 +248,7 @@ def test_vectors_of_another_making_are_refused_until_overwritten(tmp_path, attri
     other = HashEncoder()
     for name, value in attribute.items():
         setattr(other, name, value)
-    with pytest.raises(RagvecError, match=f"{message}.*--overwrite"):
+    with pytest.raises(RagvecError, match=f"{message}.*`overwrite`"):
         encode(passages(15), tmp_path / "s", other, **options)
     assert contents(tmp_path / "s") == before and other.seen == []
     report = encode(passages(5), tmp_path / "s", other, overwrite=True, **options)

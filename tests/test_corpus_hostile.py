@@ -193,7 +193,7 @@ def test_a_line_over_the_limit_is_one_rejected_row(tmp_path):
     exact = b'{"_id": "exact", "text": "' + b"x" * (MEGABYTE - 29) + b'"}\n'
     assert len(exact) == MEGABYTE
     (tmp_path / "a.jsonl").write_bytes(GOOD + line + exact + LAST)
-    said = f"{tmp_path / 'a.jsonl'}, line 2: longer than 1 MB: break it up, or allow more (--max-value-mb)"
+    said = f"{tmp_path / 'a.jsonl'}, line 2: longer than 1 MB: break it up, or allow more (`max_value_mb`)"
     assert rejected_from(tmp_path / "a.jsonl", max_value_mb=1) == (["good", "exact", "last"], [said], [None])
     with pytest.raises(RagvecError) as caught:
         list(read_documents(tmp_path / "a.jsonl", max_value_mb=1))
@@ -239,7 +239,7 @@ def test_a_file_read_whole_has_the_same_limit(tmp_path, name):
     data = b"word " * (MEGABYTE // 4)
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     (tmp_path / "b.jsonl").write_bytes(GOOD)
-    said = f"{tmp_path / name}: longer than 1 MB: break it up, or allow more (--max-value-mb)"
+    said = f"{tmp_path / name}: longer than 1 MB: break it up, or allow more (`max_value_mb`)"
     assert rejected_from(tmp_path, max_value_mb=1) == (["good"], [said], [None])
 
 
@@ -251,9 +251,9 @@ def test_values_over_the_limit_in_json_csv_and_text_lines(tmp_path):
     documents, errors, _ = rejected_from(tmp_path, max_value_mb=1, text_lines=True)
     assert documents[:2] == ["a", "c"] and len(documents) == 4
     assert errors == [
-        f"{tmp_path}/a.json, line 2: longer than 1 MB: break it up, or allow more (--max-value-mb)",
+        f"{tmp_path}/a.json, line 2: longer than 1 MB: break it up, or allow more (`max_value_mb`)",
         f"{tmp_path}/b.csv, line 3: bad CSV: field larger than field limit (1048576)",
-        f"{tmp_path}/c.txt, line 2: longer than 1 MB: break it up, or allow more (--max-value-mb)",
+        f"{tmp_path}/c.txt, line 2: longer than 1 MB: break it up, or allow more (`max_value_mb`)",
     ]
 
 

@@ -147,7 +147,7 @@ def test_an_index_that_names_a_hub_id_says_so_and_offline_forbids_it(tmp_path: P
     with caplog.at_level(logging.WARNING, "ragvec"), pytest.raises(NotFound):
         load_encoder(settings)
     assert [record.getMessage() for record in caplog.records] == [
-        "the index names the model someone/their-model, which is not here: asking the hub for it (--offline forbids that)"
+        "the index names the model someone/their-model, which is not here: asking the hub for it (`offline` forbids that)"
     ]
     assert asked == [("someone/their-model", True), ("someone/their-model", False)]
     asked.clear()

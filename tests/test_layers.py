@@ -1,6 +1,7 @@
 """The architecture, held by tests: imports point down only, heavy libraries load late, public names stay."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,21 @@ BY_TEXT = {"budget.py"}
 def test_no_decision_hangs_on_an_errors_text(name, path):
     """Texts change, hold what users wrote, and may be empty: a class, a code or `first_line` says it."""
     assert not decisions_by_text(path) or path.name in BY_TEXT
+
+
+# a whole command line may be advised, `ragvec compact --index-key auto`; the one that `ragvec encode` starts is in processes.py
+COMMAND_LINES = re.compile(r"`ragvec [^`]*(`|$)")  # an f-string's may go on in another of its parts
+STARTS_COMMANDS = {"processes.py"}
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [row for row in sources() if row[0] != "cli"],
+    ids=lambda value: value.name if isinstance(value, Path) else "",
+)
+def test_the_library_speaks_of_arguments(name, path):
+    """`max_length`, not --max-length, which is the command line's own word: cli/arguments.py translates."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    said = [text for text in texts if re.search(r"(?<![\w-])--[a-z]", COMMAND_LINES.sub("", text))]
+    assert not said or path.name in STARTS_COMMANDS, f"{path}: {said}"

@@ -121,7 +121,7 @@ def test_a_gpu_named_for_several_processes_is_refused(second_of_two):
 
 
 def test_a_device_that_is_not_there_is_one_line():
-    with pytest.raises(WrongInput, match=r"device 'gpu' can't be used here .*: choose cpu, or leave --device out"):
+    with pytest.raises(WrongInput, match=r"device 'gpu' can't be used here .*: choose cpu, or leave `device` out"):
         start_ranks("gpu")
     if not torch.cuda.is_available():
         with pytest.raises(WrongInput, match="device 'cuda:1' can't be used here"):

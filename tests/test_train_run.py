@@ -148,9 +148,9 @@ def test_what_cannot_be_resumed(tiny_decoder, data, tmp_path):
     with pytest.raises(RagvecError, match="other holds no recipe.json: no run began there"):
         run("mntp", tiny_decoder, data, tmp_path / "other", resume=True)
     run("mntp", tiny_decoder, data, tmp_path / "out")
-    with pytest.raises(RagvecError, match="--resume: learning_rate was 0.01 and is 0.02: restore it"):
+    with pytest.raises(RagvecError, match="`resume`: learning_rate was 0.01 and is 0.02: restore it"):
         run("mntp", tiny_decoder, data, tmp_path / "out", resume=True, learning_rate=2e-2)
-    with pytest.raises(RagvecError, match='is not empty: pass --resume to go on, or set "overwrite_output_dir": true'):
+    with pytest.raises(RagvecError, match='is not empty: pass `resume` to go on, or set "overwrite_output_dir": true'):
         run("mntp", tiny_decoder, data, tmp_path / "out")
     run("simcse", tiny_decoder, data, tmp_path / "out", overwrite_output_dir=True, save_merged=True)
     assert (tmp_path / "out" / "model.safetensors").exists() and not (tmp_path / "out" / "adapter_config.json").exists()

@@ -202,7 +202,7 @@ def read_whole(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_M
 
 def too_long(place: str, max_value_mb: int) -> str:
     """What to say of a line, value or file over the limit."""
-    return f"{place}: longer than {max_value_mb:,} MB: break it up, or allow more (--max-value-mb)"
+    return f"{place}: longer than {max_value_mb:,} MB: break it up, or allow more (`max_value_mb`)"
 
 
 def decode(data: bytes, place: str) -> str:

@@ -291,7 +291,7 @@ class Encoder:
         Written beside the target and renamed: the folder is whole or absent. Raises RagvecError if it exists and holds files.
         """
         if self.dtype == "int8":
-            raise RagvecError("int8 weights are made while loading and can't be saved: load without --dtype int8 to save")
+            raise RagvecError("int8 weights are made while loading and can't be saved: load without `dtype` int8 to save")
         save_checkpoint(self.model, self.tokenizer, self.settings, Path(folder))
 
     def describe(self) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def fetch(source: str, revision: str | None, search: _Search = _Search(), near: 
             return _snapshot(source, revision, offline=True)
         except NotFound:
             logging.getLogger("ragvec").warning(
-                "%s names the model %s, which is not here: asking the hub for it (--offline forbids that)",
+                "%s names the model %s, which is not here: asking the hub for it (`offline` forbids that)",
                 search.named_by,
                 source,
             )

@@ -139,7 +139,7 @@ def _retrieval_baselines(
 
 def _of_vectors(plan: EvaluationPlan, task: str, show: bool) -> tuple[list[Evaluation], list[Evaluation]]:
     if plan.modes != ("dense",) or plan.index or plan.reranker:
-        raise RagvecError(f"{plan.dataset} is a {task} data set: it takes no --mode, --index or --rerank")
+        raise RagvecError(f"{plan.dataset} is a {task} data set: it takes no `modes`, `index` or `reranker`")
     measure = _measure(plan, task)
     systems = [
         measure(plan.dataset, encoder, instruction=instruction or "", show_progress=show)

@@ -43,7 +43,7 @@ class Files:
         if self.save_run is not None:
             first = outcome.systems[0]
             if first.run is None:
-                raise RagvecError(f"{first.task} gives no run: leave --save-run out")
+                raise RagvecError(f"{first.task} gives no run: leave `save_run` out")
             write_run(self.save_run, first.run, first.system)
         if self.per_query is not None:
             write_values(self.per_query, systems)

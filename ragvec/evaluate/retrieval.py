@@ -58,7 +58,7 @@ def evaluate_retrieval(
     if index is not None:
         run, counts = _search(index, data, counted, reranker=reranker, depth=depth, search=search, show=show_progress)
     elif data.corpus is None:
-        raise RagvecError("no corpus: name a BEIR folder or a corpus file, or search an index with --index")
+        raise RagvecError("no corpus: name a BEIR folder or a corpus file, or search an index with `index`")
     else:
         with corpus_folder(data.corpus, cache) as folder:
             if counted and encoder is not None:

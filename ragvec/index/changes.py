@@ -181,9 +181,9 @@ class Changes:
 
     def _clash(self, doc_id: str, other: str) -> WrongInput:
         this = self._incoming[self._at].source.name
-        remedy = f", or, if it is the same corpus, --source {other}" if other != BY_HAND_NAME else ""
+        remedy = f", or, if it is the same corpus, `name` {other}" if other != BY_HAND_NAME else ""
         return WrongInput(
-            f"the id {doc_id!r} of {this} belongs to a document from {other}: nothing was changed; give {this} an --id-prefix"
+            f"the id {doc_id!r} of {this} belongs to a document from {other}: nothing was changed; give {this} an `id_prefix`"
             f"{remedy}"
         )
 

@@ -185,7 +185,7 @@ def _starting_manifest(folder: Path, provenance: Provenance, overwrite: bool) ->
     for name, there, wanted in _differences(found.provenance, provenance):
         raise WrongInput(
             f"{folder} holds vectors made with {name} {there}, this run has {wanted}: "
-            "write to another folder, or replace them with --overwrite"
+            "write to another folder, or replace them with `overwrite`"
         )
     return replace(found, provenance=provenance)  # the same encoder may have moved
 

@@ -92,10 +92,13 @@ class Guard:
     def _refusal(self, scope: "Scope", headers: Headers) -> tuple[int, str] | None:
         host = headers.get(b"host", b"").decode("latin-1")
         if self._host_names is not None and _host_name(host) not in self._host_names:
-            return 403, "this server answers to its own names alone: give it the one it is reached by with --host-name"
+            return (
+                403,
+                "this server answers to its own names alone: start it with this one, `ragvec serve --host-name NAME`",
+            )
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and origin not in self._origins and _place(origin) != host:
-            return 403, f"pages of {origin} may not use this server: allow them with --origin {origin}"
+            return 403, f"pages of {origin} may not use this server: allow them: `ragvec serve --origin {origin}`"
         if self._key and scope["path"] not in self._open_paths and scope["method"] != "OPTIONS":
             scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(key.strip(), self._key):

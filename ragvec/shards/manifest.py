@@ -190,9 +190,9 @@ def load_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise Unavailable(f"{path} cannot be read: {error.strerror}") from error
     except Mismatch as error:
-        raise Damaged(f"{path} is damaged ({error}): encode again with --overwrite") from error
+        raise Damaged(f"{path} is damaged ({error}): encode again with `ragvec encode --overwrite`") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Damaged(f"{path} is damaged ({error!r}): encode again with --overwrite") from error
+        raise Damaged(f"{path} is damaged ({error!r}): encode again with `ragvec encode --overwrite`") from error
 
 
 def _parse(record: dict[str, Any]) -> Manifest:

@@ -355,7 +355,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise WrongInput(f"--set {text!r} is not key=value")
+        raise WrongInput(f"`overrides` {text!r} is not key=value")
     try:
         return key.strip(), json.loads(value)
     except json.JSONDecodeError:

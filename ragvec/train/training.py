@@ -112,7 +112,7 @@ def _write(learner: Learner, recipe: Recipe, record: Record, summary: dict[str, 
         write_card(folder, summary, recipe)
     except (OSError, SafetensorError) as error:
         raise RagvecError(
-            f"the result can't be written to {folder} ({error}): free some disk space, then pass --resume, "
+            f"the result can't be written to {folder} ({error}): free some disk space, then pass `resume`, "
             "which goes on from the last checkpoint"
         ) from error
 
@@ -129,7 +129,7 @@ def _check_folder(recipe: Recipe, resume: bool) -> None:
     elif resume:
         raise RagvecError(f"output_dir {folder} holds no {RECIPE_FILE}: no run began there, choose another folder")
     elif not recipe.overwrite_output_dir:
-        raise RagvecError(f'output_dir {folder} is not empty: pass --resume to go on, or set "overwrite_output_dir": true')
+        raise RagvecError(f'output_dir {folder} is not empty: pass `resume` to go on, or set "overwrite_output_dir": true')
 
 
 def _claim(recipe: Recipe, resume: bool) -> None:
@@ -154,4 +154,4 @@ def _same_recipe(path: Path, recipe: Recipe) -> None:
     before = {**Recipe(objective=recipe.objective).as_json(), **before}  # an older ragvec knew fewer keys
     for name, value in recipe.as_json().items():
         if name not in _FREE and before[name] != value:
-            raise RagvecError(f"--resume: {name} was {before[name]!r} and is {value!r}: restore it, or start the run anew")
+            raise RagvecError(f"`resume`: {name} was {before[name]!r} and is {value!r}: restore it, or start the run anew")

@@ -30,7 +30,7 @@ def check_cagra(key: str) -> None:
     """Raises RagvecError if no CAGRA graph can be built here."""
     if not gpu_count() or not hasattr(load_faiss(), "GpuIndexCagra"):
         raise WrongInput(
-            f"--index-key {key}: a CAGRA graph is built on a GPU, by a build of FAISS with cuVS (pip uninstall -y faiss-cpu "
+            f"`faiss_key` {key}: a CAGRA graph is built on a GPU, by a build of FAISS with cuVS (pip uninstall -y faiss-cpu "
             f"faiss-gpu && pip install faiss-gpu-cuvs); HNSW32 is the like on a CPU"
         )
 
