@@ -148,3 +148,25 @@ def test_the_library_speaks_of_arguments(name, path):
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     said = [text for text in texts if re.search(r"(?<![\w-])--[a-z]", COMMAND_LINES.sub("", text))]
     assert not said or path.name in STARTS_COMMANDS, f"{path}: {said}"
+
+
+POSITIONAL = 4  # beyond it a reader counts commas
+# what takes no keywords: torch's kernels and autograd functions, a logger's arguments
+NO_KEYWORDS = {"torch.ops.onednn.qlinear_pointwise", "_kernel()", "_HeadCrossEntropy.apply", "_log.warning"}
+LONGEST_FUNCTION = 60  # lines, without its docstring
+
+
+def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = function.body[0]
+    documented = ast.get_docstring(function) is not None
+    return function.end_lineno - function.lineno + 1 - (first.end_lineno - first.lineno + 1 if documented else 0)
+
+
+@pytest.mark.parametrize(("name", "path"), sources(), ids=lambda value: value.name if isinstance(value, Path) else "")
+def test_calls_and_functions_are_short_enough_to_read(name, path):
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    crowded = {ast.unparse(node.func) for node in calls if len(node.args) > POSITIONAL} - NO_KEYWORDS
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert not crowded, f"{path}: name the arguments of {crowded}"
+    assert not [one.name for one in functions if _lines(one) > LONGEST_FUNCTION], f"{path}: split by meaning"

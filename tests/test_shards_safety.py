@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     passages = passages_named(range(3))
     encoded = PartVectors(store(np.eye(3, 8, dtype=np.float32), "float16"), np.ones(3, int), np.zeros(3, bool))
-    part = write_part(folder, "part-00000.parquet", passages, encoded, PROVENANCE)
+    part = write_part(folder, "part-00000.parquet", passages, encoded, provenance=PROVENANCE)
     save_manifest(folder, Manifest(PROVENANCE, parts=(part,), complete=True))
     return folder
 

@@ -240,7 +240,7 @@ def _walk(root: Path, on_unlistable: Callable[[RagvecError], None] | None) -> Co
                 skipped.append(path)
             else:
                 (paths if _belongs(path, real) else outside).append(path)
-    return CorpusFiles(sorted(paths), root, root, sorted(skipped), sorted(outside))
+    return CorpusFiles(sorted(paths), root, within=root, skipped=sorted(skipped), outside=sorted(outside))
 
 
 def _report_unlistable(error: OSError, on_unlistable: Callable[[RagvecError], None] | None) -> None:

@@ -33,7 +33,10 @@ def choose_device(device: str | None) -> torch.device:
 
 
 def named_device(device: str | None) -> torch.device:
-    """The same, but nothing is put on it: a process among several must not take memory of a GPU that is not its own."""
+    """The device of this name, the best here by default; raises WrongInput for a name that is none.
+
+    Nothing is put on it, so it may not be there: a process among several must not take memory of a GPU that is not its own.
+    """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

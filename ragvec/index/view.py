@@ -47,7 +47,7 @@ class View:
         self._allowed: np.ndarray | None = None  # what the connection was told last to find words in
 
     def through(self, connection: sqlite3.Connection) -> "View":
-        """The same commit, read through another connection."""
+        """A view of this commit that reads through another connection."""
         view = copy(self)
         view.connection, view._allowed = connection, None
         return view

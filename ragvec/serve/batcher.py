@@ -182,7 +182,8 @@ class Batcher:
                     job.begun = True
                     waits.append(started - job.queued_at)
             # before the answers: who has one finds it counted
-            self._on_batch(BatchReport(sum(len(rows) for _, rows in batch), tokens, len(batch), seconds, waits))
+            texts = sum(len(rows) for _, rows in batch)
+            self._on_batch(BatchReport(texts=texts, tokens=tokens, jobs=len(batch), seconds=seconds, waits=waits))
             _hand_over(ready)
 
     def _threads(self, batch: list[tuple[_Job, list[int]]], cores: int) -> int:

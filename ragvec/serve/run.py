@@ -72,7 +72,13 @@ def serve(
                 writable=writable,
             )
             place, port = listener.getsockname()[:2]
-            advert = Advert(os.getpid(), _FROM_HERE.get(place, place), port, bool(api_key), service.secret)
+            advert = Advert(
+                pid=os.getpid(),
+                host=_FROM_HERE.get(place, place),
+                port=port,
+                needs_key=bool(api_key),
+                secret=service.secret,
+            )
             with contextlib.nullcontext() if index_path is None else advertised(index_path, advert):
                 _run(app, listener, host, on_start, lifespan="off")
 

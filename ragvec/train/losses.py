@@ -27,7 +27,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, count, _CHUNK):
             part = slice(start, start + _CHUNK)
-            logits = _logits(hidden[part], compute, bias, scale, cap)
+            logits = _logits(hidden[part], compute, bias, scale=scale, cap=cap)
             slope = None if cap is None else 1 - (logits.float() / cap) ** 2
             rows, targets = torch.arange(len(logits), device=logits.device), labels[part]
             log_probabilities = log_softmax(logits, dim=-1, dtype=torch.float32)
@@ -54,7 +54,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         return *(None if one is None else one * grad for one in ctx.saved_tensors), None, None, None
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, cap: float | None) -> Tensor:
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, *, scale: float, cap: float | None) -> Tensor:
     logits = hidden @ weight.T
     if bias is not None:
         logits += bias.to(logits.dtype)

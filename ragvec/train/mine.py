@@ -68,14 +68,16 @@ def mine(files: Sequence[str], output: Path, *, index: Path | None = None, encod
     ):
         for start in range(0, len(wanted), _QUERIES):
             block = wanted[start : start + _QUERIES]
-            for row in _mine_block(block, found, answers, mined, negatives, depth, margin, instruction):
+            for row in _mine_block(
+                block, found, answers, mined, count=negatives, depth=depth, margin=margin, instruction=instruction
+            ):
                 file.write(orjson.dumps(row) + b"\n")
             bar.update(len(block))
     return mined
 
 
-def _mine_block(block: list[_Wanted], index: Index, answers: dict[str, set[str]], mined: Mined, count: int, depth: int,
-                margin: float, instruction: str | None) -> Iterator[dict[str, Any]]:  # fmt: skip
+def _mine_block(block: list[_Wanted], index: Index, answers: dict[str, set[str]], mined: Mined, *, count: int,
+                depth: int, margin: float, instruction: str | None) -> Iterator[dict[str, Any]]:  # fmt: skip
     queries = index.encoder.encode_queries([one.query for one in block], instruction=instruction)
     positives = index.encoder.encode_documents([one.positive for one in block], instruction=index.settings.document_instruction)
     result = index.search(queries, depth)

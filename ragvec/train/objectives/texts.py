@@ -54,13 +54,13 @@ class PromptTable:
 def pair_examples(recipe: Recipe, learner: Learner, examples: Sequence[Example]) -> ExampleSet[TextBatch]:
     """Queries with positives and negatives, tokenized for contrastive batches."""
     table, triples = _tokenized(learner, examples)
-    return _example_set(recipe, examples, table, triples, pair_batch(table, triples, recipe.mask_identical))
+    return _example_set(recipe, examples, table, triples, build=pair_batch(table, triples, recipe.mask_identical))
 
 
 def score_examples(recipe: Recipe, learner: Learner, examples: Sequence[Example]) -> ExampleSet[TextBatch]:
     """Queries with candidates and the scores that are to be learned, tokenized."""
     table, triples = _tokenized(learner, examples)
-    return _example_set(recipe, examples, table, triples, score_batch(table, triples, [one.scores for one in examples]))
+    return _example_set(recipe, examples, table, triples, build=score_batch(table, triples, [one.scores for one in examples]))
 
 
 def _tokenized(learner: Learner, examples: Sequence[Example]) -> tuple[PromptTable, list[Triple]]:
@@ -77,7 +77,7 @@ def _tokenized(learner: Learner, examples: Sequence[Example]) -> tuple[PromptTab
     return table, triples
 
 
-def _example_set(recipe: Recipe, examples: Sequence[Example], table: PromptTable, triples: Sequence[Triple],
+def _example_set(recipe: Recipe, examples: Sequence[Example], table: PromptTable, triples: Sequence[Triple], *,
                  build: BatchBuilder[TextBatch]) -> ExampleSet[TextBatch]:  # fmt: skip
     lengths = [sum(len(table.ids[row]) for row in (one.query, one.positive, *one.negatives)) for one in triples]
     return ExampleSet(build, lengths, [group_of(recipe, one.source) for one in examples])
