@@ -1,6 +1,6 @@
 """Options that more than one command offers."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,3 +16,8 @@ Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or a
 Offline = Annotated[
     bool, typer.Option("--offline", help="Never ask the hub for a model, not even for one that the index names.")
 ]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Those that were given, for what keeps a record of them."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ragvec.cli.choices import AllDevices, EncoderSource, Revision, TruncateDim
+from ragvec.cli.choices import AllDevices, EncoderSource, Revision, TruncateDim, given
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -126,20 +126,17 @@ def run(
     if len(devices) > 1:
         _encode_in_processes(context.obj, output, devices, format)
         return
-    lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
-    lasting = {name: value for name, value in lasting.items() if value is not None}
+    lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
     loading = {**lasting, "device": device or _own_gpu(place.of), "dtype": dtype, "batch_tokens": batch_tokens}
     loaded = _load(encoder, loading, compiled=torch_compile, corpus=corpus, place=place)
-    kept = quarantine_file(quarantine, output, [corpus]) if on_error is OnErrorChoice.skip and place.number == 0 else None
-    rejects = Quarantine(kept)
+    skips = on_error is OnErrorChoice.skip
+    rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if skips and place.number == 0 else None)
     encode = partial(
         encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
         part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=lambda: rejects.count,
     )  # fmt: skip
-    with ExitStack() as stack:
-        on_reject = stack.enter_context(rejects) if on_error is OnErrorChoice.skip else None
-        log = _log(log_json, place.number, stack) if log_json else None
-        report = _encode(Source(corpus, reading, instruction, on_reject), loaded, output, encode, place=place, log=log)
+    source = Source(corpus, reading, instruction, rejects if skips else None)
+    report = _encode(source, loaded, output, encode, place=place, log_json=log_json)
     _finish(report, load_manifest(output).failed if report.complete else (), format, rejects)
 
 
@@ -159,27 +156,28 @@ def _encode(
     encode: "Callable[..., EncodeReport]",
     *,
     place: "Rank",
-    log: Log | None,
+    log_json: str | None,
 ) -> "EncodeReport":
     """Encode it as this rank; the passages are counted and the speed is measured where somebody looks."""
     from ragvec.corpus.files import InputFile
     from ragvec.corpus.passages import count_passages, cut_for, open_documents
     from ragvec.encoder.speed import Speed
 
-    watched = sys.stderr.isatty() or log is not None
+    watched = sys.stderr.isatty() or bool(log_json)
     inputs: list[InputFile] = []
-    documents = open_documents(source.corpus, source.reading, on_file=inputs.append, on_reject=source.on_reject)
-    total = count_passages(source.corpus, source.reading) if watched else None
-    return encode(
-        cut_for(documents, source.reading, encoder, source.instruction),
-        encoder,
-        output,
-        inputs=inputs,
-        total=None if total is None else -(-total // place.of),
-        show_progress=place.number == 0,
-        speed=Speed(encoder) if watched else None,
-        log=log,
-    )
+    with source.on_reject or nullcontext() as on_reject, ExitStack() as stack:
+        documents = open_documents(source.corpus, source.reading, on_file=inputs.append, on_reject=on_reject)
+        total = count_passages(source.corpus, source.reading) if watched else None
+        return encode(
+            cut_for(documents, source.reading, encoder, source.instruction),
+            encoder,
+            output,
+            inputs=inputs,
+            total=None if total is None else -(-total // place.of),
+            show_progress=place.number == 0,
+            speed=Speed(encoder) if watched else None,
+            log=_log(log_json, place.number, stack) if log_json else None,
+        )
 
 
 def _encode_in_processes(words: Sequence[str], output: Path, devices: Sequence[str], format: Form | None) -> None:

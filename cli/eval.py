@@ -8,6 +8,7 @@ import typer
 
 from ragvec.cli.choices import Device, Dtype, MaxLength, Revision
 from ragvec.cli.output import Form, wants_json
+from ragvec.metrics import RETRIEVAL_METRICS
 from ragvec.retrieve import DEFAULTS, MODES, Fusion, Mode
 
 if TYPE_CHECKING:
@@ -115,7 +116,6 @@ def run(
         raise typer.BadParameter("it goes with --mteb", param_hint="--dry-run")
     from ragvec.evaluate.evaluation_plan import EvaluationPlan
     from ragvec.evaluate.output import Files
-    from ragvec.metrics import RETRIEVAL_METRICS
 
     plan = EvaluationPlan(
         dataset=dataset, encoders=tuple(encoder or (None,)), modes=modes, fusion=fusion, reranker=rerank, split=split,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragvec.cli.choices import Device, Dtype, EncoderSource, MaxLength, Offline, Revision
+from ragvec.cli.choices import Device, Dtype, EncoderSource, MaxLength, Offline, Revision, given
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -78,7 +78,7 @@ def run(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
         max_value_mb=max_value_mb,
     )  # fmt: skip
-    lasting = {name: value for name, value in {"revision": revision, "max_length": max_length}.items() if value is not None}
+    lasting = given(revision=revision, max_length=max_length)
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, corpora) if skips else None)
     with rejects if skips else nullcontext() as on_reject:
