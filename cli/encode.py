@@ -135,12 +135,12 @@ def run(
         encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
         part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=lambda: rejects.count,
     )  # fmt: skip
-    source = Source(corpus, reading, instruction, rejects if skips else None)
+    source = ToEncode(corpus, reading, instruction, rejects if skips else None)
     report = _encode(source, loaded, output, encode, place=place, log_json=log_json)
     _finish(report, load_manifest(output).failed if report.complete else (), format, rejects)
 
 
-class Source(NamedTuple):
+class ToEncode(NamedTuple):
     """What is encoded: a corpus, how it is read and cut, what stands before each passage, who hears of rows that fail."""
 
     corpus: str
@@ -150,7 +150,7 @@ class Source(NamedTuple):
 
 
 def _encode(
-    source: Source,
+    source: ToEncode,
     encoder: "Encoder",
     output: Path,
     encode: "Callable[..., EncodeReport]",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ragvec.encoder import Encoder
 from ragvec.encoder.checkpoint import save_weights
 from ragvec.errors import RagvecError
-from ragvec.export.check import Check, check
+from ragvec.export.check import Agreement, check
 from ragvec.export.llm2vec import write_llm2vec
 from ragvec.export.plain import write_plain
 from ragvec.export.sentence_transformer import write_sentence_transformer
@@ -26,7 +26,7 @@ class Exported(NamedTuple):
     """What differs in the other library, and what reading the folder back there showed."""
 
     notes: list[str]
-    check: Check
+    check: Agreement
 
 
 def export(source: str | Path | None, to: str, output: str | Path, *, python: str | None = None) -> Exported:
