@@ -5,5 +5,5 @@ from typing import Annotated
 import typer
 
 Offline = Annotated[
-    bool, typer.Option("--offline", help="Never ask the hub for a model, not even for one that the index names.")
+    bool, typer.Option("--offline", help="Never ask the hub for a model, not even for one that an index or an adapter names.")
 ]

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import Offline
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -64,6 +65,7 @@ def run(
     dtype: Annotated[
         str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 (weights, CPU) or auto (as stored).")
     ] = None,
+    offline: Offline = False,
     torch_compile: Annotated[
         bool | None,
         typer.Option("--compile/--no-compile", help="Compile the layers first; default: on a GPU where the corpus repays it."),
@@ -116,6 +118,7 @@ def run(
         dtype=dtype,
         batch_tokens=batch_tokens,
         torch_compile=bool(torch_compile),
+        offline=offline,
         **lasting,
     )
     if torch_compile is None and _repays_compiling(loaded, corpus, place.of):

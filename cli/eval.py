@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import Offline
 from ragvec.cli.output import Form, wants_json
 from ragvec.retrieve import DEFAULTS, MODES, Fusion, Mode
 
@@ -63,10 +64,11 @@ def run(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    offline: Offline = False,
     max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
     format: Annotated[Form | None, typer.Option(help="Default: a table on a terminal, JSON on a pipe.")] = None,
 ) -> None:
-    options = {"revision": revision, "device": device, "dtype": dtype, "max_length": max_length}
+    options = {"revision": revision, "device": device, "dtype": dtype, "offline": offline, "max_length": max_length}
     kept = cache or Path.home() / ".cache" / "ragvec"
     modes = _modes(mode or [])
     as_json = wants_json(format)

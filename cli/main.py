@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 import typer
 
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(call: Callable[[], object]) -> int:
+    if isinstance(sys.stdout, TextIOWrapper):  # a path may hold bytes, and a locale lack characters: as stderr shows them
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         call()
     except SystemExit as end:

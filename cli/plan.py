@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import Offline
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -31,6 +32,7 @@ def run(
     max_value_mb: MaxValueMb = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: all GPUs, or the best here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 or auto.")] = None,
+    offline: Offline = False,
     vector_dtype: Annotated[str, typer.Option(help="To store vectors in: float16, float32, int8 or binary.")] = "float16",
     truncate_dim: Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions (Matryoshka).")] = None,
     sample_seconds: Annotated[float, typer.Option(min=0.1, help="Most time to spend on encoding a sample.")] = 20.0,
@@ -46,7 +48,7 @@ def run(
     report_skipped(corpus)
     reading = corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap, max_value_mb)
     lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
-    loaded = Encoder.load(encoder, device=device, dtype=dtype, **lasting)
+    loaded = Encoder.load(encoder, device=device, dtype=dtype, offline=offline, **lasting)
     plan = plan_corpus(
         corpus,
         loaded,

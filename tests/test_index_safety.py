@@ -83,6 +83,28 @@ def test_every_file_and_folder_of_an_index_must_be_a_real_one(path: Path, tmp_pa
     assert elsewhere.exists()
 
 
+@pytest.mark.parametrize("name", ["index.sqlite-wal", "index.sqlite-shm", "index.sqlite-journal", "index.sqlite.new"])
+def test_what_sqlite_writes_beside_its_file_is_no_hard_link(path: Path, tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"years of work")
+    (path / name).hardlink_to(precious)
+    refused(path, rf"{name} is a hard link, and its other name would be written to, too")
+    assert precious.read_bytes() == b"years of work"
+
+
+def test_an_index_that_shares_its_file_with_a_backup_is_read_and_not_written(path: Path, tmp_path: Path) -> None:
+    backup = tmp_path / "backup.sqlite"
+    backup.hardlink_to(path / "index.sqlite")
+    before = backup.read_bytes()
+    assert found(Index.open(path), unit_vectors(1), 1)
+    with pytest.raises(Damaged, match=r"index\.sqlite is a hard link"):
+        Index.open(path).delete(["1"])
+    assert backup.read_bytes() == before
+    shutil.copy(path / "index.sqlite", path / "copy")
+    (path / "copy").rename(path / "index.sqlite")
+    assert Index.open(path).delete(["1"]) == 1 and backup.read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["0001", "0001/vectors.f16", "0001/ids.i64"])
 def test_segments_and_their_files_must_be_real_ones(path: Path, tmp_path: Path, name: str) -> None:
     (path / "segments" / name).rename(tmp_path / "elsewhere")

@@ -15,6 +15,7 @@ from types import TracebackType
 
 from ragvec.artefacts import DATABASE_NAME
 from ragvec.errors import Busy, Damaged, RagvecError, Unavailable
+from ragvec.files import is_own_file
 from ragvec.index.layout import check_layout
 from ragvec.index.store import SCHEMAS
 from ragvec.index.validity import check_schema
@@ -75,6 +76,7 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
 def connection_to_write(folder: Path) -> Iterator[sqlite3.Connection]:
     """A connection in write-ahead mode; the file returns to a plain one at the end if no reader has it open."""
     check_layout(folder)
+    is_own_file(folder / DATABASE_NAME, alone=True)
     connection = _connect(folder / DATABASE_NAME, "mode=rw")
     try:
         check_schema(connection, SCHEMAS)
