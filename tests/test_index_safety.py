@@ -13,12 +13,13 @@ import pytest
 
 from ragvec.cli.main import main
 from ragvec.doctor import FAILED, examine
-from ragvec.errors import Busy, Damaged
+from ragvec.errors import Busy, Damaged, WrongInput
 from ragvec.files import open_lock, replacing, replacing_folder
 from ragvec.index import Index
 from ragvec.index.layout import LOCK_NAME, SERVER_LOCK_NAME
 from ragvec.index.lock import writer_lock
 from ragvec.index.store import allow_rows
+from ragvec.records import Passage
 from ragvec.serve.advert import ADVERT_NAME, Advert, advertised, find_server
 from tests.test_index import DIMENSION, SETTINGS, found, passages_named, put, unit_vectors
 
@@ -382,6 +383,20 @@ def test_codes_of_other_vectors_are_refused(approximate: Path, tmp_path: Path) -
         connection.execute("UPDATE segments SET files = ?", (json.dumps({**files, "index.faiss": theirs}),))
     with Index.open(path) as index, pytest.raises(Damaged, match="holds 2500 vectors of 24 dimensions, not 2000 of 24"):
         index.search(unit_vectors(1), 5)
+
+
+def test_half_a_surrogate_pair_is_one_line(path: Path) -> None:
+    with Index.open(path) as index:
+        for use in (
+            lambda: index.delete(["\udcff"]),
+            lambda: index.delete_where('name = "\udcff"'),
+            lambda: index.documents_where('name = "\udcff"'),
+            lambda: put(index, [Passage("x", "x", "\udcff")], unit_vectors(1)),
+            lambda: put(index, [Passage("\udcff", "\udcff", "x")], unit_vectors(1)),
+        ):
+            with pytest.raises(WrongInput, match="is no (valid )?Unicode"):
+                use()
+        assert len(index) == 9
 
 
 def test_doctor_names_a_hostile_index_in_one_line(path: Path) -> None:
