@@ -202,7 +202,12 @@ def _speed(encoder):
 
 
 def _log(path: str, rank: int, stack: ExitStack):
-    file = sys.stderr if path == "-" else stack.enter_context(open(path, "a", encoding="utf-8"))  # noqa: SIM115
+    from ragvec.errors import WrongInput
+
+    try:
+        file = sys.stderr if path == "-" else stack.enter_context(open(path, "a", encoding="utf-8"))  # noqa: SIM115
+    except OSError as error:
+        raise WrongInput(f"{path} cannot be written: {error.strerror}") from error
 
     def write(record: dict) -> None:
         file.write(json.dumps({"rank": rank, **record}, ensure_ascii=False) + "\n")
