@@ -14,7 +14,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; defaul
 AllDevices = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: all GPUs, or the best here.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")]
 Offline = Annotated[
-    bool, typer.Option("--offline", help="Never ask the hub for a model, not even for one that the index names.")
+    bool, typer.Option("--offline", help="Never ask the hub for a model, not even for one that an index or an adapter names.")
 ]
 
 

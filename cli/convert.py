@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ragvec.cli.choices import MaxLength, Revision
+from ragvec.cli.choices import MaxLength, Offline, Revision
 
 
 def run(
@@ -16,6 +16,7 @@ def run(
     max_length: MaxLength = None,
     instruction: Annotated[str | None, typer.Option(help="Query instruction to store in the encoder.")] = None,
     template_of: Annotated[str | None, typer.Option(help="Use the chat template of this published base model.")] = None,
+    offline: Offline = False,
     overwrite: Annotated[bool, typer.Option(help="Replace what the output folder holds.")] = False,
 ) -> None:
     from ragvec.encoder import convert
@@ -29,6 +30,7 @@ def run(
         query_instruction=instruction,
         template_of=template_of,
         overwrite=overwrite,
+        offline=offline,
     )
     batches = "packed" if result.packs else f"padded ({result.packing_refusal})"
     print(f"{output}: bidirectional (the last token moves the first state by {result.moved:.2f} of its size), "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ragvec.cli.choices import AllDevices, EncoderSource, Revision, TruncateDim, given
+from ragvec.cli.choices import AllDevices, EncoderSource, Offline, Revision, TruncateDim, given
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -100,6 +100,7 @@ def run(
     batch_tokens: BatchTokens = None,
     device: AllDevices = None,
     dtype: ComputeDtype = None,
+    offline: Offline = False,
     torch_compile: Compile = None,
     vector_dtype: StoredDtype = VectorDtype.float16,
     truncate_dim: TruncateDim = None,
@@ -127,7 +128,13 @@ def run(
         _encode_in_processes(context.obj, output, devices, format)
         return
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
-    loading = {**lasting, "device": device or _own_gpu(place.of), "dtype": dtype, "batch_tokens": batch_tokens}
+    loading = {
+        **lasting,
+        "device": device or _own_gpu(place.of),
+        "dtype": dtype,
+        "offline": offline,
+        "batch_tokens": batch_tokens,
+    }
     loaded = _load(encoder, loading, compiled=torch_compile, corpus=corpus, place=place)
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if skips and place.number == 0 else None)
@@ -254,7 +261,12 @@ def _repays_compiling(encoder: "Encoder", corpus: str, world: int) -> bool:
 
 def _log(path: str, rank: int, stack: ExitStack) -> Log:
     """Writes records as lines, with the rank's number."""
-    file = sys.stderr if path == "-" else stack.enter_context(open(path, "a", encoding="utf-8"))  # noqa: SIM115
+    from ragvec.errors import WrongInput
+
+    try:
+        file = sys.stderr if path == "-" else stack.enter_context(open(path, "a", encoding="utf-8"))  # noqa: SIM115
+    except OSError as error:
+        raise WrongInput(f"{path} cannot be written: {error.strerror}") from error
 
     def write(record: dict[str, Any]) -> None:
         file.write(json.dumps({"rank": rank, **record}, ensure_ascii=False) + "\n")

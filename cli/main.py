@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 import typer
 from typer.core import TyperGroup
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(words: list[str], chosen: str | None) -> int:
+    if isinstance(sys.stdout, TextIOWrapper):  # a path may hold bytes, and a locale lack characters: as stderr shows them
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         build_app(chosen)(args=words, prog_name="ragvec", standalone_mode=True, obj=words)
     except SystemExit as end:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ragvec.cli.choices import Device, QueryInstruction
+from ragvec.cli.choices import Device, Offline, QueryInstruction
 
 
 def run(
@@ -24,6 +24,7 @@ def run(
     ] = 0.05,
     instruction: QueryInstruction = None,
     device: Device = None,
+    offline: Offline = False,
 ) -> None:
     from ragvec.train.mine import mine
 
@@ -31,7 +32,7 @@ def run(
     if encoder is not None or index is None:
         from ragvec.encoder import Encoder
 
-        loaded = Encoder.load(encoder, device=device)
+        loaded = Encoder.load(encoder, device=device, offline=offline)
     mined = mine(
         pairs,
         output,
@@ -41,6 +42,7 @@ def run(
         depth=depth,
         margin=margin,
         instruction=instruction,
+        offline=offline,
         show_progress=True,
     )
     print(

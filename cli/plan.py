@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragvec.cli.choices import AllDevices, EncoderSource, MaxLength, Revision, TruncateDim
+from ragvec.cli.choices import AllDevices, EncoderSource, MaxLength, Offline, Revision, TruncateDim
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -36,6 +36,7 @@ def run(
     max_value_mb: MaxValueMb = None,
     device: AllDevices = None,
     dtype: Annotated[str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 or auto.")] = None,
+    offline: Offline = False,
     vector_dtype: Annotated[str, typer.Option(help="To store vectors in: float16, float32, int8 or binary.")] = "float16",
     truncate_dim: TruncateDim = None,
     sample_seconds: Annotated[float, typer.Option(min=0.1, help="Most time to spend on encoding a sample.")] = 20.0,
@@ -53,9 +54,8 @@ def run(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
         max_value_mb=max_value_mb,
     )  # fmt: skip
-    loaded = Encoder.load(
-        encoder, revision=revision, device=device, dtype=dtype, max_length=max_length, truncate_dim=truncate_dim
-    )
+    lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
+    loaded = Encoder.load(encoder, device=device, dtype=dtype, offline=offline, **lasting)
     plan = plan_corpus(
         corpus,
         loaded,

@@ -11,7 +11,7 @@ import typer
 
 from ragvec.cli.choices import Device, Dtype, IndexEncoder, Offline, QueryInstruction
 from ragvec.cli.output import Format, default_format, print_context, print_hits
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, first_line
 from ragvec.records import Hit
 from ragvec.retrieve import DEFAULT_MODE, DEFAULTS, Fusion, Group, Mode, Options, Request, check_queries
 from ragvec.serve.client import search_served
@@ -170,9 +170,9 @@ def parse_queries(lines: Iterable[str], name: str) -> Iterator[tuple[str, str]]:
 def _from_json(line: str, number: int, name: str) -> tuple[str, str]:
     try:
         record = json.loads(line)
-    except ValueError as error:
-        raise RagvecError(f"{name}, line {number}: not JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise RagvecError(f"{name}, line {number}: not JSON ({first_line(error)})") from error
     text = next((record[field] for field in _TEXT_FIELDS if isinstance(record.get(field), str)), None)
     if text is None:
-        raise RagvecError(f"{name}, line {number}: no {' or '.join(_TEXT_FIELDS)} among the fields {', '.join(record)}")
+        raise RagvecError(f"{name}, line {number}: no {' or '.join(_TEXT_FIELDS)} among the fields {', '.join(record):.200}")
     return str(next((record[field] for field in _ID_FIELDS if field in record), number)), text

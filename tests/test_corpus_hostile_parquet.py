@@ -68,6 +68,19 @@ def test_a_parquet_dictionary_whose_one_long_value_stands_in_every_row(tmp_path)
     assert "holds far more than its" in rejects[-1].error and len(rejects) < 20
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_parquet_dictionary_is_counted_as_often_as_it_is_pointed_to(tmp_path, nested):
+    """Arrow says that a batch of a thousand rows that share a text is as large as the text."""
+    column = pa.DictionaryArray.from_arrays(np.zeros(5000, np.int32), ["x" * (MEGABYTE // 8)])
+    column = pa.ListArray.from_arrays(np.arange(5001, dtype=np.int32), column) if nested else column
+    pq.write_table(pa.table({"text": ["a"] * 5000, "n": column}), tmp_path / "a.parquet", compression="zstd")
+    assert (tmp_path / "a.parquet").stat().st_size < 50_000
+    stream = read_documents(tmp_path / "a.parquet")
+    with pytest.raises(RagvecError, match="holds far more than its"):
+        for _ in range(1000):
+            next(stream)
+
+
 def test_parquet_values_that_python_lacks_are_one_bad_row_each(tmp_path):
     texts = pa.array([b"good", b"caf\xe9", b"x", b"y"]).view(pa.string())
     days = pa.array([1, 2, 10**9, 3], pa.int32()).view(pa.date32())

@@ -197,7 +197,8 @@ def _reranker(plan: EvaluationPlan, encoder: "Encoder | None", instruction: str 
         return None
     from ragvec.retrieve import load_reranker
 
-    return load_reranker(plan.reranker, encoder, instruction=instruction, device=plan.options.get("device"))
+    loading = {name: value for name, value in plan.options.items() if name in ("device", "offline")}
+    return load_reranker(plan.reranker, encoder, instruction=instruction, **loading)
 
 
 def _baseline_encoders(plan: EvaluationPlan, systems: Sequence[Evaluation], *, automatic: bool = True) -> "Iterator[Encoder]":

@@ -16,6 +16,7 @@ from ragvec.errors import RagvecError
 from ragvec.serve.advert import Advert, advertised
 from ragvec.serve.guard import LOCAL_NAMES, names_answered_to
 from ragvec.serve.limits import Limits
+from ragvec.serve.sparing import log_sparingly
 from ragvec.serve.sub_path import check_root_path
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def _run(
     import uvicorn
 
     config = server_config(app, lifespan=lifespan)
+    log_sparingly()
     _allow_files()
     with _quiet_sigterm():
         listener.listen(config.backlog)
