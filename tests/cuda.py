@@ -6,6 +6,7 @@ It writes down every call that would have made the host wait for the GPU.
 
 import pytest
 import torch
+from torch.autograd.graph import _engine_run_backward
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -75,6 +76,8 @@ class FakeCuda(TorchFunctionMode):
         for name, value in {
             "get_device_capability": lambda device=None: capability, "Event": Event, "empty_cache": lambda: None,
             "current_stream": lambda device: ("stream", device), "is_available": lambda: True,
+            "is_bf16_supported": lambda including_emulation=True: True,
+            "get_rng_state": lambda device: torch.get_rng_state(), "set_rng_state": lambda state, device: None,
         }.items():  # fmt: skip
             monkeypatch.setattr(torch.cuda, name, value)
         monkeypatch.setattr(kernel, "_kernel", lambda: self.flash)
@@ -91,18 +94,24 @@ class FakeCuda(TorchFunctionMode):
         for part in module.modules():
             for name, weight in part._parameters.items():
                 if weight is not None:
-                    part._parameters[name] = torch.nn.Parameter(weight.data.as_subclass(OnGpu), weight.requires_grad)
+                    part._parameters[name] = _parameter(weight)
             for name, buffer in part._buffers.items():
                 if buffer is not None:
                     part._buffers[name] = buffer.as_subclass(OnGpu)
 
     def run(self, function, args, kwargs):
         """Do what torch would, on the CPU."""
+        if function is torch.Tensor.backward:
+            loss, one = _bare(args[0]), torch.ones(())
+            with self:  # activations may be computed again on the way back
+                return _engine_run_backward((loss,), (one,), False, False, (), allow_unreachable=True, accumulate_grad=True)
         with torch._C.DisableTorchFunction():
             tensors = [each for each in tree_flatten((args, kwargs))[0] if isinstance(each, torch.Tensor)]
             on_gpu = [each for each in tensors if isinstance(each, OnGpu)]
             if function in _READS and on_gpu:
                 return _READS[function]
+            if function == torch.Tensor.grad.__get__ or function is torch.autograd.grad:
+                return function(*args, **kwargs)  # of the tensors themselves: an alias has none
             if function in (torch.Tensor.pin_memory, torch.Tensor.is_pinned):
                 return self._pin(function, args[0])
             target = _target(function, args, kwargs)
@@ -113,7 +122,8 @@ class FakeCuda(TorchFunctionMode):
             kwargs = {
                 name: torch.device("cpu") if name == "device" and _is_gpu(value) else value for name, value in kwargs.items()
             }
-            out = function(*tree_map(_bare, args), **tree_map(_bare, kwargs))
+            with torch.autocast("cpu", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda") and bool(on_gpu)):
+                out = function(*tree_map(_bare, args), **tree_map(_bare, kwargs))
             if function is torch.Tensor.copy_:
                 return args[0]
             if pinned:
@@ -215,6 +225,14 @@ def _written_out(query, key, value, edges, left, right, scale, dropout):
         pieces.append(torch.einsum("hqk,khd->qhd", weights, v.float()).to(query.dtype))
         sums.append(logits.logsumexp(-1))
     return torch.cat(pieces), torch.cat(sums, dim=1)
+
+
+def _parameter(weight: torch.nn.Parameter) -> torch.nn.Parameter:
+    """A leaf of its own on the GPU: torch's constructor would make a view of one."""
+    with torch._C.DisableTorchFunction():
+        there = weight.data.as_subclass(OnGpu).requires_grad_(weight.requires_grad)
+        there._is_param = True
+        return there
 
 
 def _target(function, args, kwargs):

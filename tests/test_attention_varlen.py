@@ -82,9 +82,8 @@ def test_states_that_were_widened_are_computed_in_the_precision_of_products(monk
     fake = FakeCuda(monkeypatch)
     found, wanted = both(fake, query.float(), key.float(), value)  # by a norm or rotary embeddings in float32
     assert found.dtype == wanted.dtype == torch.bfloat16 and fake.calls[0]["dtype"] == torch.bfloat16
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: True)
-    monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: torch.float16 if kind == "cuda" else torch.float32)
-    both(fake, query.float(), key.float(), value.float())
+    with torch.autocast("cuda", torch.float16):
+        both(fake, query.float(), key.float(), value.float())
     assert fake.calls[1]["dtype"] == torch.float16, "float32 weights under autocast"
 
 
