@@ -279,7 +279,7 @@ class Encoder:
             for row, hidden in zip(rows, states.split([len(prompts.ids[row]) for row in rows]), strict=True):
                 spans = np.array(self.prompts.offsets(lead, prompts.texts[row])[: len(hidden)]).reshape(-1, 2)
                 inside = np.arange(len(spans)) if whole else np.flatnonzero(spans[:, 1] > spans[:, 0])
-                kept = hidden[torch.from_numpy(inside).to(hidden.device), : self.dimension]
+                kept = hidden[self._device.send(torch.from_numpy(inside)), : self.dimension]
                 vectors = _finish(kept.float(), normalize).cpu().numpy()
                 names = self.tokenizer.convert_ids_to_tokens([prompts.ids[row][place] for place in inside])
                 found[row] = TokenVectors(vectors, spans[inside], names)

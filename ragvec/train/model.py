@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ragvec.encoder import Encoder, EncoderSettings
 from ragvec.encoder.bidirectional import make_bidirectional, make_causal
+from ragvec.encoder.device import device_of
 from ragvec.encoder.forward import hidden_states
 from ragvec.encoder.prompt import PromptBuilder
 from ragvec.encoder.ready import complete, probe_model
@@ -67,6 +68,10 @@ class Learner:
     def hidden(self, ids: list[list[int]]) -> Tensor:
         """Last hidden states (tokens, dim) of texts lying end to end."""
         return hidden_states(self.backbone, ids, self.device, packed=bool(self.settings.packed))
+
+    def send(self, numbers: Tensor) -> Tensor:
+        """A host's tensor on the model's device; a GPU is not waited for."""
+        return device_of(self.device).send(numbers)
 
     def predict_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of the head's predictions from states (n, dim) for tokens (n,)."""
