@@ -197,7 +197,7 @@ def scored_pairs(learner: Learner, vectors: Tensor, batch: TextBatch) -> ScoredP
     rows, columns = torch.isfinite(teacher).nonzero(as_tuple=True)
     scores, rows, columns = (learner.send(part) for part in (teacher[rows, columns], rows, columns))
     queries, documents = vectors.split((batch.sizes[0], len(vectors) - batch.sizes[0]))
-    return ScoredPairs(scores, rows, columns, queries[rows], documents)
+    return ScoredPairs(scores=scores, rows=rows, columns=columns, queries=queries[rows], documents=documents)
 
 
 def teacher_of(batch: TextBatch) -> Tensor:
