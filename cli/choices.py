@@ -1,9 +1,23 @@
-"""Choices that more than one command offers."""
+"""Options that more than one command offers."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+EncoderSource = Annotated[str | None, typer.Option("--encoder", "-e", help="Folder or hub id; default: the bundled one.")]
+IndexEncoder = Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
+MaxLength = Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")]
+QueryInstruction = Annotated[str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.')]
+TruncateDim = Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions (Matryoshka).")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")]
+AllDevices = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: all GPUs, or the best here.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")]
 Offline = Annotated[
-    bool, typer.Option("--offline", help="Never ask the hub for a model, not even for one that the index names.")
+    bool, typer.Option("--offline", help="Never ask the hub for a model, not even for one that an index or an adapter names.")
 ]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Those that were given, for what keeps a record of them."""
+    return {name: value for name, value in options.items() if value is not None}

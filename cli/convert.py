@@ -5,15 +5,18 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import MaxLength, Offline, Revision
+
 
 def run(
     base: Annotated[str, typer.Argument(help="Decoder-only model: a folder or a hub id (or the reference's adapters).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new encoder.")],
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    revision: Revision = None,
     pooling: Annotated[str | None, typer.Option(help="mean, weighted_mean, eos_token, last_token or bos_token.")] = None,
-    max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
+    max_length: MaxLength = None,
     instruction: Annotated[str | None, typer.Option(help="Query instruction to store in the encoder.")] = None,
     template_of: Annotated[str | None, typer.Option(help="Use the chat template of this published base model.")] = None,
+    offline: Offline = False,
     overwrite: Annotated[bool, typer.Option(help="Replace what the output folder holds.")] = False,
 ) -> None:
     from ragvec.encoder import convert
@@ -27,6 +30,7 @@ def run(
         query_instruction=instruction,
         template_of=template_of,
         overwrite=overwrite,
+        offline=offline,
     )
     batches = "packed" if result.packs else f"padded ({result.packing_refusal})"
     print(f"{output}: bidirectional (the last token moves the first state by {result.moved:.2f} of its size), "

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,6 +41,7 @@ QuarantineFile = Annotated[
 
 
 def corpus_options(
+    *,
     text_fields: str | None,
     id_field: str | None,
     text_lines: bool,
@@ -52,8 +53,10 @@ def corpus_options(
     from ragvec.corpus.passages import CorpusOptions
 
     names = tuple(name.strip() for name in (text_fields or "").split(",") if name.strip())
-    limit = {} if max_value_mb is None else {"max_value_mb": max_value_mb}
-    return CorpusOptions(names, id_field, text_lines, passage_tokens, overlap, **limit)
+    given: dict[str, Any] = {} if max_value_mb is None else {"max_value_mb": max_value_mb}
+    return CorpusOptions(
+        text_fields=names, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap, **given
+    )
 
 
 def quarantine_file(chosen: Path | None, output: Path, corpora: Sequence[str]) -> Path:

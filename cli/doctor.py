@@ -1,33 +1,42 @@
 """`ragvec doctor`: examine an encoder, shards or an index, and the machine."""
 
 import json
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragvec.cli.choices import Offline
+from ragvec.cli.arguments import as_options
+from ragvec.cli.choices import Device, Dtype, Offline
 from ragvec.errors import EXIT_FAILED
+
+if TYPE_CHECKING:
+    from ragvec.doctor.check import Check
 
 
 def run(
+    context: typer.Context,
     path: Annotated[
         str | None, typer.Argument(help="Encoder (folder or hub id), shards, or an index; default: the bundled encoder.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
     offline: Offline = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     from ragvec.doctor import FAILED, examine
 
-    checks = examine(path, device=device, dtype=dtype, offline=offline)
+    parameters = context.command.params
+    checks = (
+        check._replace(remedy=as_options(check.remedy, parameters))
+        for check in examine(path, device=device, dtype=dtype, offline=offline)
+    )
     failed = [check for check in _shown(checks, as_json) if check.state == FAILED]
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _shown(checks: Iterable, as_json: bool) -> Iterable:
+def _shown(checks: "Iterable[Check]", as_json: bool) -> "Iterator[Check]":
     """Print each check as it is done, and pass it on."""
     for check in checks:
         if as_json:

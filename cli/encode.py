@@ -3,13 +3,16 @@
 import json
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from ragvec.cli.choices import AllDevices, EncoderSource, Offline, Revision, TruncateDim, given
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -26,7 +29,18 @@ from ragvec.cli.corpus_options import (
     report_quarantined,
 )
 from ragvec.cli.output import Form, report_skipped, wants_json
+from ragvec.corpus.files import STDIN
+from ragvec.corpus.passages import CorpusOptions
+from ragvec.corpus.quarantine import Quarantine
+from ragvec.errors import RagvecError
+from ragvec.shards import load_manifest
 
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+    from ragvec.ingest import EncodeReport, Rank
+    from ragvec.shards import Failure
+
+Log = Callable[[dict[str, Any]], None]
 _BYTES_PER_TOKEN = 4  # of a corpus, about; compressed ones hold more than that
 
 
@@ -39,18 +53,42 @@ class VectorDtype(str, Enum):
     binary = "binary"
 
 
+Corpus = Annotated[str, typer.Argument(help='File or folder (JSONL, JSON, Parquet, CSV, text, Markdown, BEIR); "-" = stdin.')]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the shards.")]
+Instruction = Annotated[str, typer.Option(help="Put before every passage; documents normally carry none.")]
+LongestPrompt = Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens; what is longer is cut and counted.")]
+BatchTokens = Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch; default: measured.")]
+ComputeDtype = Annotated[
+    str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 (weights, CPU) or auto (as stored).")
+]
+Compile = Annotated[
+    bool | None,
+    typer.Option("--compile/--no-compile", help="Compile the layers first; default: on a GPU where the corpus repays it."),
+]
+StoredDtype = Annotated[VectorDtype, typer.Option(help="To store vectors in.")]
+Normalize = Annotated[bool, typer.Option(help="Scale vectors to length 1.")]
+PartRows = Annotated[int | None, typer.Option(min=1, help="Passages in one Parquet file.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="On this machine; default: one for each GPU.")]
+RankNumber = Annotated[
+    int | None, typer.Option(envvar=["RANK", "SLURM_PROCID"], min=0, help="This process' number among --world-size.")
+]
+WorldSize = Annotated[
+    int | None,
+    typer.Option(envvar=["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"], min=1, help="Processes that share corpus and output."),
+]
+LogJson = Annotated[str | None, typer.Option(help='Append progress as JSON lines to this file; "-" = stderr.')]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the shards that the folder holds.")]
+Summary = Annotated[Form | None, typer.Option(help="Default: a sentence on a terminal, JSON on a pipe.")]
+
+
 def run(
     context: typer.Context,
-    corpus: Annotated[
-        str, typer.Argument(help='File or folder (JSONL, JSON, Parquet, CSV, text, Markdown, BEIR); "-" = stdin.')
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the shards.")],
-    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Folder or hub id; default: the bundled one.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
-    instruction: Annotated[str, typer.Option(help="Put before every passage; documents normally carry none.")] = "",
-    max_length: Annotated[
-        int | None, typer.Option(min=1, help="Longest prompt in tokens; what is longer is cut and counted.")
-    ] = None,
+    corpus: Corpus,
+    output: Output,
+    encoder: EncoderSource = None,
+    revision: Revision = None,
+    instruction: Instruction = "",
+    max_length: LongestPrompt = None,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,
     text_fields: TextFields = None,
@@ -59,100 +97,129 @@ def run(
     max_value_mb: MaxValueMb = None,
     on_error: OnError = OnErrorChoice.stop,
     quarantine: QuarantineFile = None,
-    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch; default: measured.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: all GPUs, or the best here.")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 (weights, CPU) or auto (as stored).")
-    ] = None,
-    torch_compile: Annotated[
-        bool | None,
-        typer.Option("--compile/--no-compile", help="Compile the layers first; default: on a GPU where the corpus repays it."),
-    ] = None,
-    vector_dtype: Annotated[VectorDtype, typer.Option(help="To store vectors in.")] = VectorDtype.float16,
-    truncate_dim: Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions (Matryoshka).")] = None,
-    normalize: Annotated[bool, typer.Option(help="Scale vectors to length 1.")] = True,
-    part_rows: Annotated[int | None, typer.Option(min=1, help="Passages in one Parquet file.")] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="On this machine; default: one for each GPU.")] = None,
-    rank: Annotated[
-        int | None, typer.Option(envvar=["RANK", "SLURM_PROCID"], min=0, help="This process' number among --world-size.")
-    ] = None,
-    world_size: Annotated[
-        int | None,
-        typer.Option(envvar=["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"], min=1, help="Processes that share corpus and output."),
-    ] = None,
-    log_json: Annotated[str | None, typer.Option(help='Append progress as JSON lines to this file; "-" = stderr.')] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the shards that the folder holds.")] = False,
-    format: Annotated[Form | None, typer.Option(help="Default: a sentence on a terminal, JSON on a pipe.")] = None,
+    batch_tokens: BatchTokens = None,
+    device: AllDevices = None,
+    dtype: ComputeDtype = None,
+    offline: Offline = False,
+    torch_compile: Compile = None,
+    vector_dtype: StoredDtype = VectorDtype.float16,
+    truncate_dim: TruncateDim = None,
+    normalize: Normalize = True,
+    part_rows: PartRows = None,
+    processes: Processes = None,
+    rank: RankNumber = None,
+    world_size: WorldSize = None,
+    log_json: LogJson = None,
+    overwrite: Overwrite = False,
+    format: Summary = None,
 ) -> None:
-    from ragvec.corpus.files import STDIN, InputFile
-    from ragvec.corpus.passages import count_passages, cut_for, open_documents
-    from ragvec.corpus.quarantine import Quarantine
-    from ragvec.errors import RagvecError
     from ragvec.ingest import PART_ROWS, Rank, check_folder, encode_corpus
-    from ragvec.shards import load_manifest
 
     check_folder(output)
-    reading = corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap, max_value_mb)
+    reading = corpus_options(
+        text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
+        max_value_mb=max_value_mb,
+    )  # fmt: skip
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
+    devices = _devices(corpus, device, processes, place)
+    if place.number == 0:
+        report_skipped(corpus)
+    if len(devices) > 1:
+        _encode_in_processes(context.obj, output, devices, format)
+        return
+    lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
+    loading = {
+        **lasting,
+        "device": device or _own_gpu(place.of),
+        "dtype": dtype,
+        "offline": offline,
+        "batch_tokens": batch_tokens,
+    }
+    loaded = _load(encoder, loading, compiled=torch_compile, corpus=corpus, place=place)
+    skips = on_error is OnErrorChoice.skip
+    rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if skips and place.number == 0 else None)
+    encode = partial(
+        encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
+        part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=lambda: rejects.count,
+    )  # fmt: skip
+    source = ToEncode(corpus, reading, instruction, rejects if skips else None)
+    report = _encode(source, loaded, output, encode, place=place, log_json=log_json)
+    _finish(report, load_manifest(output).failed if report.complete else (), format, rejects)
+
+
+class ToEncode(NamedTuple):
+    """What is encoded: a corpus, how it is read and cut, what stands before each passage, who hears of rows that fail."""
+
+    corpus: str
+    reading: CorpusOptions
+    instruction: str
+    on_reject: Quarantine | None
+
+
+def _encode(
+    source: ToEncode,
+    encoder: "Encoder",
+    output: Path,
+    encode: "Callable[..., EncodeReport]",
+    *,
+    place: "Rank",
+    log_json: str | None,
+) -> "EncodeReport":
+    """Encode it as this rank; the passages are counted and the speed is measured where somebody looks."""
+    from ragvec.corpus.files import InputFile
+    from ragvec.corpus.passages import count_passages, cut_for, open_documents
+    from ragvec.encoder.speed import Speed
+
+    watched = sys.stderr.isatty() or bool(log_json)
+    inputs: list[InputFile] = []
+    with source.on_reject or nullcontext() as on_reject, ExitStack() as stack:
+        documents = open_documents(source.corpus, source.reading, on_file=inputs.append, on_reject=on_reject)
+        total = count_passages(source.corpus, source.reading) if watched else None
+        return encode(
+            cut_for(documents, source.reading, encoder, source.instruction),
+            encoder,
+            output,
+            inputs=inputs,
+            total=None if total is None else -(-total // place.of),
+            show_progress=place.number == 0,
+            speed=Speed(encoder) if watched else None,
+            log=_log(log_json, place.number, stack) if log_json else None,
+        )
+
+
+def _encode_in_processes(words: Sequence[str], output: Path, devices: Sequence[str], format: Form | None) -> None:
+    """Run this command once for each device, and print what all of them did."""
+    from ragvec.ingest.processes import encode_in_processes
+
+    report = encode_in_processes(words, output, devices)
+    _finish(report, load_manifest(output).failed, format, None)
+
+
+def _devices(corpus: str, device: str | None, processes: int | None, place: "Rank") -> list[str]:
+    """Where processes run that this one starts, one each; one or none: it encodes by itself.
+
+    Raises RagvecError for standard input, which only one can read.
+    """
     place.check()
     devices = [device or "cpu"] * processes if processes else _all_gpus(device) if place.of == 1 else []
     if corpus == STDIN and (place.of > 1 or len(devices) > 1):
         raise RagvecError("standard input can't be read by several processes: save it to a file, or use --processes 1")
-    if place.number == 0:
-        report_skipped(corpus)
-    if len(devices) > 1:
-        from ragvec.ingest.processes import encode_in_processes
+    return _numbered(devices)
 
-        report = encode_in_processes(context.obj, output, _numbered(devices))
-        _finish(report, load_manifest(output).failed, format, quarantined=0, path=None)
-        return
+
+def _load(source: str | None, options: dict[str, Any], *, compiled: bool | None, corpus: str, place: "Rank") -> "Encoder":
+    """The encoder, its layers compiled where that was asked for or repays itself, its loss told where its weights are int8."""
     from ragvec.encoder import Encoder  # only once the paths are right: loading takes seconds
 
-    lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
-    lasting = {name: value for name, value in lasting.items() if value is not None}
-    loaded = Encoder.load(
-        encoder,
-        device=device or _own_gpu(place.of),
-        dtype=dtype,
-        batch_tokens=batch_tokens,
-        torch_compile=bool(torch_compile),
-        **lasting,
-    )
-    if torch_compile is None and _repays_compiling(loaded, corpus, place.of):
+    loaded = Encoder.load(source, torch_compile=bool(compiled), **options)
+    if compiled is None and _repays_compiling(loaded, corpus, place.of):
         loaded.compile()
     if loaded.int8_cosines and place.number == 0:
         print(
             "int8 weights: cosine {:.4f} to the vectors without them, {:.4f} at least".format(*loaded.int8_cosines),
             file=sys.stderr,
         )
-    shown = sys.stderr.isatty()
-    inputs: list[InputFile] = []
-    skips = on_error is OnErrorChoice.skip
-    rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if place.number == 0 and skips else None)
-    with ExitStack() as stack:
-        on_reject = stack.enter_context(rejects) if skips else None
-        documents = open_documents(corpus, reading, on_file=inputs.append, on_reject=on_reject)
-        total = count_passages(corpus, reading) if shown or log_json else None
-        report = encode_corpus(
-            cut_for(documents, reading, loaded, instruction),
-            loaded,
-            output,
-            instruction=instruction,
-            dtype=vector_dtype.value,
-            normalize=normalize,
-            inputs=inputs,
-            count_rejected=lambda: rejects.count,
-            encoder_options=lasting,
-            part_rows=part_rows or PART_ROWS,
-            overwrite=overwrite,
-            rank=place,
-            total=None if total is None else -(-total // place.of),
-            show_progress=place.number == 0,
-            speed=_speed(loaded) if shown or log_json else None,
-            log=_log(log_json, place.number, stack) if log_json else None,
-        )
-    failed = load_manifest(output).failed if report.complete else ()
-    _finish(report, failed, format, quarantined=rejects.count, path=rejects.path)
+    return loaded
 
 
 def _all_gpus(device: str | None) -> list[str]:
@@ -181,9 +248,9 @@ def _own_gpu(world: int) -> str | None:
     return f"cuda:{int(local) % count}" if count else None
 
 
-def _repays_compiling(encoder, corpus: str, world: int) -> bool:
+def _repays_compiling(encoder: "Encoder", corpus: str, world: int) -> bool:
     """Whether this process' share of the corpus is large enough to compile for it; unknown for standard input."""
-    from ragvec.corpus.files import STDIN, corpus_files
+    from ragvec.corpus.files import corpus_files
     from ragvec.encoder.speed import compiling_repays
 
     if encoder.device.type != "cuda" or corpus == STDIN:
@@ -192,30 +259,31 @@ def _repays_compiling(encoder, corpus: str, world: int) -> bool:
     return compiling_repays(encoder, size / _BYTES_PER_TOKEN / world)
 
 
-def _speed(encoder):
-    from ragvec.encoder.speed import Speed
+def _log(path: str, rank: int, stack: ExitStack) -> Log:
+    """Writes records as lines, with the rank's number."""
+    from ragvec.errors import WrongInput
 
-    return Speed(encoder)
+    try:
+        file = sys.stderr if path == "-" else stack.enter_context(open(path, "a", encoding="utf-8"))  # noqa: SIM115
+    except OSError as error:
+        raise WrongInput(f"{path} cannot be written: {error.strerror}") from error
 
-
-def _log(path: str, rank: int, stack: ExitStack):
-    file = sys.stderr if path == "-" else stack.enter_context(open(path, "a", encoding="utf-8"))  # noqa: SIM115
-
-    def write(record: dict) -> None:
+    def write(record: dict[str, Any]) -> None:
         file.write(json.dumps({"rank": rank, **record}, ensure_ascii=False) + "\n")
         file.flush()
 
     return write
 
 
-def _finish(report, failed, format: Form | None, *, quarantined: int, path: Path | None) -> None:
+def _finish(report: "EncodeReport", failed: "Sequence[Failure]", format: Form | None, rejects: Quarantine | None) -> None:
     as_json = wants_json(format)
     print(json.dumps(report._asdict(), ensure_ascii=False) if as_json else _sentence(report))
-    report_quarantined(quarantined, path)
+    if rejects is not None:
+        report_quarantined(rejects.count, rejects.path)
     report_failed(failed, report.failed)
 
 
-def _sentence(report) -> str:
+def _sentence(report: "EncodeReport") -> str:
     origins = {"already there": report.kept, "with vectors of an earlier run": report.reused}
     notes = [f"{count:,} {origin}" for origin, count in origins.items() if count]
     if report.damaged:

@@ -2,74 +2,106 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from ragvec.cli.choices import Device, Dtype, MaxLength, Offline, Revision
 from ragvec.cli.output import Form, wants_json
+from ragvec.metrics import RETRIEVAL_METRICS
 from ragvec.retrieve import DEFAULTS, MODES, Fusion, Mode
+
+if TYPE_CHECKING:
+    from ragvec.evaluate import Evaluation
+    from ragvec.evaluate.evaluation_plan import EvaluationPlan, Outcome
+    from ragvec.evaluate.output import Files
 
 _FILE = "A file for"
 
 
+DatasetPath = Annotated[
+    Path | None,
+    typer.Argument(help="BEIR folder, corpus (with --topics and --qrels), STS table or labelled texts (.tsv)."),
+]
+Encoders = Annotated[
+    list[str] | None,
+    typer.Option("--encoder", "-e", help="Folder or hub id; several are compared; default: the bundled one."),
+]
+IndexFolder = Annotated[Path | None, typer.Option("--index", "-i", help="Search this index, not one made for this.")]
+Modes = Annotated[
+    list[str] | None,
+    typer.Option(metavar=f"<{'|'.join(MODES)}>", help="dense (default), lexical or hybrid; several are compared."),
+]
+Rerank = Annotated[str | None, typer.Option(help="Score the best hits again: maxsim, or a cross-encoder.")]
+Instructions = Annotated[
+    list[str] | None, typer.Option(help='Query instruction; "" = none; several are compared. Default: the encoder\'s own.')
+]
+Split = Annotated[str, typer.Option(help="Which qrels of a BEIR folder to use.")]
+Topics = Annotated[Path | None, typer.Option(help="Queries: TREC topics, JSONL, or lines of id, tab, text.")]
+Qrels = Annotated[Path | None, typer.Option(help="Judgements: TREC's four columns, or BEIR's TSV.")]
+RunFiles = Annotated[list[Path] | None, typer.Option("--run", help="Score this TREC run file; several are compared.")]
+Metrics = Annotated[list[str] | None, typer.Option(help="nDCG@k, recall@k, MRR@k, MAP@k, P@k; may be repeated.")]
+TaskName = Annotated[str | None, typer.Option(help="clustering: cluster labelled texts instead of classifying them.")]
+Probe = Annotated[
+    str | None, typer.Option(help="Probe words of a CoNLL file: pos, chunk, ner, upos, xpos, or a column's number.")
+]
+ProbePrevious = Annotated[
+    bool, typer.Option("--probe-previous", help="Read words off the states before them, as the paper does of MNTP models.")
+]
+MtebNames = Annotated[
+    list[str] | None,
+    typer.Option(help="MTEB's tasks (SciFact) or benchmarks ('MTEB(eng, v1)'); joined by commas or repeated."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="With --mteb: print the prompts and settings, and stop.")]
+NamedBaselines = Annotated[list[str] | None, typer.Option(help="An encoder whose figures stand beside; may be repeated.")]
+Baselines = Annotated[bool, typer.Option(help="Show BM25, and all-MiniLM-L6-v2 where installed, beside.")]
+TestName = Annotated[str, typer.Option(help="How systems are compared: bootstrap or t-test, both paired.")]
+SaveRun = Annotated[Path | None, typer.Option(help=f"{_FILE} the first system's hits, as a TREC run.")]
+PerQuery = Annotated[Path | None, typer.Option(help=f"{_FILE} the figures by query (.tsv).")]
+ReportFile = Annotated[Path | None, typer.Option(help=f"{_FILE} a report (.md or .json).")]
+ChartFile = Annotated[Path | None, typer.Option(help=f"{_FILE} a chart (.png, .svg or .pdf).")]
+CacheFolder = Annotated[
+    Path | None, typer.Option(envvar="RAGVEC_CACHE", help="Where vectors of corpora are kept. Default: ~/.cache/ragvec.")
+]
+Summary = Annotated[Form | None, typer.Option(help="Default: a table on a terminal, JSON on a pipe.")]
+
+
 def run(
-    dataset: Annotated[
-        Path | None,
-        typer.Argument(help="BEIR folder, corpus (with --topics and --qrels), STS table or labelled texts (.tsv)."),
-    ] = None,
-    encoder: Annotated[
-        list[str] | None,
-        typer.Option("--encoder", "-e", help="Folder or hub id; several are compared; default: the bundled one."),
-    ] = None,
-    index: Annotated[Path | None, typer.Option("--index", "-i", help="Search this index, not one made for this.")] = None,
-    mode: Annotated[
-        list[str] | None,
-        typer.Option(metavar=f"<{'|'.join(MODES)}>", help="dense (default), lexical or hybrid; several are compared."),
-    ] = None,
+    dataset: DatasetPath = None,
+    encoder: Encoders = None,
+    index: IndexFolder = None,
+    mode: Modes = None,
     fusion: Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.")] = DEFAULTS["fusion"],
-    rerank: Annotated[str | None, typer.Option(help="Score the best hits again: maxsim, or a cross-encoder.")] = None,
-    instruction: Annotated[
-        list[str] | None, typer.Option(help='Query instruction; "" = none; several are compared. Default: the encoder\'s own.')
-    ] = None,
-    split: Annotated[str, typer.Option(help="Which qrels of a BEIR folder to use.")] = "test",
-    topics: Annotated[Path | None, typer.Option(help="Queries: TREC topics, JSONL, or lines of id, tab, text.")] = None,
-    qrels: Annotated[Path | None, typer.Option(help="Judgements: TREC's four columns, or BEIR's TSV.")] = None,
-    score_run: Annotated[
-        list[Path] | None, typer.Option("--run", help="Score this TREC run file; several are compared.")
-    ] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="nDCG@k, recall@k, MRR@k, MAP@k, P@k; may be repeated.")] = None,
-    task: Annotated[str | None, typer.Option(help="clustering: cluster labelled texts instead of classifying them.")] = None,
-    probe: Annotated[
-        str | None, typer.Option(help="Probe words of a CoNLL file: pos, chunk, ner, upos, xpos, or a column's number.")
-    ] = None,
-    probe_previous: Annotated[
-        bool, typer.Option("--probe-previous", help="Read words off the states before them, as the paper does of MNTP models.")
-    ] = False,
-    mteb: Annotated[
-        list[str] | None,
-        typer.Option(help="MTEB's tasks (SciFact) or benchmarks ('MTEB(eng, v1)'); joined by commas or repeated."),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --mteb: print the prompts and settings, and stop.")] = False,
-    baseline: Annotated[list[str] | None, typer.Option(help="An encoder whose figures stand beside; may be repeated.")] = None,
-    baselines: Annotated[bool, typer.Option(help="Show BM25, and all-MiniLM-L6-v2 where installed, beside.")] = True,
-    test: Annotated[str, typer.Option(help="How systems are compared: bootstrap or t-test, both paired.")] = "bootstrap",
-    save_run: Annotated[Path | None, typer.Option(help=f"{_FILE} the first system's hits, as a TREC run.")] = None,
-    per_query: Annotated[Path | None, typer.Option(help=f"{_FILE} the figures by query (.tsv).")] = None,
-    report: Annotated[Path | None, typer.Option(help=f"{_FILE} a report (.md or .json).")] = None,
-    chart: Annotated[Path | None, typer.Option(help=f"{_FILE} a chart (.png, .svg or .pdf).")] = None,
-    cache: Annotated[
-        Path | None, typer.Option(envvar="RAGVEC_CACHE", help="Where vectors of corpora are kept. Default: ~/.cache/ragvec.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
-    max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
-    format: Annotated[Form | None, typer.Option(help="Default: a table on a terminal, JSON on a pipe.")] = None,
+    rerank: Rerank = None,
+    instruction: Instructions = None,
+    split: Split = "test",
+    topics: Topics = None,
+    qrels: Qrels = None,
+    score_run: RunFiles = None,
+    metric: Metrics = None,
+    task: TaskName = None,
+    probe: Probe = None,
+    probe_previous: ProbePrevious = False,
+    mteb: MtebNames = None,
+    dry_run: DryRun = False,
+    baseline: NamedBaselines = None,
+    baselines: Baselines = True,
+    test: TestName = "bootstrap",
+    save_run: SaveRun = None,
+    per_query: PerQuery = None,
+    report: ReportFile = None,
+    chart: ChartFile = None,
+    cache: CacheFolder = None,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    offline: Offline = False,
+    max_length: MaxLength = None,
+    format: Summary = None,
 ) -> None:
-    options = {"revision": revision, "device": device, "dtype": dtype, "max_length": max_length}
+    options = {"revision": revision, "device": device, "dtype": dtype, "offline": offline, "max_length": max_length}
     kept = cache or Path.home() / ".cache" / "ragvec"
     modes = _modes(mode or [])
-    as_json = wants_json(format)
     if mteb:
         _only_mteb(
             dataset=dataset, index=index, rerank=rerank, topics=topics, qrels=qrels, run=score_run, metric=metric,
@@ -77,45 +109,41 @@ def run(
             chart=chart,
         )  # fmt: skip
         _one_of_each(encoder, mode, instruction)
-        how = {
-            "mode": modes[0],
-            "fusion": fusion,
-            "instruction": instruction[0] if instruction else None,
-        }
-        _mteb(mteb, encoder[0] if encoder else None, how, kept, options, as_json, dry_run, baseline or [], baselines)
+        how = _Mteb(modes[0], fusion, instruction[0] if instruction else None, kept / "mteb")
+        source = encoder[0] if encoder else None
+        _mteb(mteb, source, options, how, named=baseline or [], automatic=baselines, dry=dry_run, as_json=wants_json(format))
         return
     if dry_run:
         raise typer.BadParameter("it goes with --mteb", param_hint="--dry-run")
-    from ragvec.evaluate.evaluation_plan import EvaluationPlan, carry_out
+    from ragvec.evaluate.evaluation_plan import EvaluationPlan
     from ragvec.evaluate.output import Files
-    from ragvec.metrics import RETRIEVAL_METRICS
 
     plan = EvaluationPlan(
-        dataset=dataset,
-        encoders=tuple(encoder or (None,)),
-        instructions=tuple((None,) if instruction is None else instruction),
-        modes=modes,
-        fusion=fusion,
-        split=split,
-        topics=topics,
-        qrels=qrels,
-        index=index,
-        runs=tuple(score_run or ()),
-        reranker=rerank,
-        task=task,
-        probe=probe,
-        probe_previous=probe_previous,
-        metrics=tuple(metric or RETRIEVAL_METRICS),
-        baselines=tuple(baseline or ()),
-        automatic_baselines=baselines,
-        test=test,
-        cache=kept,
-        options=options,
-    )
-    files = Files(run=save_run, values=per_query, report=report, chart=chart)
+        dataset=dataset, encoders=tuple(encoder or (None,)), modes=modes, fusion=fusion, reranker=rerank, split=split,
+        instructions=tuple((None,) if instruction is None else instruction), topics=topics, qrels=qrels, index=index,
+        runs=tuple(score_run or ()), task=task, probe=probe, probe_previous=probe_previous,
+        metrics=tuple(metric or RETRIEVAL_METRICS), baselines=tuple(baseline or ()), automatic_baselines=baselines,
+        test=test, cache=kept, options=options,
+    )  # fmt: skip
+    _measure(plan, Files(save_run=save_run, per_query=per_query, report=report, chart=chart), as_json=wants_json(format))
+
+
+def _measure(plan: "EvaluationPlan", files: "Files", *, as_json: bool) -> None:
+    """Carry a plan out, write its files, and print what was found."""
+    from ragvec.evaluate.evaluation_plan import carry_out
+
     outcome = carry_out(plan, show_progress=True)
     files.write(outcome)
     print("\n".join(_json_lines(outcome)) if as_json else _table(outcome))
+
+
+class _Mteb(NamedTuple):
+    """How MTEB's tasks are measured, and where it keeps its results."""
+
+    mode: Mode
+    fusion: Fusion
+    instruction: str | None
+    results: Path
 
 
 def _modes(words: list[str]) -> tuple[Mode, ...]:
@@ -125,12 +153,12 @@ def _modes(words: list[str]) -> tuple[Mode, ...]:
     return tuple(mode for word in words for mode in MODES if mode == word) or ("dense",)
 
 
-def _only_mteb(**others) -> None:
+def _only_mteb(**others: object) -> None:
     if given := ["DATASET" if name == "dataset" else f"--{name.replace('_', '-')}" for name, value in others.items() if value]:
         raise typer.BadParameter(f"it brings data and metrics of its own: leave {', '.join(given)} out", param_hint="--mteb")
 
 
-def _one_of_each(*options: list | None) -> None:
+def _one_of_each(*options: list[str] | None) -> None:
     from ragvec.errors import RagvecError
 
     if any(len(given or ()) > 1 for given in options):
@@ -140,14 +168,15 @@ def _one_of_each(*options: list | None) -> None:
 def _mteb(
     words: list[str],
     source: str | None,
-    how: dict,
-    cache: Path,
-    options: dict,
-    as_json: bool,
-    dry: bool,
+    options: dict[str, Any],
+    how: _Mteb,
+    *,
     named: list[str],
     automatic: bool,
+    dry: bool,
+    as_json: bool,
 ) -> None:
+    """Measure an encoder, loaded with these options, on MTEB's tasks, with baselines beside; `dry`: only say how."""
     from ragvec.encoder import Encoder
     from ragvec.evaluate.baselines import load_baselines
     from ragvec.integrations.mteb import evaluate_mteb, preview_mteb
@@ -157,22 +186,22 @@ def _mteb(
     tasks = find_tasks(split_names(words))  # before seconds are spent on loading an encoder
     loaded = Encoder.load(source, **options)
     if dry:
-        for record in preview_mteb(tasks, loaded, mode=how["mode"], instruction=how["instruction"]):
+        for record in preview_mteb(tasks, loaded, mode=how.mode, instruction=how.instruction):
             print(json.dumps(record, ensure_ascii=False) if as_json else "\n".join(_described(record)))
         return
     beside = list(load_baselines(named, automatic=automatic, but={loaded.fingerprint}, **options))
-    kept = {"results": cache / "mteb", "show_progress": True}
+    by_words = automatic and how.mode != "lexical"
     scores = []
     for task in tasks:
-        for one in evaluate_mteb([task], loaded, **how, **kept):
+        for one in evaluate_mteb([task], loaded, **how._asdict(), show_progress=True):
             scores.append(one.figures["main_score"])
-            others = evaluate_beside(task, loaded, beside, named=named, words=automatic and how["mode"] != "lexical", **kept)
+            others = evaluate_beside(task, loaded, beside, named=named, words=by_words, results=how.results, show_progress=True)
             print(_mteb_line(one, others, as_json), flush=True)
     if len(scores) > 1 and not as_json:
         print(f"{f'mean of {len(scores)} tasks':<58}  {sum(scores) / len(scores):.4f}")
 
 
-def _mteb_line(one, others: dict, as_json: bool) -> str:
+def _mteb_line(one: "Evaluation", others: "dict[str, Evaluation]", as_json: bool) -> str:
     if as_json:
         beside = {"baselines": {name: other.figures for name, other in others.items()}} if others else {}
         return json.dumps({**one.as_record(), **beside}, ensure_ascii=False)
@@ -180,13 +209,13 @@ def _mteb_line(one, others: dict, as_json: bool) -> str:
     return f"{one.dataset:<38}  {one.task:<18}  {one.figures['main_score']:.4f}{told}"
 
 
-def _described(record: dict) -> list[str]:
+def _described(record: dict[str, Any]) -> list[str]:
     width = max(map(len, record))
     lines = [f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(value)}" for name, value in record.items()]
     return [*lines, ""]
 
 
-def _json_lines(outcome) -> list[str]:
+def _json_lines(outcome: "Outcome") -> list[str]:
     """A line for each system."""
     from ragvec.evaluate.report import record
 
@@ -194,7 +223,7 @@ def _json_lines(outcome) -> list[str]:
     return [json.dumps(found, ensure_ascii=False) for found in records]
 
 
-def _table(outcome) -> str:
+def _table(outcome: "Outcome") -> str:
     from ragvec.evaluate.report import table
 
     return table([*outcome.systems, *outcome.baselines], outcome.comparisons)

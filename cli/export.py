@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import Offline
+
 
 def run(
     encoder: Annotated[str, typer.Argument(help="What --encoder takes: a folder, a hub id, adapters.")],
@@ -13,10 +15,11 @@ def run(
     python: Annotated[
         str | None, typer.Option(help="Interpreter that has the library, to check the result; this one if left out.")
     ] = None,
+    offline: Offline = False,
 ) -> None:
     from ragvec.export import export
 
-    done = export(encoder, to, output, python=python)
+    done = export(encoder, to, output, python=python, offline=offline)
     if done.check.deviation is None:
         typer.echo(f"{output}: written for {to}, not checked: {done.check.where} (--python names one that has it)")
     else:

@@ -4,12 +4,13 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import filterfalse
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragvec.cli.choices import Offline
+from ragvec.cli.choices import Device, Dtype, EncoderSource, MaxLength, Offline, Revision, given
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -32,17 +33,25 @@ if TYPE_CHECKING:
     from ragvec.ingest.build import BuildReport
 
 
+Corpora = Annotated[
+    list[str],
+    typer.Argument(metavar="CORPUS...", help='Corpora (files, folders, or "-" for stdin), or a folder of encoded shards.'),
+]
+Sync = Annotated[bool, typer.Option("--sync", help="Remove documents that came from these corpora and are there no more.")]
+SourceName = Annotated[
+    str | None, typer.Option(help="What the corpus is called in the index, for one that has moved; default: its path.")
+]
+IdPrefix = Annotated[str | None, typer.Option(help="Put before each id, where ids of several corpora would be the same.")]
+
+
 def run(
-    corpora: Annotated[
-        list[str],
-        typer.Argument(metavar="CORPUS...", help='Corpora (files, folders, or "-" for stdin), or a folder of encoded shards.'),
-    ],
+    corpora: Corpora,
     output: Annotated[Path, typer.Option("--output", "-o", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
-    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Folder or hub id; default: the bundled one.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
-    max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    encoder: EncoderSource = None,
+    revision: Revision = None,
+    max_length: MaxLength = None,
+    device: Device = None,
+    dtype: Dtype = None,
     offline: Offline = False,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,
@@ -52,15 +61,9 @@ def run(
     max_value_mb: MaxValueMb = None,
     on_error: OnError = OnErrorChoice.stop,
     quarantine: QuarantineFile = None,
-    sync: Annotated[
-        bool, typer.Option("--sync", help="Remove documents that came from these corpora and are there no more.")
-    ] = False,
-    source: Annotated[
-        str | None, typer.Option(help="What the corpus is called in the index, for one that has moved; default: its path.")
-    ] = None,
-    id_prefix: Annotated[
-        str | None, typer.Option(help="Put before each id, where ids of several corpora would be the same.")
-    ] = None,
+    sync: Sync = False,
+    source: SourceName = None,
+    id_prefix: IdPrefix = None,
     index_key: IndexKey = None,
     recall: Recall = None,
     max_memory: MaxMemory = None,
@@ -69,10 +72,13 @@ def run(
     from ragvec.corpus.quarantine import Quarantine
     from ragvec.ingest.build import build, is_shards
 
-    for corpus in corpora:
-        if not is_shards(corpus):
-            report_skipped(corpus)
-    lasting = {name: value for name, value in {"revision": revision, "max_length": max_length}.items() if value is not None}
+    for corpus in filterfalse(is_shards, corpora):
+        report_skipped(corpus)
+    reading = corpus_options(
+        text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
+        max_value_mb=max_value_mb,
+    )  # fmt: skip
+    lasting = given(revision=revision, max_length=max_length)
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, corpora) if skips else None)
     with rejects if skips else nullcontext() as on_reject:
@@ -88,20 +94,24 @@ def run(
             dtype=dtype,
             offline=offline,
             search=search_settings(index_key, recall, max_memory),
-            reading=corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap, max_value_mb),
+            reading=reading,
             on_reject=on_reject,
             sync=sync,
             show_progress=True,
         )
+    _print(report, format, sync)
+    report_quarantined(rejects.count, rejects.path)
+    if report.held:
+        print(f"{report.held:,} documents stay as they were: their new text could not be encoded", file=sys.stderr)
+    report_failed(report.failed, len(report.failed), again=not is_shards(corpora[0]))
+
+
+def _print(report: "BuildReport", format: Form, sync: bool) -> None:
     if format is Form.json:
         failed = [failure._asdict() for failure in report.failed]
         print(json.dumps({**report._asdict(), "path": str(report.path), "failed": failed}, ensure_ascii=False))
     else:
         print("\n".join(_sentences(report, sync)))
-    report_quarantined(rejects.count, rejects.path)
-    if report.held:
-        print(f"{report.held:,} documents stay as they were: their new text could not be encoded", file=sys.stderr)
-    report_failed(report.failed, len(report.failed), again=not is_shards(corpora[0]))
 
 
 def _sentences(report: "BuildReport", sync: bool) -> Iterator[str]:

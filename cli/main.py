@@ -2,12 +2,15 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 import typer
+from typer.core import TyperGroup
 
 from ragvec import __version__
+from ragvec.cli.arguments import Parameter, as_options
 from ragvec.errors import EXIT_FAILED, EXIT_INTERRUPTED, RagvecError
 
 COMMANDS = {
@@ -50,17 +53,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The console script's entry: runs the command and exits with its code. A command finds the words in its context's obj."""
     words = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in words if not word.startswith("-")), None)
-    sys.exit(_run(lambda: build_app(chosen)(args=words, prog_name="ragvec", standalone_mode=True, obj=words)))
+    sys.exit(_run(words, chosen))
 
 
-def _run(call: Callable[[], object]) -> int:
+def _run(words: list[str], chosen: str | None) -> int:
+    if isinstance(sys.stdout, TextIOWrapper):  # a path may hold bytes, and a locale lack characters: as stderr shows them
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        call()
+        build_app(chosen)(args=words, prog_name="ragvec", standalone_mode=True, obj=words)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_FAILED
     except RagvecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        print(f"error: {as_options(str(error), _parameters(chosen))}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -68,6 +73,14 @@ def _run(call: Callable[[], object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` closed the pipe: nothing more to say
         return EXIT_FAILED
     return 0
+
+
+def _parameters(chosen: str | None) -> Sequence[Parameter]:
+    """What a command takes; nothing where none was chosen."""
+    group = typer.main.get_command(build_app(chosen))
+    assert isinstance(group, TyperGroup)  # there are many commands
+    command = group.commands.get(chosen or "")
+    return [] if command is None else command.params
 
 
 def _print_version(wanted: bool) -> None:

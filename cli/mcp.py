@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from ragvec.cli.choices import Offline
+from ragvec.cli.choices import Device, Dtype, IndexEncoder, Offline
 from ragvec.errors import RagvecError
 
 
 def run(
     index: Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
-    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own.")] = None,
+    encoder: IndexEncoder = None,
     http: Annotated[bool, typer.Option("--http", help="Serve over HTTP, at /mcp, instead of stdin and stdout.")] = False,
     host: Annotated[str, typer.Option(help="With --http: address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="With --http: port; 0 = any that is free.")] = 8001,
@@ -25,8 +25,8 @@ def run(
     origin: Annotated[
         list[str] | None, typer.Option(help="With --http: another site whose pages may use it; repeatable.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
     offline: Offline = False,
 ) -> None:
     try:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import Device, Offline, QueryInstruction
+
 
 def run(
     pairs: Annotated[list[str], typer.Argument(help="Files or folders of pairs, as `ragvec train supervised` reads them.")],
@@ -20,8 +22,9 @@ def run(
     margin: Annotated[
         float, typer.Option(help="Candidates scoring above (1 - margin) x the positive are taken for answers and left out.")
     ] = 0.05,
-    instruction: Annotated[str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.')] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
+    instruction: QueryInstruction = None,
+    device: Device = None,
+    offline: Offline = False,
 ) -> None:
     from ragvec.train.mine import mine
 
@@ -29,7 +32,7 @@ def run(
     if encoder is not None or index is None:
         from ragvec.encoder import Encoder
 
-        loaded = Encoder.load(encoder, device=device)
+        loaded = Encoder.load(encoder, device=device, offline=offline)
     mined = mine(
         pairs,
         output,
@@ -39,6 +42,7 @@ def run(
         depth=depth,
         margin=margin,
         instruction=instruction,
+        offline=offline,
         show_progress=True,
     )
     print(

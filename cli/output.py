@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from ragvec.errors import RagvecError
 from ragvec.records import Hit
@@ -55,7 +56,7 @@ def print_hits(results: Iterable[tuple[str, str, list[Hit]]], form: Format, *, s
         write_lines(lines)
 
 
-def print_context(record: dict, form: Format | None) -> None:
+def print_context(record: dict[str, Any], form: Format | None) -> None:
     """Print a context, as `ragvec.retrieve.context.Context.record` gives it: its text, or with --format json all of it."""
     if not record["sources"]:
         print("nothing found", file=sys.stderr)
@@ -94,7 +95,7 @@ def _name_passed_over(paths: Sequence[Path], why: str, hint: str) -> None:
     print(f"passed over {len(paths):,} that {why}: {shown}{hint}", file=sys.stderr)
 
 
-def hit_record(hit: Hit) -> dict:
+def hit_record(hit: Hit) -> dict[str, Any]:
     """A hit as the JSON object that docs/retrieval.md shows."""
     return {
         "rank": hit.rank,
@@ -133,7 +134,7 @@ def fit(text: str, width: int) -> str:
 
 def wrap(text: str, width: int, lines: int) -> list[str]:
     """The text in at most `lines` lines of `width` columns, broken at spaces if it has any; the last is cut with …."""
-    wrapped = []
+    wrapped: list[str] = []
     while text and len(wrapped) < lines - 1:
         end = _prefix_length(text, width)
         if end < len(text) and (space := text.rfind(" ", 0, end + 1)) > 0:

@@ -1,10 +1,11 @@
 """`ragvec plan`: what encoding and indexing a corpus will take, before anything is spent."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ragvec.cli.choices import AllDevices, EncoderSource, MaxLength, Offline, Revision, TruncateDim
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -16,23 +17,28 @@ from ragvec.cli.corpus_options import (
 )
 from ragvec.cli.output import Form, report_skipped, size_text, wants_json
 
+if TYPE_CHECKING:
+    from ragvec.encoder import Encoder
+    from ragvec.ingest.plan import Plan
+
 
 def run(
     corpus: Annotated[str, typer.Argument(help="File or folder, as for `ragvec encode`.")],
-    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Folder or hub id; default: the bundled one.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    encoder: EncoderSource = None,
+    revision: Revision = None,
     instruction: Annotated[str, typer.Option(help="Put before every passage.")] = "",
-    max_length: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")] = None,
+    max_length: MaxLength = None,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,
     text_fields: TextFields = None,
     id_field: IdField = None,
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: all GPUs, or the best here.")] = None,
+    device: AllDevices = None,
     dtype: Annotated[str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 or auto.")] = None,
+    offline: Offline = False,
     vector_dtype: Annotated[str, typer.Option(help="To store vectors in: float16, float32, int8 or binary.")] = "float16",
-    truncate_dim: Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions (Matryoshka).")] = None,
+    truncate_dim: TruncateDim = None,
     sample_seconds: Annotated[float, typer.Option(min=0.1, help="Most time to spend on encoding a sample.")] = 20.0,
     format: Annotated[Form | None, typer.Option(help="Default: lines on a terminal, JSON on a pipe.")] = None,
 ) -> None:
@@ -44,9 +50,12 @@ def run(
     if corpus == STDIN:
         raise RagvecError("standard input can be read only once: save it to a file, and plan that")
     report_skipped(corpus)
-    reading = corpus_options(text_fields, id_field, text_lines, passage_tokens, overlap, max_value_mb)
+    reading = corpus_options(
+        text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
+        max_value_mb=max_value_mb,
+    )  # fmt: skip
     lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
-    loaded = Encoder.load(encoder, device=device, dtype=dtype, **lasting)
+    loaded = Encoder.load(encoder, device=device, dtype=dtype, offline=offline, **lasting)
     plan = plan_corpus(
         corpus,
         loaded,
@@ -60,7 +69,7 @@ def run(
     print(json.dumps(plan._asdict()) if as_json else "\n".join(_lines(plan)))
 
 
-def _devices(device: str | None, encoder) -> int:
+def _devices(device: str | None, encoder: "Encoder") -> int:
     """`ragvec encode` uses all GPUs unless one is named."""
     if device is not None or encoder.device.type != "cuda":
         return 1
@@ -69,7 +78,7 @@ def _devices(device: str | None, encoder) -> int:
     return torch.cuda.device_count()
 
 
-def _lines(plan) -> list[str]:
+def _lines(plan: "Plan") -> list[str]:
     gpu = "" if plan.gpu_memory_bytes is None else f", {size_text(plan.gpu_memory_bytes)} on each GPU"
     cut = f", {plan.truncated:,} truncated" if plan.truncated else ""
     return [

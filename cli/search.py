@@ -5,109 +5,118 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragvec.cli.choices import Offline
+from ragvec.cli.choices import Device, Dtype, IndexEncoder, Offline, QueryInstruction
 from ragvec.cli.output import Format, default_format, print_context, print_hits
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, first_line
 from ragvec.records import Hit
 from ragvec.retrieve import DEFAULT_MODE, DEFAULTS, Fusion, Group, Mode, Options, Request, check_queries
 from ragvec.serve.client import search_served
+
+if TYPE_CHECKING:
+    from ragvec.retrieve import Retriever
 
 BATCH_QUERIES = 512
 _ID_FIELDS = ("_id", "id", "query_id", "qid")
 _TEXT_FIELDS = ("text", "query")
 
 
+Query = Annotated[str | None, typer.Argument(help='What to look for; "-" reads queries from stdin, one a line.')]
+IndexFolder = Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")]
+Hits = Annotated[int, typer.Option("-k", help="Hits per query.")]
+QueryFile = Annotated[
+    Path | None, typer.Option(help="Read queries from a file: JSONL (_id, text), TSV (id, text), or one a line.")
+]
+Where = Annotated[str | None, typer.Option(help="Filter, e.g. 'year >= 2020 and lang = \"ko\"'.")]
+Offset = Annotated[int, typer.Option(help="Hits to pass over, for pages.")]
+MinScore = Annotated[float | None, typer.Option(help="No hit below this score.")]
+GroupBy = Annotated[Group | None, typer.Option(help="Of each document only its best passage.")]
+Diversity = Annotated[float, typer.Option(help="0 to 1: how much hits shall differ from those above them (MMR).")]
+DenseWeight = Annotated[
+    float | None, typer.Option(help="Hybrid: the share of the vectors, 0 to 1; default: what suits --fusion.")
+]
+Rerank = Annotated[
+    str | None, typer.Option(help='Score the best hits again: "maxsim" (the encoder\'s token vectors) or a cross-encoder.')
+]
+RerankDepth = Annotated[int, typer.Option(help="How many hits are scored again.")]
+Snippets = Annotated[bool, typer.Option("--snippets", help="Show the sentence nearest to the query.")]
+Context = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="TOKENS", help="Print a prompt with the hits as numbered passages, of at most so many tokens."),
+]
+AskServer = Annotated[bool, typer.Option(help="Ask the `ragvec serve` of this index, where one runs on this machine.")]
+ApiKey = Annotated[str | None, typer.Option(envvar="RAGVEC_API_KEY", show_default=False, help="That server's key.")]
+HitFormat = Annotated[Format | None, typer.Option(help="Default: a table on a terminal, NDJSON on a pipe.")]
+
+
 def run(
-    query: Annotated[str | None, typer.Argument(help='What to look for; "-" reads queries from stdin, one a line.')] = None,
-    index: Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
-    k: Annotated[int, typer.Option("-k", help="Hits per query.")] = DEFAULTS["k"],
+    query: Query = None,
+    index: IndexFolder = Path("ragvec-index"),
+    k: Hits = DEFAULTS["k"],
     mode: Annotated[Mode, typer.Option(help="By vectors, by words, or by both.")] = DEFAULT_MODE,
-    queries: Annotated[
-        Path | None, typer.Option(help="Read queries from a file: JSONL (_id, text), TSV (id, text), or one a line.")
-    ] = None,
-    instruction: Annotated[
-        str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.')
-    ] = DEFAULTS["instruction"],
-    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    queries: QueryFile = None,
+    instruction: QueryInstruction = DEFAULTS["instruction"],
+    encoder: IndexEncoder = None,
+    device: Device = None,
+    dtype: Dtype = None,
     offline: Offline = False,
-    format: Annotated[Format | None, typer.Option(help="Default: a table on a terminal, NDJSON on a pipe.")] = None,
-    where: Annotated[str | None, typer.Option(help="Filter, e.g. 'year >= 2020 and lang = \"ko\"'.")] = DEFAULTS["where"],
-    offset: Annotated[int, typer.Option(help="Hits to pass over, for pages.")] = DEFAULTS["offset"],
-    min_score: Annotated[float | None, typer.Option(help="No hit below this score.")] = DEFAULTS["min_score"],
-    group_by: Annotated[Group | None, typer.Option(help="Of each document only its best passage.")] = DEFAULTS["group_by"],
-    diversity: Annotated[
-        float, typer.Option(help="0 to 1: how much hits shall differ from those above them (MMR).")
-    ] = DEFAULTS["diversity"],
+    format: HitFormat = None,
+    where: Where = DEFAULTS["where"],
+    offset: Offset = DEFAULTS["offset"],
+    min_score: MinScore = DEFAULTS["min_score"],
+    group_by: GroupBy = DEFAULTS["group_by"],
+    diversity: Diversity = DEFAULTS["diversity"],
     fusion: Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.")] = DEFAULTS["fusion"],
-    dense_weight: Annotated[
-        float | None, typer.Option(help="Hybrid: the share of the vectors, 0 to 1; default: what suits --fusion.")
-    ] = DEFAULTS["dense_weight"],
-    rerank: Annotated[
-        str | None, typer.Option(help='Score the best hits again: "maxsim" (the encoder\'s token vectors) or a cross-encoder.')
-    ] = DEFAULTS["rerank"],
-    rerank_depth: Annotated[int, typer.Option(help="How many hits are scored again.")] = DEFAULTS["rerank_depth"],
-    snippets: Annotated[bool, typer.Option("--snippets", help="Show the sentence nearest to the query.")] = DEFAULTS[
-        "snippets"
-    ],
-    context: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="TOKENS", help="Print a prompt with the hits as numbered passages, of at most so many tokens."
-        ),
-    ] = None,
-    server: Annotated[bool, typer.Option(help="Ask the `ragvec serve` of this index, where one runs on this machine.")] = True,
-    api_key: Annotated[str | None, typer.Option(envvar="RAGVEC_API_KEY", show_default=False, help="That server's key.")] = None,
+    dense_weight: DenseWeight = DEFAULTS["dense_weight"],
+    rerank: Rerank = DEFAULTS["rerank"],
+    rerank_depth: RerankDepth = DEFAULTS["rerank_depth"],
+    snippets: Snippets = DEFAULTS["snippets"],
+    context: Context = None,
+    server: AskServer = True,
+    api_key: ApiKey = None,
 ) -> None:
     options = Options(
-        offset=offset,
-        mode=mode,
-        where=where,
-        fusion=fusion,
-        dense_weight=dense_weight,
-        diversity=diversity,
-        rerank=rerank,
-        rerank_depth=rerank_depth,
+        offset=offset, mode=mode, where=where, fusion=fusion, dense_weight=dense_weight, diversity=diversity, rerank=rerank,
+        rerank_depth=rerank_depth, min_score=min_score, snippets=snippets, instruction=instruction,
         group_by="doc_id" if group_by or format is Format.trec else None,  # a TREC run names a document once
-        min_score=min_score,
-        snippets=snippets,
-        instruction=instruction,
-    )
+    )  # fmt: skip
     request = Request(k=k, **options)  # what can't be answered shows before seconds are spent on loading an encoder
     single = queries is None and query != "-"
     asked = [("1", query or "")] if single else list(_read_queries(query, queries))
     check_queries([text for _, text in asked])
     if context is not None:
         _check_context(single, format)
-    if single:
-        request = replace(request, query=asked[0][1])
-        if server and not (encoder or device or dtype) and rerank in (None, "maxsim"):
-            answer = search_served(index, _as_json(request, context), api_key=api_key)
-            if answer is not None:
-                _print_single(asked[0][1], [Hit(**record) for record in answer["hits"]], answer.get("context"), format)
-                return
+    request = replace(request, query=asked[0][1] if single else None)
+    if single and server and not (encoder or device or dtype) and rerank in (None, "maxsim"):
+        answer = search_served(index, _as_json(request, context), api_key=api_key)
+        if answer is not None:
+            _print_single(asked[0][1], [Hit(**record) for record in answer["hits"]], answer.get("context"), format)
+            return
     from ragvec.retrieve import open_retriever
 
     retriever = open_retriever(
         index, mode=mode, where=where, rerank=rerank, encoder=encoder, device=device, dtype=dtype, offline=offline
     )
     if context is not None:
-        from ragvec.retrieve.context import build_context, token_counter
-
         hits = retriever.answer(request)
-        count_tokens = token_counter(retriever.index.settings, retriever.encoder, offline=offline)
-        _print_single(asked[0][1], hits, build_context(asked[0][1], hits, context, count_tokens).record(), format)
+        _print_single(asked[0][1], hits, _context(asked[0][1], hits, context, retriever, offline=offline), format)
         return
     for start in range(0, len(asked), BATCH_QUERIES):
         batch = asked[start : start + BATCH_QUERIES]
         found = retriever.retrieve_many([text for _, text in batch], k, **options)
         results = [(query_id, text, hits) for (query_id, text), hits in zip(batch, found, strict=True)]
         print_hits(results, format or default_format(), single=single)
+
+
+def _context(query: str, hits: list[Hit], tokens: int, retriever: "Retriever", *, offline: bool) -> dict[str, Any]:
+    """A prompt with the hits, as `POST /search` gives it too."""
+    from ragvec.retrieve.context import build_context, token_counter
+
+    count_tokens = token_counter(retriever.index.settings, retriever.encoder, offline=offline)
+    return build_context(query, hits, tokens, count_tokens).record()
 
 
 def _as_json(request: Request, context: int | None) -> dict[str, Any]:
@@ -161,9 +170,9 @@ def parse_queries(lines: Iterable[str], name: str) -> Iterator[tuple[str, str]]:
 def _from_json(line: str, number: int, name: str) -> tuple[str, str]:
     try:
         record = json.loads(line)
-    except ValueError as error:
-        raise RagvecError(f"{name}, line {number}: not JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise RagvecError(f"{name}, line {number}: not JSON ({first_line(error)})") from error
     text = next((record[field] for field in _TEXT_FIELDS if isinstance(record.get(field), str)), None)
     if text is None:
-        raise RagvecError(f"{name}, line {number}: no {' or '.join(_TEXT_FIELDS)} among the fields {', '.join(record)}")
+        raise RagvecError(f"{name}, line {number}: no {' or '.join(_TEXT_FIELDS)} among the fields {', '.join(record):.200}")
     return str(next((record[field] for field in _ID_FIELDS if field in record), number)), text

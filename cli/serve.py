@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ragvec.cli.choices import Offline
+from ragvec.cli.choices import Device, Dtype, Offline
 from ragvec.errors import RagvecError
 
 
@@ -28,8 +28,8 @@ def run(
     ] = None,
     root_path: Annotated[str, typer.Option(help="The path that a proxy puts before the server's own: /search.")] = "",
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
     offline: Offline = False,
 ) -> None:
     try:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.choices import Offline
 from ragvec.errors import EXIT_INTERRUPTED
 
 
@@ -17,13 +18,14 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; may be repeated.")
     ] = None,
+    offline: Offline = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in output_dir.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load model and data, print the plan, train nothing.")] = False,
 ) -> None:
     from ragvec.train.recipe import read_recipe
 
     is_main_process = os.environ.get("RANK", "0") == "0"  # one of several processes that torchrun started
-    recipe, notes = read_recipe(objective, config, overrides or ())
+    recipe, notes = read_recipe(objective, config, [*(overrides or ()), *(["offline=true"] if offline else [])])
     for note in notes if is_main_process else ():
         typer.echo(f"note: {note}", err=True)
     from ragvec.train import plan_run, train

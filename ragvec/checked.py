@@ -68,7 +68,17 @@ def _fits(value: Any, wanted: type) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
     if wanted is int:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    if wanted is str:
+        return isinstance(value, str) and is_unicode(value)
     return isinstance(value, wanted)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written down: JSON can spell half a surrogate pair, which no encoding has."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 _NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", list: "a list", tuple: "a list"}

@@ -14,6 +14,7 @@ from typing import IO, Any
 from ragvec.errors import Damaged
 
 TEMPORARY_SUFFIX = ".tmp"
+MOST_DESCRIBED = 1 << 28  # bytes of a file that describes others; the largest tokenizers take a fifth of it
 
 
 @contextmanager
@@ -98,9 +99,17 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def is_own_file(path: Path) -> bool:
-    """Whether a file that ragvec keeps is there. Raises Damaged if a link or anything but a regular file bears its name."""
-    return _is_own(path, stat.S_ISREG, "a regular file")
+def is_own_file(path: Path, *, alone: bool = False) -> bool:
+    """Whether a file that ragvec keeps is there. Raises Damaged if a link or anything but a regular file bears its name.
+
+    alone  it is written in place, so it must not be some other file too, under a second name (a hard link)
+    """
+    there = _is_own(path, stat.S_ISREG, "a regular file")
+    if there and alone and path.lstat().st_nlink > 1:
+        raise Damaged(
+            f"{path} is a hard link, and its other name would be written to, too: put a copy in its place (cp, then mv)"
+        )
+    return there
 
 
 def is_own_folder(path: Path) -> bool:
@@ -122,6 +131,23 @@ def _is_own(path: Path, is_kind: Callable[[int], bool], kind: str) -> bool:
 def open_at_once(path: Path, flags: int, mode: int = 0o666) -> int:
     """A descriptor of what lies there, made with this mode where flags say so: no link is followed, no pipe waited for."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+
+
+def read_described(path: Path) -> bytes:
+    """The bytes of a file that describes others (a manifest, a configuration). Links are followed: the hub's cache has them.
+
+    Raises OSError where it can't be read, and Damaged for what is no regular file or too large: it would be waited for, or
+    fill the memory.
+    """
+    if path.exists() and not path.is_file():
+        raise Damaged(f"{path} is no file that can be read: restore it")
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise Damaged(f"{path} is no file that can be read: restore it")
+        if status.st_size > MOST_DESCRIBED:
+            raise Damaged(f"{path} has {status.st_size:,} bytes, over {MOST_DESCRIBED:,}: restore it")
+        return file.read()
 
 
 def open_lock(path: Path, *, write: bool = True) -> IO[str]:

@@ -32,7 +32,7 @@ KEYS = {"Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40, "/": 191, "Ta
 class Browser:
     """One page in a browser."""
 
-    def __init__(self, process: subprocess.Popen, to_browser: int, from_browser: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], to_browser: int, from_browser: int) -> None:
         self._process = process
         self._to, self._from = to_browser, from_browser
         self._buffer = b""
@@ -45,7 +45,7 @@ class Browser:
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.send(f"{domain}.enable")
 
-    def send(self, method: str, **parameters: Any) -> dict:
+    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command of the protocol; returns its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
@@ -56,7 +56,8 @@ class Browser:
             answer = self._read()
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer["error"]
-                return answer["result"]
+                result: dict[str, Any] = answer["result"]
+                return result
             self._note(answer)
 
     def open(self, address: str) -> None:
@@ -102,7 +103,7 @@ class Browser:
         """Save what the screen shows as a PNG."""
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))
 
-    def _note(self, message: dict) -> None:
+    def _note(self, message: dict[str, Any]) -> None:
         parameters = message.get("params", {})
         if message.get("method") == "Network.requestWillBeSent":
             self.requests.append(parameters["request"]["url"])
@@ -111,13 +112,14 @@ class Browser:
         elif message.get("method") == "Log.entryAdded":
             self.complaints.append(parameters["entry"]["text"])
 
-    def _read(self) -> dict:
+    def _read(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
             block = os.read(self._from, 1 << 20)
             assert block, "the browser ended"
             self._buffer += block
         message, _, self._buffer = self._buffer.partition(b"\0")
-        return json.loads(message)
+        read: dict[str, Any] = json.loads(message)
+        return read
 
 
 @contextmanager

@@ -4,21 +4,28 @@
 It writes down every call that would have made the host wait for the GPU.
 """
 
-from contextlib import ExitStack
-
 import pytest
 import torch
+from torch.autograd.graph import _engine_run_backward
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from ragvec.encoder import kernel
 
 GPU = torch.device("cuda", 0)
-KEYWORDS = {  # of aten._flash_attention_forward
-    "2.11": {"scale", "window_size_left", "window_size_right", "seqused_k", "alibi_slopes"},
-    "2.12": {"scale", "window_size_left", "window_size_right", "seqused_k", "alibi_slopes", "block_table"},
-    "2.13": {"scale", "window_size_left", "window_size_right", "seqused_k", "alibi_slopes", "block_table", "num_splits"},
+_ARGUMENTS = (
+    "Tensor query, Tensor key, Tensor value, Tensor? cum_seq_q, Tensor? cum_seq_k, SymInt max_q, SymInt max_k, "
+    "float dropout_p, bool is_causal, bool return_debug_mask, *, float? scale=None, SymInt? window_size_left=None, "
+    "SymInt? window_size_right=None, Tensor? seqused_k=None, Tensor? alibi_slopes=None"
+)
+_RETURNS = "(Tensor output, Tensor softmax_logsumexp, Tensor rng_state, Tensor unused, Tensor debug_attn_mask)"
+_PAGED = ", Tensor? block_table=None, int? num_splits=None"
+SCHEMAS = {  # as native_functions.yaml of the wheels of 2.11.0, 2.12.1 and 2.13.0 has them
+    version: f"aten::_flash_attention_forward({_ARGUMENTS}{more}) -> {_RETURNS}"
+    for version, more in {"2.11": "", "2.12": _PAGED, "2.13": _PAGED}.items()
 }
+_KINDS = {"Tensor": torch.Tensor, "int": int, "float": float, "bool": bool}
+_KINDS |= {f"Optional[{name}]": (kind, type(None)) for name, kind in _KINDS.items()}
 _WAITS = {
     torch.Tensor.item, torch.Tensor.tolist, torch.Tensor.cpu, torch.Tensor.numpy, torch.Tensor.nonzero, torch.nonzero,
     torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__float__, torch.masked_select, torch.Tensor.unique,
@@ -63,12 +70,14 @@ class FakeCuda(TorchFunctionMode):
         self.calls: list[dict] = []
         self._pinned: set[int] = set()
         self._keep: list[torch.Tensor] = []  # so that no two tensors have the same address
-        self._version, self._stack = version, ExitStack()
+        self._schema = torch._C.parse_schema(SCHEMAS[version])
         FakeCuda.now = self
         kernel.has_flash.cache_clear()
         for name, value in {
             "get_device_capability": lambda device=None: capability, "Event": Event, "empty_cache": lambda: None,
             "current_stream": lambda device: ("stream", device), "is_available": lambda: True,
+            "is_bf16_supported": lambda including_emulation=True: True,
+            "get_rng_state": lambda device: torch.get_rng_state(), "set_rng_state": lambda state, device: None,
         }.items():  # fmt: skip
             monkeypatch.setattr(torch.cuda, name, value)
         monkeypatch.setattr(kernel, "_kernel", lambda: self.flash)
@@ -85,18 +94,24 @@ class FakeCuda(TorchFunctionMode):
         for part in module.modules():
             for name, weight in part._parameters.items():
                 if weight is not None:
-                    part._parameters[name] = torch.nn.Parameter(weight.data.as_subclass(OnGpu), weight.requires_grad)
+                    part._parameters[name] = _parameter(weight)
             for name, buffer in part._buffers.items():
                 if buffer is not None:
                     part._buffers[name] = buffer.as_subclass(OnGpu)
 
     def run(self, function, args, kwargs):
         """Do what torch would, on the CPU."""
+        if function is torch.Tensor.backward:
+            loss, one = _bare(args[0]), torch.ones(())
+            with self:  # activations may be computed again on the way back
+                return _engine_run_backward((loss,), (one,), False, False, (), allow_unreachable=True, accumulate_grad=True)
         with torch._C.DisableTorchFunction():
             tensors = [each for each in tree_flatten((args, kwargs))[0] if isinstance(each, torch.Tensor)]
             on_gpu = [each for each in tensors if isinstance(each, OnGpu)]
             if function in _READS and on_gpu:
                 return _READS[function]
+            if function == torch.Tensor.grad.__get__ or function is torch.autograd.grad:
+                return function(*args, **kwargs)  # of the tensors themselves: an alias has none
             if function in (torch.Tensor.pin_memory, torch.Tensor.is_pinned):
                 return self._pin(function, args[0])
             target = _target(function, args, kwargs)
@@ -107,7 +122,8 @@ class FakeCuda(TorchFunctionMode):
             kwargs = {
                 name: torch.device("cpu") if name == "device" and _is_gpu(value) else value for name, value in kwargs.items()
             }
-            out = function(*tree_map(_bare, args), **tree_map(_bare, kwargs))
+            with torch.autocast("cpu", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda") and bool(on_gpu)):
+                out = function(*tree_map(_bare, args), **tree_map(_bare, kwargs))
             if function is torch.Tensor.copy_:
                 return args[0]
             if pinned:
@@ -154,9 +170,11 @@ class FakeCuda(TorchFunctionMode):
         out = _bare(source).to(dtypes[0]) if dtypes else _bare(source)
         return out.as_subclass(OnGpu) if isinstance(source, OnGpu) else out
 
-    def flash(self, query, key, value, starts, key_starts, longest, longest_key, dropout, causal, debug, **options):
+    def flash(self, *positional, **options):
         """aten._flash_attention_forward: its checks, and what it computes, written out text by text."""
-        assert set(options) <= KEYWORDS[self._version] and not debug
+        given = self._bound(positional, options)
+        query, key, value, starts, key_starts, longest, longest_key, dropout, causal, debug = list(given.values())[:10]
+        assert not debug and not any(given[name] is not None for name in given.keys() & {"seqused_k", "alibi_slopes"})
         for states in (query, key, value):
             assert isinstance(states, OnGpu) and states.device == GPU, "states on the GPU"
             assert states.dtype in (torch.float16, torch.bfloat16) and states.dtype == query.dtype, "one half precision"
@@ -166,16 +184,33 @@ class FakeCuda(TorchFunctionMode):
         for offsets in (starts, key_starts):
             assert isinstance(offsets, OnGpu) and offsets.dtype == torch.int32 and offsets.is_contiguous(), "int32 offsets"
         assert isinstance(longest, int) and 0.0 <= dropout < 1.0
-        left, right = options["window_size_left"], options["window_size_right"]
+        sides = (given["window_size_left"], given["window_size_right"])
+        left, right = (-1 if side is None else side for side in sides)
+        scale = query.shape[-1] ** -0.5 if given["scale"] is None else given["scale"]
         assert left >= -1 and right >= -1 and (not causal or right == 0)
         self.calls.append({"dtype": query.dtype, "dropout": dropout, "width": query.shape[-1], "window": (left, right)})
         with torch._C.DisableTorchFunction():
             edges = _bare(starts).tolist()
             assert edges[0] == 0 and edges[-1] == query.shape[0] and longest == longest_key
             assert longest == max(end - start for start, end in zip(edges[:-1], edges[1:], strict=True))
-            out, sums = _written_out(*map(_bare, (query, key, value)), edges, left, right, options["scale"], dropout)
+            out, sums = _written_out(*map(_bare, (query, key, value)), edges, left, right, scale, dropout)
             nothing = torch.empty(0)
             return tuple(each.as_subclass(OnGpu) for each in (out, sums, nothing, nothing, nothing))
+
+    def _bound(self, positional, options):
+        """What each argument of this torch's kernel is, by its schema; a value of another kind is an error, as in torch."""
+        arguments = self._schema.arguments
+        by_place = [one.name for one in arguments if not one.kwarg_only]
+        assert len(positional) <= len(by_place), "too many arguments by place"
+        given = {**dict(zip(by_place, positional, strict=False)), **options}
+        assert len(given) == len(positional) + len(options), "an argument was given twice"
+        assert given.keys() <= {one.name for one in arguments}, "an argument that this torch's kernel has not"
+        for one in arguments:
+            if one.name not in given:
+                assert one.has_default_value(), f"{one.name} is missing"
+                given[one.name] = one.default_value
+            assert isinstance(given[one.name], _KINDS[str(one.type)]), f"{one.name} is no {one.type}"
+        return {one.name: given[one.name] for one in arguments}
 
 
 def _written_out(query, key, value, edges, left, right, scale, dropout):
@@ -190,6 +225,14 @@ def _written_out(query, key, value, edges, left, right, scale, dropout):
         pieces.append(torch.einsum("hqk,khd->qhd", weights, v.float()).to(query.dtype))
         sums.append(logits.logsumexp(-1))
     return torch.cat(pieces), torch.cat(sums, dim=1)
+
+
+def _parameter(weight: torch.nn.Parameter) -> torch.nn.Parameter:
+    """A leaf of its own on the GPU: torch's constructor would make a view of one."""
+    with torch._C.DisableTorchFunction():
+        there = weight.data.as_subclass(OnGpu).requires_grad_(weight.requires_grad)
+        there._is_param = True
+        return there
 
 
 def _target(function, args, kwargs):

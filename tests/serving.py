@@ -23,12 +23,14 @@ _ADDRESS = re.compile(r"on (http://\S+)")
 class Server:
     """A running `ragvec serve`: its address, its process, and a plain client."""
 
-    def __init__(self, process: subprocess.Popen, url: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], url: str) -> None:
         self.process = process
         self.url = url
         self.port = int(url.rsplit(":", 1)[1])
 
-    def call(self, path: str, body=None, *, method: str | None = None, headers: dict | None = None) -> tuple[int, object]:
+    def call(
+        self, path: str, body: Any = None, *, method: str | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
         """(status, JSON or text) of a request; a body that is not bytes is sent as JSON."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(
@@ -57,7 +59,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(*words: str | Path, cwd: Path, environment: dict | None = None) -> Iterator[Server]:
+def serving(*words: str | Path, cwd: Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
     """`ragvec serve --port 0 WORDS`, from the moment it answers until the block ends."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAGVEC_")}
     log = cwd / f"server-{time.monotonic_ns()}.log"
@@ -80,7 +82,7 @@ def serving(*words: str | Path, cwd: Path, environment: dict | None = None) -> I
                 process.wait()
 
 
-def _address(process: subprocess.Popen, log: Path) -> str:
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     until = time.monotonic() + 300
     while time.monotonic() < until:
         if found := _ADDRESS.search(log.read_text(encoding="utf-8")):
@@ -92,10 +94,10 @@ def _address(process: subprocess.Popen, log: Path) -> str:
 
 
 @contextlib.contextmanager
-def asking(question: Callable[[], Any], clients: int) -> Iterator[list]:
+def asking(question: Callable[[], Any], clients: int) -> Iterator[list[Any]]:
     """So many threads that ask, one question after another, until the block ends; yields the list that fills with answers."""
     stop = threading.Event()
-    answers: list = []
+    answers: list[Any] = []
 
     def ask() -> None:
         while not stop.is_set():
@@ -111,7 +113,7 @@ def asking(question: Callable[[], Any], clients: int) -> Iterator[list]:
             future.result()
 
 
-def wait_until(condition, seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     """Poll until a condition holds; fails if it never does."""
     until = time.monotonic() + seconds
     while not condition():

@@ -206,7 +206,7 @@ def test_a_cagra_graph_is_searched_where_there_is_no_gpu(tmp_path: Path, monkeyp
 def test_building_a_cagra_graph_without_a_gpu_is_refused_with_the_remedy(tmp_path: Path) -> None:
     if gpu_count():
         pytest.skip("there is a GPU")
-    with pytest.raises(RagvecError, match="--index-key CAGRA64: .* on a GPU, .*pip install faiss-gpu-cuvs.*HNSW32"):
+    with pytest.raises(RagvecError, match="`faiss_key` CAGRA64: .* on a GPU, .*pip install faiss-gpu-cuvs.*HNSW32"):
         Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key="CAGRA64"))
 
 

@@ -5,7 +5,7 @@ import torch
 
 from ragvec.encoder import kernel
 from ragvec.encoder.attention import Layout, packed_attention
-from tests.cuda import KEYWORDS, FakeCuda, OnGpu
+from tests.cuda import SCHEMAS, FakeCuda, OnGpu
 
 LENGTHS = (5, 1, 9, 9, 30)
 
@@ -33,7 +33,7 @@ def both(fake, query, key, value, *, causal=False, module=None, **options):
         return found.as_subclass(torch.Tensor), wanted
 
 
-@pytest.mark.parametrize("version", KEYWORDS)
+@pytest.mark.parametrize("version", SCHEMAS)
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("causal", [False, True])
@@ -82,9 +82,8 @@ def test_states_that_were_widened_are_computed_in_the_precision_of_products(monk
     fake = FakeCuda(monkeypatch)
     found, wanted = both(fake, query.float(), key.float(), value)  # by a norm or rotary embeddings in float32
     assert found.dtype == wanted.dtype == torch.bfloat16 and fake.calls[0]["dtype"] == torch.bfloat16
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: True)
-    monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: torch.float16 if kind == "cuda" else torch.float32)
-    both(fake, query.float(), key.float(), value.float())
+    with torch.autocast("cuda", torch.float16):
+        both(fake, query.float(), key.float(), value.float())
     assert fake.calls[1]["dtype"] == torch.float16, "float32 weights under autocast"
 
 
@@ -95,6 +94,31 @@ def test_dropout_goes_through_the_kernel(monkeypatch):
     found, _ = both(fake, query, key, value, dropout=0.25)
     assert fake.calls[0]["dropout"] == 0.25
     assert 0.9 < found.float().mean().item() < 1.1 and found.float().std().item() > 0.05
+
+
+def test_the_imitated_schema_is_this_torchs_own():
+    version = ".".join(torch.__version__.split(".")[:2])
+    if version not in SCHEMAS:
+        pytest.skip(f"the imitation knows {', '.join(SCHEMAS)}")
+    assert str(torch.ops.aten._flash_attention_forward.default._schema) == SCHEMAS[version]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "said"),
+    [
+        (11, {}, "too many"),
+        (9, {}, "return_debug_mask is missing"),
+        (10, {"num_splits": 1}, "has not"),
+        (10, {"scale": "0.5"}, "scale is no"),
+    ],
+)
+def test_the_imitation_takes_what_torchs_kernel_takes(monkeypatch, arguments, options, said):
+    fake = FakeCuda(monkeypatch, version="2.11")
+    states = torch.zeros(2, 1, 8)
+    given = (states, states, states, None, None, 2, 2, 0.0, False, False, 1.0)
+    with pytest.raises(AssertionError, match=said):
+        fake._bound(given[:arguments], options)
+    assert fake._bound(given[:10], {"window_size_left": 3})["window_size_left"] == 3
 
 
 def test_this_torch_has_the_kernel_and_the_cpu_does_not_use_it():

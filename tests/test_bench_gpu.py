@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -85,8 +87,9 @@ def test_what_is_left_goes_to_the_last_command(tmp_path, monkeypatch, capsys):
     assert (check, encode8b, then) == ("check", "encode8b", "then")
     assert words[1:4] == ["-m", "tests.bench.gpu.step", "check"] and most <= 60 and rest <= 60
     assert last[:2] == ["bash", "-c"] and 5 <= int(last[2].removeprefix("train ")) <= 45
-    assert command.main([*options[:-1], "0.1", "--only", "check"]) == 0
-    assert Figures(tmp_path / "out").read()["steps"]["check"].startswith("left out: ")
+    assert command.main([*options[:-1], "0.1", "--only", "check", "--then", "train {left}"]) == 0
+    told = Figures(tmp_path / "out").read()["steps"]
+    assert told["check"].startswith("left out: ") and told["then"].startswith("left out: ") and len(ran) == 3
     with pytest.raises(SystemExit):
         command.main([*options, "--only", "chekc"])
     assert "no step 'chekc': choose from check, encode8b" in capsys.readouterr().err
@@ -96,6 +99,37 @@ def test_what_a_bare_machine_lacks_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "NEEDED", ("torch", "not_there_at_all"))
     assert command.main(["--out", str(tmp_path / "out"), "--work", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "not here: not_there_at_all. Install them, or give --wheels a folder with their wheels\n"
+
+
+def test_wheels_are_installed_into_the_work_folder_and_come_first(tmp_path, monkeypatch, capsys):
+    (tmp_path / "wheels").mkdir()
+    options = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--wheels", str(tmp_path / "wheels")]
+    assert command.main(options) == 1
+    assert capsys.readouterr().err == f"--wheels {tmp_path / 'wheels'}: no wheel (*.whl) lies there\n"
+    with zipfile.ZipFile(tmp_path / "wheels" / "lacked-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("lacked.py", "there = 1\n")
+        info = "lacked-1.0.dist-info"
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: lacked\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    monkeypatch.setattr(command, "NEEDED", ("lacked",))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    ran = []
+    monkeypatch.setattr(command, "run_step", lambda *given: ran.append(given[-1]["PYTHONPATH"]) or True)
+    assert command.main([*options, "--only", "check"]) == 0
+    assert ran[0].split(os.pathsep)[:2] == [str(command.ROOT), str(tmp_path / "work" / "site")]
+
+
+@pytest.mark.slow
+def test_what_fails_in_a_step_costs_no_other_its_table(tmp_path):
+    out, work = tmp_path / "out", tmp_path / "work"
+    work.mkdir()
+    (work / "model-1.3b").write_text("a file where the second model would be put")
+    assert command.main(["--out", str(out), "--work", str(work), "--dry", "--only", "bulk,faiss"]) == 1
+    told = Figures(out).read()
+    assert told["steps"]["bulk"].startswith("exit code ") and told["steps"]["faiss"].startswith("ok, ")
+    assert told["bulk"]["bundled"]["passages"] == 24 and told["FAISS"]
+    assert "| bundled | 24 |" in Figures(out).markdown.read_text()
 
 
 def test_a_checkout_is_enough():

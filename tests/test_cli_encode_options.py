@@ -143,3 +143,8 @@ def test_the_log_is_json_lines(capsys, tmp_path, tiny_decoder, corpus):
     assert (first["event"], first["rank"], first["encoded"], first["total"], first["kept"]) == ("end", 0, 20, 20, 0)
     assert first["tokens_per_s"] > 0 and 0 < first["peak_share"] < 1 and first["failed"] == first["truncated"] == 0
     assert (second["encoded"], second["kept"]) == (0, 20)
+    assert ragvec(capsys, *words[:-1], tmp_path / "s") == (
+        1,
+        "",
+        f"error: {tmp_path / 's'} cannot be written: Is a directory\n",
+    )

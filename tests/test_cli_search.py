@@ -126,8 +126,9 @@ def test_queries_on_stdin(folder: Path, capsys: pytest.CaptureFixture, monkeypat
 
 def test_queries_with_errors() -> None:
     assert list(parse_queries(['{"id": 3, "query": "x"}', " plain "], "f")) == [("3", "x"), ("2", "plain")]
-    with pytest.raises(RagvecError, match="f, line 2: not JSON"):
-        list(parse_queries(["a", "{oops"], "f"))
+    for bad in ("{oops", '{"query": ' + "[" * 100_000, '{"query": "x", "n": ' + "1" * 5000 + "}"):
+        with pytest.raises(RagvecError, match="f, line 2: not JSON"):
+            list(parse_queries(["a", bad], "f"))
     with pytest.raises(RagvecError, match="f, line 1: no text or query among the fields _id, txt"):
         list(parse_queries(['{"_id": 1, "txt": "x"}'], "f"))
 

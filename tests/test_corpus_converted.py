@@ -110,7 +110,7 @@ def test_files_that_inflate_are_named_and_the_rest_is_read(tmp_path):
         for _ in range(1024):
             member.write(b" " * (1 << 20))
     (tmp_path / "b.html").write_text("<p>good</p>")
-    said = "it needs more memory than a file may (--max-value-mb raises that too)"
+    said = "it needs more memory than a file may (`max_value_mb` raises that too)"
     assert rejected_from(tmp_path, max_value_mb=8) == (
         ["b.html"],
         [f"{tmp_path / 'a.docx'} can't be converted to text: {said}"],
@@ -125,7 +125,7 @@ def test_text_made_of_a_file_has_the_same_limit(tmp_path):
     pytest.importorskip("markitdown")
     docx(tmp_path / "a.docx", DOCUMENT.replace("First", "First " * 400_000))
     (tmp_path / "b.html").write_text("<p>good</p>")
-    said = "it makes more than 1 MB of text: break it up, or allow more (--max-value-mb)"
+    said = "it makes more than 1 MB of text: break it up, or allow more (`max_value_mb`)"
     assert rejected_from(tmp_path, max_value_mb=1) == (
         ["b.html"],
         [f"{tmp_path / 'a.docx'} can't be converted to text: {said}"],

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import threading
 import time
 
@@ -10,7 +11,7 @@ import pytest
 from ragvec.corpus import read_documents
 from ragvec.corpus.ahead import read_ahead
 from ragvec.corpus.quarantine import Quarantine
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongInput
 from ragvec.records import Document
 
 
@@ -78,6 +79,25 @@ def test_an_old_quarantine_does_not_outlive_its_errors(tmp_path):
         with Quarantine(tmp_path / "q.jsonl") as rejects:
             read(path, rejects)
         assert (tmp_path / "q.jsonl").exists() == left
+
+
+@pytest.mark.parametrize("place", ["words", "link", "hard link", "pipe", "folder"])
+@pytest.mark.parametrize("line", ["", '{"txt": 1}\n'])
+def test_what_no_run_left_is_neither_written_over_nor_removed(tmp_path, place, line):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n' + line)
+    thesis, kept = tmp_path / "thesis", tmp_path / "q.jsonl"
+    thesis.write_text('{"years": "of work"}')
+    {
+        "words": lambda: kept.write_bytes(thesis.read_bytes()),
+        "link": lambda: kept.symlink_to(thesis),
+        "hard link": lambda: kept.hardlink_to(thesis),
+        "pipe": lambda: os.mkfifo(kept),
+        "folder": lambda: kept.mkdir(),
+    }[place]()
+    with pytest.raises(WrongInput, match=r"q\.jsonl is no quarantine file that ragvec wrote: "), Quarantine(kept) as rejects:
+        read(tmp_path / "a.jsonl", rejects)
+    assert thesis.read_text() == '{"years": "of work"}' and os.path.lexists(kept)
+    assert place not in ("words", "hard link") or kept.read_bytes() == thesis.read_bytes()
 
 
 def test_nothing_readable_is_an_error_all_the_same(tmp_path):

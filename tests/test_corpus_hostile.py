@@ -3,18 +3,13 @@
 import gzip
 import json
 import os
-import struct
 import zlib
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import zstandard
 
 from ragvec.corpus import count_documents, read_documents, to_passages
-from ragvec.corpus.files import corpus_files, open_input, open_regular, path_text
-from ragvec.corpus.passages import CorpusOptions
+from ragvec.corpus.files import corpus_files, open_regular, path_text
 from ragvec.corpus.quarantine import Quarantine
 from ragvec.errors import RagvecError
 from ragvec.evaluate.sets import read_clustering_sets, read_similarity_set
@@ -185,83 +180,6 @@ def test_a_folder_named_like_a_file_is_a_folder(tmp_path):
         open_regular(tmp_path / "y.parquet")
 
 
-# Lengths
-
-
-def test_a_line_over_the_limit_is_one_rejected_row(tmp_path):
-    line = b'{"_id": "long", "text": "' + b"x" * MEGABYTE + b'"}\n'
-    exact = b'{"_id": "exact", "text": "' + b"x" * (MEGABYTE - 29) + b'"}\n'
-    assert len(exact) == MEGABYTE
-    (tmp_path / "a.jsonl").write_bytes(GOOD + line + exact + LAST)
-    said = f"{tmp_path / 'a.jsonl'}, line 2: longer than 1 MB: break it up, or allow more (--max-value-mb)"
-    assert rejected_from(tmp_path / "a.jsonl", max_value_mb=1) == (["good", "exact", "last"], [said], [None])
-    with pytest.raises(RagvecError) as caught:
-        list(read_documents(tmp_path / "a.jsonl", max_value_mb=1))
-    assert str(caught.value) == said
-    assert len(rejected_from(tmp_path / "a.jsonl", max_value_mb=2)[0]) == 4
-    assert count_documents(tmp_path / "a.jsonl") == 4
-
-
-@pytest.mark.parametrize("suffix", ["gz", "zst"])
-def test_a_line_that_inflates_without_end(tmp_path, suffix):
-    body = GOOD + b'{"text": "' + bytes(40 * MEGABYTE)
-    data = gzip.compress(body) if suffix == "gz" else zstandard.compress(body)
-    (tmp_path / f"a.jsonl.{suffix}").write_bytes(data)
-    (tmp_path / "b.jsonl").write_bytes(LAST)
-    documents, errors, _ = rejected_from(tmp_path, max_value_mb=1)
-    assert documents == ["good", "last"] and len(errors) == 1
-    assert errors[0].startswith(f"{tmp_path}/a.jsonl.{suffix}") and "\n" not in errors[0]
-    ends = "line 2: the line does not end" if suffix == "gz" else "it inflates more than 1,100 times, which text never does"
-    assert ends in errors[0]
-
-
-def test_no_more_of_a_bomb_is_read_than_is_allowed(tmp_path):
-    (tmp_path / "a.txt.zst").write_bytes(zeros_zst(1 << 30))
-    size = (tmp_path / "a.txt.zst").stat().st_size
-    with open_input(tmp_path / "a.txt.zst") as file:
-        read = 0
-        with pytest.raises(zstandard.ZstdError, match="inflates more than"):
-            while piece := file.read(MEGABYTE):
-                read += len(piece)
-    assert read <= (16 << 20) + 1100 * size < 1 << 29
-
-
-def test_frames_one_behind_another_are_read_piece_by_piece(tmp_path):
-    rows = [b'{"text": "%d"}\n' % number for number in range(3000)]
-    (tmp_path / "a.jsonl.zst").write_bytes(b"".join(map(zstandard.compress, rows)))
-    assert [document.text for document in read_documents(tmp_path / "a.jsonl.zst")] == [str(n) for n in range(3000)]
-
-
-@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.txt.gz", "a.html"])
-def test_a_file_read_whole_has_the_same_limit(tmp_path, name):
-    if name.endswith("html"):
-        pytest.importorskip("markitdown")
-    data = b"word " * (MEGABYTE // 4)
-    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
-    (tmp_path / "b.jsonl").write_bytes(GOOD)
-    said = f"{tmp_path / name}: longer than 1 MB: break it up, or allow more (--max-value-mb)"
-    assert rejected_from(tmp_path, max_value_mb=1) == (["good"], [said], [None])
-
-
-def test_values_over_the_limit_in_json_csv_and_text_lines(tmp_path):
-    long = "x" * (3 * MEGABYTE)
-    (tmp_path / "a.json").write_text('[{"_id": "a", "text": "a"},\n{"_id": "b", "text": "' + long + '"}]')
-    (tmp_path / "b.csv").write_text('_id,text\nc,c\nd,"' + (long[:1000] + "\n") * 2000 + '"\n')
-    (tmp_path / "c.txt").write_text(f"one\n{long}\ntwo\n")
-    documents, errors, _ = rejected_from(tmp_path, max_value_mb=1, text_lines=True)
-    assert documents[:2] == ["a", "c"] and len(documents) == 4
-    assert errors == [
-        f"{tmp_path}/a.json, line 2: longer than 1 MB: break it up, or allow more (--max-value-mb)",
-        f"{tmp_path}/b.csv, line 3: bad CSV: field larger than field limit (1048576)",
-        f"{tmp_path}/c.txt, line 2: longer than 1 MB: break it up, or allow more (--max-value-mb)",
-    ]
-
-
-def test_the_limit_must_be_a_length():
-    with pytest.raises(RagvecError, match="max_value_mb is 0: it must be 1 or more"):
-        CorpusOptions(max_value_mb=0)
-
-
 # JSON
 
 
@@ -360,95 +278,6 @@ def test_what_a_quarantine_keeps_of_a_row_is_bounded(tmp_path):
     with Quarantine(tmp_path / "q") as rejects:
         list(read_documents(tmp_path, on_reject=rejects))
     assert rejects.count == 2 and 2 * MEGABYTE < (tmp_path / "q").stat().st_size < 3 * MEGABYTE
-
-
-# Parquet
-
-
-def parquet_bomb(path, rows: int) -> None:
-    """A file of one column `text`, whose footer promises so many rows of the one value in its dictionary."""
-    pq.write_table(pa.table({"text": ["a"] * 1000}), path, compression="none", use_dictionary=True)
-    data = path.read_bytes()
-    footer_length = struct.unpack("<I", data[-8:-4])[0]
-    footer = data[-8 - footer_length : -8]
-    promised = footer.replace(_zigzag(1000), _zigzag(rows))
-    assert promised != footer
-    path.write_bytes(data[: -8 - footer_length] + promised + struct.pack("<I", len(promised)) + b"PAR1")
-
-
-def _zigzag(number: int) -> bytes:
-    number, out = number << 1, bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
-
-
-@pytest.mark.parametrize("rows", [200_000, 2**31, 2**50])
-def test_a_parquet_file_that_promises_more_rows_than_its_bytes_can_mean(tmp_path, rows):
-    parquet_bomb(tmp_path / "a.parquet", rows)
-    (tmp_path / "b.jsonl").write_bytes(LAST)
-    documents, errors, _ = rejected_from(tmp_path)
-    assert documents == ["last"] and len(errors) == 1
-    assert errors[0].startswith(f"{tmp_path / 'a.parquet'} promises {rows:,} rows")
-
-
-def test_a_parquet_file_of_few_bytes_and_very_many_real_rows(tmp_path):
-    pq.write_table(pa.table({"text": ["a"] * 3_000_000}), tmp_path / "a.parquet", compression="zstd")
-    with pytest.raises(RagvecError, match="promises 3,000,000 rows"):
-        next(read_documents(tmp_path / "a.parquet"))
-
-
-def test_a_parquet_list_that_inflates_within_a_row(tmp_path):
-    column = pa.ListArray.from_arrays([0, 30_000_000], pa.array(np.zeros(30_000_000, np.int8)))
-    pq.write_table(pa.table({"text": ["a"], "n": column}), tmp_path / "a.parquet", compression="zstd")
-    with pytest.raises(RagvecError, match="promises 1 rows, 30,000,001 values"):
-        next(read_documents(tmp_path / "a.parquet"))
-
-
-def test_a_parquet_dictionary_whose_one_long_value_stands_in_every_row(tmp_path):
-    long = "x" * (4 * MEGABYTE)
-    column = pa.DictionaryArray.from_arrays(np.zeros(5000, np.int32), [long])
-    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet", compression="zstd", dictionary_pagesize_limit=1 << 24)
-    before = pa.total_allocated_bytes()
-    stream = read_documents(tmp_path / "a.parquet", max_value_mb=1)
-    with pytest.raises(RagvecError, match="row 1: longer than 1 MB"):
-        next(stream)
-    assert pa.total_allocated_bytes() - before < 16 * MEGABYTE
-    rejects = []
-    with pytest.raises(RagvecError, match="holds no documents that can be read"):
-        list(read_documents(tmp_path / "a.parquet", max_value_mb=1, on_reject=rejects.append))
-    assert "holds far more than its" in rejects[-1].error and len(rejects) < 20
-
-
-def test_parquet_values_that_python_lacks_are_one_bad_row_each(tmp_path):
-    texts = pa.array([b"good", b"caf\xe9", b"x", b"y"]).view(pa.string())
-    days = pa.array([1, 2, 10**9, 3], pa.int32()).view(pa.date32())
-    pq.write_table(pa.table({"text": texts, "day": days}), tmp_path / "a.parquet")
-    rejects = []
-    documents = list(read_documents(tmp_path / "a.parquet", on_reject=rejects.append))
-    assert [document.text for document in documents] == ["good", "y"]
-    assert [reject.place.rpartition(", ")[2] for reject in rejects] == ["row 2", "row 3"]
-    assert all("a value can't be read: " in reject.error and "\n" not in reject.error for reject in rejects)
-
-
-def test_parquet_files_damaged_anywhere_end_in_a_line_of_error(tmp_path):
-    table = pa.table({"_id": [str(n) for n in range(50)], "text": ["a b"] * 50, "n": [[1, 2]] * 50, "day": [{"x": 1}] * 50})
-    pq.write_table(table, tmp_path / "whole.parquet")
-    whole = (tmp_path / "whole.parquet").read_bytes()
-    draw = np.random.default_rng(0)
-    failed = 0
-    for _ in range(300):
-        data = bytearray(whole)
-        for place in draw.integers(4, len(data) - 8, 3):
-            data[place] = draw.integers(256)
-        (tmp_path / "a.parquet").write_bytes(data)
-        try:
-            list(read_documents(tmp_path / "a.parquet"))
-        except RagvecError as error:
-            failed += 1
-            assert str(tmp_path / "a.parquet") in str(error) and "\n" not in str(error)
-    assert failed > 50
 
 
 # CSV, and what only the progress bar reads

@@ -222,7 +222,7 @@ def test_converting_replaces_an_encoder_when_told_to_and_nothing_else_ever(tiny_
             convert(str(tiny_decoder), taken, overwrite=overwrite)
     assert (taken / "thesis.tex").read_text() == "years of work"
     convert(str(tiny_decoder), tmp_path / "encoder")
-    with pytest.raises(RagvecError, match="is not empty: choose another folder, or pass --overwrite to replace it"):
+    with pytest.raises(RagvecError, match="is not empty: choose another folder, or pass `overwrite` to replace it"):
         convert(str(tiny_decoder), tmp_path / "encoder")
     convert(str(tiny_decoder), tmp_path / "encoder", pooling="last_token", overwrite=True)
     assert read_settings(tmp_path / "encoder").pooling == "last_token"

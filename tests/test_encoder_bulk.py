@@ -69,7 +69,7 @@ def test_a_text_that_does_not_fit_alone_names_the_remedy(encoder, monkeypatch):
         raise RuntimeError(OUT_OF_MEMORY)
 
     monkeypatch.setattr(encoder.model, "forward", forward)
-    with pytest.raises(RagvecError, match="a text of .* tokens does not fit into the memory: lower --max-length"):
+    with pytest.raises(RagvecError, match="a text of .* tokens does not fit into the memory: lower `max_length`"):
         encoder.encode_counted(TEXTS, instruction="")
 
 

@@ -5,6 +5,8 @@ import logging
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from ragvec.encoder import Encoder
 from ragvec.encoder.checkpoint import check_free
 from ragvec.encoder.conversion import convert
 from ragvec.encoder.sources import locate
-from ragvec.errors import NotFound, RagvecError
+from ragvec.errors import Damaged, NotFound, RagvecError
 from ragvec.index import Index
 from ragvec.index.encoder import load_encoder
 from ragvec.train.checkpoints import remove_checkpoints, remove_leftovers
@@ -57,6 +59,7 @@ def run(words: list[str], capsys: pytest.CaptureFixture) -> tuple[int, str]:
         ("ragvec.json", {"adapters": "x"}, "ragvec.json: adapters is 'x', not a list"),
         ("ragvec.json", {"template": {"prefix": 1}}, "ragvec.json: template.prefix is 1, not a text"),
         ("ragvec.json", {"format": "1"}, "ragvec.json: format is '1', not a whole number"),
+        ("config.json", {"num_labels": 10**9}, "config.json: num_labels is 1000000000, outside 1"),
         ("config.json", {"hidden_size": "384"}, "config.json: hidden_size is '384', not a whole number"),
         ("config.json", {"num_hidden_layers": 10**9}, r"config.json: num_hidden_layers is 1000000000, outside 1 … \d+"),
         ("config.json", {"vocab_size": 10**12}, "config.json: vocab_size is 1000000000000, outside"),
@@ -125,9 +128,65 @@ def test_a_rank_that_the_weights_lack_is_refused(folder: Path, tmp_path: Path) -
         locate(str(adapter))
 
 
+def test_half_a_surrogate_pair_is_no_text(folder: Path) -> None:
+    change(folder / "ragvec.json", query_instruction="\ud800")
+    with pytest.raises(Damaged, match=r"ragvec.json: query_instruction is '\\ud800', not a text"):
+        locate(str(folder))
+
+
+def test_a_path_of_bytes_that_are_no_text_is_printed(folder: Path) -> None:
+    named = folder.rename(folder.with_name(os.fsdecode(b"caf\xe9")))
+    words = [sys.executable, "-c", "from ragvec.cli.main import main; main()", "info", named]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and json.loads(done.stdout)["path"].endswith("caf\udce9")
+
+
 def test_arguments_are_checked_as_files_are(folder: Path) -> None:
     with pytest.raises(RagvecError, match="max_length is '8', not a whole number"):
         Encoder.load(folder, device="cpu", max_length="8")
+
+
+COMMANDS = {
+    "encode": ["c.jsonl", "-o", "shards", "-e"],
+    "index": ["c.jsonl", "-o", "index", "-e"],
+    "plan": ["c.jsonl", "-e"],
+    "mine": ["pairs.jsonl", "-o", "mined.jsonl", "-e"],
+    "eval": ["sts.tsv", "-e"],
+    "convert": ["-o", "encoder"],
+    "export": ["--to", "hf", "-o", "exported"],
+    "train": ["simcse", "recipe.json", "--set"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_that_takes_a_model_can_be_kept_off_the_hub(command: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.jsonl").write_text('{"text": "a"}\n')
+    Path("pairs.jsonl").write_text('{"query": "q", "positive": "p"}\n')
+    Path("sts.tsv").write_text("sentence1\tsentence2\tscore\na\tb\t1\na\tc\t2\n")
+    Path("recipe.json").write_text('{"output_dir": "out", "train_file": "c.jsonl"}')
+    asked = []
+
+    def snapshot(source, *, local_files_only, **_):
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        asked.append((source, local_files_only))
+        raise LocalEntryNotFoundError("not here")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)  # there is no network to watch here
+    model = "model_name_or_path=someone/their-model" if command == "train" else "someone/their-model"
+    for words, offline in ([], False), (["--offline"], True):
+        asked.clear()
+        code, said = run([command, *COMMANDS[command], model, *words], capsys)
+        assert (code, asked) == (1, [("someone/their-model", offline)])
+        assert said.splitlines()[-1].startswith("error: no folder someone/their-model")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "ragvec.json", "tokenizer_config.json"])
+def test_a_file_without_end_is_not_read(folder: Path, name: str) -> None:
+    os.truncate(folder / name, 1 << 40)  # a hole, which takes no room on the disk
+    with pytest.raises(Damaged, match=rf"{name} has 1,099,511,627,776 bytes, over 268,435,456"):
+        locate(str(folder))
 
 
 def test_an_index_that_names_a_hub_id_says_so_and_offline_forbids_it(tmp_path: Path, caplog, capsys, monkeypatch) -> None:
@@ -147,7 +206,7 @@ def test_an_index_that_names_a_hub_id_says_so_and_offline_forbids_it(tmp_path: P
     with caplog.at_level(logging.WARNING, "ragvec"), pytest.raises(NotFound):
         load_encoder(settings)
     assert [record.getMessage() for record in caplog.records] == [
-        "the index names the model someone/their-model, which is not here: asking the hub for it (--offline forbids that)"
+        "the index names the model someone/their-model, which is not here: asking the hub for it (`offline` forbids that)"
     ]
     assert asked == [("someone/their-model", True), ("someone/their-model", False)]
     asked.clear()
@@ -175,8 +234,9 @@ def test_a_run_removes_only_what_a_run_makes(tmp_path: Path) -> None:
     (checkpoints / "checkpoint-7").symlink_to(outside)
     (tmp_path / "out" / "notes.tmp").write_text("years of work")
     (tmp_path / "out" / "result.12.tmp").symlink_to(outside)
+    (tmp_path / "out" / "backup.2024.tmp").mkdir()
     remove_leftovers(recipe)
     remove_checkpoints(recipe)
     assert sorted(entry.name for entry in checkpoints.iterdir()) == ["checkpoint-7", "mine"]
-    assert [entry.name for entry in (tmp_path / "out").iterdir() if entry.name != "checkpoints"] == ["notes.tmp"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["backup.2024.tmp", "checkpoints", "notes.tmp"]
     assert (outside / "precious").read_text() == "years of work"

@@ -169,7 +169,7 @@ def test_a_similarity_table_gives_the_rank_correlation(sts):
         ("corpus.jsonl", None, "it has no corpus.jsonl"),
         ("queries.jsonl", None, "it has no queries.jsonl"),
         ("queries.jsonl", '{"_id": "q1", "text": " "}\n{"_id": "q2", "text": "b"}\n', "query 'q1' is empty"),
-        ("qrels/test.tsv", None, "no split 'test': choose --split from dev"),
+        ("qrels/test.tsv", None, "no split 'test': choose `split` from dev"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "holds no judgements"),
         ("qrels/test.tsv", "query-id\tscore\n", "no column 'corpus-id'"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq\td\tx\n", "line 2: score 'x' is no number"),

@@ -351,7 +351,7 @@ def run_python(code: str, *arguments: Path) -> subprocess.CompletedProcess:
 
 
 def test_a_wrong_faiss_key_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(RagvecError, match="--index-key 'Nonsense7' makes no FAISS index"):
+    with pytest.raises(RagvecError, match="`faiss_key` 'Nonsense7' makes no FAISS index"):
         Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key="Nonsense7"))
     assert not (tmp_path / "index").exists()
 

@@ -13,11 +13,12 @@ import pytest
 
 from ragvec.cli.main import main
 from ragvec.doctor import FAILED, examine
-from ragvec.errors import Busy, Damaged
+from ragvec.errors import Busy, Damaged, WrongInput
 from ragvec.files import open_lock, replacing, replacing_folder
 from ragvec.index import Index
 from ragvec.index.layout import LOCK_NAME, SERVER_LOCK_NAME
 from ragvec.index.lock import writer_lock
+from ragvec.records import Passage
 from ragvec.serve.advert import ADVERT_NAME, Advert, advertised, find_server
 from tests.test_index import DIMENSION, SETTINGS, found, passages_named, put, unit_vectors
 
@@ -80,6 +81,28 @@ def test_every_file_and_folder_of_an_index_must_be_a_real_one(path: Path, tmp_pa
     (path / name).symlink_to(elsewhere)
     refused(path, f"{name} is a link, where ragvec keeps a (regular file|folder) of its own")
     assert elsewhere.exists()
+
+
+@pytest.mark.parametrize("name", ["index.sqlite-wal", "index.sqlite-shm", "index.sqlite-journal", "index.sqlite.new"])
+def test_what_sqlite_writes_beside_its_file_is_no_hard_link(path: Path, tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"years of work")
+    (path / name).hardlink_to(precious)
+    refused(path, rf"{name} is a hard link, and its other name would be written to, too")
+    assert precious.read_bytes() == b"years of work"
+
+
+def test_an_index_that_shares_its_file_with_a_backup_is_read_and_not_written(path: Path, tmp_path: Path) -> None:
+    backup = tmp_path / "backup.sqlite"
+    backup.hardlink_to(path / "index.sqlite")
+    before = backup.read_bytes()
+    assert found(Index.open(path), unit_vectors(1), 1)
+    with pytest.raises(Damaged, match=r"index\.sqlite is a hard link"):
+        Index.open(path).delete(["1"])
+    assert backup.read_bytes() == before
+    shutil.copy(path / "index.sqlite", path / "copy")
+    (path / "copy").rename(path / "index.sqlite")
+    assert Index.open(path).delete(["1"]) == 1 and backup.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["0001", "0001/vectors.f16", "0001/ids.i64"])
@@ -357,6 +380,20 @@ def test_codes_of_other_vectors_are_refused(approximate: Path, tmp_path: Path) -
         connection.execute("UPDATE segments SET files = ?", (json.dumps({**files, "index.faiss": theirs}),))
     with Index.open(path) as index, pytest.raises(Damaged, match="holds 2500 vectors of 24 dimensions, not 2000 of 24"):
         index.search(unit_vectors(1), 5)
+
+
+def test_half_a_surrogate_pair_is_one_line(path: Path) -> None:
+    with Index.open(path) as index:
+        for use in (
+            lambda: index.delete(["\udcff"]),
+            lambda: index.delete_where('name = "\udcff"'),
+            lambda: index.documents_where('name = "\udcff"'),
+            lambda: put(index, [Passage("x", "x", "\udcff")], unit_vectors(1)),
+            lambda: put(index, [Passage("\udcff", "\udcff", "x")], unit_vectors(1)),
+        ):
+            with pytest.raises(WrongInput, match="is no (valid )?Unicode"):
+                use()
+        assert len(index) == 9
 
 
 def test_doctor_names_a_hostile_index_in_one_line(path: Path) -> None:

@@ -438,7 +438,9 @@ def test_an_older_index_says_so_and_is_brought_up_to_date_by_a_commit(here: Path
     assert ragvec(capsys, "index", "bad.jsonl")[0] == 1 and everything() == before
     write_corpus(here / "c.jsonl", [CORPUS[0], {"_id": "b", "text": "changed"}])
     assert ragvec(capsys, "index", "c.jsonl", "--sync")[0] == 1 and everything() == before
-    assert ragvec(capsys, "compact")[0] == 0 and {name for name, _ in words_found(Index.open("ragvec-index"), "text")} == set("abc")
+    assert ragvec(capsys, "compact")[0] == 0 and {name for name, _ in words_found(Index.open("ragvec-index"), "text")} == set(
+        "abc"
+    )
     _, out, _ = ragvec(capsys, "index", "c.jsonl", "--sync")
     assert "0 documents added, 1 replaced, 1 unchanged, 0 removed; 3 passages" in out
     assert "1 documents that did not come by were kept: 1 documents are from an earlier ragvec" in out

@@ -1,6 +1,7 @@
 """The architecture, held by tests: imports point down only, heavy libraries load late, public names stay."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,43 @@ BY_TEXT = {"budget.py"}
 def test_no_decision_hangs_on_an_errors_text(name, path):
     """Texts change, hold what users wrote, and may be empty: a class, a code or `first_line` says it."""
     assert not decisions_by_text(path) or path.name in BY_TEXT
+
+
+# a whole command line may be advised, `ragvec compact --index-key auto`; the one that `ragvec encode` starts is in processes.py
+COMMAND_LINES = re.compile(r"`ragvec [^`]*(`|$)")  # an f-string's may go on in another of its parts
+STARTS_COMMANDS = {"processes.py"}
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [row for row in sources() if row[0] != "cli"],
+    ids=lambda value: value.name if isinstance(value, Path) else "",
+)
+def test_the_library_speaks_of_arguments(name, path):
+    """`max_length`, not --max-length, which is the command line's own word: cli/arguments.py translates."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    said = [text for text in texts if re.search(r"(?<![\w-])--[a-z]", COMMAND_LINES.sub("", text))]
+    assert not said or path.name in STARTS_COMMANDS, f"{path}: {said}"
+
+
+POSITIONAL = 4  # beyond it a reader counts commas
+# what takes no keywords: torch's kernels and autograd functions, a logger's arguments
+NO_KEYWORDS = {"torch.ops.onednn.qlinear_pointwise", "_kernel()", "_HeadCrossEntropy.apply", "_log.warning"}
+LONGEST_FUNCTION = 60  # lines, without its docstring
+
+
+def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = function.body[0]
+    documented = ast.get_docstring(function) is not None
+    return function.end_lineno - function.lineno + 1 - (first.end_lineno - first.lineno + 1 if documented else 0)
+
+
+@pytest.mark.parametrize(("name", "path"), sources(), ids=lambda value: value.name if isinstance(value, Path) else "")
+def test_calls_and_functions_are_short_enough_to_read(name, path):
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    crowded = {ast.unparse(node.func) for node in calls if len(node.args) > POSITIONAL} - NO_KEYWORDS
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert not crowded, f"{path}: name the arguments of {crowded}"
+    assert not [one.name for one in functions if _lines(one) > LONGEST_FUNCTION], f"{path}: split by meaning"

@@ -164,7 +164,7 @@ def test_overrides_win_and_are_json_or_strings(tmp_path):
     read, _ = read_recipe("mntp", file, overrides)
     assert (read.learning_rate, read.output_dir, read.lora_r) == (3e-4, "runs/b", 4)
     assert (read.train_file, read.save_merged, read.lora_alpha) == (["x.json", "y.json"], True, None)
-    with pytest.raises(RagvecError, match="--set 'lora_r' is not key=value"):
+    with pytest.raises(RagvecError, match="`overrides` 'lora_r' is not key=value"):
         read_recipe("mntp", file, ["lora_r"])
     with pytest.raises(RagvecError, match="unknown key 'lorar': did you mean 'lora_r'"):
         read_recipe("mntp", file, ["lorar=4"])

@@ -216,6 +216,11 @@ def test_documents_are_added_replaced_and_deleted(encoder, tmp_path):
         new = {"doc_id": "dog", "text": "a lazy dog", "title": "Dog", "metadata": {"year": 2020}}
         assert client.post("/documents", json={"documents": [new]}).json() == {"added": 1, "replaced": 0, "unchanged": 0}
         assert client.post("/documents", json={"documents": [new]}).json()["unchanged"] == 1
+        for change in ({"metadata": {"year": 2021}}, {"title": "Dog a", "text": "lazy dog"}, new):
+            given = {**new, **change}
+            assert client.post("/documents", json={"documents": [given]}).json() == {"added": 0, "replaced": 1, "unchanged": 0}
+            [hit] = client.post("/search", json={"query": "lazy", "mode": "lexical"}).json()["hits"]
+            assert {name: hit[name] for name in given} == given
         newer = {**new, "text": "a busy dog"}
         assert client.post("/documents", json={"documents": [newer]}).json()["replaced"] == 1
         hits = client.post("/search", json={"query": "busy", "mode": "lexical"}).json()["hits"]

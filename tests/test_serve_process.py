@@ -1,6 +1,7 @@
 """A real `ragvec serve`: OpenAI's own client, many clients at once, clients that leave or dawdle, an end in order."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from ragvec.index import Index
 from ragvec.records import Document
 from ragvec.retrieve import Retriever
 from ragvec.serve.advert import find_server
+from ragvec.serve.sparing import Sparing
 from tests.serving import RUN, asking, serving, wait_until
 from tests.test_serve_live import QUESTION, make_index, numbered
 from tests.tiny import TEXTS
@@ -52,6 +54,30 @@ def post_head(path: str, length: int) -> bytes:
     """The head of a request by hand, for clients that don't behave."""
     lines = [f"POST {path} HTTP/1.1", "host: localhost", "content-type: application/json", f"content-length: {length}", "", ""]
     return "\r\n".join(lines).encode()
+
+
+def test_malformed_requests_are_logged_sparingly(server, place):
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as stranger:
+            stranger.sendall(GARBAGE[0])
+            assert stranger.recv(100).startswith(b"HTTP/1.1 400 ")
+    [log] = place.glob("*.log")
+    assert log.read_text().count("Invalid HTTP request received.") == 1
+
+
+def test_a_line_that_was_left_out_is_counted(caplog):
+    logger, sparing = logging.getLogger("sparing"), Sparing(seconds=0.2)
+    logger.addFilter(sparing)
+    for wait in (0, 0, 0, 0.25):
+        time.sleep(wait)
+        logger.warning("mistake of %s", "a client")
+        logger.warning("another")
+    assert [record.getMessage() for record in caplog.records] == [
+        "mistake of a client",
+        "another",
+        "mistake of a client (2 more since the last such line)",
+        "another (2 more since the last such line)",
+    ]
 
 
 def test_the_official_openai_client(server, encoder):

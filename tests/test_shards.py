@@ -38,7 +38,7 @@ def make(folder, dtype="float16", **changes):
     )
     folder.mkdir()
     encoded = PartVectors(store(VECTORS, dtype), np.array([3, 1, 7]), np.array([False, False, True]))
-    part = write_part(folder, "part-00000.parquet", PASSAGES, encoded, provenance)
+    part = write_part(folder, "part-00000.parquet", PASSAGES, encoded, provenance=provenance)
     save_manifest(folder, Manifest(provenance, parts=(part,), complete=True))
     return folder
 

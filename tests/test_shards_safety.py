@@ -1,6 +1,7 @@
 """A shards folder from a stranger: names in its manifest stay inside it, and only what ragvec makes is removed."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     passages = passages_named(range(3))
     encoded = PartVectors(store(np.eye(3, 8, dtype=np.float32), "float16"), np.ones(3, int), np.zeros(3, bool))
-    part = write_part(folder, "part-00000.parquet", passages, encoded, PROVENANCE)
+    part = write_part(folder, "part-00000.parquet", passages, encoded, provenance=PROVENANCE)
     save_manifest(folder, Manifest(PROVENANCE, parts=(part,), complete=True))
     return folder
 
@@ -85,6 +86,27 @@ def test_a_folder_inside_that_leads_elsewhere_is_refused(folder: Path, tmp_path:
 def check_manifest_link(folder: Path) -> None:
     with pytest.raises(Damaged, match="manifest.json is a link"):
         check_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["part-00000.parquet", "part-00007.parquet", "part-00000.parquet.12.tmp", "manifest.json.12.tmp"]
+)
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
+def test_what_bears_the_name_of_a_part_must_be_a_file(folder: Path, name: str, make) -> None:
+    (folder / name).unlink(missing_ok=True)
+    make(folder / name)
+    with pytest.raises(Damaged, match=f"{name} is (a link|something else), where ragvec keeps a regular file of its own"):
+        check_folder(folder)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.touch()])
+def test_a_manifest_without_end_is_not_read(folder: Path, make) -> None:
+    (folder / "manifest.json").unlink()
+    make(folder / "manifest.json")
+    if (folder / "manifest.json").is_file():
+        os.truncate(folder / "manifest.json", 1 << 40)  # a hole, which takes no room on the disk
+    with pytest.raises(Damaged, match="manifest.json (is no file that can be read|has 1,099,511,627,776 bytes)"):
+        load_manifest(folder)
 
 
 def test_only_what_ragvec_makes_is_removed(folder: Path, tmp_path: Path) -> None:

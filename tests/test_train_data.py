@@ -285,6 +285,9 @@ def test_rows_that_point_into_a_corpus(tmp_path):
     assert found.positive.split() == ["T", "one"] and found.negatives == ("two",)
     with pytest.raises(RagvecError, match="nq.jsonl, line 1: corpus beir has no document '3'"):
         examples(tmp_path, {**row, "neg_ids": ["3"]})
+    for name in ("../beir", str(corpus), "beir/../../x"):
+        with pytest.raises(RagvecError, match="nq.jsonl, line 1: the corpus '.*' lies elsewhere"):
+            examples(tmp_path, {**row, "corpus": name})
 
 
 def test_validation_is_a_share_drawn_once_and_for_all():

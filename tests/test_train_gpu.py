@@ -1,5 +1,7 @@
 """Training on GPUs as far as a machine without one can tell: precision of every product, and which GPU is whose."""
 
+import json
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -8,11 +10,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ragvec.errors import WrongInput
 from ragvec.train.loss_module import LossModule
 from ragvec.train.objectives.language import LanguageBatch, language_loss
+from ragvec.train.prepare import prepare
 from ragvec.train.ranks import start_ranks
 from ragvec.train.recipe import make_recipe
 from ragvec.train.trainable import add_trainable_parts, load_learner
 from ragvec.train.trainer import _arguments, _float32_products
-from tests.training import losses, run, vectors, write_data
+from tests.cuda import GPU, FakeCuda
+from tests.training import LONG_TEXTS, losses, recipe_values, run, vectors, write_data
 
 BATCH = LanguageBatch([[1, 5, 6, 7], [1, 8, 9]], torch.tensor([0, 2, 5]), torch.tensor([5, 7, 9]))
 
@@ -78,6 +82,53 @@ def test_a_loss_that_is_not_finite_is_remembered_over_the_batches_of_a_step(tiny
     assert not bool(module.losses_are_finite)
 
 
+LOSSES = {  # objective, and keys: each kind of what a batch holds beside its texts
+    "mntp": ("mntp", {}),
+    "simcse": ("simcse", {"simcse_dropout": 0.2}),
+    "pairs": ("supervised", {"mask_identical": True, "false_negative_margin": 0.1, "matryoshka_dims": [16]}),
+    "parts": ("supervised", {"mini_batch_tokens": 40}),
+    "graded": ("supervised", {"loss": "cosent", "train_file": "graded.jsonl"}),
+    "vectors": ("distill", {"distill_kl": 0.5}),
+    "scores": ("distill", {"train_file": "scored.jsonl", "teacher_vectors": None, "distill_mse": 1.0, "distill_kl": 1.0}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, "float32") for name in LOSSES), ("mntp", "bfloat16"), ("simcse", "bfloat16")]
+)
+def test_a_loss_is_computed_without_waiting_for_the_gpu(name, dtype, tiny_decoder, tmp_path, monkeypatch):
+    """Everything a batch brings goes through pinned memory, nothing is chosen by a mask, and the loss is the CPU's."""
+    objective, keys = LOSSES[name]
+    data = write_data(tmp_path)
+    scored = [{"query": one, "positive": two, "negatives": LONG_TEXTS[-1 - row :][: 1 + row % 2],
+               "scores": [3.0, 1.0, 0.5][: 2 + row % 2]}
+              for row, (one, two) in enumerate(zip(LONG_TEXTS, LONG_TEXTS[1:8], strict=False))]  # fmt: skip
+    (data / "scored.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scored))
+    values = recipe_values(objective, tiny_decoder, data, tmp_path / "out", torch_dtype=dtype, lora_dropout=0.0, **keys)
+    recipe, _ = make_recipe(objective, {key: value for key, value in values.items() if value is not None})
+    learner = load_learner(recipe)
+    add_trainable_parts(learner, recipe)
+    prepared = prepare(recipe, learner)
+    module, batch = prepared.module.train(), prepared.batches[0]
+    torch.manual_seed(1)
+    on_cpu = module(batch)["loss"]
+    on_cpu.backward()
+    wanted = [weight.grad.flatten() for weight in module.parameters() if weight.requires_grad]
+    with FakeCuda(monkeypatch) as fake:
+        fake.to_gpu(module)
+        learner.device = GPU
+        loss = module(batch)["loss"]
+        assert fake.waits == []
+        loss.backward()
+        assert {call["dtype"] for call in fake.calls} == ({torch.bfloat16} if dtype == "bfloat16" else set())
+        assert {call["dropout"] for call in fake.calls} <= {0.2 if objective == "simcse" else 0.0}
+    found = [weight.grad.as_subclass(torch.Tensor).flatten() for weight in module.parameters() if weight.requires_grad]
+    if objective != "simcse":  # whose dropout falls otherwise
+        assert loss.as_subclass(torch.Tensor).item() == pytest.approx(on_cpu.item(), rel=1e-4 if dtype == "float32" else 0.02)
+        assert torch.cosine_similarity(torch.cat(found), torch.cat(wanted), dim=0) > 0.99
+    assert torch.cat(found).norm() > 0
+
+
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list:
     """torch says that it has two GPUs; the devices that were made the current one."""
@@ -121,7 +172,7 @@ def test_a_gpu_named_for_several_processes_is_refused(second_of_two):
 
 
 def test_a_device_that_is_not_there_is_one_line():
-    with pytest.raises(WrongInput, match=r"device 'gpu' can't be used here .*: choose cpu, or leave --device out"):
+    with pytest.raises(WrongInput, match=r"device 'gpu' can't be used here .*: choose cpu, or leave `device` out"):
         start_ranks("gpu")
     if not torch.cuda.is_available():
         with pytest.raises(WrongInput, match="device 'cuda:1' can't be used here"):

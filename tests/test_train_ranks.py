@@ -115,3 +115,23 @@ def test_one_process_alone_speaks(two_processes):
     assert printed.count("processes             2") == len(RUNS)
     assert printed.count("total batch           8 examples") == len(RUNS)
     assert printed.count("step 3/3 ") == len(RUNS) - 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["mntp", "supervised"])
+def test_the_documented_command_trains_as_one_process_does(objective, tiny_decoder, data, tmp_path):
+    """`torchrun --no-python … ragvec train`, as docs/training.md has it."""
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(recipe_values(objective, tiny_decoder, data, tmp_path / "two", **keys(objective))))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python", "--nproc-per-node", "2"]
+    ragvec = [sys.executable, "-c", "from ragvec.cli.main import main; main()"]
+    done = subprocess.run(
+        [*torchrun, *ragvec, "train", objective, str(recipe)], capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one = run(objective, tiny_decoder, data, tmp_path / "one", per_device_train_batch_size=8, **keys(objective))
+    two = json.loads((tmp_path / "two" / "training.json").read_text())
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
+    np.testing.assert_allclose(vectors(tmp_path / "two"), vectors(tmp_path / "one"), atol=1e-4)
+    assert two["plan"]["processes"] == 2

@@ -105,7 +105,7 @@ def test_evaluation_changes_nothing_of_the_training(tiny_decoder, data, tmp_path
     ("keys", "message"),
     [
         ({"eval_dataset": "nowhere"}, "no data set nowhere"),
-        ({"eval_split": "test"}, "beir has no split 'test': choose --split from dev"),
+        ({"eval_split": "test"}, "beir has no split 'test': choose `split` from dev"),
         ({"report_to": ["neptune"]}, r"report_to: neptune is not installed here \(installed:"),
     ],
 )

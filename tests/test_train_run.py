@@ -148,10 +148,25 @@ def test_what_cannot_be_resumed(tiny_decoder, data, tmp_path):
     with pytest.raises(RagvecError, match="other holds no recipe.json: no run began there"):
         run("mntp", tiny_decoder, data, tmp_path / "other", resume=True)
     run("mntp", tiny_decoder, data, tmp_path / "out")
-    with pytest.raises(RagvecError, match="--resume: learning_rate was 0.01 and is 0.02: restore it"):
+    with pytest.raises(RagvecError, match="`resume`: learning_rate was 0.01 and is 0.02: restore it"):
         run("mntp", tiny_decoder, data, tmp_path / "out", resume=True, learning_rate=2e-2)
-    with pytest.raises(RagvecError, match='is not empty: pass --resume to go on, or set "overwrite_output_dir": true'):
+    with pytest.raises(RagvecError, match='is not empty: pass `resume` to go on, or set "overwrite_output_dir": true'):
         run("mntp", tiny_decoder, data, tmp_path / "out")
+    recipe, elsewhere = tmp_path / "out" / "recipe.json", tmp_path / "elsewhere"
+    for text in ("[" * 100_000, "[]", "{", '{"seed": ' + "1" * 5000 + "}"):
+        before = recipe.read_text()
+        recipe.write_text(text)
+        with pytest.raises(RagvecError, match="recipe.json is not readable .*: the run can't be resumed"):
+            run("mntp", tiny_decoder, data, tmp_path / "out", resume=True)
+        recipe.write_text(before)
+    (tmp_path / "out" / "checkpoints").rename(elsewhere)
+    (tmp_path / "out" / "checkpoints").symlink_to(elsewhere)
+    held = sorted(elsewhere.rglob("*"))
+    for keys in ({"resume": True}, {"overwrite_output_dir": True}):
+        with pytest.raises(RagvecError, match="checkpoints is a link, where ragvec keeps a folder of its own"):
+            run("mntp", tiny_decoder, data, tmp_path / "out", **keys)
+    assert sorted(elsewhere.rglob("*")) == held
+    (tmp_path / "out" / "checkpoints").unlink()
     run("simcse", tiny_decoder, data, tmp_path / "out", overwrite_output_dir=True, save_merged=True)
     assert (tmp_path / "out" / "model.safetensors").exists() and not (tmp_path / "out" / "adapter_config.json").exists()
 
@@ -211,6 +226,12 @@ def test_the_command_answers_mistakes_in_one_line(tmp_path, capsys):
     config = tmp_path / "c.json"
     config.write_text('{"lora_rr": 3, "output_dir": "o"}')
     assert command(capsys, "mntp", str(config)) == (1, "", f"error: {config}: unknown key 'lora_rr': did you mean 'lora_r'?\n")
+    config.write_text("[" * 100_000)
+    assert command(capsys, "mntp", str(config)) == (1, "", f"error: {config}: bad JSON: maximum recursion depth exceeded while "
+                                                           "decoding a JSON array from a unicode string\n")  # fmt: skip
+    config.write_text('{"seed": ' + "1" * 5000 + "}")
+    code, _, err = command(capsys, "mntp", str(config))
+    assert code == 1 and err.startswith(f"error: {config}: bad JSON: Exceeds the limit (4300")
     config.write_text(json.dumps({"output_dir": str(tmp_path / "o"), "model_name_or_path": str(tmp_path)}))
     code, out, err = command(capsys, "mntp", str(config))
     assert (code, out, err.count("\n")) == (1, "", 1) and "is no model folder" in err

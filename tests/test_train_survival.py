@@ -139,7 +139,7 @@ def test_a_full_disk_stops_with_the_reason_and_the_last_good_checkpoint(tiny_dec
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
     assert str(stop.value).startswith("checkpoint-3 could not be written (")
-    assert str(stop.value).endswith(f"then pass --resume; {checkpoints / 'checkpoint-2'} is the newest good checkpoint")
+    assert str(stop.value).endswith(f"then pass `resume`; {checkpoints / 'checkpoint-2'} is the newest good checkpoint")
     assert sorted(path.name for path in checkpoints.iterdir()) == ["checkpoint-1", "checkpoint-2"]
     rest = run("mntp", tiny_decoder, data, tmp_path / "parts", max_steps=5, save_steps=1, resume=True)
     assert losses(rest) == losses(whole)

@@ -72,10 +72,19 @@ def test_a_run_comes_back_to_the_last_digit(tmp_path):
 
 def test_what_is_no_run_is_refused(tmp_path):
     path = tmp_path / "run"
-    for text, message in (("q Q0 d 1 0.5\n", "line 1: 5 columns"), ("q Q0 d 1 x t\n", "'x' is no number"), ("", "no results")):
+    for text, message in (
+        ("q Q0 d 1 0.5\n", "line 1: 5 columns"),
+        ("q Q0 d 1 x t\n", "'x' is no number"),
+        ("q Q0 d 1 1e999 t\n", "'1e999' is no number"),
+        ("", "no results"),
+    ):
         path.write_text(text)
         with pytest.raises(RagvecError, match=message):
             read_run(path)
+    for grade in ("nan", "inf", "1e999"):
+        path.write_text(f"query-id\tcorpus-id\tscore\nq\td\t{grade}\n")
+        with pytest.raises(RagvecError, match=f"line 2: score '{grade}' is no number"):
+            read_qrels(path)
     path.write_text("q Q0 d 1 0.5 t\nq Q0 d 2 0.4 t\n")
     with pytest.raises(RagvecError, match="line 2: document 'd' comes twice"):
         read_run(path)

@@ -1,6 +1,10 @@
 """Tiny decoders of many families with a byte-level tokenizer, made in milliseconds from a fixed seed."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 TEXTS = [
     "how much protein should a female eat",
@@ -12,7 +16,7 @@ TEXTS = [
 ]
 
 
-def make_tokenizer(vocab_size: int = 384):
+def make_tokenizer(vocab_size: int = 384) -> "PreTrainedTokenizerFast":
     """A byte-level BPE tokenizer trained on TEXTS: <unk> 0, <s> 1, </s> 2; it prepends <s>."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -31,7 +35,7 @@ def make_tokenizer(vocab_size: int = 384):
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
-def save_tiny_decoder(folder: Path, model_type: str = "llama", **overrides) -> Path:
+def save_tiny_decoder(folder: Path, model_type: str = "llama", **overrides: Any) -> Path:
     """Save a random causal language model of `model_type` and its tokenizer to `folder`, and return the folder."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

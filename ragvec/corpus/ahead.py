@@ -13,7 +13,7 @@ _PATIENCE = 0.2  # seconds between looks at whether anyone still reads
 
 
 def read_ahead(items: Iterable[Item], weigh: Callable[[Item], int] = lambda _: 1) -> Iterator[Item]:
-    """The same items in the same order, read ahead by a thread; its errors are raised where they would have been.
+    """Items in their order, read ahead by a thread, whose errors are raised where they would have been.
 
     weigh   an item's size, such as its characters: 2,048 items wait at most, fewer where 8 million is their weight
     """
@@ -48,7 +48,7 @@ class _End(NamedTuple):
 
 
 class Ahead(Generic[Item]):
-    """The same items in the same order, made ahead by a thread; its errors are raised where they would have been.
+    """Items in their order, made ahead by a thread, whose errors are raised where they would have been.
 
     Use as a context: leaving it stops the thread after the item it is at.
     """

@@ -73,7 +73,13 @@ class Cutter:
             budget = max(budget - self._count([document.title + " "])[0], -(-budget // 2))
         spans = self._pack(self._units(text, budget), budget) or [(0, 0)]
         return [
-            Passage(f"{document.doc_id}#{number}", document.doc_id, text[start:end].strip(), document.title, document.metadata)
+            Passage(
+                passage_id=f"{document.doc_id}#{number}",
+                doc_id=document.doc_id,
+                text=text[start:end].strip(),
+                title=document.title,
+                metadata=document.metadata,
+            )
             for number, (start, end) in enumerate(spans)
         ]
 
@@ -87,12 +93,13 @@ class Cutter:
                 if tokens <= budget:
                     units.append(_Unit(first, end, tokens, True))
                 else:
-                    units.extend(self._finer(text, first, end, budget, 0))
+                    units.extend(self._finer(text, (first, end), budget, 0))
             start = ends[-1]
         return units
 
-    def _finer(self, text: str, start: int, end: int, budget: int, level: int) -> Iterator[_Unit]:
+    def _finer(self, text: str, stretch: tuple[int, int], budget: int, level: int) -> Iterator[_Unit]:
         """Cut a stretch that is over the budget at the next finer borders. A single grapheme cluster stays whole."""
+        start, end = stretch
         if level == len(_FINER):
             yield _Unit(start, end, budget, True)
             return
@@ -112,7 +119,7 @@ class Cutter:
         if tokens <= budget:
             yield _Unit(edges[0], edges[-1], tokens, False)
         elif len(edges) == 2:
-            yield from self._finer(text, edges[0], edges[1], budget, level + 1)
+            yield from self._finer(text, (edges[0], edges[1]), budget, level + 1)
         else:
             middle = len(edges) // 2
             yield from self._fitting(text, edges[: middle + 1], budget, level)

@@ -128,10 +128,10 @@ def _answer(data: bytes, suffix: str, most: int) -> dict[str, Any]:
         result = kinds[suffix]().convert(io.BytesIO(data), StreamInfo(extension=suffix))
     except Exception as error:  # whatever its many parsers raise, the file is at fault
         if _ran_out(error):
-            return {"error": "it needs more memory than a file may (--max-value-mb raises that too)", "spent": True}
+            return {"error": "it needs more memory than a file may (`max_value_mb` raises that too)", "spent": True}
         return {"error": last_line(error)}
     if len(result.markdown) > most:
-        return {"error": f"it makes more than {most >> 20:,} MB of text: break it up, or allow more (--max-value-mb)"}
+        return {"error": f"it makes more than {most >> 20:,} MB of text: break it up, or allow more (`max_value_mb`)"}
     return {"title": (result.title or "").strip(), "markdown": result.markdown}
 
 

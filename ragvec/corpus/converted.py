@@ -11,7 +11,7 @@ from ragvec.corpus.rows import Row
 
 
 def converted_rows(
-    file: BinaryIO, path: str | Path, name: str, converter: Converter, max_value_mb: int = MAX_VALUE_MB
+    file: BinaryIO, path: str | Path, name: str, converter: Converter, *, max_value_mb: int = MAX_VALUE_MB
 ) -> Iterator[Row]:
     """A file as one document named after it: Markdown made of it, and its title where it has one.
 

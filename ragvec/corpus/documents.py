@@ -69,7 +69,15 @@ def read_documents(
     names = FieldNames(tuple(text_fields), id_field)
     read = rejected = 0
     with Converter(max_value_mb) as converter:
-        reading = _Reading(text_lines, max_value_mb, made_prefix, on_file, on_reject, on_found, converter)
+        reading = _Reading(
+            text_lines=text_lines,
+            max_value_mb=max_value_mb,
+            made_prefix=made_prefix,
+            on_file=on_file,
+            on_reject=on_reject,
+            on_found=on_found,
+            converter=converter,
+        )
         for place, row, from_csv in _rows(source, reading):
             try:
                 if isinstance(row, BadRow):
@@ -91,7 +99,7 @@ def read_documents(
 def to_passages(documents: Iterable[Document]) -> Iterator[Passage]:
     """One passage for each document, with the document's id."""
     for document in documents:
-        yield Passage(document.doc_id, document.doc_id, document.text, document.title, document.metadata)
+        yield Passage(document.doc_id, document.doc_id, document.text, title=document.title, metadata=document.metadata)
 
 
 def count_documents(source: str | Path, *, text_lines: bool = False) -> int | None:

@@ -202,7 +202,7 @@ def read_whole(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_M
 
 def too_long(place: str, max_value_mb: int) -> str:
     """What to say of a line, value or file over the limit."""
-    return f"{place}: longer than {max_value_mb:,} MB: break it up, or allow more (--max-value-mb)"
+    return f"{place}: longer than {max_value_mb:,} MB: break it up, or allow more (`max_value_mb`)"
 
 
 def decode(data: bytes, place: str) -> str:
@@ -240,7 +240,7 @@ def _walk(root: Path, on_unlistable: Callable[[RagvecError], None] | None) -> Co
                 skipped.append(path)
             else:
                 (paths if _belongs(path, real) else outside).append(path)
-    return CorpusFiles(sorted(paths), root, root, sorted(skipped), sorted(outside))
+    return CorpusFiles(sorted(paths), root, within=root, skipped=sorted(skipped), outside=sorted(outside))
 
 
 def _report_unlistable(error: OSError, on_unlistable: Callable[[RagvecError], None] | None) -> None:

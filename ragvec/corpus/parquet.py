@@ -40,7 +40,7 @@ def parquet_rows(path: Path, max_value_mb: int = MAX_VALUE_MB, *, within: Path |
                 for group in range(file.metadata.num_row_groups):
                     rows = _rows_together(file.metadata.row_group(group), max_value_mb << 20)
                     for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
-                        decoded += batch.nbytes
+                        decoded += sum(map(_bytes_spelled_out, batch.columns))
                         if decoded > FREE_BYTES + MOST_INFLATION * size:
                             raise WrongInput(f"{shown} holds far more than its {size:,} bytes can mean: it is not read on")
                         yield from _batch_rows(batch, number, shown, max_value_mb)
@@ -104,6 +104,17 @@ def _dictionary_bytes(chunk: "pq.ColumnChunkMetaData") -> float:
         return 0
     compressed = chunk.data_page_offset - chunk.dictionary_page_offset
     return float(max(compressed, 0) * chunk.total_uncompressed_size / max(chunk.total_compressed_size, 1))
+
+
+def _bytes_spelled_out(column: "pa.Array") -> int:
+    """How many bytes a column's values take one by one. Arrow counts a text that many rows point to once."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        return int(column.dictionary_decode().nbytes)
+    if "dictionary<" in str(column.type):  # inside a list or an object
+        return int(pa.array(column.to_pylist()).nbytes)
+    return int(column.nbytes)
 
 
 def _batch_rows(batch: "pa.RecordBatch", number: int, shown: str, max_value_mb: int) -> Iterator[Row]:

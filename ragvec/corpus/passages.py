@@ -32,7 +32,7 @@ class CorpusOptions:
 
     def __post_init__(self) -> None:
         if self.overlap and self.passage_tokens is None:
-            raise RagvecError("an overlap needs a length of passages: give --passage-tokens too")
+            raise RagvecError("an overlap needs a length of passages: give `passage_tokens` too")
         if self.max_value_mb < 1:
             raise WrongInput(f"max_value_mb is {self.max_value_mb}: it must be 1 or more")
 
@@ -103,6 +103,6 @@ def passages_of(
     if options.passage_tokens > room:
         raise RagvecError(
             f"passages of {options.passage_tokens} tokens, but the encoder reads {room} of a text: "
-            f"choose --passage-tokens {room} or less, or raise --max-length"
+            f"choose `passage_tokens` {room} or less, or raise `max_length`"
         )
     return cut_documents(documents, Cutter(encoder.count_tokens, options.passage_tokens, options.overlap))

@@ -1,6 +1,8 @@
 """The quarantine file: what could not be read, where it stood and why, so that it can be mended and fed in again."""
 
+import os
 import reprlib
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -8,16 +10,19 @@ from typing import IO, Any
 import orjson
 
 from ragvec.corpus.documents import Rejected
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongInput
+from ragvec.files import open_at_once
 
 _LONGEST = 1 << 20  # characters of a record that are kept
+_BEGINNING = b'{"place":'  # of every line
 _OPTIONS = orjson.OPT_NON_STR_KEYS
 
 
 class Quarantine:
     """Collects rejected rows in a JSONL file: `place`, `error`, `record`. Use as a context, and as `on_reject`.
 
-    The file is made with the first rejected row; one that an earlier run left is removed if there is none.
+    The file is made with the first rejected row; one that an earlier run left is then replaced, or removed if there is none.
+    Raises WrongInput on entering it, before anything is read, where something lies there that no run left.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -26,13 +31,14 @@ class Quarantine:
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> "Quarantine":
+        self._is_there()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._file:
             self._file.close()
-        elif self.path and kind is None and self.path.is_file():
-            self.path.unlink()
+        elif kind is None:
+            self._remove_old()
 
     def __call__(self, rejected: Rejected) -> None:
         """Keep one row."""
@@ -41,12 +47,41 @@ class Quarantine:
             return
         try:
             if self._file is None:
+                self._remove_old()
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = open(self.path, "wb")  # noqa: SIM115 - open until the context ends
+                self._file = open(self.path, "xb")  # noqa: SIM115 - open until the context ends; x: through no link
             self._file.write(_line(rejected))
             self._file.flush()
         except OSError as error:
             raise RagvecError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def _remove_old(self) -> None:
+        if self.path and self._is_there():
+            try:
+                self.path.unlink()
+            except OSError as error:
+                raise WrongInput(f"{self.path}, of an earlier run, cannot be removed: {error.strerror}") from error
+
+    def _is_there(self) -> bool:
+        """Whether an earlier run's file is there. Raises WrongInput for whatever else is, which is not ours to write over."""
+        if self.path is None:
+            return False
+        try:
+            descriptor = open_at_once(self.path, os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            return False  # making it will say what is wrong with the folder
+        except OSError as error:
+            raise self._not_ours() from error
+        try:
+            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            if not is_file or os.pread(descriptor, len(_BEGINNING), 0) not in (b"", _BEGINNING):
+                raise self._not_ours()
+        finally:
+            os.close(descriptor)
+        return True
+
+    def _not_ours(self) -> WrongInput:
+        return WrongInput(f"{self.path} is no quarantine file that ragvec wrote: move it away, or choose another place")
 
 
 def _line(rejected: Rejected) -> bytes:

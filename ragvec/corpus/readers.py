@@ -50,6 +50,6 @@ def file_rows(
             yield from text_rows(file, shown, name, max_value_mb, lines=text_lines)
         elif kind == "converted":
             assert converter is not None
-            yield from converted_rows(file, shown, name, converter, max_value_mb)
+            yield from converted_rows(file, shown, name, converter, max_value_mb=max_value_mb)
         else:
             yield from csv_rows(file, shown, "," if kind == "csv" else "\t", max_value_mb, quoted=quoted)

@@ -90,7 +90,7 @@ def _finite(vectors: np.ndarray) -> Check:
         "vectors",
         not bad,
         found,
-        remedy="compute in float32 (--dtype float32); if that fails too, the weights are damaged",
+        remedy="compute in float32 (`dtype` float32); if that fails too, the weights are damaged",
     )
 
 
@@ -99,7 +99,13 @@ def _batches(encoder: "Encoder", vectors: np.ndarray) -> Check:
     least = _least_cosine(vectors, alone)
     limit = _BATCH_COSINE.get(encoder.dtype, LEAST_COSINE)
     found = f"a text alone and in a batch: cosine ≥ {least:.6f}"
-    return judged(AREA, "batches", least >= limit, found, remedy="report it, or encode one text at a time (--batch-tokens 1)")
+    return judged(
+        AREA,
+        "batches",
+        least >= limit,
+        found,
+        remedy="report it, or encode one text at a time (`ragvec encode --batch-tokens 1`)",
+    )
 
 
 def _precision(encoder: "Encoder", vectors: np.ndarray) -> Check:
@@ -115,7 +121,7 @@ def _precision(encoder: "Encoder", vectors: np.ndarray) -> Check:
     exact = Encoder.load(encoder.source, device=str(encoder.device), dtype="float32", offline=True).encode_documents(TEXTS)
     least = _least_cosine(vectors, exact)
     found = f"{encoder.dtype} against float32: cosine ≥ {least:.6f}"
-    return judged(AREA, "precision", least >= LEAST_COSINE, found, remedy="pass --dtype float32")
+    return judged(AREA, "precision", least >= LEAST_COSINE, found, remedy="pass `dtype` float32")
 
 
 def _least_cosine(left: np.ndarray, right: np.ndarray) -> float:

@@ -42,7 +42,7 @@ def _encoder(path: Path) -> dict[str, Any]:
     from ragvec.encoder.fingerprint import fingerprint
     from ragvec.encoder.sources import locate
 
-    found = locate(str(path))
+    found = locate(str(path), offline=True)
     path_of_config = found.base / "config.json"
     config = read_object(path_of_config)
     config = {**config, **(field(path_of_config, config, "text_config", dict) or {})}

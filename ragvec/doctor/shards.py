@@ -30,7 +30,7 @@ def examine_shards(folder: Path) -> Iterator[Check]:
     try:
         manifest = load_manifest(folder)
     except RagvecError as error:
-        yield Check(AREA, "manifest", FAILED, str(error), remedy="encode the corpus again with --overwrite")
+        yield Check(AREA, "manifest", FAILED, str(error), remedy="encode the corpus again (`ragvec encode --overwrite`)")
         return
     provenance = f"{manifest.provenance.source} ({manifest.fingerprint[:12]})"
     made = f"{manifest.rows:,} passages (parts: {len(manifest.parts)}), by {provenance}"
@@ -67,7 +67,7 @@ def judge_vectors(area: str, faults: VectorFaults, rows: int, *, normalized: boo
 
 def _truncation(manifest: Manifest) -> Check:
     share = manifest.truncated / max(manifest.rows, 1)
-    remedy = "cut documents into passages, or raise --max-length"
+    remedy = "cut documents into passages, or raise the longest prompt (`ragvec encode --max-length`)"
     return judged(
         AREA, "truncation", share <= MOST_TRUNCATED, f"{share:.1%} of the passages were cut", remedy=remedy, otherwise=ADVICE
     )
@@ -82,7 +82,7 @@ def _contents(shards: Shards, manifest: Manifest) -> Iterator[Check]:
         faults = VectorFaults(*(old + new for old, new in zip(faults, count_faults(vectors), strict=True)))
         ids.update(hash(passage.passage_id) for passage in passages)
         texts.update(hash(passage.encoded_text) for passage in passages)
-    remedy = "encode the corpus again with --overwrite, in float32 if it happens again"
+    remedy = "encode the corpus again (`ragvec encode --overwrite`), in float32 if it happens again"
     yield judge_vectors(AREA, faults, manifest.rows, normalized=manifest.normalized, remedy=remedy)
     twice = manifest.rows - len(ids)
     yield judged(

@@ -59,4 +59,4 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
             f"{folder} holds {strange[0]!r}, which is no part of an encoder and would be lost: choose another folder"
         )
     if held and not overwrite:
-        raise WrongInput(f"{folder} is not empty: choose another folder, or pass --overwrite to replace it")
+        raise WrongInput(f"{folder} is not empty: choose another folder, or pass `overwrite` to replace it")

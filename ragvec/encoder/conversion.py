@@ -21,18 +21,27 @@ def convert(
     query_instruction: str | None = None,
     template_of: str | None = None,
     overwrite: bool = False,
+    offline: bool = False,
 ) -> Probe:
     """Turn a decoder-only model into a bidirectional encoder checkpoint, verified.
 
     base         folder or hub id of a decoder, or of the reference's adapters, which are merged
     output       the checkpoint's folder, new or empty; template_of: use the chat template of this published model
+    offline      never ask the network, the hub's cache alone
     returns      what the probe saw: attention in both directions, padding and packing errors
     Raises RagvecError if the model can't be converted or doesn't pass the probe; then nothing is written.
     """
     folder = Path(output)
     check_free(folder, overwrite=overwrite)
     encoder = Encoder.load(
-        base, revision=revision, device="cpu", dtype="auto", attention="bidirectional", pooling=pooling, max_length=max_length
+        base,
+        revision=revision,
+        device="cpu",
+        dtype="auto",
+        attention="bidirectional",
+        pooling=pooling,
+        max_length=max_length,
+        offline=offline,
     )
     result = probe_model(encoder.model)
     if not result.bidirectional:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ragvec.checked import Mismatch, check_range, check_value, shown
 from ragvec.errors import Damaged, RagvecError, first_line
+from ragvec.files import MOST_DESCRIBED, read_described
 
 Value = TypeVar("Value")
 _RESTORE = "restore it from where the model came from"
@@ -20,7 +21,7 @@ _TEXTS = ("model_type", "base_model_name_or_path")
 _SIZES = (
     "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads", "num_key_value_heads", "head_dim",
     "n_embd", "n_head", "n_inner", "word_embed_proj_dim", "ffn_dim", "num_experts", "num_local_experts",
-    "moe_intermediate_size",
+    "moe_intermediate_size", "num_labels",
 )  # fmt: skip
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _POSITIONS = ("max_position_embeddings", "n_positions")
@@ -62,11 +63,16 @@ def inside(path: Path, record: dict[str, Any], name: str) -> Path:
 
 
 def check_files(folder: Path) -> None:
-    """Raises Damaged if a file that would be read is none: a pipe would never end. Links are good: the hub's cache has them."""
+    """Raises Damaged if a file that would be read is none: a pipe would never end; and if one that is read whole is too large.
+
+    Links are good: the hub's cache has them.
+    """
     for pattern in _READ:
         for path in folder.glob(pattern):
             if not path.is_file():
                 raise Damaged(f"{path} is no file that can be read: {_RESTORE}")
+            if path.suffix != ".safetensors" and (size := path.stat().st_size) > MOST_DESCRIBED:
+                raise Damaged(f"{path} has {size:,} bytes, over {MOST_DESCRIBED:,}: {_RESTORE}")
 
 
 def check_model(folder: Path) -> None:
@@ -137,9 +143,7 @@ def _tensor(name: str, tensor: dict[str, Any]) -> tuple[list[int], str]:
 
 def _read(path: Path, kind: type[Value]) -> Value:
     try:
-        if not path.is_file():
-            raise Damaged(f"{path} is no file that can be read: {_RESTORE}")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_described(path))
     except (OSError, ValueError, RecursionError) as error:
         raise Damaged(f"{path} is not readable JSON ({first_line(error)}): {_RESTORE}") from error
     with _named(path):

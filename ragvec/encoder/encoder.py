@@ -279,7 +279,7 @@ class Encoder:
             for row, hidden in zip(rows, states.split([len(prompts.ids[row]) for row in rows]), strict=True):
                 spans = np.array(self.prompts.offsets(lead, prompts.texts[row])[: len(hidden)]).reshape(-1, 2)
                 inside = np.arange(len(spans)) if whole else np.flatnonzero(spans[:, 1] > spans[:, 0])
-                kept = hidden[torch.from_numpy(inside).to(hidden.device), : self.dimension]
+                kept = hidden[self._device.send(torch.from_numpy(inside)), : self.dimension]
                 vectors = _finish(kept.float(), normalize).cpu().numpy()
                 names = self.tokenizer.convert_ids_to_tokens([prompts.ids[row][place] for place in inside])
                 found[row] = TokenVectors(vectors, spans[inside], names)
@@ -291,7 +291,7 @@ class Encoder:
         Written beside the target and renamed: the folder is whole or absent. Raises RagvecError if it exists and holds files.
         """
         if self.dtype == "int8":
-            raise RagvecError("int8 weights are made while loading and can't be saved: load without --dtype int8 to save")
+            raise RagvecError("int8 weights are made while loading and can't be saved: load without `dtype` int8 to save")
         save_checkpoint(self.model, self.tokenizer, self.settings, Path(folder))
 
     def describe(self) -> dict[str, Any]:

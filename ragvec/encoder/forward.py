@@ -31,7 +31,7 @@ class Rows:
     real: int | Tensor
 
     def moved(self, move: Move) -> "Rows":
-        """The same with every tensor where `move` brings it."""
+        """These texts with every tensor where `move` brings it, such as onto another device."""
         return Rows({name: _moved(value, move) for name, value in self.inputs.items()}, _moved(self.real, move))
 
 

@@ -57,7 +57,7 @@ def check_int8(device: torch.device, torch_compile: bool) -> None:
     if torch_compile:
         raise RagvecError("layers with int8 weights can't be compiled: choose one of the two")
     if device.type != "cpu":
-        raise RagvecError(f"int8 weights run on the CPU, not on {device.type}: choose bfloat16, or --device cpu")
+        raise RagvecError(f"int8 weights run on the CPU, not on {device.type}: choose bfloat16, or `device` cpu")
     if not hasattr(torch.ops.onednn, "qlinear_prepack"):
         raise RagvecError("this build of torch has no int8 kernels for the CPU: choose float32 or bfloat16")
 

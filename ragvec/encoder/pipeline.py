@@ -124,7 +124,7 @@ class Pipeline:
             yield batch, arriving
             return
         if len(batch.rows) == 1:
-            raise RagvecError(f"a text of {tokens:,} tokens does not fit into the memory: lower --max-length")
+            raise RagvecError(f"a text of {tokens:,} tokens does not fit into the memory: lower `max_length`")
         if tokens <= self._budget.limit:
             self._budget.halve(tokens)
         middle = len(batch.rows) // 2

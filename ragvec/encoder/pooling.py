@@ -18,7 +18,7 @@ class Positions(NamedTuple):
     positions: Tensor
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> "Positions":
-        """The same where `move` brings it."""
+        """These positions where `move` brings them, such as onto another device."""
         return Positions(move(self.positions))
 
 
@@ -29,7 +29,7 @@ class Shares(NamedTuple):
     sizes: Tensor
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> "Shares":
-        """The same with both where `move` brings them."""
+        """These weights and lengths where `move` brings them, such as onto another device."""
         return Shares(move(self.weights), move(self.sizes))
 
 

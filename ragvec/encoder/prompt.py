@@ -151,7 +151,7 @@ class PromptBuilder:
         if budget < 1:
             raise WrongInput(
                 f"instruction and template take {overhead} tokens of max_length {self._max_length}: "
-                "shorten the instruction or raise --max-length"
+                "shorten the instruction or raise `max_length`"
             )
         ends = [end for _, end in self._backend.encode(text, add_special_tokens=False).offsets]
         for keep in range(min(budget, len(ends)), -1, -1):  # a cut inside a word or character may cost a token more

@@ -9,7 +9,7 @@ from ragvec import __version__
 from ragvec.checked import Mismatch, check_fields, check_value, shown
 from ragvec.encoder.templates import Template
 from ragvec.errors import Damaged, RagvecError, WrongInput
-from ragvec.files import write_json
+from ragvec.files import read_described, write_json
 
 SETTINGS_FILE = "ragvec.json"
 FORMAT = 1
@@ -74,7 +74,7 @@ def read_settings(folder: Path) -> EncoderSettings:
     """Read a checkpoint folder's ragvec.json. Raises RagvecError for a damaged file or a newer format."""
     path = folder / SETTINGS_FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(read_described(path))
         written = check_value("format", record.pop("format"), int)
         values = check_fields(record, EncoderSettings) if written <= FORMAT else {}
     except Mismatch as error:

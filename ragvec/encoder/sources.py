@@ -44,7 +44,7 @@ class _Search:
     depth: int = 0
 
     def below(self, path: Path) -> "_Search":
-        """The same for what a file names."""
+        """How to look for the source that this file names. Raises Damaged if too many have named each other."""
         if self.depth == _MOST_BASES:
             raise Damaged(f"{path} names a base that names a base …, {_MOST_BASES} times: does it name itself?")
         return _Search(self.offline, str(path), self.depth + 1)
@@ -90,7 +90,7 @@ def fetch(source: str, revision: str | None, search: _Search = _Search(), near: 
             return _snapshot(source, revision, offline=True)
         except NotFound:
             logging.getLogger("ragvec").warning(
-                "%s names the model %s, which is not here: asking the hub for it (--offline forbids that)",
+                "%s names the model %s, which is not here: asking the hub for it (`offline` forbids that)",
                 search.named_by,
                 source,
             )

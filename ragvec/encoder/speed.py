@@ -12,8 +12,10 @@ from ragvec.encoder.int8 import int8_weights
 if TYPE_CHECKING:
     from ragvec.encoder.encoder import Encoder
 
-# Dense half-precision tensor-core peaks of data sheets, FLOP/s (sums in float32), by words of the name that torch gives a GPU;
-# the most words that fit count.
+# Dense half-precision tensor-core peaks of NVIDIA's data sheets, FLOP/s (sums in float32; a sheet that names sparsity alone
+# gives twice as much), by words of the name that torch gives a GPU; the most words that fit count. GeForce: the white papers of
+# Ampere, Ada and Blackwell. A10G: the sheet that NVIDIA made for Amazon, 70 (140 with sparsity); tables elsewhere lend it the
+# A10's 125.
 _DATA_SHEETS = {
     "B200": 2250e12, "GB200": 2500e12, "GH200": 989e12, "H200": 989e12, "H200 NVL": 835e12,
     "H100": 989e12, "H100 NVL": 835e12, "H100 PCIe": 756e12, "A100": 312e12, "A30": 165e12, "A40": 150e12,

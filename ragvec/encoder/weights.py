@@ -33,7 +33,10 @@ def choose_device(device: str | None) -> torch.device:
 
 
 def named_device(device: str | None) -> torch.device:
-    """The same, but nothing is put on it: a process among several must not take memory of a GPU that is not its own."""
+    """The device of this name, the best here by default; raises WrongInput for a name that is none.
+
+    Nothing is put on it, so it may not be there: a process among several must not take memory of a GPU that is not its own.
+    """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -43,7 +46,7 @@ def named_device(device: str | None) -> torch.device:
 
 
 def _no_such_device(device: str | None, error: Exception) -> WrongInput:
-    return WrongInput(f"device {device!r} can't be used here ({first_line(error)}): choose cpu, or leave --device out")
+    return WrongInput(f"device {device!r} can't be used here ({first_line(error)}): choose cpu, or leave `device` out")
 
 
 def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
@@ -56,7 +59,7 @@ def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
         if dtype not in DTYPES:
             raise WrongInput(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
         if dtype == "float16" and device.type == "cpu":
-            raise WrongInput("float16 has no fast kernels on a CPU: choose float32 or bfloat16, or leave --dtype out")
+            raise WrongInput("float16 has no fast kernels on a CPU: choose float32 or bfloat16, or leave `dtype` out")
         return DTYPES[dtype]
     if device.type == "cuda":
         with torch.cuda.device(device):  # torch asks the current one
@@ -128,7 +131,7 @@ def refuse_pickle(folder: Path) -> None:
     found = f"only pickled weights ({pickles[0]}), which can run code when loaded" if pickles else "no weights"
     raise WrongInput(
         f"{folder} holds {found}: ragvec reads safetensors alone; on the hub look for a revision with them "
-        "(--revision refs/pr/…), or save the model with save_pretrained on a machine you trust"
+        "(`revision` refs/pr/…), or save the model with save_pretrained on a machine you trust"
     )
 
 

@@ -11,6 +11,7 @@ from ragvec.metrics import RETRIEVAL_METRICS
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
+    from ragvec.retrieve import Mode
 
 __all__ = [
     "Evaluation",
@@ -29,7 +30,7 @@ def evaluate(
     *,
     split: str = "test",
     instruction: str | None = None,
-    mode: str = "dense",
+    mode: "Mode" = "dense",
     metrics: Sequence[str] = RETRIEVAL_METRICS,
     cache: str | Path | None = None,
     show_progress: bool = False,

@@ -30,7 +30,7 @@ def load_baselines(named: Sequence[str], *, automatic: bool, but: Collection[str
     """The encoders whose figures stand beside, one after another: those named, and if `automatic` the installed one.
 
     but      fingerprints of encoders that are measured anyway
-    options  of `Encoder.load`; only device and dtype are passed on
+    options  of `Encoder.load`; only device, dtype and offline are passed on
     Raises RagvecError if one can't be loaded, naming the option it came from.
     """
     from ragvec.encoder import Encoder
@@ -38,7 +38,7 @@ def load_baselines(named: Sequence[str], *, automatic: bool, but: Collection[str
     sources = list(named)
     if automatic and (found := installed_baseline()) and found not in sources:
         sources.append(found)
-    options = {name: value for name, value in options.items() if name in ("device", "dtype")}
+    options = {name: value for name, value in options.items() if name in ("device", "dtype", "offline")}
     for source in sources:
         try:
             encoder = Encoder.load(source, **options)

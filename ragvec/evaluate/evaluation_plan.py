@@ -13,7 +13,7 @@ from ragvec.evaluate.report import row_names
 from ragvec.evaluate.result import Evaluation
 from ragvec.evaluate.sets import RetrievalSet, read_retrieval_set, task_of
 from ragvec.metrics import RETRIEVAL_METRICS
-from ragvec.retrieve.fusion import FUSIONS
+from ragvec.retrieve import FUSIONS, Fusion, Mode
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
@@ -41,8 +41,8 @@ class EvaluationPlan:
     dataset: Path | None = None
     encoders: tuple[str | None, ...] = (None,)
     instructions: tuple[str | None, ...] = (None,)
-    modes: tuple[str, ...] = ("dense",)
-    fusion: str = FUSIONS[0]
+    modes: tuple[Mode, ...] = ("dense",)
+    fusion: Fusion = FUSIONS[0]
     split: str = "test"
     topics: Path | None = None
     qrels: Path | None = None
@@ -139,7 +139,7 @@ def _retrieval_baselines(
 
 def _of_vectors(plan: EvaluationPlan, task: str, show: bool) -> tuple[list[Evaluation], list[Evaluation]]:
     if plan.modes != ("dense",) or plan.index or plan.reranker:
-        raise RagvecError(f"{plan.dataset} is a {task} data set: it takes no --mode, --index or --rerank")
+        raise RagvecError(f"{plan.dataset} is a {task} data set: it takes no `modes`, `index` or `reranker`")
     measure = _measure(plan, task)
     systems = [
         measure(plan.dataset, encoder, instruction=instruction or "", show_progress=show)
@@ -185,7 +185,7 @@ def _encoders(plan: EvaluationPlan) -> "Iterator[Encoder | None]":
             yield load_encoder(settings, source, **plan.options)
 
 
-def _ways(plan: EvaluationPlan, encoder: "Encoder | None") -> Iterator[tuple[str, str | None]]:
+def _ways(plan: EvaluationPlan, encoder: "Encoder | None") -> Iterator[tuple[Mode, str | None]]:
     """Modes and instructions; words alone carry none, so they are searched once."""
     for mode in plan.modes:
         for instruction in plan.instructions[:1] if mode == "lexical" else plan.instructions:
@@ -197,7 +197,8 @@ def _reranker(plan: EvaluationPlan, encoder: "Encoder | None", instruction: str 
         return None
     from ragvec.retrieve import load_reranker
 
-    return load_reranker(plan.reranker, encoder, instruction=instruction, device=plan.options.get("device"))
+    loading = {name: value for name, value in plan.options.items() if name in ("device", "offline")}
+    return load_reranker(plan.reranker, encoder, instruction=instruction, **loading)
 
 
 def _baseline_encoders(plan: EvaluationPlan, systems: Sequence[Evaluation], *, automatic: bool = True) -> "Iterator[Encoder]":

@@ -15,16 +15,16 @@ _ENDINGS = {"report": (".md", ".json"), "chart": (".png", ".svg", ".pdf")}
 class Files:
     """Where to write what; None = not. Raises RagvecError for an ending or a folder that can't be, or a missing matplotlib.
 
-    run  the first system's hits; values: every system's figures by query; report and chart: of systems and baselines
+    save_run  the first system's hits; per_query: every system's figures; report and chart: of systems and baselines
     """
 
-    run: Path | None = None
-    values: Path | None = None
+    save_run: Path | None = None
+    per_query: Path | None = None
     report: Path | None = None
     chart: Path | None = None
 
     def __post_init__(self) -> None:
-        for path in filter(None, (self.run, self.values, self.report, self.chart)):
+        for path in filter(None, (self.save_run, self.per_query, self.report, self.chart)):
             if not path.absolute().parent.is_dir():
                 raise RagvecError(f"{path} cannot be written: its folder does not exist")
         for name, endings in _ENDINGS.items():
@@ -40,13 +40,13 @@ class Files:
     def write(self, outcome: Outcome) -> None:
         """Write every file that was asked for, each whole or not at all."""
         systems = [*outcome.systems, *outcome.baselines]
-        if self.run is not None:
+        if self.save_run is not None:
             first = outcome.systems[0]
             if first.run is None:
-                raise RagvecError(f"{first.task} gives no run: leave --save-run out")
-            write_run(self.run, first.run, first.system)
-        if self.values is not None:
-            write_values(self.values, systems)
+                raise RagvecError(f"{first.task} gives no run: leave `save_run` out")
+            write_run(self.save_run, first.run, first.system)
+        if self.per_query is not None:
+            write_values(self.per_query, systems)
         if self.report is not None:
             write_report(self.report, systems, outcome.comparisons)
         if self.chart is not None:

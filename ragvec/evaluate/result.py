@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ragvec.retrieve.fusion import FUSIONS
+from ragvec.retrieve import FUSIONS, Fusion, Mode
 
 LEXICAL_NAME = "lexical (BM25)"
 
@@ -30,8 +30,8 @@ class Evaluation:
     instruction: str
     figures: dict[str, float]
     counts: dict[str, int]
-    mode: str | None = None
-    fusion: str | None = None
+    mode: Mode | None = None
+    fusion: Fusion | None = None
     reranker: str | None = None
     values: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
     run: dict[str, dict[str, float]] | None = field(default=None, repr=False)

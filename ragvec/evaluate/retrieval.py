@@ -13,8 +13,7 @@ from ragvec.evaluate.sets import RetrievalSet
 from ragvec.index import Index
 from ragvec.metrics import RETRIEVAL_METRICS, cutoff, import_measures, mean_figures, parse_metric, score_queries
 from ragvec.progress import progress_bar
-from ragvec.retrieve import Retriever
-from ragvec.retrieve.fusion import FUSIONS
+from ragvec.retrieve import FUSIONS, Fusion, Mode, Options, Retriever
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
@@ -28,8 +27,8 @@ def evaluate_retrieval(
     data: RetrievalSet,
     encoder: "Encoder | None",
     *,
-    mode: str = "dense",
-    fusion: str = FUSIONS[0],
+    mode: Mode = "dense",
+    fusion: Fusion = FUSIONS[0],
     instruction: str | None = None,
     index: Path | None = None,
     reranker: "Reranker | None" = None,
@@ -55,11 +54,11 @@ def evaluate_retrieval(
     counted = None if encoder is None or mode == "lexical" else _Counted(encoder)
     if instruction is None:
         instruction = counted.settings.query_instruction if counted else ""
-    search = {"mode": mode, "fusion": fusion, "instruction": instruction}
+    search: Options = {"mode": mode, "fusion": fusion, "instruction": instruction, "group_by": "doc_id"}
     if index is not None:
         run, counts = _search(index, data, counted, reranker=reranker, depth=depth, search=search, show=show_progress)
     elif data.corpus is None:
-        raise RagvecError("no corpus: name a BEIR folder or a corpus file, or search an index with --index")
+        raise RagvecError("no corpus: name a BEIR folder or a corpus file, or search an index with `index`")
     else:
         with corpus_folder(data.corpus, cache) as folder:
             if counted and encoder is not None:
@@ -129,7 +128,7 @@ def _search(
     *,
     reranker: "Reranker | None",
     depth: int,
-    search: dict[str, Any],
+    search: Options,
     show: bool,
 ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
     """The run, and how much was searched. A document scores as its best passage; one with the query's own id is left out, as
@@ -140,9 +139,7 @@ def _search(
         retriever = Retriever(index, cast("Encoder | None", encoder), reranker=reranker)
         for start in range(0, len(texts), _QUERIES):
             block = texts[start : start + _QUERIES]
-            found = retriever.retrieve_many(
-                block, depth + 1, group_by="doc_id", **search
-            )  # one more: it may be the query's own
+            found = retriever.retrieve_many(block, depth + 1, **search)  # one more: it may be the query's own
             for query_id, hits in zip(query_ids[start:], found, strict=False):
                 scores = {hit.doc_id: float(hit.score) for hit in hits if hit.doc_id != query_id}
                 run[query_id] = dict(list(scores.items())[:depth])

@@ -73,7 +73,7 @@ def read_retrieval_set(
     elif dataset is not None:
         judged, name = read_qrels(_find_qrels(dataset, split)), split
     else:
-        raise RagvecError("no qrels: name a BEIR folder, or pass --qrels FILE")
+        raise RagvecError("no qrels: name a BEIR folder, or pass `qrels` FILE")
     corpus = None
     if dataset is not None:
         corpus = dataset if dataset.is_file() or topics is not None else _find(dataset, "corpus.jsonl")
@@ -145,7 +145,7 @@ def find_training_table(path: Path, split: str) -> tuple[Path, Path]:
 
 def _read_queries(dataset: Path | None, topics: Path | None, judged: Qrels, split: str) -> dict[str, str]:
     if topics is None and (dataset is None or dataset.is_file()):
-        raise RagvecError("no queries: pass --topics FILE (TREC topics, JSONL with _id and text, or lines of id, tab, text)")
+        raise RagvecError("no queries: pass `topics` FILE (TREC topics, JSONL with _id and text, or lines of id, tab, text)")
     path = topics if topics is not None or dataset is None else _find(dataset, "queries.jsonl")
     assert path is not None
     queries = {query_id: text for query_id, text in read_topics(path).items() if query_id in judged}
@@ -177,4 +177,4 @@ def _find_qrels(folder: Path, split: str) -> Path:
     splits = sorted(found.stem for found in (folder / "qrels").glob("*.tsv"))
     if not splits:
         raise RagvecError(f"{folder} is no BEIR data set: it has no qrels/*.tsv")
-    raise RagvecError(f"{folder} has no split {split!r}: choose --split from {', '.join(splits)}")
+    raise RagvecError(f"{folder} has no split {split!r}: choose `split` from {', '.join(splits)}")

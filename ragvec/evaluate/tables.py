@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -33,11 +34,14 @@ def read_header(path: Path) -> list[str]:
 
 
 def to_number(value: str, path: Path, line: int) -> float:
-    """The number in a cell. Raises RagvecError, with the line, if it is none."""
+    """The number in a cell. Raises RagvecError, with the line, if it is none, or infinite."""
     try:
-        return float(value)
-    except ValueError as error:
-        raise RagvecError(f"{path} line {line}: score {value!r} is no number") from error
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise RagvecError(f"{path} line {line}: score {value!r:.80} is no number")
+    return number
 
 
 def _rows(lines: Iterable[str], path: Path, columns: Sequence[str]) -> Iterator[Row]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ragvec.corpus.files import decode, open_input, read_whole
+from ragvec.corpus.files import decode, open_input, read_whole, text_lines
 from ragvec.errors import RagvecError
 from ragvec.evaluate.tables import read_header, read_table, to_number
 from ragvec.files import replacing
@@ -122,9 +122,10 @@ def _is_trec_row(fields: list[str]) -> bool:
 
 
 def _split_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    for line, row in enumerate(_read_text(path).splitlines(), 1):
-        if row.strip():
-            yield line, row.split()
+    with open_input(path) as file:
+        for line, row in enumerate(text_lines(file, path), 1):
+            if row.strip():
+                yield line, row.split()
 
 
 def _read_text(path: Path) -> str:

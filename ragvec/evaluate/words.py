@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ragvec.corpus.files import open_input, text_lines
 from ragvec.encoder.protocol import TextEncoder
 from ragvec.errors import RagvecError
 from ragvec.evaluate.result import Evaluation
@@ -90,10 +91,8 @@ def read_conll(path: Path, column: str) -> list[Tagged]:
 
     Raises RagvecError, with the line, where the column is missing.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RagvecError(f"{path} can't be read as UTF-8 text: {error}") from error
+    with open_input(path) as file:
+        lines = [line.rstrip("\r\n") for line in text_lines(file, path)]
     universal = any(len(fields) == 10 and fields[0] == "1" for fields in (line.split("\t") for line in lines[:200]))
     place = _place(column, universal)
     sentences: list[Tagged] = []

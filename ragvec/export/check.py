@@ -65,7 +65,7 @@ parts = [((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).numpy()
 }  # fmt: skip
 
 
-class Check(NamedTuple):
+class Agreement(NamedTuple):
     """What the library says: the largest difference of a coordinate of the normalised vectors, and where it was.
 
     deviation is None where the library is not there; `where` then says so.
@@ -75,7 +75,7 @@ class Check(NamedTuple):
     where: str
 
 
-def check(encoder: Encoder, to: str, folder: Path, python: str | None) -> Check:
+def check(encoder: Encoder, to: str, folder: Path, python: str | None) -> Agreement:
     """Compare the vectors that a library makes of an exported folder with the encoder's own, both in float32.
 
     Raises RagvecError if the library can't read the folder.
@@ -85,17 +85,17 @@ def check(encoder: Encoder, to: str, folder: Path, python: str | None) -> Check:
     theirs = _ask(to, folder, task, python)
     if theirs is None:
         library = "transformers" if to == "hf" else to
-        return Check(None, f"{library} is not installed in {python or 'this environment'}")
+        return Agreement(None, f"{library} is not installed in {python or 'this environment'}")
     ours = _own(encoder, to, task)
     if theirs.shape != ours.shape:
-        return Check(float("inf"), f"shape {theirs.shape} for {ours.shape}")
+        return Agreement(float("inf"), f"shape {theirs.shape} for {ours.shape}")
     difference = np.abs(_normalized(theirs) - _normalized(ours)).max(axis=1)
     worst = int(difference.argmax())
     queries, documents = ([] if to == "hf" else task["queries"]), task["documents"]
     kind, text = (
         ("query", queries[worst]) if worst < len(queries) else ("document", [*documents, *documents][worst - len(queries)])
     )
-    return Check(float(difference[worst]), f"most for the {kind} {text[:40]!r}")
+    return Agreement(float(difference[worst]), f"most for the {kind} {text[:40]!r}")
 
 
 def _task(encoder: Encoder, to: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ragvec.encoder import Encoder
 from ragvec.encoder.checkpoint import save_weights
 from ragvec.errors import RagvecError
-from ragvec.export.check import Check, check
+from ragvec.export.check import Agreement, check
 from ragvec.export.llm2vec import write_llm2vec
 from ragvec.export.plain import write_plain
 from ragvec.export.sentence_transformer import write_sentence_transformer
@@ -26,15 +26,18 @@ class Exported(NamedTuple):
     """What differs in the other library, and what reading the folder back there showed."""
 
     notes: list[str]
-    check: Check
+    check: Agreement
 
 
-def export(source: str | Path | None, to: str, output: str | Path, *, python: str | None = None) -> Exported:
+def export(
+    source: str | Path | None, to: str, output: str | Path, *, python: str | None = None, offline: bool = False
+) -> Exported:
     """Write an encoder in another library's layout, whole weights with every adapter merged, and check it there.
 
     source   what `Encoder.load` takes; to: sentence-transformers, llm2vec or hf (transformers)
     output   the folder, new or empty; it appears only when it is complete and the check has not failed
     python   an interpreter with that library, for the check; None = this one
+    offline  never ask the network for the encoder, the hub's cache alone
     Raises RagvecError for an encoder that the layout can't express, or whose vectors are others there.
     """
     if to not in FORMATS:
@@ -42,7 +45,7 @@ def export(source: str | Path | None, to: str, output: str | Path, *, python: st
     folder = Path(output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RagvecError(f"{folder} is {'not empty' if folder.is_dir() else 'a file'}: choose another folder")
-    encoder = Encoder.load(source, device="cpu", dtype="auto")
+    encoder = Encoder.load(source, device="cpu", dtype="auto", offline=offline)
     with replacing_folder(folder) as temporary:
         notes = write(encoder, to, temporary)
         found = check(encoder, to, temporary, python)

@@ -47,22 +47,22 @@ def write_llm2vec(encoder: Encoder, folder: Path) -> list[str]:
 def _refuse(encoder: Encoder) -> None:
     settings, kind = encoder.settings, encoder.model.config.model_type
     if kind == "qwen2":
-        raise RagvecError("the reference (llm2vec 0.2.3) leaves Qwen2 causal: export --to sentence-transformers or hf")
+        raise RagvecError("the reference (llm2vec 0.2.3) leaves Qwen2 causal: export `to` sentence-transformers or hf")
     if kind not in _FAMILIES:
         raise RagvecError(
-            f"the reference reads {', '.join(_FAMILIES)} alone, not {kind}: export --to sentence-transformers or hf"
+            f"the reference reads {', '.join(_FAMILIES)} alone, not {kind}: export `to` sentence-transformers or hf"
         )
     if settings.attention != "bidirectional":
         raise RagvecError(
             f"the reference makes every model bidirectional, this encoder's attention is {settings.attention}: "
-            "export --to sentence-transformers or hf"
+            "export `to` sentence-transformers or hf"
         )
     template = settings.template or Template()
     theirs = find_template(settings.base_model, kind, encoder.tokenizer)
     if (template.prefix, template.suffix) != (theirs.prefix, theirs.suffix):
         raise RagvecError(
             f"the reference knows chat templates by the base model's name, and {settings.base_model!r} has another one than "
-            "this encoder: export --to sentence-transformers or hf"
+            "this encoder: export `to` sentence-transformers or hf"
         )
 
 
@@ -85,6 +85,6 @@ def _use_older_merges(path: Path) -> None:
     merges = tokenizer["model"].get("merges")
     if merges and not isinstance(merges[0], str):
         if any(" " in piece for pair in merges for piece in pair):
-            raise RagvecError("the tokenizer's pieces hold spaces, which the reference's tokenizers can't read: export --to hf")
+            raise RagvecError("the tokenizer's pieces hold spaces, which the reference's tokenizers can't read: export `to` hf")
         tokenizer["model"]["merges"] = [" ".join(pair) for pair in merges]
         write_json(path, tokenizer)

@@ -96,13 +96,13 @@ def _refuse(encoder: Encoder, prompts: dict[str, str], front: list[int], suffix_
     if encoder.settings.pooling == "weighted_mean" and (front or any(prompts.values())):
         raise RagvecError(
             "sentence-transformers counts the weights of a weighted mean from the prompt's beginning, ragvec from the text's: "
-            "export --to hf, or train with another pooling"
+            "export `to` hf, or train with another pooling"
         )
     special = set(encoder.tokenizer.all_special_ids)
     if any(prompts.values()) and suffix_ids and (len(suffix_ids) > 1 or suffix_ids[0] not in special):
         raise RagvecError(
             f"the template ends in {len(suffix_ids)} tokens, which sentence-transformers would count as part of the prompt "
-            "that is not pooled: export --to hf or llm2vec"
+            "that is not pooled: export `to` hf or llm2vec"
         )
 
 
@@ -126,7 +126,7 @@ def _ids_after_text(backend: Any, suffix: str) -> list[int]:
     ended = [backend.encode(text + suffix, add_special_tokens=False).ids for text in texts]
     found = [ids[len(text) :] for ids, text in zip(ended, alone, strict=True)]
     if any(ids[: len(text)] != text for ids, text in zip(ended, alone, strict=True)) or found[1:] != found[:-1]:
-        raise RagvecError(f"the template's end {suffix!r} becomes other tokens after one text than another: export --to hf")
+        raise RagvecError(f"the template's end {suffix!r} becomes other tokens after one text than another: export `to` hf")
     first: list[int] = found[0]
     return first
 

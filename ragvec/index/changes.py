@@ -14,7 +14,10 @@ from ragvec.records import Passage
 
 
 class ChangeReport(NamedTuple):
-    """Documents that were new, that took the place of an older version, that were in the index already, that were removed."""
+    """Documents that were new, that took the place of an older version, that were in the index already, that were removed.
+
+    A version is another one if its title or metadata alone is another, too; its text is then not encoded again.
+    """
 
     added: int
     replaced: int
@@ -45,7 +48,7 @@ class Changes:
         self._claims = store.Claims(connection) if len(self._incoming) > 1 else None
         self._doc_id: str | None = None
         self._old: dict[str, store.StoredPassage] = {}
-        self._known = self._fresh = False
+        self._known = self._changed = False
         self._counts = {"added": 0, "replaced": 0, "unchanged": 0, "removed": 0}
         self._kept: array[int] | None = array("q") if sync else None
         self._stale: list[int] = []
@@ -79,9 +82,10 @@ class Changes:
         if old is None or old.content_hash.hex() != passage.content_hash:
             if old is not None:
                 self._stale.append(old.id)
-            self._fresh = True
+            self._changed = True
             return True
         if (old.title, old.metadata) != (passage.title, passage.metadata_json):
+            self._changed = True
             self._updates.append((old.id, passage))
         if self._kept is not None:
             self._kept.append(old.id)
@@ -93,10 +97,10 @@ class Changes:
         """Close the last document: what is left of its older version is stale."""
         if self._doc_id is None:
             return
-        changed = self._fresh or bool(self._old)
+        changed = self._changed or bool(self._old)
         self._counts["unchanged" if not changed else "replaced" if self._known else "added"] += 1
         self._stale.extend(old.id for old in self._old.values())
-        self._doc_id, self._old, self._known, self._fresh = None, {}, False, False
+        self._doc_id, self._old, self._known, self._changed = None, {}, False, False
 
     def hold(self, doc_ids: Iterable[str], *, compared: bool) -> None:
         """Leave the older versions of these documents as they are, for their new ones could not be encoded.
@@ -181,9 +185,9 @@ class Changes:
 
     def _clash(self, doc_id: str, other: str) -> WrongInput:
         this = self._incoming[self._at].source.name
-        remedy = f", or, if it is the same corpus, --source {other}" if other != BY_HAND_NAME else ""
+        remedy = f", or, if it is the same corpus, `name` {other}" if other != BY_HAND_NAME else ""
         return WrongInput(
-            f"the id {doc_id!r} of {this} belongs to a document from {other}: nothing was changed; give {this} an --id-prefix"
+            f"the id {doc_id!r} of {this} belongs to a document from {other}: nothing was changed; give {this} an `id_prefix`"
             f"{remedy}"
         )
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 
 from ragvec.artefacts import DATABASE_NAME
-from ragvec.errors import Busy, Damaged, RagvecError, Unavailable
+from ragvec.errors import Busy, Damaged, RagvecError, Unavailable, WrongInput
+from ragvec.files import is_own_file
 from ragvec.index.layout import check_layout
 from ragvec.index.store import SCHEMAS
 from ragvec.index.validity import check_schema
@@ -29,12 +30,14 @@ def readable_errors(folder: Path) -> Iterator[None]:
     """Turn SQLite's errors into one line that says which index, and what to do."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeEncodeError) as error:
         raise readable_error(folder, error) from error
 
 
-def readable_error(folder: Path, error: sqlite3.DatabaseError) -> RagvecError:
-    """What to say instead of an error of SQLite's."""
+def readable_error(folder: Path, error: sqlite3.DatabaseError | UnicodeEncodeError) -> RagvecError:
+    """What to say instead of an error of SQLite's, or of handing it a text that can't be written down."""
+    if isinstance(error, UnicodeEncodeError):
+        return WrongInput(f"{error.object[:60]!a} is no Unicode text: check the terminal's or the file's encoding")
     if isinstance(error, sqlite3.OperationalError):
         return (Busy if is_locked(error) else Unavailable)(f"index {folder} can't be used now: {error}")
     return Damaged(f"index {folder} is damaged ({error}): restore it, or remove it and build it again")
@@ -75,6 +78,7 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
 def connection_to_write(folder: Path) -> Iterator[sqlite3.Connection]:
     """A connection in write-ahead mode; the file returns to a plain one at the end if no reader has it open."""
     check_layout(folder)
+    is_own_file(folder / DATABASE_NAME, alone=True)
     connection = _connect(folder / DATABASE_NAME, "mode=rw")
     try:
         check_schema(connection, SCHEMAS)
@@ -163,5 +167,5 @@ class _Lent:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         self._connections.give_back(self._connection)
-        if isinstance(error, sqlite3.DatabaseError):
+        if isinstance(error, (sqlite3.DatabaseError, UnicodeEncodeError)):
             raise readable_error(self._connections.folder, error) from error

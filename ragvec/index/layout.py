@@ -26,9 +26,13 @@ _JOURNAL_OF_MANY = bytes.fromhex("d9d505f920a163d7")  # how a journal ends that 
 
 
 def check_layout(folder: Path) -> None:
-    """Raises Damaged, by name, unless each file and folder of the index that is there is a real one. `folder` may be a link."""
+    """Raises Damaged, by name, unless each file and folder of the index that is there is a real one. `folder` may be a link.
+
+    What SQLite writes beside its file, even for a reader, must have no second name; the file itself may, in a backup that
+    shares it, until it is written.
+    """
     for name in (*DATABASE_FILES, LOCK_NAME, SERVER_LOCK_NAME):
-        is_own_file(folder / name)
+        is_own_file(folder / name, alone=name in DATABASE_FILES and name != DATABASE_NAME)
     for name in (SEGMENTS_NAME, WORDS_NAME, WORDS_STAGING_NAME, ENCODING_NAME):
         is_own_folder(folder / name)
     with suppress(FileNotFoundError):

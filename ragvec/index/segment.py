@@ -27,7 +27,7 @@ from ragvec.index.store import IndexSettings, SegmentRecord
 if TYPE_CHECKING:
     from ragvec.index.ann.approximate import ApproximateIndex
 
-_REMEDY = "restore it, or run `ragvec compact --index-key exact` and then `--index-key auto`, which make it anew"
+_REMEDY = "restore it, or run `ragvec compact --index-key exact` and then `ragvec compact --index-key auto`, which make it anew"
 WORKERS = 2  # threads that convert, write and check rows
 BLOCK_VALUES = 2**21  # of vectors that one of them converts at a time: small enough for memory to be used again
 INFINITY, MINUS_INFINITY = 0x7C00, 0xFC00  # as float16, whose bits, read as a number, are higher for NaN alone

@@ -10,9 +10,9 @@ import numpy as np
 from ragvec.errors import Damaged, WrongInput
 from ragvec.index import store
 from ragvec.index.ann.exact import RowFilter, SearchResult, keep_best
+from ragvec.index.layout import WORDS_NAME
 from ragvec.index.segment import Segment
 from ragvec.index.where import Sql, parse_where
-from ragvec.index.layout import WORDS_NAME
 from ragvec.index.words import DEFAULT_LANGUAGE, Ranking, WordQuery, Words, plain_query
 from ragvec.records import Passage
 
@@ -49,7 +49,7 @@ class View:
         self._filters: dict[str, np.ndarray] = {}  # ids that filters asked for lately have matched; of all views of the commit
 
     def through(self, connection: sqlite3.Connection) -> "View":
-        """The same commit, read through another connection."""
+        """A view of this commit that reads through another connection."""
         view = copy(self)
         view.connection = connection
         return view

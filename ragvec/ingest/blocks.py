@@ -250,5 +250,5 @@ class _Numbered(Generic[Item]):
 
 def _why_unusable(finite: bool, dtype: str) -> str:
     if finite:
-        return f"the vector is too large for {dtype}: store float32 vectors (--vector-dtype float32) or normalise"
-    return "the encoder gave NaN or infinity: compute in float32 (--dtype float32), or check the encoder with a short text"
+        return f"the vector is too large for {dtype}: store float32 vectors, or normalise"
+    return "the encoder gave NaN or infinity: compute in float32, or check the encoder with a short text"

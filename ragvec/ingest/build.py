@@ -30,7 +30,6 @@ from ragvec.records import Document, Passage
 from ragvec.shards import Failure, Manifest, Shards
 
 BLOCK_ROWS = 4096
-SEARCH_FLAGS = {"faiss_key": "--index-key", "recall_target": "--recall", "max_memory": "--max-memory"}
 
 Blocks = Iterator[tuple[list[Passage], np.ndarray]]
 Cutting = tuple[int, int] | None
@@ -265,10 +264,9 @@ def _new_cutting(index: Index, reading: CorpusOptions) -> Cutting:
 def _check_same_search(index: Index, search: dict[str, Any]) -> None:
     for name, value in search.items():
         if value != (kept := getattr(index.settings, name)):
-            flag = SEARCH_FLAGS[name]
             raise WrongInput(
-                f"the index in {index.path} was made with {flag} {kept}, not {value}: leave {flag} out, "
-                f"or change the index by `ragvec compact {flag} {value}`"
+                f"the index in {index.path} was made with `{name}` {kept}, not {value}: leave `{name}` out, "
+                f"or change the index by `ragvec compact` with `{name}` {value}"
             )
 
 
@@ -278,7 +276,7 @@ def _checked_corpora(source: str | Path, others: Sequence[str | Path], sync: boo
         raise WrongInput("encoded shards are indexed by themselves: name one folder of shards, or corpora")
     if sync and any(str(corpus) == STDIN for corpus in corpora):
         raise WrongInput(
-            "--sync needs a whole corpus, and a pipe that broke looks like one that ended: save it to a file, and index that"
+            "`sync` needs a whole corpus, and a pipe that broke looks like one that ended: save it to a file, and index that"
         )
     check_readable(others)
     return corpora

@@ -11,7 +11,7 @@ from ragvec.corpus.files import InputFile
 from ragvec.encoder.protocol import TextEncoder
 from ragvec.errors import WrongInput
 from ragvec.ingest.folder import check_folder, locked, make_folder, set_aside, sweep
-from ragvec.ingest.meter import Meter, Speed
+from ragvec.ingest.meter import MeasuresWork, Meter
 from ragvec.ingest.ranks import OwnParts, Rank, parts_elsewhere, publish, rank_folder, remove_ranks
 from ragvec.ingest.run import Run
 from ragvec.progress import progress_bar
@@ -64,7 +64,7 @@ def encode_corpus(
     rank: Rank = Rank(),  # noqa: B008 - a tuple
     total: int | None = None,
     show_progress: bool = False,
-    speed: Speed | None = None,
+    speed: MeasuresWork | None = None,
     log: Callable[[dict[str, Any]], None] | None = None,
 ) -> EncodeReport:
     """Encode passages into a folder of shards; the same call after a kill goes on where it stopped.
@@ -185,7 +185,7 @@ def _starting_manifest(folder: Path, provenance: Provenance, overwrite: bool) ->
     for name, there, wanted in _differences(found.provenance, provenance):
         raise WrongInput(
             f"{folder} holds vectors made with {name} {there}, this run has {wanted}: "
-            "write to another folder, or replace them with --overwrite"
+            "write to another folder, or replace them with `overwrite`"
         )
     return replace(found, provenance=provenance)  # the same encoder may have moved
 

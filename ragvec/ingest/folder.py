@@ -27,7 +27,7 @@ FinishedPart = tuple[Path, Part]
 def check_folder(folder: Path) -> None:
     """Raises RagvecError unless shards may be written there: nothing yet, an empty folder, or shards.
 
-    Raises Damaged where a folder inside it leads elsewhere.
+    Raises Damaged where a folder inside it leads elsewhere, and where what bears the name of a file of ours is none.
     """
     if folder.exists() and not folder.is_dir():
         raise WrongInput(f"{folder} is a file: name a folder for the shards")
@@ -36,9 +36,12 @@ def check_folder(folder: Path) -> None:
         strange = sorted(name for name in names if name != RANKS)
         if strange:
             raise WrongInput(f"{folder} holds {strange[0]!r} and no shards: name another folder, or empty this one")
-    is_own_file(folder / MANIFEST)
+    if not folder.exists():
+        return
     for place in (folder, *rank_folders(folder)):
         is_own_folder(place / PREVIOUS)
+        for path in _written(place):
+            is_own_file(path)
 
 
 def rank_folders(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from ragvec.shards import Failure
 LOG_SECONDS = 10.0
 
 
-class Speed(Protocol):
+class MeasuresWork(Protocol):
     """How much work texts are, and how much the machine can do; `ragvec.encoder.speed.Speed` is one."""
 
     peak: float
@@ -30,7 +30,7 @@ class Meter:
         bar: "tqdm[Any]",
         *,
         total: int | None = None,
-        speed: Speed | None = None,
+        speed: MeasuresWork | None = None,
         log: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.encoded = self.reused = self.kept = self.truncated = self.failed = 0

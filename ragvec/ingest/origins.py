@@ -32,7 +32,7 @@ def incoming_sources(
     Raises WrongInput for a corpus that comes twice, and for an id_prefix other than before, unless it all is replaced (sync).
     """
     if len(corpora) > 1 and (name is not None or id_prefix is not None):
-        raise WrongInput(f"--source and --id-prefix are for one corpus at a time, here are {len(corpora)}")
+        raise WrongInput(f"`name` and `id_prefix` are for one corpus at a time, here are {len(corpora)}")
     by_name = {source.name: source for source in known}
     found: list[Incoming] = []
     for corpus in corpora:
@@ -78,7 +78,7 @@ def _renamed(source: Source, id_prefix: str | None, sync: bool) -> Source:
     if not sync:
         raise WrongInput(
             f"the ids of {source.name} begin with {source.id_prefix!r} in this index, not {id_prefix!r}: "
-            "leave --id-prefix out, or add --sync, which removes its documents under their ids of before"
+            "leave `id_prefix` out, or add `sync`, which removes its documents under their ids of before"
         )
     return Source(source.name, id_prefix or "")
 
@@ -94,7 +94,7 @@ def _new_source(
 ) -> Source:
     if id_prefix is not None:
         if "\0" in id_prefix:
-            raise WrongInput("--id-prefix holds a NUL character")
+            raise WrongInput("`id_prefix` holds a NUL character")
         return Source(called, id_prefix)
     return Source(called, "", _made_prefix(corpus, called, known=known, filled=filled, taken=taken))
 

@@ -155,7 +155,15 @@ class Run:
         if reused := rows - len(missing):
             self._later(self._storer, self.meter.count_reused, reused, int(out.truncated.sum()))
         sample: list[np.ndarray] | None = [] if self.done == 0 and not reused and provenance.dtype != "float32" else None
-        return _Work(self.done, passages, digest, out, missing, sample, left=len(missing))
+        return _Work(
+            number=self.done,
+            passages=passages,
+            digest=digest,
+            out=out,
+            missing=missing,
+            sample=sample,
+            left=len(missing),
+        )
 
     def _store(self, made: Made) -> None:
         """Check what the encoder made, put it into its part, and count it."""
@@ -229,7 +237,7 @@ class Run:
             self._name(work.number),
             good,
             vectors,
-            self.manifest.provenance,
+            provenance=self.manifest.provenance,
             digest=work.digest,
             failed=[work.failed[row] for row in sorted(work.failed)],
             recall=None if work.failed else self._recall(work),

@@ -5,11 +5,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 from ragvec.errors import WrongInput
 from ragvec.retrieve import Request, Retriever
 
+Chosen = TypeVar("Chosen")
 _BARE_NAME = re.compile(r"[^\W\d][\w.-]*")
 _KEYWORDS = {"and", "or", "not", "in", "like", "is", "null", "true", "false"}
 _NOTHING = "(doc_id is null and doc_id is not null)"  # no row meets it
@@ -36,8 +37,7 @@ def from_llamaindex(filters: Any) -> str:
     """LlamaIndex's MetadataFilters. Raises WrongInput for an operator that ragvec has not, such as text_match."""
     parts = [from_llamaindex(one) if hasattr(one, "filters") else _llama_filter(one) for one in filters.filters]
     condition = getattr(filters.condition, "value", filters.condition) or "and"
-    joined = {"and": _every, "or": _any, "not": lambda parts: f"not {_every(parts)}"}
-    return joined[condition](parts)
+    return _JOINED[str(condition).upper()](parts)
 
 
 def from_haystack(given: Mapping[str, Any]) -> str:
@@ -45,8 +45,7 @@ def from_haystack(given: Mapping[str, Any]) -> str:
     filters = _mapping(given)
     if "conditions" in filters:
         parts = [from_haystack(one) for one in filters["conditions"]]
-        joined: dict[str, Callable[[list[str]], str]] = {"AND": _every, "OR": _any, "NOT": lambda parts: f"not {_every(parts)}"}
-        return _chosen(joined, filters.get("operator"))(parts)
+        return _chosen(_JOINED, filters.get("operator"))(parts)
     if not {"field", "operator", "value"} <= set(filters):
         raise WrongInput(f"a filter needs field, operator and value, or operator and conditions, not {', '.join(filters)}")
     field, operator = str(filters["field"]), filters["operator"]
@@ -146,7 +145,7 @@ def _mapping(given: Any) -> Mapping[str, Any]:
     return given
 
 
-def _chosen(known: Mapping[str, Any], operator: Any) -> Any:
+def _chosen(known: Mapping[str, Chosen], operator: Any) -> Chosen:
     if operator not in known:
         raise WrongInput(f"unknown operator {operator!r:.40}: there are {', '.join(known)}")
     return known[operator]
@@ -163,3 +162,10 @@ def _any(parts: Iterable[str]) -> str:
 def _joined(parts: Iterable[str], word: str, none: str) -> str:
     held = list(parts)
     return f"({f' {word} '.join(held)})" if held else none
+
+
+def _none(parts: Iterable[str]) -> str:
+    return f"not {_every(parts)}"
+
+
+_JOINED: dict[str, Callable[[Iterable[str]], str]] = {"AND": _every, "OR": _any, "NOT": _none}

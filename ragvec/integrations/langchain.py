@@ -90,7 +90,8 @@ class RagvecRetriever(BaseRetriever):
         filter: dict[str, Any] | None = None,
         **options: "Unpack[Options]",
     ) -> list[Document]:
-        request = Request(query=query, k=self.k if k is None else k, **{**self.options, **options})
+        chosen: dict[str, Any] = {**self.options, **options}
+        request = Request(query=query, k=self.k if k is None else k, **chosen)
         hits = _answer(self.retriever, request, self.filter if filter is None else filter)
         return [_from_hit(hit) for hit in hits]
 
@@ -152,7 +153,8 @@ class RagvecVectorStore(VectorStore):
         self, query: str, k: int = 4, filter: dict[str, Any] | None = None, **options: "Unpack[Options]"
     ) -> list[tuple[Document, float]]:
         """The k documents nearest to a query with their scores; higher is better."""
-        request = Request(query=query, k=k, **{**_DENSE, **options})
+        chosen: Options = {**_DENSE, **options}
+        request = Request(query=query, k=k, **chosen)
         hits = _answer(self._retriever, request, filter)
         return [(Document(id=hit.passage_id, page_content=hit.text, metadata=hit.metadata), hit.score) for hit in hits]
 
@@ -166,7 +168,8 @@ class RagvecVectorStore(VectorStore):
         **options: "Unpack[Options]",
     ) -> list[Document]:
         """k documents near to a query and unlike each other; the pool is five times k, whatever fetch_k says."""
-        return self.similarity_search(query, k, filter, **{**options, "diversity": 1 - lambda_mult})
+        chosen: Options = {**options, "diversity": 1 - lambda_mult}
+        return self.similarity_search(query, k, filter, **chosen)
 
     @classmethod
     def from_texts(

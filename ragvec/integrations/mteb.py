@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from ragvec.ingest.build import index_passages
 from ragvec.integrations.mteb_tasks import find_tasks, import_mteb, preview, prompt_of
 from ragvec.records import Passage
 from ragvec.retrieve import DEFAULTS, Fusion, Mode, Retriever
+
+if TYPE_CHECKING:
+    from mteb.models.model_meta import ModelMeta
+    from torch import Tensor
 
 _log = logging.getLogger("ragvec")
 _QUERIES = 256  # searched at once
@@ -58,11 +62,10 @@ class MtebModel:
         self.mode = mode
         self.fusion = fusion
         self.instruction = instruction
-        self._folder: TemporaryDirectory | None = None
-        self._index: Index | None = None
+        self._opened: tuple[Index, TemporaryDirectory[str]] | None = None  # of the last task
 
     @property
-    def mteb_model_meta(self):
+    def mteb_model_meta(self) -> "ModelMeta":
         """What MTEB writes beside the scores: source, fingerprint as revision, size."""
         from mteb.models.model_meta import ModelMeta, ScoringFunction
 
@@ -119,29 +122,32 @@ class MtebModel:
             _log.warning("%s, %s: %d of %d texts were cut", task_metadata.name, hf_split, cut, len(texts))
         return encoded.vectors
 
-    def similarity(self, embeddings1: Any, embeddings2: Any):
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> "Tensor":
         """Cosines of all pairs, (n, m)."""
         from mteb.similarity_functions import cos_sim
 
-        return cos_sim(embeddings1, embeddings2)
+        cosines: Tensor = cos_sim(embeddings1, embeddings2)
+        return cosines
 
-    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any):
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> "Tensor":
         """Cosines of corresponding pairs, (n,)."""
         from mteb.similarity_functions import pairwise_cos_sim
 
-        return pairwise_cos_sim(embeddings1, embeddings2)
+        cosines: Tensor = pairwise_cos_sim(embeddings1, embeddings2)
+        return cosines
 
     def index(self, corpus: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, **_: Any) -> None:
         """Encode a corpus (rows with id, text and perhaps title) and build an index of it, in a temporary folder."""
         self.close()
-        self._folder = TemporaryDirectory(prefix="ragvec-mteb-")
-        path = Path(self._folder.name) / "index"
+        folder = TemporaryDirectory(prefix="ragvec-mteb-")
+        path = Path(folder.name) / "index"
         rows = (Passage(str(row["id"]), str(row["id"]), row["text"], row.get("title") or "") for row in corpus)
         if self.mode == "lexical":
-            self._index = index_words(path, rows, total=len(corpus), show=True)
+            self._opened = index_words(path, rows, total=len(corpus), show=True), folder
             return
-        self._index = Index.create(path, encoder=self.encoder, faiss_key="exact")
-        report = index_passages(self._index, rows, total=len(corpus), show_progress=True)
+        index = Index.create(path, encoder=self.encoder, faiss_key="exact")
+        self._opened = index, folder
+        report = index_passages(index, rows, total=len(corpus), show_progress=True)
         if report.truncated:
             _log.warning("%s: %d of %d passages were cut", task_metadata.name, report.truncated, report.passages)
 
@@ -157,13 +163,14 @@ class MtebModel:
         **_: Any,
     ) -> dict[str, dict[str, float]]:
         """The best documents of each query, query id → document id → score; only among top_ranked's where it is given."""
-        if self._index is None:
+        if self._opened is None:
             raise RagvecError("there is no corpus to search yet: MTEB calls index first")
-        instruction = self.task_instruction(task_metadata, "query")
+        index, instruction = self._opened[0], self.task_instruction(task_metadata, "query")
         query_ids, texts = [str(name) for name in queries["id"]], list(queries["text"])
         if top_ranked is not None:
-            return self._rerank(query_ids, texts, instruction, top_ranked, top_k)
-        retriever, run = Retriever(self._index, None if self.mode == "lexical" else self.encoder), {}
+            vectors = self.encoder.encode_queries(texts, instruction=instruction)
+            return _rerank(index, dict(zip(query_ids, vectors, strict=True)), top_ranked, top_k)
+        retriever, run = Retriever(index, None if self.mode == "lexical" else self.encoder), {}
         for start in range(0, len(texts), _QUERIES):
             block = slice(start, start + _QUERIES)
             found = retriever.retrieve_many(texts[block], top_k, mode=self.mode, fusion=self.fusion, instruction=instruction)
@@ -173,23 +180,25 @@ class MtebModel:
 
     def close(self) -> None:
         """Remove the last task's index."""
-        if self._index is not None:
-            self._index.close()
-            self._folder.cleanup()
-            self._index = self._folder = None
+        if self._opened is not None:
+            index, folder = self._opened
+            self._opened = None
+            index.close()
+            folder.cleanup()
 
-    def _rerank(self, query_ids: list[str], texts: list[str], instruction: str, top_ranked: Any, top_k: int) -> dict:
-        vectors = self.encoder.encode_queries(texts, instruction=instruction)
-        run = {}
-        with self._index.reading() as view:
-            numbers = {doc_id: number for number, doc_id in view.listing()}
-            names = {number: name for name, number in numbers.items()}
-            for query_id, vector in zip(query_ids, vectors, strict=True):
-                allowed = np.array(sorted(numbers[str(name)] for name in top_ranked[query_id]), dtype=np.int64)
-                found = view.search(vector[None], min(top_k, len(allowed)), allowed=allowed)
-                pairs = zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True)
-                run[query_id] = {names[number]: score for number, score in pairs if number >= 0}
-        return run
+
+def _rerank(index: Index, vectors: dict[str, np.ndarray], top_ranked: Any, top_k: int) -> dict[str, dict[str, float]]:
+    """Of each query the best of the documents that MTEB found for it."""
+    run = {}
+    with index.reading() as view:
+        numbers = {doc_id: number for number, doc_id in view.listing()}
+        names = {number: name for name, number in numbers.items()}
+        for query_id, vector in vectors.items():
+            allowed = np.array(sorted(numbers[str(name)] for name in top_ranked[query_id]), dtype=np.int64)
+            found = view.search(vector[None], min(top_k, len(allowed)), allowed=allowed)
+            pairs = zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True)
+            run[query_id] = {names[number]: score for number, score in pairs if number >= 0}
+    return run
 
 
 def evaluate_mteb(

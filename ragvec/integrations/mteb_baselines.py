@@ -25,14 +25,13 @@ def evaluate_beside(
     encoder  the one that is measured: which prompts go before queries depends on it, nothing is encoded with it
     named    sources of encoders that were asked for; others are left out where a task has more than 20,000 texts
     """
-    how = {"results": results, "show_progress": show_progress}
     small = _texts(task.metadata) <= AUTOMATIC_LIMIT
-    found = []
+    found: list[Evaluation] = []
     if words and task.metadata.type.endswith("Retrieval"):
-        found += evaluate_mteb([task], encoder, mode="lexical", **how)
+        found += evaluate_mteb([task], encoder, mode="lexical", results=results, show_progress=show_progress)
     for other in others:
         if small or other.source in named:
-            found += evaluate_mteb([task], other, **how)
+            found += evaluate_mteb([task], other, results=results, show_progress=show_progress)
     return {one.system: one for one in found}
 
 

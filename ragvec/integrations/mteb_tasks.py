@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from ragvec.encoder import Encoder
@@ -11,10 +13,10 @@ _COMMA = re.compile(r",\s*(?![^()]*\))")  # not the one in "MTEB(eng, v1)"
 _SAMPLE = "…"  # stands for the text in a prompt that is shown
 
 
-def import_mteb():
+def import_mteb() -> ModuleType:
     """The mteb module. Raises RagvecError if it is missing or older than 2."""
     try:
-        import mteb
+        mteb = import_module("mteb")
     except ImportError as error:
         raise RagvecError("MTEB's tasks need mteb: pip install 'ragvec[mteb]'") from error
     if not hasattr(mteb, "evaluate"):
@@ -62,14 +64,13 @@ def preview(encoder: Encoder, tasks: Sequence[Any], instruction_of: Callable[[An
 
 def prompt_of(metadata: Any) -> str:
     """MTEB's prompt for a task's queries, or for its kind of task; "" if it has none."""
-    prompt = metadata.prompt
-    if isinstance(prompt, dict):
-        prompt = prompt.get("query")
-    if prompt:
-        return prompt
-    from mteb.abstasks.abstask import get_abstask_prompt
+    given = metadata.prompt
+    prompt: str = (given.get("query") if isinstance(given, dict) else given) or ""
+    if not prompt:
+        from mteb.abstasks.abstask import get_abstask_prompt
 
-    return get_abstask_prompt(metadata.name)
+        prompt = get_abstask_prompt(metadata.name)
+    return prompt
 
 
 def _prompts(metadata: Any) -> dict[str, str]:
@@ -81,10 +82,11 @@ def _prompts(metadata: Any) -> dict[str, str]:
 def _prompt(encoder: Encoder, instruction: str) -> str:
     """The prompt's tokens as text, special tokens included; … stands for the text."""
     ids = encoder.prompts.build([_SAMPLE], instruction).ids[0]
-    return encoder.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    prompt: str = encoder.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return prompt
 
 
-def _named(mteb, name: str) -> list[Any]:
+def _named(mteb: ModuleType, name: str) -> list[Any]:
     try:
         return [mteb.get_task(name)]
     except KeyError as error:

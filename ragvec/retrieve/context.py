@@ -136,4 +136,5 @@ def _printable(text: str) -> str:
     """The text without what nobody sees, which must not speak to a language model; every end of a line is a newline."""
     if text.isascii() and text.isprintable():
         return text
-    return _IDLE_JOINER.sub("", _UNSEEN.sub("", _LINE_END.sub("\n", text)))
+    seen: str = _IDLE_JOINER.sub("", _UNSEEN.sub("", _LINE_END.sub("\n", text)))
+    return seen

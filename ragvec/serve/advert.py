@@ -145,4 +145,10 @@ def _read(descriptor: int) -> Advert | None:
         said = json.loads(os.read(descriptor, MOST_BYTES))
     if said["machine"] != socket.gethostname() or said["pid"] == os.getpid() or not is_loopback(str(said["host"])):
         return None
-    return Advert(int(said["pid"]), str(said["host"]), int(said["port"]), bool(said["needs_key"]), str(said["secret"]))
+    return Advert(
+        pid=int(said["pid"]),
+        host=str(said["host"]),
+        port=int(said["port"]),
+        needs_key=bool(said["needs_key"]),
+        secret=str(said["secret"]),
+    )

@@ -89,33 +89,36 @@ class BatchedEncoder:
     def encode_queries(
         self, texts: Sequence[str], *, instruction: str | None = None, normalize: bool = True, truncate_dim: int | None = None
     ) -> np.ndarray:
-        """As `Encoder.encode_queries`. Raises QueueFull if too much waits already, as all that encode here."""
+        """Vectors (n, d) float32 of queries, with an instruction before each: None = the encoder's own.
+
+        Raises QueueFull if too much waits already, as all that encode here.
+        """
         own = self.settings.query_instruction
         return self._vectors(texts, own if instruction is None else instruction, normalize, truncate_dim)
 
     def encode_documents(
         self, texts: Sequence[str], *, instruction: str = "", normalize: bool = True, truncate_dim: int | None = None
     ) -> np.ndarray:
-        """As `Encoder.encode_documents`."""
+        """Vectors (n, d) float32 of documents, which carry no instruction unless one is given."""
         return self._vectors(texts, instruction, normalize, truncate_dim)
 
     def encode_counted(
         self, texts: Sequence[str], *, instruction: str, normalize: bool = True, truncate_dim: int | None = None
     ) -> Encoded:
-        """As `Encoder.encode_counted`."""
+        """Vectors (n, d) float32 of texts, with their token counts and which of them were shortened."""
         prompts = self.prompts.build(texts, instruction)
         return counted(prompts, self._batcher.submit(prompts).result(), truncate_dim, normalize)
 
     def encode_tokens(
         self, texts: Sequence[str], *, instruction: str = "", normalize: bool = True, whole: bool = False
     ) -> "list[TokenVectors]":
-        """As `Encoder.encode_tokens`; not batched with other requests. Raises Overdue once nobody waits for them."""
+        """A vector for each token of each text; not batched with other requests. Raises Overdue once nobody waits for them."""
         if self._patience is not None:
             self._patience.check()
         return self._encoder.encode_tokens(texts, instruction=instruction, normalize=normalize, whole=whole)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """As `Encoder.count_tokens`."""
+        """How many tokens each text has, special ones left out."""
         return self._encoder.count_tokens(texts)
 
     def _vectors(self, texts: Sequence[str], instruction: str, normalize: bool, width: int | None) -> np.ndarray:
@@ -133,4 +136,5 @@ def finish(vectors: np.ndarray, width: int | None, normalize: bool) -> np.ndarra
     if not normalize:
         return np.ascontiguousarray(cut)
     lengths: np.ndarray = np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), LEAST_LENGTH)
-    return np.divide(cut, lengths)
+    scaled: np.ndarray = np.divide(cut, lengths)
+    return scaled

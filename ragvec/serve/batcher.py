@@ -107,10 +107,11 @@ class Batcher:
 
         Cancel the future to take them back. Raises QueueFull if too much waits; where nothing waits, any job is taken.
         """
-        job = _Job(prompts, self._encoder.dimension, Future())
+        future: Future[np.ndarray] = Future()
+        job = _Job(prompts, self._encoder.dimension, future)
         self._queue(job)
-        job.future.add_done_callback(lambda future: self._drop(job) if future.cancelled() else None)
-        return job.future
+        future.add_done_callback(lambda future: self._drop(job) if future.cancelled() else None)
+        return future
 
     async def encode(self, prompts: Prompts) -> np.ndarray:
         """Encode tokenized texts, awaited by an event loop: (n, dimension) float32. Cancelling takes the texts back.
@@ -118,10 +119,11 @@ class Batcher:
         Raises QueueFull as `submit` does.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(prompts, self._encoder.dimension, loop.create_future(), loop)
+        future: asyncio.Future[np.ndarray] = loop.create_future()
+        job = _Job(prompts, self._encoder.dimension, future, loop)
         self._queue(job)
         try:
-            return await job.future
+            return await future
         except asyncio.CancelledError:
             self._drop(job)
             raise
@@ -180,7 +182,8 @@ class Batcher:
                     job.begun = True
                     waits.append(started - job.queued_at)
             # before the answers: who has one finds it counted
-            self._on_batch(BatchReport(sum(len(rows) for _, rows in batch), tokens, len(batch), seconds, waits))
+            texts = sum(len(rows) for _, rows in batch)
+            self._on_batch(BatchReport(texts=texts, tokens=tokens, jobs=len(batch), seconds=seconds, waits=waits))
             _hand_over(ready)
 
     def _threads(self, batch: list[tuple[_Job, list[int]]], cores: int) -> int:
@@ -199,8 +202,10 @@ class Batcher:
                     return []
                 self._changed.wait()
             self._turn = 1 - self._turn if self._lanes[1 - self._turn] else self._turn
-            lane, batch, room = self._lanes[self._turn], [], self._encoder.batch_tokens
-            passed, served = [], []
+            lane, room = self._lanes[self._turn], self._encoder.batch_tokens
+            batch: list[tuple[_Job, list[int]]] = []
+            passed: list[_Job] = []
+            served: list[_Job] = []
             while lane:
                 job = lane.popleft()
                 rows = _take(job, room=room, share=room // (len(lane) + 1), must=not batch)

@@ -51,7 +51,7 @@ def search_served(folder: Path, request: dict[str, Any], *, api_key: str | None 
         with _deadline(connection.sock, PATIENCE_S):
             connection.request("POST", "/search", orjson.dumps(request), headers)
             response = connection.getresponse()
-            answer = orjson.loads(response.read())
+            answer: dict[str, Any] = orjson.loads(response.read())
         if response.status == 200 and response.headers[INDEX_HEADER] == index_identity(folder):
             return answer
     return None

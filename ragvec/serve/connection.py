@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -27,9 +28,9 @@ class Connection(HttpToolsProtocol):
     waits_since: float | None = None  # for its client to ask; None while the server has to do
     unread_since: float | None = None  # an answer that its client does not read fast enough
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first request."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", transport))  # both ways, as TCP is
         self.waits_since = time.monotonic()
         self._wait_for_head()
         if len(self.connections) > MOST_CONNECTIONS:
@@ -109,8 +110,8 @@ class Connection(HttpToolsProtocol):
 
     def _make_room(self) -> None:
         """Hang up on whoever has let the server wait longest; on the newest, if all others wait for the server."""
-        waiting = [one for one in self.connections if one.waits_since is not None]
-        longest = min(waiting, key=lambda one: one.waits_since)
+        waiting = {one: one.waits_since for one in self._all() if one.waits_since is not None}
+        longest = min(waiting, key=waiting.__getitem__)
         if longest is self:
             body = error_body(429, "the server is busy: too many connections")
             head = f"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
@@ -119,6 +120,10 @@ class Connection(HttpToolsProtocol):
         else:
             longest.transport.abort()
         self.connections.discard(longest)  # whose end is told later
+
+    def _all(self) -> list["Connection"]:
+        """Every client's: uvicorn is set up to make none but these."""
+        return [one for one in self.connections if isinstance(one, Connection)]
 
     def _watch_reading(self) -> None:
         left = self.transport.get_write_buffer_size()
@@ -133,7 +138,8 @@ class Connection(HttpToolsProtocol):
 
     def _bound_unread(self) -> None:
         """Of answers that nobody reads no more is kept than there is room for."""
-        slow = sorted((one for one in self.connections if one.unread_since is not None), key=lambda one: one.unread_since)
+        unread_since = {one: one.unread_since for one in self._all() if one.unread_since is not None}
+        slow = sorted(unread_since, key=unread_since.__getitem__)
         unread = sum(one.transport.get_write_buffer_size() for one in slow)
         for one in slow[:-1]:  # the last is the one that is being answered just now
             if unread <= MOST_UNREAD_BYTES:

@@ -45,42 +45,20 @@ def embedding_routes(service: Service) -> APIRouter:
         _refuse_cut(truncated, body.truncate, service)
         return json_response(await json_rows(encoded.vectors), {"x-ragvec-truncated": str(truncated)})
 
-    async def rank(body: Rerank, texts: list[str]) -> _Ranked:
-        _check_query(body.query, service)
-        query = (await service.encode_queries([body.query], body.instruction))[0]
-        encoded = await service.encode(texts, instruction="")
-        scores = encoded.vectors @ query
-        best = np.argsort(-scores, kind="stable")[: body.top_n].tolist()
-        return _Ranked(
-            best=[(row, float(scores[row])) for row in best],
-            texts=texts,
-            tokens=int(encoded.token_counts.sum()),
-            truncated=_count_truncated(service, encoded),
-        )
-
-    def as_cohere(ranked: _Ranked, body: Rerank) -> Response:
-        results = [
-            {"index": row, "relevance_score": score}
-            | ({"document": {"text": ranked.texts[row]}} if body.return_documents else {})
-            for row, score in ranked.best
-        ]
-        content = {"id": str(uuid.uuid4()), "model": name, "results": results, "usage": {"total_tokens": ranked.tokens}}
-        return json_response({**content, "truncated": ranked.truncated})
-
     @router.post("/v1/rerank", summary="Documents in the order of their similarity to a query, as Cohere and Jina give them")
     @router.post("/v2/rerank", summary="Documents in the order of their similarity to a query, for Cohere's second API")
     async def rerank(body: RerankRequest) -> Response:
-        return as_cohere(await rank(body, _checked(body.texts, service)), body)
+        return _as_cohere(await _rank(body, _checked(body.texts, service), service), body, name)
 
     @router.post(
         "/rerank",
         summary="Documents in the order of their similarity to a query, as vLLM and text-embeddings-inference give them",
     )
     async def rerank_either(body: EitherRerankRequest) -> Response:
-        ranked = await rank(body, _checked(body.all_texts, service))
+        ranked = await _rank(body, _checked(body.all_texts, service), service)
         _refuse_cut(ranked.truncated, body.truncate, service)
         if body.texts is None:
-            return as_cohere(ranked, body)
+            return _as_cohere(ranked, body, name)
         results = [
             {"index": row, "score": score} | ({"text": ranked.texts[row]} if body.return_text else {})
             for row, score in ranked.best
@@ -107,6 +85,30 @@ class _Ranked(NamedTuple):
     texts: list[str]
     tokens: int
     truncated: int
+
+
+async def _rank(body: Rerank, texts: list[str], service: Service) -> _Ranked:
+    """Texts by the similarity of their vectors to the query's."""
+    _check_query(body.query, service)
+    query = (await service.encode_queries([body.query], body.instruction))[0]
+    encoded = await service.encode(texts, instruction="")
+    scores = encoded.vectors @ query
+    best = np.argsort(-scores, kind="stable")[: body.top_n].tolist()
+    return _Ranked(
+        best=[(row, float(scores[row])) for row in best],
+        texts=texts,
+        tokens=int(encoded.token_counts.sum()),
+        truncated=_count_truncated(service, encoded),
+    )
+
+
+def _as_cohere(ranked: _Ranked, body: Rerank, model: str) -> Response:
+    results = [
+        {"index": row, "relevance_score": score} | ({"document": {"text": ranked.texts[row]}} if body.return_documents else {})
+        for row, score in ranked.best
+    ]
+    content = {"id": str(uuid.uuid4()), "model": model, "results": results, "usage": {"total_tokens": ranked.tokens}}
+    return json_response({**content, "truncated": ranked.truncated})
 
 
 def _model(service: Service) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ragvec.serve.advert import PROOF_PATH
@@ -13,8 +14,9 @@ from ragvec.serve.inflow import Body, Inflow, Refused
 from ragvec.serve.limits import SMALL_BODY, Limits
 from ragvec.serve.metrics import Metrics
 
-Receive = Callable[[], Awaitable[dict]]
-Send = Callable[[dict], Awaitable[None]]
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 Headers = dict[bytes, bytes]
 OPEN_PATHS = {"/", "/health", "/ready", "/docs", "/openapi.json", PROOF_PATH}  # hold nothing that needs a key
 LOOK_AFTER_S = 0.02  # until then it would cost more to ask whether a client has left than to answer it
@@ -26,7 +28,7 @@ class Guard:
 
     def __init__(
         self,
-        app,
+        app: "ASGIApp",
         *,
         limits: Limits,
         metrics: Metrics,
@@ -34,7 +36,7 @@ class Guard:
         host_names: Collection[str] | None = None,
         origins: Sequence[str] = (),
         open_paths: Collection[str] = OPEN_PATHS,
-        takes_body: Callable[[dict], bool] = lambda scope: True,
+        takes_body: "Callable[[Scope], bool]" = lambda scope: True,
     ) -> None:
         """api_key: asked for as a bearer token, in all but open_paths; None = open.
 
@@ -53,7 +55,7 @@ class Guard:
         self._inflow = Inflow(limits)
         self._in_flight = 0
 
-    async def __call__(self, scope: dict, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
@@ -72,7 +74,7 @@ class Guard:
             self._metrics.requests.labels(path, answer.status).inc()
             self._metrics.request_seconds.labels(path).observe(time.perf_counter() - started)
 
-    async def _serve(self, scope: dict, headers: Headers, receive: Receive, answer: "_Answer") -> None:
+    async def _serve(self, scope: "Scope", headers: Headers, receive: "Receive", answer: "_Answer") -> None:
         refusal = self._refusal(scope, headers)
         if refusal:
             await answer.refuse(*refusal)
@@ -87,13 +89,16 @@ class Guard:
             if await self._arrived(body, headers, receive, answer):
                 await self._work(scope, body.take(), receive, answer)
 
-    def _refusal(self, scope: dict, headers: Headers) -> tuple[int, str] | None:
+    def _refusal(self, scope: "Scope", headers: Headers) -> tuple[int, str] | None:
         host = headers.get(b"host", b"").decode("latin-1")
         if self._host_names is not None and _host_name(host) not in self._host_names:
-            return 403, "this server answers to its own names alone: give it the one it is reached by with --host-name"
+            return (
+                403,
+                "this server answers to its own names alone: start it with this one, `ragvec serve --host-name NAME`",
+            )
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and origin not in self._origins and _place(origin) != host:
-            return 403, f"pages of {origin} may not use this server: allow them with --origin {origin}"
+            return 403, f"pages of {origin} may not use this server: allow them: `ragvec serve --origin {origin}`"
         if self._key and scope["path"] not in self._open_paths and scope["method"] != "OPTIONS":
             scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(key.strip(), self._key):
@@ -102,7 +107,7 @@ class Guard:
             return 429, "the server is busy: too many requests at once"
         return None
 
-    async def _without_body(self, scope: dict, headers: Headers, receive: Receive, answer: "_Answer") -> None:
+    async def _without_body(self, scope: "Scope", headers: Headers, receive: "Receive", answer: "_Answer") -> None:
         """Answer a request that needs no body: one that has one is answered unread, and the connection closed after it."""
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > SMALL_BODY:
@@ -111,7 +116,7 @@ class Guard:
         answer.last = length.strip(b"0") != b"" or b"transfer-encoding" in headers
         await self._work(scope, b"", receive, answer)
 
-    async def _arrived(self, body: Body, headers: Headers, receive: Receive, answer: "_Answer") -> bool:
+    async def _arrived(self, body: Body, headers: Headers, receive: "Receive", answer: "_Answer") -> bool:
         """Read a body to its end; False if the request was refused or its client left."""
         length = headers.get(b"content-length", b"")
         try:
@@ -131,13 +136,13 @@ class Guard:
             await answer.refuse(408, f"the body did not arrive within {self._limits.body_seconds:g} s")
         return False
 
-    async def _work(self, scope: dict, body: bytes, receive: Receive, answer: "_Answer") -> None:
+    async def _work(self, scope: "Scope", body: bytes, receive: "Receive", answer: "_Answer") -> None:
         """Run the application, and end it when its client leaves: what it waited for is then not computed."""
         client = _Client(receive, answer)
         messages = [{"type": "http.request", "body": body, "more_body": False}]
         del body  # whoever takes the message may let go of it
 
-        async def replay() -> dict:
+        async def replay() -> "Message":
             return messages.pop() if messages else await client.left()
 
         try:
@@ -169,7 +174,7 @@ class _Deadline:
         self._passed = False
 
     def __enter__(self) -> None:
-        self._task = asyncio.current_task()
+        self._task = _this_task()
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._pass)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -185,15 +190,15 @@ class _Deadline:
 class _Client:
     """Who waits for an answer. Once it has left, the task that works for it is cancelled."""
 
-    def __init__(self, receive: Receive, answer: "_Answer") -> None:
+    def __init__(self, receive: "Receive", answer: "_Answer") -> None:
         """For the current task; most answers are there before anybody has looked whether their client still waits."""
         self.gone = False
         self._receive, self._answer = receive, answer
-        self._worker = asyncio.current_task()
-        self._watcher: asyncio.Task | None = None
+        self._worker = _this_task()
+        self._watcher: asyncio.Task[Message] | None = None
         self._timer = asyncio.get_running_loop().call_later(LOOK_AFTER_S, self._look)
 
-    async def left(self) -> dict:
+    async def left(self) -> "Message":
         """Wait until it has left, or has its answer; the message that says so."""
         return await asyncio.shield(self._look())
 
@@ -203,12 +208,12 @@ class _Client:
         if self._watcher is not None:
             self._watcher.cancel()
 
-    def _look(self) -> asyncio.Task:
+    def _look(self) -> "asyncio.Task[Message]":
         if self._watcher is None:
             self._watcher = asyncio.ensure_future(self._watch())
         return self._watcher
 
-    async def _watch(self) -> dict:
+    async def _watch(self) -> "Message":
         while (message := await self._receive())["type"] != "http.disconnect":
             pass  # a body that nobody wants
         if not self._answer.ended:
@@ -220,14 +225,14 @@ class _Client:
 class _Answer:
     """Sends the response, keeps its status, adds what every response carries."""
 
-    def __init__(self, send: Send, cors: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, send: "Send", cors: list[tuple[bytes, bytes]]) -> None:
         self._send = send
         self.cors = cors
         self.status = "none"  # a client that left
         self.last = False  # on its connection
         self.ended = False
 
-    async def __call__(self, message: dict) -> None:
+    async def __call__(self, message: "Message") -> None:
         if message["type"] == "http.response.start":
             self.status = str(message["status"])
             more = [(b"x-content-type-options", b"nosniff"), *self.cors, *([(b"connection", b"close")] if self.last else [])]
@@ -271,6 +276,12 @@ def names_answered_to(host: str, api_key: str | None, host_names: Sequence[str] 
     if host_names:
         return LOCAL_NAMES | {name.lower() for name in host_names}
     return LOCAL_NAMES if host in LOCAL_NAMES and not api_key else None
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None  # in a coroutine there is one
+    return task
 
 
 def _host_name(host: str) -> str:

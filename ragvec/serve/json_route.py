@@ -1,7 +1,7 @@
 """Reading and writing JSON strictly and fast: no NaN, no lone surrogates, no depth without end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_type_hints
 
@@ -11,12 +11,12 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute, APIRouter
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ragvec.serve.errors import response_to
 from ragvec.serve.limits import SMALL_BODY
 
 JSON = "application/json"
-App = Callable[[dict, Callable, Callable], Awaitable[None]]
 MOST_FIELDS = 256  # of a body's own; the longest request has 18
 MOST_VALUES = 100_000  # numbers, texts, names, lists in a body: those of `[[],[],…` take 24 times its length in memory
 _SLICE = 16 << 10  # bytes whose values are counted at a stretch
@@ -31,12 +31,12 @@ class JsonRoute(APIRoute):
     A browser lets any site post forms and plain text here, but not JSON. FastAPI describes such a route; its body is read here.
     """
 
-    def __init__(self, path: str, endpoint: Callable, **options: Any) -> None:
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         """As FastAPI makes its routes."""
         self.model: type[BaseModel] | None = get_type_hints(endpoint).get("body")
         super().__init__(path, endpoint, **options)
 
-    def get_route_handler(self) -> Callable:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's way to put one's own reading in."""
         if self.model is None:
             return super().get_route_handler()
@@ -53,8 +53,11 @@ class JsonRoute(APIRoute):
         large = len(body) > SMALL_BODY
         held, body = [body], b""  # whoever reads it lets go of it
         if large:
-            return await self.endpoint(await asyncio.get_running_loop().run_in_executor(_LARGE, self._read_large, held))
-        return await self.endpoint(self._read(held))
+            read = await asyncio.get_running_loop().run_in_executor(_LARGE, self._read_large, held)
+        else:
+            read = self._read(held)
+        response: Response = await self.endpoint(read)
+        return response
 
     def _read_large(self, held: list[bytes]) -> BaseModel:
         if count_values(held[0], MOST_VALUES) > MOST_VALUES:
@@ -68,6 +71,7 @@ class JsonRoute(APIRoute):
             raise HTTPException(422, f"the body is not valid JSON ({error})") from None  # which keeps the body
         if isinstance(read, dict) and len(read) > MOST_FIELDS:
             raise HTTPException(422, f"the body has {len(read):,} fields: send those that the description names")
+        assert self.model is not None  # else FastAPI answers
         try:
             return self.model.model_validate(read)
         except ValidationError as error:
@@ -80,17 +84,17 @@ class JsonRoutesFirst:
     The routing and the middleware of FastAPI would take longer than reading, batching and answering a query together.
     """
 
-    def __init__(self, app: App, routers: Iterable[APIRouter]) -> None:
+    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
         """Knows the JsonRoutes of the routers that the application has too."""
         self._app = app
         routes = [route for router in routers for route in router.routes]
         self._routes = {route.path: route for route in routes if isinstance(route, JsonRoute) and route.model is not None}
 
-    def takes_body(self, scope: dict) -> bool:
+    def takes_body(self, scope: Scope) -> bool:
         """Whether a request has a use for its body."""
         return scope["method"] == "POST" and scope["path"] in self._routes
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; its body comes in one piece, as Guard hands it on."""
         route = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         if route is None:

@@ -4,8 +4,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ragvec.errors import Damaged, RagvecError, Unavailable, WrongInput
 from ragvec.index import Index
@@ -15,7 +16,7 @@ from ragvec.serve.batcher import QueueFull
 from ragvec.serve.places import Places
 
 if TYPE_CHECKING:
-    from ragvec.encoder import Encoder
+    from ragvec.encoder.protocol import TextEncoder
 
 PATIENCE_S = 5.0  # while a folder is away: between `mv index old` and `mv new index`
 SETTLING_S = 0.5  # while what lies there does not open: it may be about to change again
@@ -28,7 +29,8 @@ class IndexUnavailable(Unavailable):
     """The index can't answer now, through no fault of the request."""
 
 
-class _Opened(NamedTuple):
+@dataclass(frozen=True)
+class _Opened:
     identity: tuple[int, int]
     index: Index
 
@@ -40,7 +42,7 @@ class LiveIndex:
     reached by) does: files of two indices must never be read together.
     """
 
-    def __init__(self, path: str | Path, encoder: "Encoder | Any | None") -> None:
+    def __init__(self, path: str | Path, encoder: "TextEncoder | None") -> None:
         """encoder: what made the index's vectors; None = whatever did.
 
         Raises RagvecError if there is no index, or it is another encoder's.

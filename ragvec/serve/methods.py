@@ -1,21 +1,18 @@
 """HTTP's own methods, for every route at once: HEAD wherever there is GET, and OPTIONS, which says what there is."""
 
-from collections.abc import Awaitable, Callable
-
 from starlette.routing import BaseRoute, Match
-
-App = Callable[[dict, Callable, Callable], Awaitable[None]]
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class StandardMethods:
     """An ASGI application around one that knows GET, POST and DELETE."""
 
-    def __init__(self, app: App, routes: list[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp, routes: list[BaseRoute]) -> None:
         """routes: those of the application."""
         self._app = app
         self._routes = routes
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         method = scope["method"] if scope["type"] == "http" else None
         if method == "HEAD":
@@ -27,8 +24,8 @@ class StandardMethods:
         else:
             await self._app(scope, receive, send)
 
-    async def _head(self, scope: dict, receive: Callable, send: Callable) -> None:
-        async def without_body(message: dict) -> None:
+    async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def without_body(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
         as_get = {**scope, "method": "GET"}
@@ -37,7 +34,7 @@ class StandardMethods:
         finally:
             scope["route"] = as_get.get("route")  # what the metrics count it under
 
-    def _methods(self, scope: dict) -> set[str]:
+    def _methods(self, scope: Scope) -> set[str]:
         found = [getattr(route, "methods", None) or set() for route in self._routes if route.matches(scope)[0] != Match.NONE]
-        methods = set().union(*found)
+        methods: set[str] = set().union(*found)
         return methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()) if methods else methods

@@ -8,18 +8,20 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ragvec.errors import RagvecError
 from ragvec.serve.advert import Advert, advertised
 from ragvec.serve.guard import LOCAL_NAMES, names_answered_to
 from ragvec.serve.limits import Limits
+from ragvec.serve.sparing import log_sparingly
 from ragvec.serve.sub_path import check_root_path
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.types import ASGIApp
 
     from ragvec.encoder import Encoder
 
@@ -71,21 +73,30 @@ def serve(
                 writable=writable,
             )
             place, port = listener.getsockname()[:2]
-            advert = Advert(os.getpid(), _FROM_HERE.get(place, place), port, bool(api_key), service.secret)
+            advert = Advert(
+                pid=os.getpid(),
+                host=_FROM_HERE.get(place, place),
+                port=port,
+                needs_key=bool(api_key),
+                secret=service.secret,
+            )
             with contextlib.nullcontext() if index_path is None else advertised(index_path, advert):
                 _run(app, listener, host, on_start, lifespan="off")
 
 
-def run_app(app: Any, *, host: str, port: int, on_start: Callable[[str], Any]) -> None:
+def run_app(app: "ASGIApp", *, host: str, port: int, on_start: Callable[[str], Any]) -> None:
     """Serve an ASGI application until SIGTERM or SIGINT. Raises RagvecError for an address that can't be had."""
     with contextlib.closing(bind(host, port)) as listener:
         _run(app, listener, host, on_start, lifespan="on")
 
 
-def _run(app: Any, listener: socket.socket, host: str, on_start: Callable[[str], Any], *, lifespan: str) -> None:
+def _run(
+    app: "ASGIApp", listener: socket.socket, host: str, on_start: Callable[[str], Any], *, lifespan: Literal["on", "off"]
+) -> None:
     import uvicorn
 
     config = server_config(app, lifespan=lifespan)
+    log_sparingly()
     _allow_files()
     with _quiet_sigterm():
         listener.listen(config.backlog)
@@ -103,7 +114,7 @@ def _allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
-def server_config(app: Any, *, lifespan: str = "off") -> "uvicorn.Config":
+def server_config(app: "ASGIApp", *, lifespan: Literal["on", "off"] = "off") -> "uvicorn.Config":
     """How uvicorn serves an ASGI application. lifespan: "on" if it must be told of the server's start and end."""
     import uvicorn
 
@@ -154,7 +165,7 @@ def warn_if_open(host: str, api_key: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _quiet_sigterm():
+def _quiet_sigterm() -> Iterator[None]:
     """uvicorn drains on SIGTERM and then sends it to the process again, which would end it before it has tidied up."""
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     try:

@@ -96,10 +96,11 @@ class EmbeddingsRequest(_Body):
 
     def texts(self) -> list[str]:
         """The input as a list. Raises ValueError for token ids and for an empty list."""
-        texts = [self.input] if isinstance(self.input, str) else self.input
-        if not texts:
+        given = [self.input] if isinstance(self.input, str) else self.input
+        texts = [text for text in given if isinstance(text, str)]
+        if not given:
             raise ValueError("input is an empty list: send at least one text")
-        if not all(isinstance(text, str) for text in texts):
+        if len(texts) < len(given):
             raise ValueError(f"input: {_NO_TOKEN_IDS}")
         return texts
 

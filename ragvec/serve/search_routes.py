@@ -72,7 +72,7 @@ def search_routes(service: Service) -> APIRouter:
 
 
 def writing_routes(service: Service) -> APIRouter:
-    """The routes that change the index; only a server started with --writable has them."""
+    """The routes that change the index; only a writable server has them."""
     router = APIRouter(route_class=JsonRoute, tags=["documents"])
 
     @router.post("/documents", summary="Add documents, or replace those of the same doc_id, in one commit")

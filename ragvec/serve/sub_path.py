@@ -1,11 +1,12 @@
 """A server under a path of another: behind a proxy that passes paths on as they came, or mounted in an application."""
 
 import re
-from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from ragvec.errors import WrongInput
 
-App = Callable[[dict, Callable, Callable], Awaitable[None]]
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 def check_root_path(path: str) -> str:
@@ -19,12 +20,12 @@ def check_root_path(path: str) -> str:
 class SubPath:
     """An ASGI application that takes the root path off; what comes without it is answered too: some proxies cut it."""
 
-    def __init__(self, app: App, root_path: str = "") -> None:
+    def __init__(self, app: "ASGIApp", root_path: str = "") -> None:
         """root_path: such as /search; where an application mounts this one, ASGI says it in the scope."""
         self._app = app
         self._root_path = root_path
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Answer one request."""
         root = scope.get("root_path") or self._root_path
         if root and scope["type"] == "http":
@@ -37,7 +38,7 @@ class SubPath:
         await self._app(scope, receive, send)
 
 
-async def _redirect(path: str, query: bytes, send: Callable) -> None:
+async def _redirect(path: str, query: bytes, send: "Send") -> None:
     location = path.encode() + (b"?" + query if query else b"")
     headers = [(b"location", location), (b"content-length", b"0")]
     await send({"type": "http.response.start", "status": 308, "headers": headers})

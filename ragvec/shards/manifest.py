@@ -11,7 +11,7 @@ from ragvec.artefacts import MANIFEST_NAME as MANIFEST
 from ragvec.checked import Mismatch, check_fields, check_range, check_value
 from ragvec.corpus.files import InputFile
 from ragvec.errors import Damaged, NotFound, RagvecError, Unavailable, WrongInput
-from ragvec.files import write_text
+from ragvec.files import read_described, write_text
 from ragvec.shards.storage import DTYPES
 
 FORMAT = "ragvec-shards"
@@ -175,7 +175,7 @@ def load_manifest(folder: Path) -> Manifest:
     """Read manifest.json. Raises RagvecError if it is missing, damaged, or of a newer format."""
     path = folder / MANIFEST
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(read_described(path))
         if record["format"] != FORMAT:
             raise WrongInput(f"{path} belongs to {record['format']!r}, not to shards made by `ragvec encode`")
         if record["format_version"] > FORMAT_VERSION:
@@ -190,9 +190,9 @@ def load_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise Unavailable(f"{path} cannot be read: {error.strerror}") from error
     except Mismatch as error:
-        raise Damaged(f"{path} is damaged ({error}): encode again with --overwrite") from error
+        raise Damaged(f"{path} is damaged ({error}): encode again with `ragvec encode --overwrite`") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Damaged(f"{path} is damaged ({error!r}): encode again with --overwrite") from error
+        raise Damaged(f"{path} is damaged ({error!r}): encode again with `ragvec encode --overwrite`") from error
 
 
 def _parse(record: dict[str, Any]) -> Manifest:

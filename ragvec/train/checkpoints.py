@@ -6,13 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ragvec.errors import RagvecError
-from ragvec.files import TEMPORARY_SUFFIX
+from ragvec.errors import Damaged, RagvecError
+from ragvec.files import TEMPORARY_SUFFIX, read_described
 from ragvec.train.recipe import Recipe
 
 CHECKPOINTS = "checkpoints"
 SPENT = "seconds"  # an entry of the log with this key says what the run had taken when a checkpoint was due
-_TEMPORARY = re.compile(rf".+\.\d+{re.escape(TEMPORARY_SUFFIX)}")  # as ragvec.files and ragvec.train.save name them
+_OWN = ("result", "recipe.json", "training.json", "training.png", "README.md", "best.safetensors")  # written by way of others
+_TEMPORARY = re.compile(rf"({'|'.join(map(re.escape, _OWN))}|checkpoint-\d+)\.\d+{re.escape(TEMPORARY_SUFFIX)}")
 _NAME = re.compile(r"checkpoint-(\d+)")
 _WRITTEN_LAST = "trainer_state.json"
 _NEEDED = "optimizer.pt"  # absent with save_only_model
@@ -32,7 +33,7 @@ def newest_checkpoint(recipe: Recipe) -> Path | None:
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """What the Trainer noted of a whole checkpoint: global_step, log_history …"""
-    state: dict[str, Any] = json.loads((checkpoint / _WRITTEN_LAST).read_text(encoding="utf-8"))
+    state: dict[str, Any] = json.loads(read_described(checkpoint / _WRITTEN_LAST))
     return state
 
 
@@ -85,5 +86,5 @@ def _checkpoints(recipe: Recipe) -> list[Path]:
 def _is_whole(path: Path) -> bool:
     try:
         return isinstance(read_state(path), dict)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError, Damaged):
         return False

@@ -27,7 +27,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, count, _CHUNK):
             part = slice(start, start + _CHUNK)
-            logits = _logits(hidden[part], compute, bias, scale, cap)
+            logits = _logits(hidden[part], compute, bias, scale=scale, cap=cap)
             slope = None if cap is None else 1 - (logits.float() / cap) ** 2
             rows, targets = torch.arange(len(logits), device=logits.device), labels[part]
             log_probabilities = log_softmax(logits, dim=-1, dtype=torch.float32)
@@ -54,7 +54,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         return *(None if one is None else one * grad for one in ctx.saved_tensors), None, None, None
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, cap: float | None) -> Tensor:
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, *, scale: float, cap: float | None) -> Tensor:
     logits = hidden @ weight.T
     if bias is not None:
         logits += bias.to(logits.dtype)
@@ -156,7 +156,9 @@ def cosent(cosines: Tensor, scores: Tensor, *, scale: float) -> Tensor:
     """
     lower = scores[:, None] < scores[None]
     scaled = cosines.float() * scale
-    terms = (scaled[:, None] - scaled[None])[lower]
+    terms = (scaled[:, None] - scaled[None]).flatten(0, 1)
+    # filled, not chosen by the mask: how many it chooses would have to be counted, and a GPU waited for
+    terms = terms.masked_fill(~lower.reshape(-1, *[1] * (terms.dim() - 1)), float("-inf"))
     return torch.cat([terms.new_zeros(1, *terms.shape[1:]), terms]).logsumexp(dim=0).mean()
 
 
@@ -188,7 +190,7 @@ def score_distillation(student: Tensor, teacher: Tensor, *, mse: float, kl: floa
     returns           a scalar; a query's negatives share its weight
     """
     there = torch.isfinite(teacher)
-    loss = student[there].sum() * 0.0
+    loss = student.masked_fill(~there, 0).sum() * 0.0
     if mse:
         ours, theirs = ((scores[:, :1] - scores[:, 1:]).masked_fill(~there[:, 1:], 0) for scores in (student, teacher))
         loss = loss + mse * ((ours - theirs) ** 2).sum(dim=1).div(there[:, 1:].sum(dim=1)).mean()
@@ -200,10 +202,15 @@ def score_distillation(student: Tensor, teacher: Tensor, *, mse: float, kl: floa
 
 def similarity_kl(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
     """Mean KL divergence between teacher's and student's distributions over the batch's other texts; inputs normalised."""
-    itself = torch.eye(len(student), dtype=torch.bool, device=student.device)
     with torch.autocast(student.device.type, enabled=False):
-        ours, theirs = ((vectors @ vectors.T / temperature)[~itself].view(len(vectors), -1) for vectors in (student, teacher))
+        ours, theirs = (_without_diagonal(vectors @ vectors.T / temperature) for vectors in (student, teacher))
     return kl_div(log_softmax(ours, dim=-1), softmax(theirs, dim=-1), reduction="batchmean")
+
+
+def _without_diagonal(square: Tensor) -> Tensor:
+    """(n, n − 1): each row without the text's own. Its own stand n + 1 apart in the flattened square."""
+    count = len(square)
+    return square.flatten()[1:].view(count - 1, count + 1)[:, :-1].reshape(count, count - 1)
 
 
 def _documents(positives: Tensor, negatives: Tensor | None) -> Tensor:

@@ -42,7 +42,7 @@ class _Wanted(NamedTuple):
 
 def mine(files: Sequence[str], output: Path, *, index: Path | None = None, encoder: "Encoder | None" = None,
          negatives: int = 7, depth: int = 100, margin: float = 0.05, instruction: str | None = None,
-         show_progress: bool = False) -> Mined:  # fmt: skip
+         offline: bool = False, show_progress: bool = False) -> Mined:  # fmt: skip
     """Write pairs with the hardest texts that are not their answers: query, positive, negatives, scores, source.
 
     files        pairs as `ragvec train supervised` reads them; a row's own negatives are among the candidates
@@ -51,6 +51,7 @@ def mine(files: Sequence[str], output: Path, *, index: Path | None = None, encod
     margin       a candidate that scores above (1 − margin) × the positive's score is likely an answer too and passed over
                  (NV-Retriever, Moreira et al. 2024: 0.05); so is a text that is word for word a positive or the query
     instruction  of the queries; None = the encoder's own
+    offline      never ask the hub for the encoder that the index names
     The scores are cosines, the positive's first: what `ragvec train distill` reads as a teacher's.
     Raises RagvecError for files or options that can't be used.
     """
@@ -62,20 +63,22 @@ def mine(files: Sequence[str], output: Path, *, index: Path | None = None, encod
     wanted = [_Wanted(pair.query, positive, source) for pair, source in pairs for positive in pair.positives]
     mined = Mined()
     with (
-        _candidates(index, encoder, pairs) as found,
+        _candidates(index, encoder, pairs, offline) as found,
         replacing(output) as file,
         progress_bar("mining", total=len(wanted), unit="rows", show=show_progress) as bar,
     ):
         for start in range(0, len(wanted), _QUERIES):
             block = wanted[start : start + _QUERIES]
-            for row in _mine_block(block, found, answers, mined, negatives, depth, margin, instruction):
+            for row in _mine_block(
+                block, found, answers, mined, count=negatives, depth=depth, margin=margin, instruction=instruction
+            ):
                 file.write(orjson.dumps(row) + b"\n")
             bar.update(len(block))
     return mined
 
 
-def _mine_block(block: list[_Wanted], index: Index, answers: dict[str, set[str]], mined: Mined, count: int, depth: int,
-                margin: float, instruction: str | None) -> Iterator[dict[str, Any]]:  # fmt: skip
+def _mine_block(block: list[_Wanted], index: Index, answers: dict[str, set[str]], mined: Mined, *, count: int,
+                depth: int, margin: float, instruction: str | None) -> Iterator[dict[str, Any]]:  # fmt: skip
     queries = index.encoder.encode_queries([one.query for one in block], instruction=instruction)
     positives = index.encoder.encode_documents([one.positive for one in block], instruction=index.settings.document_instruction)
     result = index.search(queries, depth)
@@ -100,10 +103,10 @@ def _mine_block(block: list[_Wanted], index: Index, answers: dict[str, set[str]]
 
 
 @contextmanager
-def _candidates(index: Path | None, encoder: "Encoder | None", pairs: list[tuple[Pair, str]]) -> Iterator[Index]:
+def _candidates(index: Path | None, encoder: "Encoder | None", pairs: list[tuple[Pair, str]], offline: bool) -> Iterator[Index]:
     """The index to search: the one named, or one of the pairs' own texts that is gone afterwards."""
     if index is not None:
-        with Index.open(index, encoder=encoder) as opened:
+        with Index.open(index, encoder=encoder, offline=offline) as opened:
             if not opened.settings.normalized:
                 raise RagvecError(f"{index} holds vectors that are not normalised: the margin is one of cosines")
             yield opened

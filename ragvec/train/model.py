@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from ragvec.encoder import Encoder, EncoderSettings
 from ragvec.encoder.bidirectional import make_bidirectional, make_causal
+from ragvec.encoder.device import device_of
 from ragvec.encoder.forward import hidden_states
 from ragvec.encoder.prompt import PromptBuilder
 from ragvec.encoder.ready import complete, probe_model
 from ragvec.encoder.sources import Source, locate
 from ragvec.encoder.weights import DTYPES, add_adapter, choose_dtype, load_tokenizer, quiet, refuse_pickle
 from ragvec.errors import WrongInput, first_line
+from ragvec.files import read_described
 from ragvec.train.losses import head_cross_entropy
 from ragvec.train.recipe import Recipe
 
@@ -67,6 +69,10 @@ class Learner:
         """Last hidden states (tokens, dim) of texts lying end to end."""
         return hidden_states(self.backbone, ids, self.device, packed=bool(self.settings.packed))
 
+    def send(self, numbers: Tensor) -> Tensor:
+        """A host's tensor on the model's device; a GPU is not waited for."""
+        return device_of(self.device).send(numbers)
+
     def predict_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of the head's predictions from states (n, dim) for tokens (n,)."""
         head = self.language_model.get_output_embeddings()
@@ -79,6 +85,7 @@ def load_encoder(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Le
     encoder = Encoder.load(
         start_of(recipe),
         revision=recipe.model_revision,
+        offline=recipe.offline,
         device=str(device),
         dtype=_weights_dtype(recipe, dtype),
         adapters=_adapters(recipe),
@@ -86,7 +93,7 @@ def load_encoder(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Le
         attention=None if recipe.bidirectional is None else "bidirectional" if recipe.bidirectional else "causal",
         max_length=recipe.max_seq_length,
     )
-    found = locate(start_of(recipe), revision=recipe.model_revision, adapters=_adapters(recipe))
+    found = _locate(recipe)
     # max_seq_length is of the training texts alone
     own = found.settings
     settings = replace(encoder.settings, max_length=own.max_length, doc_max_length=own.doc_max_length)
@@ -124,7 +131,7 @@ def load_language_model(recipe: Recipe, device: torch.device, dtype: torch.dtype
         )
         settings = EncoderSettings()
     else:
-        found = locate(start_of(recipe), revision=recipe.model_revision, adapters=_adapters(recipe))
+        found = _locate(recipe)
         whole = _load_with_head(found, _weights_dtype(recipe, dtype))
         tokenizer = load_tokenizer(Path(recipe.tokenizer_name) if recipe.tokenizer_name else found.tokenizer)
         settings = complete(found.settings, whole.base_model, tokenizer)  # evaluation reads texts as the result will
@@ -148,10 +155,9 @@ def _from_config(recipe: Recipe, config_name: str) -> "PreTrainedModel":
         raise WrongInput('config_name makes a new model: add "tokenizer_name", the folder of its tokenizer')
     path = Path(config_name)
     try:
-        text = (path / "config.json" if path.is_dir() else path).read_text(encoding="utf-8")
-        values = json.loads(text)
+        values = json.loads(read_described(path / "config.json" if path.is_dir() else path))
         config = AutoConfig.for_model(values.pop("model_type"), **values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WrongInput(f"{path} is not a readable model configuration with a model_type: {error}") from error
     set_seed(recipe.seed)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -192,6 +198,10 @@ def start_of(recipe: Recipe) -> str:
     if not recipe.model_name_or_path:
         raise WrongInput('no model_name_or_path: add the folder or hub id to start from (or "config_name" for clm)')
     return recipe.model_name_or_path
+
+
+def _locate(recipe: Recipe) -> Source:
+    return locate(start_of(recipe), revision=recipe.model_revision, adapters=_adapters(recipe), offline=recipe.offline)
 
 
 def _adapters(recipe: Recipe) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def training_files(recipe: Recipe) -> list[str]:
     if recipe.dataset_file_path:
         return [recipe.dataset_file_path]
     if name := _hub_data(recipe):
-        return dataset_files(name, recipe.dataset_config_name, "train")
+        return dataset_files(name, recipe.dataset_config_name, "train", offline=recipe.offline)
     raise WrongInput('no training data: add "train_file" (JSON, JSONL, CSV, TSV, TXT or Parquet)')
 
 
@@ -67,7 +67,7 @@ def _read_sets(recipe: Recipe, read: Callable[[Sequence[str]], Sequence[Any]]) -
     if recipe.validation_file:
         return training, read(recipe.validation_file)
     if (name := _hub_data(recipe)) and not recipe.validation_split_percentage:
-        files = dataset_files(name, recipe.dataset_config_name, "validation", optional=True)
+        files = dataset_files(name, recipe.dataset_config_name, "validation", optional=True, offline=recipe.offline)
         return training, read(files) if files else []
     return split_validation(training, recipe.validation_split_percentage, recipe.seed)
 

@@ -104,7 +104,9 @@ def weighted(loss: Tensor, count: int) -> Tensor:
     """A mean over `count` parts of this process, weighed so that the mean over processes is the mean over all parts."""
     if world() == 1 or not torch.is_grad_enabled():
         return loss
-    return loss * (count * world() / max(total(count), 1))
+    everyone = torch.full((), count, dtype=torch.float32, device=loss.device)  # counted on the device: nobody waits for it
+    distributed.all_reduce(everyone)
+    return loss * (count * world() / everyone.clamp(min=1))
 
 
 def _collective_device() -> torch.device | None:

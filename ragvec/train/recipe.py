@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from pydantic.dataclasses import dataclass
 
 from ragvec.data import data_path
-from ragvec.errors import NotFound, WrongInput
+from ragvec.errors import NotFound, WrongInput, first_line
 
 ObjectiveName = Literal["clm", "mntp", "simcse", "supervised", "distill"]
 OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
@@ -45,6 +45,7 @@ class Recipe:
     # where it starts
     model_name_or_path: str | None = None
     model_revision: str | None = None
+    offline: bool = False
     peft_model_name_or_path: str | None = None
     extra_model_name_or_path: Strings = Field(default_factory=list)
     config_name: str | None = None
@@ -347,6 +348,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise WrongInput(f"{path} is not UTF-8 text: a recipe is a JSON file") from error
     except json.JSONDecodeError as error:
         raise WrongInput(f"{path}, line {error.lineno}: bad JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets as deep
+        raise WrongInput(f"{path}: bad JSON: {first_line(error)}") from error
     if not isinstance(value, dict):
         raise WrongInput(f'{path} holds no JSON object: a recipe looks like {{"model_name_or_path": …}}')
     return value
@@ -355,8 +358,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise WrongInput(f"--set {text!r} is not key=value")
+        raise WrongInput(f"`overrides` {text!r} is not key=value")
     try:
         return key.strip(), json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return key.strip(), value

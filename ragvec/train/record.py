@@ -21,7 +21,15 @@ from ragvec.train.training_plan import TrainingPlan
 
 SUMMARY_FILE, PLOT_FILE, CARD_FILE = "training.json", "training.png", "README.md"
 _SECONDS_BETWEEN_PLOTS = 30
-_UNINTERESTING = {"output_dir", "overwrite_output_dir", "logging_steps", "save_steps", "save_total_limit", "eval_steps"}
+_UNINTERESTING = {
+    "output_dir",
+    "offline",
+    "overwrite_output_dir",
+    "logging_steps",
+    "save_steps",
+    "save_total_limit",
+    "eval_steps",
+}
 _NOT_CURVES = {"loss", "eval_loss", "step", "epoch", "learning_rate", "grad_norm", "tokens_per_second"}
 
 

@@ -160,7 +160,7 @@ def _reasons(recipe: Recipe) -> Iterator[None]:
         what = torn[-1] if torn else getattr(error, "filename", None) or recipe.output_dir
         left = newest_checkpoint(recipe) if not recipe.save_only_model else None
         raise RagvecError(
-            f"{what} could not be written ({first_line(error)}): free some disk space, then pass --resume; "
+            f"{what} could not be written ({first_line(error)}): free some disk space, then pass `resume`; "
             + (f"{left} is the newest good checkpoint" if left else "it would have been the first checkpoint")
         ) from error
 

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from ragvec.checked import check_value
 from ragvec.encoder.weights import quiet
 from ragvec.errors import RagvecError
-from ragvec.files import write_json
+from ragvec.files import is_own_folder, read_described, write_json
 from ragvec.train import ranks
-from ragvec.train.checkpoints import Entry, newest_checkpoint, remove_checkpoints, remove_leftovers, spent_before
+from ragvec.train.checkpoints import CHECKPOINTS, Entry, newest_checkpoint, remove_checkpoints, remove_leftovers, spent_before
 from ragvec.train.evaluation import best_so_far, best_weights
 from ragvec.train.model import Learner
 from ragvec.train.prepare import Prepared, prepare
@@ -27,7 +28,7 @@ from ragvec.train.training_plan import TrainingPlan, make_plan
 RECIPE_FILE = "recipe.json"
 # Keys that may change between a run and its resumption.
 _FREE = {"logging_steps", "save_steps", "eval_steps", "save_total_limit", "overwrite_output_dir", "save_merged", "save_dtype",
-         "num_train_epochs", "max_steps", "stop_after_n_steps", "report_to"}  # fmt: skip
+         "num_train_epochs", "max_steps", "stop_after_n_steps", "report_to", "offline"}  # fmt: skip
 
 
 def train(recipe: Recipe, *, resume: bool = False, report: Callable[[str], None] = print,
@@ -112,7 +113,7 @@ def _write(learner: Learner, recipe: Recipe, record: Record, summary: dict[str, 
         write_card(folder, summary, recipe)
     except (OSError, SafetensorError) as error:
         raise RagvecError(
-            f"the result can't be written to {folder} ({error}): free some disk space, then pass --resume, "
+            f"the result can't be written to {folder} ({error}): free some disk space, then pass `resume`, "
             "which goes on from the last checkpoint"
         ) from error
 
@@ -122,6 +123,7 @@ def _check_folder(recipe: Recipe, resume: bool) -> None:
     folder = Path(recipe.output_dir)
     if folder.exists() and not folder.is_dir():
         raise RagvecError(f"output_dir {folder} is a file: choose a folder")
+    is_own_folder(folder / CHECKPOINTS)  # those of earlier runs are removed: not somewhere else
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if resume and (folder / RECIPE_FILE).is_file():
@@ -129,7 +131,7 @@ def _check_folder(recipe: Recipe, resume: bool) -> None:
     elif resume:
         raise RagvecError(f"output_dir {folder} holds no {RECIPE_FILE}: no run began there, choose another folder")
     elif not recipe.overwrite_output_dir:
-        raise RagvecError(f'output_dir {folder} is not empty: pass --resume to go on, or set "overwrite_output_dir": true')
+        raise RagvecError(f'output_dir {folder} is not empty: pass `resume` to go on, or set "overwrite_output_dir": true')
 
 
 def _claim(recipe: Recipe, resume: bool) -> None:
@@ -148,10 +150,10 @@ def _claim(recipe: Recipe, resume: bool) -> None:
 
 def _same_recipe(path: Path, recipe: Recipe) -> None:
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        before = check_value("it", json.loads(read_described(path)), dict[str, Any])
+    except (OSError, ValueError, RecursionError) as error:
         raise RagvecError(f"{path} is not readable ({error}): the run can't be resumed, start it anew") from error
     before = {**Recipe(objective=recipe.objective).as_json(), **before}  # an older ragvec knew fewer keys
     for name, value in recipe.as_json().items():
         if name not in _FREE and before[name] != value:
-            raise RagvecError(f"--resume: {name} was {before[name]!r} and is {value!r}: restore it, or start the run anew")
+            raise RagvecError(f"`resume`: {name} was {before[name]!r} and is {value!r}: restore it, or start the run anew")

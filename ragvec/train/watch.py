@@ -130,7 +130,8 @@ def mean_loss(module: LossModule, batches: Batches) -> float:
     """The mean loss over a validation set, without dropout."""
     seen, training = module.tokens_seen, module.training
     module.eval()
-    losses: list[float] = [module(batches[number])["loss"].item() for number in range(len(batches))]
+    losses = [module(batches[number])["loss"] for number in range(len(batches))]  # all queued before the first is waited for
     module.train(training)
     module.tokens_seen = seen
-    return sum(losses) / len(losses)
+    numbers: list[float] = torch.stack(losses).tolist()
+    return sum(numbers) / len(numbers)

@@ -23,6 +23,7 @@ import torch
 from ragvec import Encoder
 from ragvec.evaluate import Evaluation, evaluate
 from ragvec.files import write_text
+from ragvec.retrieve import Mode
 
 RETRIEVAL_METRIC, SIMILARITY_METRIC = "nDCG@10", "spearman"
 TOKENS, PASSAGES, REPEATS = 100, 300, 5  # of the measurement of speed
@@ -73,7 +74,7 @@ def measure(options: argparse.Namespace, folders: list[Path]) -> Iterator[tuple[
         yield "encoder + BM25 (hybrid)", row(encoder, folders, options, mode="hybrid")
 
 
-def row(encoder: Encoder, folders: list[Path], options: argparse.Namespace, mode: str = "dense") -> Row:
+def row(encoder: Encoder, folders: list[Path], options: argparse.Namespace, mode: Mode = "dense") -> Row:
     """An encoder on every data set; tables of pairs have no modes, so they are measured in dense alone."""
     found = {folder.name: evaluate(folder, encoder, mode=mode, cache=options.cache, show_progress=True) for folder in folders}
     return {**found, **{path.stem: evaluate(path, encoder) for path in options.sts if mode == "dense"}}

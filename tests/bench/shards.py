@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,8 @@ def main() -> None:
             provenance = Provenance(
                 source="bench", fingerprint="0" * 32, dimension=dimension, instruction="", dtype=dtype, normalized=True
             )
-            whole = speed(stored.codes.nbytes, lambda: write_part(Path(folder), "a.parquet", passages, encoded, provenance))  # noqa: B023
+            write = partial(write_part, Path(folder), "a.parquet", passages, encoded, provenance=provenance)
+            whole = speed(stored.codes.nbytes, write)
             read = speed(
                 stored.codes.nbytes,
                 lambda: [batch_stored(b) for b in read_batches(Path(folder) / "a.parquet", ROWS, ["embedding"])],

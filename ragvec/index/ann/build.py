@@ -116,7 +116,7 @@ def _make(key: str, dimension: int) -> Any:
     try:
         return faiss.index_factory(dimension, key, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        raise WrongInput(f"--index-key {key!r} makes no FAISS index of {dimension} dimensions: {_reason(error)}") from error
+        raise WrongInput(f"`faiss_key` {key!r} makes no FAISS index of {dimension} dimensions: {_reason(error)}") from error
 
 
 def _reason(error: RuntimeError) -> str:

@@ -112,12 +112,12 @@ def _search_mapped(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Ro
     if parts <= 1:
         return keep_best(_search_part(vectors, queries, k, allowed), k)
     bounds = [len(vectors) * part // parts for part in range(parts + 1)]
-    found = in_parallel(partial(_search_between, vectors, queries, k, allowed), bounds[:-1], bounds[1:])
+    found = in_parallel(partial(_search_between, vectors, queries, k, allowed=allowed), bounds[:-1], bounds[1:])
     return keep_best(SearchResult(np.hstack([one.scores for one in found]), np.hstack([one.ids for one in found])), k)
 
 
 def _search_between(
-    vectors: np.ndarray, queries: np.ndarray, k: int, allowed: RowFilter | None, start: int, stop: int
+    vectors: np.ndarray, queries: np.ndarray, k: int, start: int, stop: int, *, allowed: RowFilter | None
 ) -> SearchResult:
     here = None if allowed is None else RowFilter(allowed.mask[start:stop])
     found = _search_part(vectors[start:stop], queries, min(k, stop - start), here)

@@ -30,7 +30,7 @@ def check_cagra(key: str) -> None:
     """Raises RagvecError if no CAGRA graph can be built here."""
     if not gpu_count() or not hasattr(load_faiss(), "GpuIndexCagra"):
         raise WrongInput(
-            f"--index-key {key}: a CAGRA graph is built on a GPU, by a build of FAISS with cuVS (pip uninstall -y faiss-cpu "
+            f"`faiss_key` {key}: a CAGRA graph is built on a GPU, by a build of FAISS with cuVS (pip uninstall -y faiss-cpu "
             f"faiss-gpu && pip install faiss-gpu-cuvs); HNSW32 is the like on a CPU"
         )
 
@@ -49,7 +49,7 @@ def build_cagra(degree: int, vectors: np.ndarray) -> Any:
 
 
 def on_gpu(index: Any) -> Any | None:
-    """The same index on the first GPU; None where there is none, or FAISS has no such kind for it.
+    """A copy of a FAISS index on the first GPU; None where there is none, or FAISS has no such kind for it.
 
     It has inverted files of whole vectors, of scalars (SQ8) and of PQ's codes of 8 bits, whose lists are compared one by one:
     no codes of 4 bits, no RaBitQ, no lists found by a graph.

@@ -66,7 +66,7 @@ class WordsRecord(NamedTuple):
 
     segments: tuple[WordSegment, ...] = ()
     opstamp: int = 0
-    files: dict[str, WordFile] = {}  # noqa: RUF012 - never changed
+    files: dict[str, WordFile] = {}
 
     @property
     def deleted(self) -> int:

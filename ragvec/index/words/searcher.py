@@ -102,7 +102,9 @@ class Words:
             return None
         occur = tantivy.Occur
         limits = [
-            (occur.Must if clause.sign == "+" else occur.MustNot, self._whole(clause)) for clause in query.clauses if clause.sign
+            (occur.Must if clause.sign == "+" else occur.MustNot, self._whole(clause))
+            for clause in query.clauses
+            if clause.sign
         ]
         should = tantivy.Query.boolean_query([(occur.Should, part) for part in parts])
         return tantivy.Query.boolean_query([(occur.Must, should), *limits]) if limits else should

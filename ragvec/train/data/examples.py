@@ -82,7 +82,17 @@ def read_examples(recipe: Recipe, files: Sequence[str], *, scored: Scores | None
             lead = instruction if source in symmetric else ""
             scores = pair.scores if limit is None else pair.scores[: limit + 1]
             for positive in pair.positives:
-                found.append(Example(pair.query, positive, pair.negatives, source, instruction, lead, scores))
+                found.append(
+                    Example(
+                        query=pair.query,
+                        positive=positive,
+                        negatives=pair.negatives,
+                        source=source,
+                        query_instruction=instruction,
+                        document_instruction=lead,
+                        scores=scores,
+                    )
+                )
     if limit is not None or more:
         found = [one._replace(negatives=(*one.negatives, *more[one.source, one.query])[:limit]) for one in found]
     return _not_empty(found, files, recipe.max_train_samples)

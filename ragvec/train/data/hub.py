@@ -7,16 +7,16 @@ from ragvec.errors import RagvecError
 _MOVED = {"wikitext": "Salesforce/wikitext"}  # the name the reference's configs use
 
 
-def dataset_files(name: str, config: str | None, split: str, *, optional: bool = False) -> list[str]:
+def dataset_files(name: str, config: str | None, split: str, *, optional: bool = False, offline: bool = False) -> list[str]:
     """The Parquet files of a split, downloaded or found in the cache; a local folder works too.
 
-    optional  no files are no error
+    optional  no files are no error; offline: only the cache is asked
     Raises RagvecError if there is no such data set within reach, it has no Parquet files, or several configurations of which
     none is named.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        folder = _download(_MOVED.get(name, name), config, split)
+        folder = _download(_MOVED.get(name, name), config, split, offline)
     pattern = f"**/{split}*.parquet" if config is None else f"**/{config}/{split}*.parquet"
     found = sorted(folder.glob(pattern))
     if not found and not optional:
@@ -29,13 +29,13 @@ def dataset_files(name: str, config: str | None, split: str, *, optional: bool =
     return [str(path) for path in found]
 
 
-def _download(name: str, config: str | None, split: str) -> Path:
+def _download(name: str, config: str | None, split: str, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     pattern = f"*{split}*.parquet" if config is None else f"*{config}/{split}*.parquet"
     try:
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=pattern))
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=pattern, local_files_only=offline))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise RagvecError(
             f"data set {name} is neither in the hub's cache nor within reach: name a local file in train_file instead"

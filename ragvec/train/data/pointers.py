@@ -30,6 +30,10 @@ class PointedTexts:
         return texts[str(row["pos_id"])], tuple(texts[str(doc_id)] for doc_id in negatives)
 
     def _folder(self, name: str, place: str, near: Path) -> Path:
+        if Path(name).is_absolute() or ".." in Path(name).parts:  # the row is whoever's
+            raise RagvecError(
+                f'{place}: the corpus {name!r:.80} lies elsewhere: name a folder below "corpus_root" in the config'
+            )
         roots = [Path(self._root).expanduser()] if self._root else [near, near.parent]
         for root in roots:
             if (root / name).exists():

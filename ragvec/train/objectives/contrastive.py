@@ -21,7 +21,7 @@ def contrastive_loss(recipe: Recipe) -> Callable[[Learner, TextBatch], Tensor]:
     def loss(learner: Learner, batch: TextBatch) -> Tensor:
         vectors = text_vectors(learner, batch, recipe.mini_batch_tokens)
         queries, positives, negatives = (gather_rows(part) for part in vectors.split(batch.sizes))
-        excluded = _excluded(recipe, (queries, positives, negatives), batch)
+        excluded = _excluded(recipe, learner, (queries, positives, negatives), batch)
         losses = [
             hard_negative_nll(*(part[:, :width] for part in (queries, positives, negatives)), scale=recipe.loss_scale,
                               excluded=excluded)
@@ -32,11 +32,13 @@ def contrastive_loss(recipe: Recipe) -> Callable[[Learner, TextBatch], Tensor]:
     return loss
 
 
-def _excluded(recipe: Recipe, vectors: Sequence[Tensor], batch: TextBatch) -> Callable[[slice], Tensor] | None:
+def _excluded(
+    recipe: Recipe, learner: Learner, vectors: Sequence[Tensor], batch: TextBatch
+) -> Callable[[slice], Tensor] | None:
     """What tells for some of the queries which pairs are no negatives; None = all are."""
     numbers, margin = None, recipe.false_negative_margin
     if batch.numbers is not None:
-        numbers = [gather_rows(part) for part in batch.numbers.to(vectors[0].device).split(batch.sizes)]
+        numbers = [gather_rows(part) for part in learner.send(batch.numbers).split(batch.sizes)]
     if margin is None:
         return None if numbers is None else lambda rows: no_negatives(*numbers, rows=rows)
 

@@ -80,7 +80,7 @@ def vector_distillation_loss(recipe: Recipe, projection: nn.Module | None) -> Ca
         student = text_vectors(learner, batch, recipe.mini_batch_tokens)
         if projection is not None:
             student = projection(student)
-        student, teacher = gather_rows(student), gather_rows(teacher_of(batch, student.device))
+        student, teacher = gather_rows(student), gather_rows(learner.send(teacher_of(batch)))
         weights = {"cosine": recipe.distill_cosine, "mse": recipe.distill_mse, "kl": recipe.distill_kl}
         return joined(distillation(student, teacher, **weights, temperature=recipe.distill_temperature))
 
@@ -92,10 +92,10 @@ def score_distillation_loss(recipe: Recipe) -> Callable[[Learner, TextBatch], Te
 
     def loss(learner: Learner, batch: TextBatch) -> Tensor:
         vectors = text_vectors(learner, batch, recipe.mini_batch_tokens)
-        _, queries, documents = scored_pairs(vectors, batch)
-        teacher = teacher_of(batch, vectors.device)
+        pairs, teacher = scored_pairs(learner, vectors, batch), learner.send(teacher_of(batch))
         student = torch.full_like(teacher, float("-inf"))
-        student[torch.isfinite(teacher)] = cosine_similarity(queries, documents) / recipe.distill_temperature
+        cosines = cosine_similarity(pairs.queries, pairs.documents)
+        student[pairs.rows, pairs.columns] = cosines / recipe.distill_temperature
         return weighted(score_distillation(student, teacher, mse=recipe.distill_mse, kl=recipe.distill_kl), len(teacher))
 
     return loss

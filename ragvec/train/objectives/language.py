@@ -26,8 +26,8 @@ class LanguageBatch:
 
 def language_loss(learner: Learner, batch: LanguageBatch) -> Tensor:
     """Cross-entropy of the tokens to be predicted; only their positions pass through the head."""
-    hidden = learner.hidden(batch.ids)
-    loss = learner.predict_loss(hidden[batch.predict_from.to(hidden.device)], batch.labels.to(hidden.device))
+    hidden, send = learner.hidden(batch.ids), learner.send
+    loss = learner.predict_loss(hidden[send(batch.predict_from)], send(batch.labels))
     return weighted(loss, len(batch.labels))
 
 

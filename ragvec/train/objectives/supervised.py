@@ -58,7 +58,7 @@ def cosent_loss(recipe: Recipe) -> Callable[[Learner, TextBatch], Tensor]:
 
     def loss(learner: Learner, batch: TextBatch) -> Tensor:
         vectors = text_vectors(learner, batch, recipe.mini_batch_tokens)
-        scores, queries, documents = scored_pairs(vectors, batch)
+        scores, _, _, queries, documents = scored_pairs(learner, vectors, batch)
         widths = widths_of(recipe, vectors)
         cosines = torch.stack([cosine_similarity(queries[:, :width], documents[:, :width]) for width in widths], dim=1)
         return joined(cosent(gather_rows(cosines), gather_rows(scores), scale=recipe.loss_scale))

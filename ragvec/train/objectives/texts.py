@@ -54,13 +54,13 @@ class PromptTable:
 def pair_examples(recipe: Recipe, learner: Learner, examples: Sequence[Example]) -> ExampleSet[TextBatch]:
     """Queries with positives and negatives, tokenized for contrastive batches."""
     table, triples = _tokenized(learner, examples)
-    return _example_set(recipe, examples, table, triples, pair_batch(table, triples, recipe.mask_identical))
+    return _example_set(recipe, examples, table, triples, build=pair_batch(table, triples, recipe.mask_identical))
 
 
 def score_examples(recipe: Recipe, learner: Learner, examples: Sequence[Example]) -> ExampleSet[TextBatch]:
     """Queries with candidates and the scores that are to be learned, tokenized."""
     table, triples = _tokenized(learner, examples)
-    return _example_set(recipe, examples, table, triples, score_batch(table, triples, [one.scores for one in examples]))
+    return _example_set(recipe, examples, table, triples, build=score_batch(table, triples, [one.scores for one in examples]))
 
 
 def _tokenized(learner: Learner, examples: Sequence[Example]) -> tuple[PromptTable, list[Triple]]:
@@ -77,7 +77,7 @@ def _tokenized(learner: Learner, examples: Sequence[Example]) -> tuple[PromptTab
     return table, triples
 
 
-def _example_set(recipe: Recipe, examples: Sequence[Example], table: PromptTable, triples: Sequence[Triple],
+def _example_set(recipe: Recipe, examples: Sequence[Example], table: PromptTable, triples: Sequence[Triple], *,
                  build: BatchBuilder[TextBatch]) -> ExampleSet[TextBatch]:  # fmt: skip
     lengths = [sum(len(table.ids[row]) for row in (one.query, one.positive, *one.negatives)) for one in triples]
     return ExampleSet(build, lengths, [group_of(recipe, one.source) for one in examples])
@@ -115,7 +115,7 @@ def text_vectors(learner: Learner, batch: TextBatch, mini_batch_tokens: int | No
     else:
         runs = _runs([len(text) for text in batch.ids], mini_batch_tokens)
         vectors = in_runs(lambda run: _pooled(learner, batch.ids[run], batch.pool_starts[run]), runs, learner.backbone)
-    return vectors[batch.place.to(vectors.device)]
+    return vectors[learner.send(batch.place)]
 
 
 def _pooled(learner: Learner, ids: list[list[int]], pool_starts: list[int]) -> Tensor:
@@ -181,18 +181,29 @@ def text_batch(
     return TextBatch(ids, pool_starts, place, sizes=sizes, numbers=numbers, teacher=teacher)
 
 
-def scored_pairs(vectors: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Every score of a batch (n,), and the vectors of the two texts that it is about, (n, dim) each."""
-    teacher = teacher_of(batch, vectors.device)
-    there = torch.isfinite(teacher)
+class ScoredPairs(NamedTuple):
+    """The scores of a batch, where each stands in the teacher's table, (n,) each, and its two texts' vectors, (n, dim)."""
+
+    scores: Tensor
+    rows: Tensor
+    columns: Tensor
+    queries: Tensor
+    documents: Tensor
+
+
+def scored_pairs(learner: Learner, vectors: Tensor, batch: TextBatch) -> ScoredPairs:
+    """Every score of a batch. Which there are is found on the host: a GPU would be waited for."""
+    teacher = teacher_of(batch)
+    rows, columns = torch.isfinite(teacher).nonzero(as_tuple=True)
+    scores, rows, columns = (learner.send(part) for part in (teacher[rows, columns], rows, columns))
     queries, documents = vectors.split((batch.sizes[0], len(vectors) - batch.sizes[0]))
-    return teacher[there], queries[there.nonzero()[:, 0]], documents
+    return ScoredPairs(scores=scores, rows=rows, columns=columns, queries=queries[rows], documents=documents)
 
 
-def teacher_of(batch: TextBatch, device: torch.device) -> Tensor:
-    """What a batch is to learn from its teacher, on the device of its vectors."""
+def teacher_of(batch: TextBatch) -> Tensor:
+    """What a batch is to learn from its teacher, on the host."""
     assert batch.teacher is not None
-    return batch.teacher.to(device)
+    return batch.teacher
 
 
 def check_widths(recipe: Recipe, learner: Learner) -> None:

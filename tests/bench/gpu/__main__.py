@@ -39,18 +39,23 @@ STEPS = {  # name: (least seconds worth starting it with, most seconds it may ta
 }
 NEEDED = ("torch", "transformers", "peft", "accelerate", "orjson", "zstandard", "pyarrow")
 DRY_SECONDS = 240
-KILL_SECONDS = 3
+THEN_SECONDS = 20
+KILL_SECONDS = 3  # that a step which must end is given, twice
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the steps asked for; 0 if each of them ended well."""
     options = parse(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **surroundings(options)}
+    figures, end, good = Figures(options.out), time.monotonic() + 60 * options.minutes, True
+    try:
+        environment = {**os.environ, **surroundings(options)}
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"--wheels {options.wheels}: {error}", file=sys.stderr)
+        return 1
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         print(f"not here: {', '.join(missing)}. Install them, or give --wheels a folder with their wheels", file=sys.stderr)
         return 1
-    figures, end, good = Figures(options.out), time.monotonic() + 60 * options.minutes, True
     for name in options.only:
         least, most = STEPS[name]
         left = end - time.monotonic()
@@ -58,11 +63,13 @@ def main(arguments: list[str] | None = None) -> int:
             figures.step(name, f"left out: {left:.0f} s were left, {least} needed")
             continue
         words = [sys.executable, "-m", "tests.bench.gpu.step", name, str(options.out), str(options.work)]
-        seconds = DRY_SECONDS if options.dry else min(most, left)
+        seconds = DRY_SECONDS if options.dry else min(most, left - 2 * KILL_SECONDS)
         good &= run_step(figures, name, [*words, *(["--dry"] if options.dry else [])], seconds, environment)
-    if options.then and (left := end - time.monotonic()) > 20:
+    if options.then and (left := end - time.monotonic()) < THEN_SECONDS:
+        figures.step("then", f"left out: {left:.0f} s were left, {THEN_SECONDS} needed")
+    elif options.then:
         words = ["bash", "-c", options.then.replace("{left}", str(int(left - 15)))]
-        good &= run_step(figures, "then", words, left - KILL_SECONDS, environment)
+        good &= run_step(figures, "then", words, left - 2 * KILL_SECONDS, environment)
     print(figures.table())
     return 0 if good else 1
 
@@ -73,7 +80,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json, results.md, log.txt")
     parser.add_argument("--work", type=Path, help="folder for models and shards; default: a temporary one")
-    parser.add_argument("--minutes", type=float, default=8.5)
+    parser.add_argument("--minutes", type=float, default=8.5, help="that everything may take; a dry run takes what it needs")
     parser.add_argument("--only", type=steps, default=list(STEPS), help=f"of {','.join(STEPS)}")
     parser.add_argument("--then", help="a shell command for the time that is left; {left} = its seconds")
     parser.add_argument("--wheels", type=Path, help="folder of wheels that this machine lacks")
@@ -97,8 +104,10 @@ def surroundings(options: argparse.Namespace) -> dict[str, str]:
     if options.wheels:
         site = options.work / "site"
         wheels = sorted(str(path) for path in options.wheels.glob("*.whl"))
+        if not wheels:
+            raise FileNotFoundError("no wheel (*.whl) lies there")
         pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(site)]
-        subprocess.run([*pip, *wheels], check=True)
+        subprocess.run([*pip, *wheels], check=True)  # pip itself says what is wrong
         paths.append(str(site))
         sys.path.append(str(site))
     return {
