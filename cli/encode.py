@@ -128,13 +128,8 @@ def run(
         _encode_in_processes(context.obj, output, devices, format)
         return
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
-    loading = {
-        **lasting,
-        "device": device or _own_gpu(place.of),
-        "dtype": dtype,
-        "offline": offline,
-        "batch_tokens": batch_tokens,
-    }
+    chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
+    loading = {**lasting, **chosen}
     loaded = _load(encoder, loading, compiled=torch_compile, corpus=corpus, place=place)
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if skips and place.number == 0 else None)

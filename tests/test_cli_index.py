@@ -189,7 +189,7 @@ def test_another_encoder_is_refused_with_the_remedy(
     code, _, err = ragvec(capsys, "index", "corpus.jsonl", "--index-key", "SQ8")
     assert err == (
         "error: the index in ragvec-index was made with --index-key auto, not SQ8: leave --index-key out, "
-        "or change the index by `ragvec compact --index-key SQ8`\n"
+        "or change the index by `ragvec compact` with --index-key SQ8\n"
     )
     assert len(contents(here / "ragvec-index")) == 3
 
