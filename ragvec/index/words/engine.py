@@ -51,9 +51,7 @@ def readable() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise Damaged(
-            f"the words of the index can't be read ({first_line(error)}): restore it, or `ragvec compact` it"
-        ) from error
+        raise Damaged(f"the index's words can't be read ({first_line(error)}): restore it, or `ragvec compact` it") from error
     except BaseException as error:
         if type(error).__name__ != _PANIC:
             raise

@@ -12,10 +12,6 @@ if TYPE_CHECKING:
 
 NO_STEMMER = "none"
 DEFAULT_LANGUAGE = "english"  # where the texts don't tell: English words stand in texts of most languages
-LANGUAGES = (  # Snowball's stemmers, as tantivy has them
-    "arabic danish dutch english finnish french german greek hungarian italian norwegian portuguese romanian russian spanish swedish"
-    " tamil turkish none"
-).split()
 LONGEST_WORD = 255  # bytes of a word that can be found
 
 # Frequent words that tell a language from its neighbours, as they are folded.
@@ -39,6 +35,7 @@ _TELLING = {
     "tamil": "ஒரு என்று மற்றும் இந்த என்ற அவர் இது என அந்த",
     "turkish": "ve bir bu da de için ile olarak çok daha olan gibi ne kadar sonra var değil",
 }
+LANGUAGES = (*_TELLING, NO_STEMMER)  # Snowball's stemmers, as tantivy has them
 _SAMPLE = 200  # texts
 _SAMPLE_LETTERS = 2000  # of each
 _LEAST_SHARE = 0.08  # of a text's words that are among its language's most frequent: English has about 0.25

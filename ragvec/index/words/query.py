@@ -7,6 +7,8 @@ from typing import NamedTuple
 from ragvec.index.words.analysis import folded_words, is_run
 
 _CLAUSE = re.compile(r'(?P<sign>[+\-−–]?)(?P<field>title:)?(?:"(?P<phrase>[^"]*)"|(?P<word>[^\s"]+))', re.IGNORECASE)
+_CODE = re.compile(r"[0-9_./:@\\]|^--?\w|[a-z][A-Z]")
+_AROUND = "\"'`.,;:!?()[]{}<>…“”‘’"
 _QUOTES = str.maketrans("“”„«»「」『』", '"' * 9)
 
 
@@ -16,7 +18,9 @@ class Clause(NamedTuple):
     sign    "+" must be there, "-" must not, "" should
     title   in the title alone
     prefix  the last is a beginning of a word
-    exact   the words are asked for in sequence or not at all; else each counts, and more in sequence
+    exact   the words are asked for in sequence or not at all; else each counts by itself
+    code    and more in sequence: `3.11.2`, `O_CLOEXEC`, `--long-option` mean that sequence; in `well-known`, `Newton's` and
+            runs of unspaced characters it tells less than the words do (nDCG@10 .003 to .015 lower on four sets of papers)
     """
 
     words: tuple[str, ...]
@@ -24,6 +28,7 @@ class Clause(NamedTuple):
     title: bool = False
     prefix: bool = False
     exact: bool = False
+    code: bool = False
 
     @property
     def terms(self) -> list[str]:
@@ -52,7 +57,7 @@ def plain_query(query: str) -> WordQuery:
 def parse_query(query: str) -> WordQuery:
     """A query in the query language: "in sequence", +must, -must not, title:word, begin*. Nothing is a wrong query.
 
-    A sign with nothing behind it, or within a word, means nothing: `e-mail`, `C++` and `--option` are words.
+    A sign with nothing behind it, or within a word, means nothing: e-mail, C++ and words that begin with two hyphens are words.
     """
     clauses, meaning = [], []
     for match in _CLAUSE.finditer(query.translate(_QUOTES)):
@@ -78,7 +83,8 @@ def _clause(text: str) -> Clause:
     words = folded_words(text).split()
     if len(words) == 1 and len(words[0]) == 1 and is_run(words[0]):
         return Clause((words[0],), prefix=True)
-    return Clause(tuple(words[:-1] if words and _ends_run(words, len(words) - 1) else words))
+    code = len(words) > 1 and _CODE.search(text.strip(_AROUND)) is not None
+    return Clause(tuple(words[:-1] if words and _ends_run(words, len(words) - 1) else words), code=code)
 
 
 def _ends_run(words: Sequence[str], place: int) -> bool:

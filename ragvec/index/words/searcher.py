@@ -26,7 +26,7 @@ class Words:
     """The words of one commit, open for searching by any number of threads."""
 
     def __init__(self, folder: Path, record: WordsRecord, language: str) -> None:
-        """Raises FileNotFoundError if a file was removed since the record was read, Damaged for files that are not as written."""
+        """Raises FileNotFoundError if a file was removed since the record was read, Damaged for one that is not as written."""
         self.record = record
         self.language = language
         self._schema = schema()
@@ -83,7 +83,7 @@ class Words:
         with readable():
             hits = self._searcher.search(asked, look, count=False).hits
             ids = self._searcher.fast_field_values(ID, [address for _, address in hits])
-        return [(int(passage), score) for passage, (score, _) in zip(ids, hits, strict=True)]
+        return [(int(passage or 0), score) for passage, (score, _) in zip(ids, hits, strict=True)]
 
     def _among(self, asked: "tantivy.Query", ids: Sequence[int]) -> "tantivy.Query":
         import tantivy
@@ -119,7 +119,7 @@ class Words:
         counts = Counter((clause.title, word) for clause in clauses if not clause.prefix for word in clause.terms)
         idle = function_words(self.language)
         telling = {key: count for key, count in counts.items() if key[1] not in idle}
-        sequences = [clause for clause in clauses if len(clause.words) > 1]
+        sequences = [clause for clause in clauses if (clause.exact or clause.code) and len(clause.words) > 1]
         beginnings = [clause for clause in clauses if clause.prefix]
         if not telling and not beginnings:
             telling = counts
@@ -141,7 +141,7 @@ class Words:
         if not clause.prefix:
             stems = self._stems(clause.words)
             if len(stems) > 1:
-                return tantivy.Query.phrase_query(self._schema, field, stems)
+                return tantivy.Query.phrase_query(self._schema, field, list(enumerate(stems)))
             return tantivy.Query.term_query(self._schema, field, stems[0] if stems else "", "freq")
         begun = self._searcher.terms_with_prefix(field, clause.words[-1], None, MOST_BEGINNINGS)
         words = [tantivy.Query.term_query(self._schema, field, word, "freq") for word, _ in begun]
