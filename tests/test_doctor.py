@@ -56,7 +56,7 @@ def test_a_sound_encoder_passes_everything(encoder, tiny_decoder):
     found = states(examine(str(tiny_decoder), dtype="float32"))
     names = ("loads", "bidirectional", "padding", "packing", "vectors", "batches", "precision")
     assert {name: found[f"encoder {name}"] for name in names} == dict.fromkeys(names, OK)
-    assert found["machine SQLite"] == OK and found["machine versions"] == OK
+    assert found["machine versions"] == OK
 
 
 def test_bfloat16_is_measured_against_float32(tiny_decoder):

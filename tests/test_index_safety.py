@@ -68,7 +68,18 @@ def test_a_link_in_place_of_segments_deletes_nothing(path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize(
-    "name", ["index.sqlite", "index.sqlite-wal", "index.sqlite-journal", "segments", "encoding", "writer.lock", "server.lock"]
+    "name",
+    [
+        "index.sqlite",
+        "index.sqlite-wal",
+        "index.sqlite-journal",
+        "segments",
+        "words",
+        "words.new",
+        "encoding",
+        "writer.lock",
+        "server.lock",
+    ],
 )
 def test_every_file_and_folder_of_an_index_must_be_a_real_one(path: Path, tmp_path: Path, name: str) -> None:
     elsewhere = tmp_path / "elsewhere"

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sqlite3
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +19,7 @@ _FAISS_ON_GPU = "pip uninstall -y faiss-cpu && pip install faiss-gpu"
 
 
 def examine_machine() -> Iterator[Check]:
-    """Versions, GPU, FAISS's build, bfloat16, threads, memory, full-text search."""
+    """Versions, GPU, FAISS's build, bfloat16, threads, memory."""
     import torch
 
     versions = f"ragvec {__version__}, Python {platform.python_version()}, torch {torch.__version__}"
@@ -31,7 +30,6 @@ def examine_machine() -> Iterator[Check]:
     yield _threads(
         torch.get_num_threads(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     )
-    yield _full_text_search()
 
 
 def _gpu(torch: Any) -> Check:
@@ -81,17 +79,6 @@ def _threads(threads: int, processors: int | None) -> Check:
     found = f"{threads} for {processors} processors"
     remedy = f"set OMP_NUM_THREADS to {processors}, or leave it unset"
     return judged(AREA, "threads", threads == processors, found, remedy=remedy, otherwise=ADVICE)
-
-
-def _full_text_search() -> Check:
-    remedy = "install a Python whose sqlite3 has FTS5 (python.org's and every distribution's have)"
-    try:
-        with sqlite3.connect(":memory:") as connection:
-            connection.execute("CREATE VIRTUAL TABLE words USING fts5 (text)")
-        connection.close()
-    except sqlite3.OperationalError as error:
-        return judged(AREA, "SQLite", False, f"{sqlite3.sqlite_version}: {error}", remedy=remedy)
-    return Check(AREA, "SQLite", OK, f"{sqlite3.sqlite_version} with full-text search")
 
 
 def _installed(package: str) -> bool:

@@ -13,7 +13,7 @@ from ragvec.index.ann.exact import RowFilter, SearchResult, keep_best
 from ragvec.index.layout import WORDS_NAME
 from ragvec.index.segment import Segment
 from ragvec.index.where import Sql, parse_where
-from ragvec.index.words import DEFAULT_LANGUAGE, Ranking, WordQuery, Words, plain_query
+from ragvec.index.words import DEFAULT_LANGUAGE, Ranking, Words
 from ragvec.records import Passage
 
 KEPT_FILTERS = 16  # of one commit, at 8 bytes a match each
@@ -77,14 +77,13 @@ class View:
             best = SearchResult(best.scores[:, :filled], best.ids[:, :filled])
         return best
 
-    def search_lexical(self, query: str | WordQuery, k: int, *, allowed: np.ndarray | None = None) -> Ranking:
+    def search_lexical(self, query: str, k: int, *, allowed: np.ndarray | None = None) -> Ranking:
         """The k best (passage id, BM25 score) for a query's words, best first; none if it holds no words.
 
-        query    a text is taken as it stands; `parse_query` makes one of the query language
         allowed  (m,) int64, ascending: only these passage ids may be found; None = all
         """
         _check_k(k)
-        return self.words.search(plain_query(query) if isinstance(query, str) else query, k, allowed=allowed)
+        return self.words.search(query, k, allowed=allowed)
 
     def matching(self, where: str) -> np.ndarray:
         """The ids of the passages that meet a filter, such as `year >= 2020 and lang = "ko"`; (m,) int64, ascending.

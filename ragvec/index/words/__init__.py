@@ -3,7 +3,6 @@
 from ragvec.index.words.engine import WordWriter, remove_staging, sweep_words
 from ragvec.index.words.files import WordFile, WordsRecord, as_json, checked_record
 from ragvec.index.words.language import DEFAULT_LANGUAGE, LANGUAGES, guess_language
-from ragvec.index.words.query import WordQuery, parse_query, plain_query
 from ragvec.index.words.searcher import Ranking, Words
 
 __all__ = [
@@ -11,15 +10,12 @@ __all__ = [
     "LANGUAGES",
     "Ranking",
     "WordFile",
-    "WordQuery",
     "WordWriter",
     "Words",
     "WordsRecord",
     "as_json",
     "checked_record",
     "guess_language",
-    "parse_query",
-    "plain_query",
     "remove_staging",
     "sweep_words",
 ]

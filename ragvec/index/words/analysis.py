@@ -37,7 +37,7 @@ _ASCII_WORDS = bytes(byte if chr(byte).isalnum() and byte < 128 else 32 for byte
 _UNSEEN = re.compile("[\xad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ff]+")
 # Letters that are written with and without what is above or below them: accents of Latin, Greek and Cyrillic (й stays what it
 # is: a letter of its own, and an ending), Hebrew points, Arabic vowel signs, hamza and tatweel, the nukta of Indic scripts.
-_MARKED = re.compile("[\xaa-\u024f\u0300-\u052f\u0590-\u06ff\u0750-\u077f\u0900-\u0dff\u1e00-\u1fff]")
+_MARKED = re.compile(r"[\xaa-\u024f\u0300-\u052f\u0590-\u06ff\u0750-\u077f\u0900-\u0dff\u1e00-\u1fff]|[^\D0-9]")
 _MARKS = re.compile(
     "(?<![\u0418\u0438])\u0306|[\u0300-\u0305\u0307-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640"
     "\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u093c\u09bc\u0a3c\u0abc\u0b3c\u0cbc]+"

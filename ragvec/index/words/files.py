@@ -22,7 +22,7 @@ from ragvec.files import is_own_file
 if TYPE_CHECKING:
     import tantivy
 
-WORDS, TITLE, ID = "words", "title", "id"  # the fields of a passage
+WORDS, ID = "words", "id"  # the fields of a passage
 TOKENIZER = "ragvec"
 _META = "meta.json"
 _SUFFIXES = ("term", "idx", "pos", "fast", "fieldnorm", "store")
@@ -156,18 +156,12 @@ def schema() -> "tantivy.Schema":
 
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field(ID, indexed=True, fast=True)
-    for name in (WORDS, TITLE):
-        builder.add_text_field(name, tokenizer_name=TOKENIZER)
+    builder.add_text_field(WORDS, tokenizer_name=TOKENIZER)
     return builder.build()
 
 
-def _text(name: str) -> dict[str, Any]:
-    indexing = {"record": "position", "fieldnorms": True, "tokenizer": TOKENIZER}
-    return {"name": name, "type": "text", "options": {"indexing": indexing, "stored": False, "fast": False}}
-
-
+_INDEXING = {"record": "position", "fieldnorms": True, "tokenizer": TOKENIZER}
 _SCHEMA = [
     {"name": ID, "type": "u64", "options": {"indexed": True, "fieldnorms": False, "fast": True, "stored": False}},
-    _text(WORDS),
-    _text(TITLE),
+    {"name": WORDS, "type": "text", "options": {"indexing": _INDEXING, "stored": False, "fast": False}},
 ]

@@ -2,15 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ragvec.index.words.engine import opened, readable
-from ragvec.index.words.files import ID, TITLE, WORDS, WordsRecord, schema
+from ragvec.index.words.files import ID, WORDS, WordsRecord, schema
 from ragvec.index.words.language import analyzer, function_words
-from ragvec.index.words.query import Clause, WordQuery
+from ragvec.index.words.query import words_asked
 
 if TYPE_CHECKING:
     import tantivy
@@ -20,6 +21,7 @@ FEW = 500  # allowed passages that are looked up one by one: more of them cost m
 FIRST_LOOK = 1000  # hits looked at, at least, to find those that are allowed
 MOST_BEGINNINGS = 128  # words that a beginning stands for: the most frequent
 MOST_TERMS = 1000  # of a query
+SEQUENCE_WEIGHT = 0.25  # of words that stand in the sequence asked for, beside the words themselves
 
 
 class Words:
@@ -36,7 +38,7 @@ class Words:
         """How many passages can be found by their words."""
         return self._searcher.num_docs
 
-    def search(self, query: WordQuery, k: int, *, allowed: np.ndarray | None = None) -> Ranking:
+    def search(self, query: str, k: int, *, allowed: np.ndarray | None = None) -> Ranking:
         """The k best (passage id, BM25 score), best first, equal scores by id; none if the query holds no words.
 
         allowed  (m,) int64, ascending: only these may be found; None = all
@@ -49,13 +51,6 @@ class Words:
         if allowed is None:
             return self._best(asked, min(k, len(self)))
         return self._best_allowed(asked, k, allowed)
-
-    def among(self, query: WordQuery, ids: Sequence[int]) -> dict[int, float]:
-        """The BM25 scores of those of these passages that the query finds."""
-        asked = self._query(query)
-        if asked is None or not ids:
-            return {}
-        return dict(self._found(self._among(asked, ids), len(ids)))
 
     def _best(self, asked: "tantivy.Query", k: int) -> Ranking:
         """The k best; of equal scores at the end those of the lowest ids, so that one page follows from another."""
@@ -92,69 +87,58 @@ class Words:
         these = tantivy.Query.const_score_query(tantivy.Query.term_set_query(self._schema, ID, known), 0.0)
         return tantivy.Query.boolean_query([(tantivy.Occur.Must, these), (tantivy.Occur.Must, asked)])
 
-    def _query(self, query: WordQuery) -> "tantivy.Query | None":
-        """The query as tantivy is asked it; None if it has no words to find."""
-        import tantivy
-
-        wanted = [clause for clause in query.clauses if clause.sign != "-"]
-        parts = self._should(wanted)
-        if not parts:
-            return None
-        occur = tantivy.Occur
-        limits = [
-            (occur.Must if clause.sign == "+" else occur.MustNot, self._whole(clause))
-            for clause in query.clauses
-            if clause.sign
-        ]
-        should = tantivy.Query.boolean_query([(occur.Should, part) for part in parts])
-        return tantivy.Query.boolean_query([(occur.Must, should), *limits]) if limits else should
-
-    def _should(self, clauses: Sequence[Clause]) -> "list[tantivy.Query]":
-        """What adds to a score: every word as often as it is asked for, and words that belong together in sequence.
+    def _query(self, query: str) -> "tantivy.Query | None":
+        """What adds to a score: every word as often as it is asked for, and names of code in sequence; None = no words.
 
         Function words are left out, unless the query has no others.
         """
         import tantivy
 
-        counts = Counter((clause.title, word) for clause in clauses if not clause.prefix for word in clause.terms)
+        asked = words_asked(query)
+        counts = Counter(word for one in asked if not one.prefix for word in one.terms)
+        beginnings = [one.words[0] for one in asked if one.prefix]
         idle = function_words(self.language)
-        telling = {key: count for key, count in counts.items() if key[1] not in idle}
-        sequences = [clause for clause in clauses if (clause.exact or clause.code) and len(clause.words) > 1]
-        beginnings = [clause for clause in clauses if clause.prefix]
+        telling = {word: count for word, count in counts.items() if word not in idle}
         if not telling and not beginnings:
             telling = counts
-        stems: Counter[tuple[bool, str]] = Counter()
-        for (title, word), count in list(telling.items())[:MOST_TERMS]:
+        stems: Counter[str] = Counter()
+        for word, count in telling.items():
             for stem in self._stems([word]):
-                stems[title, stem] += count
-        parts = [
-            _times(tantivy.Query.term_query(self._schema, TITLE if title else WORDS, stem, "freq"), count)
-            for (title, stem), count in stems.items()
-        ]
-        return parts + [self._whole(clause) for clause in (sequences + beginnings)[:MOST_TERMS]]
+                stems[stem] += count
+        if len(stems) > MOST_TERMS:
+            known = [stem for stem in stems if self._searcher.doc_freq(WORDS, stem)]
+            stems = Counter({stem: stems[stem] for stem in known[:MOST_TERMS]})
+        parts = [_times(self._term(stem), count) for stem, count in stems.items()]
+        for one in [one for one in asked if one.code][:MOST_TERMS]:
+            sequence = self._stems(one.words)
+            if len(sequence) > 1:
+                phrase = tantivy.Query.phrase_query(self._schema, WORDS, list(enumerate(sequence)))
+                parts.append(_times(phrase, SEQUENCE_WEIGHT))
+        parts += [self._begun(beginning) for beginning in beginnings[:MOST_TERMS]]
+        return tantivy.Query.boolean_query([(tantivy.Occur.Should, part) for part in parts]) if parts else None
 
-    def _whole(self, clause: Clause) -> "tantivy.Query":
-        """A clause's words in sequence, or, for a beginning, any word that begins so after them."""
+    def _begun(self, beginning: str) -> "tantivy.Query":
+        """Any word that begins so; all of them weigh as one word would that is as frequent as they are together."""
         import tantivy
 
-        field = TITLE if clause.title else WORDS
-        if not clause.prefix:
-            stems = self._stems(clause.words)
-            if len(stems) > 1:
-                return tantivy.Query.phrase_query(self._schema, field, list(enumerate(stems)))
-            return tantivy.Query.term_query(self._schema, field, stems[0] if stems else "", "freq")
-        begun = self._searcher.terms_with_prefix(field, clause.words[-1], None, MOST_BEGINNINGS)
-        words = [tantivy.Query.term_query(self._schema, field, word, "freq") for word, _ in begun]
-        return tantivy.Query.boolean_query([(tantivy.Occur.Should, word) for word in words])
+        words = self._searcher.terms_with_prefix(WORDS, beginning, None, MOST_BEGINNINGS)
+        any_of_them = tantivy.Query.boolean_query([(tantivy.Occur.Should, self._term(word)) for word, _ in words])
+        frequency = min(len(self), sum(count for _, count in words))
+        return tantivy.Query.const_score_query(any_of_them, log(1 + (len(self) - frequency + 0.5) / (frequency + 0.5)))
+
+    def _term(self, word: str) -> "tantivy.Query":
+        import tantivy
+
+        return tantivy.Query.term_query(self._schema, WORDS, word, "freq")
 
     def _stems(self, words: Sequence[str]) -> list[str]:
         return analyzer(self.language).analyze(" ".join(words))
 
 
-def _times(query: "tantivy.Query", count: int) -> "tantivy.Query":
+def _times(query: "tantivy.Query", count: float) -> "tantivy.Query":
     import tantivy
 
-    return query if count == 1 else tantivy.Query.boost_query(query, float(count))
+    return query if count == 1 else tantivy.Query.boost_query(query, count)
 
 
 def _by_score(hit: tuple[int, float]) -> tuple[float, int]:
