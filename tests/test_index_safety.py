@@ -430,3 +430,15 @@ def test_a_folder_that_is_replaced_may_be_reached_by_a_link(tmp_path: Path) -> N
         (folder / "new").write_text("new")
     assert (tmp_path / "link").is_symlink()
     assert [entry.name for entry in (tmp_path / "real").iterdir()] == ["new"]
+
+
+def test_a_flipped_bit_in_the_words_is_found_before_tantivy_reads_them(path: Path) -> None:
+    for file in sorted((path / "words").iterdir()):
+        whole = file.read_bytes()
+        file.write_bytes(bytes([whole[0] ^ 0x80]) + whole[1:])
+        with Index.open(path) as index, pytest.raises(Damaged, match=f"{file} is damaged: restore the index"):
+            len(index)
+        file.write_bytes(whole)
+    file.write_bytes(whole[:-1])
+    with Index.open(path) as index, pytest.raises(Damaged, match=f"{file} has {len(whole) - 1} bytes, not {len(whole)}"):
+        len(index)

@@ -173,7 +173,7 @@ def _open_words(connection: sqlite3.Connection, folder: Path, last: View | None)
     record, language = store.read_words(connection), store.read_settings(connection).language or DEFAULT_LANGUAGE
     if last is not None and (last.words.record, last.words.language) == (record, language):
         return last.words
-    return Words(folder / WORDS_NAME, record, language)
+    return Words(folder / WORDS_NAME, record, language, None if last is None else last.words)
 
 
 def _live_rows(segment: Segment, dead: np.ndarray) -> np.ndarray | None:

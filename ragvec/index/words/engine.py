@@ -1,7 +1,7 @@
 """Opening tantivy over a record's files, writing through it, and its errors in one line."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from ragvec.index.words.files import (
     WORDS,
     WordFile,
     WordsRecord,
+    check_files,
     is_words_file,
     link_files,
     linked,
@@ -34,11 +35,15 @@ _OTHER = re.compile(r"meta\.json|\.managed\.json|\.tantivy-(?:meta|writer)\.lock
 _PANIC = "PanicException"  # pyo3's; it has no name to import it by
 
 
-def opened(folder: Path, record: WordsRecord) -> "tantivy.Searcher":
-    """What searches the words of a record; the files stay open in it, whatever happens to the folder."""
+def opened(folder: Path, record: WordsRecord, known: Mapping[str, WordFile]) -> "tantivy.Searcher":
+    """What searches the words of a record; the files stay open in it, whatever happens to the folder.
+
+    known  files that were found to be as written before
+    """
     import tantivy
 
     with linked(folder, record) as place, readable():
+        check_files(folder, {name: file for name, file in record.files.items() if known.get(name) != file})
         index = tantivy.Index.open(str(place))
         index.config_reader("manual")  # nobody writes there: nothing to watch
         return index.searcher()
@@ -50,11 +55,13 @@ def readable() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise Damaged(f"the index's words can't be read ({first_line(error)}): restore it, or `ragvec compact` it") from error
+        raise Damaged(
+            f"the index's words can't be read ({first_line(error)}): restore it, or remove it and build it again"
+        ) from error
     except BaseException as error:
         if type(error).__name__ != _PANIC:
             raise
-        raise Damaged("the words of the index are damaged: restore it, or `ragvec compact` it") from error
+        raise Damaged("the words of the index are damaged: restore it, or remove it and build it again") from error
 
 
 class WordWriter:

@@ -10,14 +10,14 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ragvec.checked import Mismatch, check_fields, check_range
 from ragvec.errors import Damaged
-from ragvec.files import is_own_file
+from ragvec.files import is_own_file, sha256_file
 
 if TYPE_CHECKING:
     import tantivy
@@ -127,6 +127,13 @@ def link_files(folder: Path, record: WordsRecord, place: Path) -> None:
     settings = {"docstore_compression": "lz4", "docstore_blocksize": 16384}
     meta = {"index_settings": settings, "segments": segments, "schema": _SCHEMA, "opstamp": record.opstamp}
     (place / _META).write_text(json.dumps(meta), encoding="utf-8")
+
+
+def check_files(folder: Path, files: Mapping[str, WordFile]) -> None:
+    """Raises Damaged for a file that is not as it was written: tantivy believes what it reads, and panics."""
+    for name, file in files.items():
+        if sha256_file(folder / name) != file.sha256:
+            raise Damaged(f"{folder / name} is damaged: restore the index, or remove it and build it again")
 
 
 @contextmanager

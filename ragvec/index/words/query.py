@@ -14,7 +14,7 @@ class Asked(NamedTuple):
     """A word of a query as it is indexed: one, or several in sequence.
 
     prefix  a beginning of words
-    code    several that are meant in sequence too: `3.11.2`, `O_CLOEXEC`, `--long-option`. In `well-known`, `Newton's` and
+    code    several that are meant in sequence too: `3.11.2`, `O_CLOEXEC`. In `well-known`, `Newton's` and
             runs of unspaced characters the sequence tells less than the words do
     """
 

@@ -27,12 +27,14 @@ SEQUENCE_WEIGHT = 0.25  # of words that stand in the sequence asked for, beside 
 class Words:
     """The words of one commit, open for searching by any number of threads."""
 
-    def __init__(self, folder: Path, record: WordsRecord, language: str) -> None:
-        """Raises FileNotFoundError if a file was removed since the record was read, Damaged for one that is not as written."""
+    def __init__(self, folder: Path, record: WordsRecord, language: str, last: "Words | None" = None) -> None:
+        """last: those of an earlier commit, whose files need not be checked again.
+
+        Raises FileNotFoundError if a file was removed since the record was read, Damaged for one that is not as written."""
         self.record = record
         self.language = language
         self._schema = schema()
-        self._searcher = opened(folder, record)
+        self._searcher = opened(folder, record, {} if last is None else last.record.files)
 
     def __len__(self) -> int:
         """How many passages can be found by their words."""
