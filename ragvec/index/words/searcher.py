@@ -30,7 +30,8 @@ class Words:
     def __init__(self, folder: Path, record: WordsRecord, language: str, last: "Words | None" = None) -> None:
         """last: those of an earlier commit, whose files need not be checked again.
 
-        Raises FileNotFoundError if a file was removed since the record was read, Damaged for one that is not as written."""
+        Raises FileNotFoundError if a file was removed since the record was read, Damaged for one that is not as written.
+        """
         self.record = record
         self.language = language
         self._schema = schema()
