@@ -76,8 +76,11 @@ def _run(words: list[str], chosen: str | None) -> int:
 
 
 def _parameters(chosen: str | None) -> Sequence[Parameter]:
-    """What a command takes; nothing where none was chosen."""
-    group = typer.main.get_command(build_app(chosen))
+    """What a command takes; nothing where none was chosen, or where its own file can't be imported."""
+    try:
+        group = typer.main.get_command(build_app(chosen))
+    except RagvecError:
+        return []
     assert isinstance(group, TyperGroup)  # there are many commands
     command = group.commands.get(chosen or "")
     return [] if command is None else command.params
