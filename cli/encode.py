@@ -29,16 +29,13 @@ from ragvec.cli.corpus_options import (
     report_quarantined,
 )
 from ragvec.cli.output import Form, report_skipped, wants_json
-from ragvec.corpus.files import STDIN
-from ragvec.corpus.passages import CorpusOptions
-from ragvec.corpus.quarantine import Quarantine
-from ragvec.errors import RagvecError
-from ragvec.shards import load_manifest
+from ragvec.errors import RagvecError, WrongInput
 
 if TYPE_CHECKING:
+    from ragvec.corpus.passages import CorpusOptions
+    from ragvec.corpus.quarantine import Quarantine
     from ragvec.encoder import Encoder
     from ragvec.ingest import EncodeReport, Rank
-    from ragvec.shards import Failure
 
 Log = Callable[[dict[str, Any]], None]
 _BYTES_PER_TOKEN = 4  # of a corpus, about; compressed ones hold more than that
@@ -113,6 +110,7 @@ def run(
     overwrite: Overwrite = False,
     format: Summary = None,
 ) -> None:
+    from ragvec.corpus.quarantine import Quarantine
     from ragvec.ingest import PART_ROWS, Rank, check_folder, encode_corpus
 
     check_folder(output)
@@ -129,8 +127,7 @@ def run(
         return
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
     chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
-    loading = {**lasting, **chosen}
-    loaded = _load(encoder, loading, compiled=torch_compile, corpus=corpus, place=place)
+    loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, place=place)
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if skips and place.number == 0 else None)
     encode = partial(
@@ -139,16 +136,16 @@ def run(
     )  # fmt: skip
     source = ToEncode(corpus, reading, instruction, rejects if skips else None)
     report = _encode(source, loaded, output, encode, place=place, log_json=log_json)
-    _finish(report, load_manifest(output).failed if report.complete else (), format, rejects)
+    _finish(report, output, format, rejects)
 
 
 class ToEncode(NamedTuple):
     """What is encoded: a corpus, how it is read and cut, what stands before each passage, who hears of rows that fail."""
 
     corpus: str
-    reading: CorpusOptions
+    reading: "CorpusOptions"
     instruction: str
-    on_reject: Quarantine | None
+    on_reject: "Quarantine | None"
 
 
 def _encode(
@@ -186,8 +183,7 @@ def _encode_in_processes(words: Sequence[str], output: Path, devices: Sequence[s
     """Run this command once for each device, and print what all of them did."""
     from ragvec.ingest.processes import encode_in_processes
 
-    report = encode_in_processes(words, output, devices)
-    _finish(report, load_manifest(output).failed, format, None)
+    _finish(encode_in_processes(words, output, devices), output, format, None)
 
 
 def _devices(corpus: str, device: str | None, processes: int | None, place: "Rank") -> list[str]:
@@ -195,6 +191,8 @@ def _devices(corpus: str, device: str | None, processes: int | None, place: "Ran
 
     Raises RagvecError for standard input, which only one can read.
     """
+    from ragvec.corpus.files import STDIN
+
     place.check()
     devices = [device or "cpu"] * processes if processes else _all_gpus(device) if place.of == 1 else []
     if corpus == STDIN and (place.of > 1 or len(devices) > 1):
@@ -245,7 +243,7 @@ def _own_gpu(world: int) -> str | None:
 
 def _repays_compiling(encoder: "Encoder", corpus: str, world: int) -> bool:
     """Whether this process' share of the corpus is large enough to compile for it; unknown for standard input."""
-    from ragvec.corpus.files import corpus_files
+    from ragvec.corpus.files import STDIN, corpus_files
     from ragvec.encoder.speed import compiling_repays
 
     if encoder.device.type != "cuda" or corpus == STDIN:
@@ -256,8 +254,6 @@ def _repays_compiling(encoder: "Encoder", corpus: str, world: int) -> bool:
 
 def _log(path: str, rank: int, stack: ExitStack) -> Log:
     """Writes records as lines, with the rank's number."""
-    from ragvec.errors import WrongInput
-
     try:
         file = sys.stderr if path == "-" else stack.enter_context(open(path, "a", encoding="utf-8"))  # noqa: SIM115
     except OSError as error:
@@ -270,12 +266,15 @@ def _log(path: str, rank: int, stack: ExitStack) -> Log:
     return write
 
 
-def _finish(report: "EncodeReport", failed: "Sequence[Failure]", format: Form | None, rejects: Quarantine | None) -> None:
+def _finish(report: "EncodeReport", output: Path, format: Form | None, rejects: "Quarantine | None") -> None:
+    """Print what was done, and name what was not."""
+    from ragvec.shards import load_manifest
+
     as_json = wants_json(format)
     print(json.dumps(report._asdict(), ensure_ascii=False) if as_json else _sentence(report))
     if rejects is not None:
         report_quarantined(rejects.count, rejects.path)
-    report_failed(failed, report.failed)
+    report_failed(load_manifest(output).failed if report.complete else (), report.failed)
 
 
 def _sentence(report: "EncodeReport") -> str:

@@ -59,12 +59,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(words: list[str], chosen: str | None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):  # a path may hold bytes, and a locale lack characters: as stderr shows them
         sys.stdout.reconfigure(errors="backslashreplace")
+    app: typer.Typer | None = None
     try:
-        build_app(chosen)(args=words, prog_name="ragvec", standalone_mode=True, obj=words)
+        app = build_app(chosen)
+        app(args=words, prog_name="ragvec", standalone_mode=True, obj=words)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_FAILED
     except RagvecError as error:
-        print(f"error: {as_options(str(error), _parameters(chosen))}", file=sys.stderr)
+        print(f"error: {as_options(str(error), _parameters(app, chosen))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -75,9 +77,11 @@ def _run(words: list[str], chosen: str | None) -> int:
     return 0
 
 
-def _parameters(chosen: str | None) -> Sequence[Parameter]:
-    """What a command takes; nothing where none was chosen."""
-    group = typer.main.get_command(build_app(chosen))
+def _parameters(app: typer.Typer | None, chosen: str | None) -> Sequence[Parameter]:
+    """What a command takes; nothing where none was chosen, or its own file could not be imported (app is None then)."""
+    if app is None:
+        return []
+    group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)  # there are many commands
     command = group.commands.get(chosen or "")
     return [] if command is None else command.params

@@ -72,6 +72,18 @@ def test_nothing_heavy_loads_before_it_is_needed(statement):
     assert out.stdout.splitlines()[-1] == "HEAVY []"
 
 
+def test_no_commands_file_imports_what_takes_long():
+    """So that `ragvec COMMAND --help`, and a wrong option, are answered at once."""
+    late = HEAVY | {"numpy", "pyarrow", "fastapi"}
+    run = (
+        "import sys; from importlib import import_module; from ragvec.cli.main import COMMANDS\n"
+        "for name in COMMANDS: import_module(f'ragvec.cli.{name}')\n"
+        f"print('LATE', sorted({late!r} & sys.modules.keys()))"
+    )
+    out = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "LATE []"
+
+
 def test_public_names():
     assert ragvec.__all__ == ["Document", "Encoder", "Hit", "Index", "Passage", "RagvecError", "Retriever", "__version__"]
     for name in ragvec.__all__:
