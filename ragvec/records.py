@@ -55,9 +55,12 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result of a retrieval: a passage and its score, higher is better.
+    """One result of a retrieval: a passage, its score, higher is better, and what the score was made of, where that is known.
 
-    snippet  the sentence nearest to the query, where one was asked for
+    snippet       the sentence nearest to the query, where one was asked for
+    similarity    the cosine of its vector and the query's (the inner product, if the encoder's vectors have any length)
+    bm25          of its words, where they are among the best
+    dense_rank    its rank by vectors alone, lexical_rank by words alone, where it is among the first 100
     """
 
     rank: int
@@ -68,3 +71,7 @@ class Hit:
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
     snippet: str | None = None
+    similarity: float | None = None
+    bm25: float | None = None
+    dense_rank: int | None = None
+    lexical_rank: int | None = None

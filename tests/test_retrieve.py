@@ -9,7 +9,8 @@ from ragvec.encoder import Encoder
 from ragvec.errors import RagvecError
 from ragvec.index import Index
 from ragvec.records import Document, Hit
-from ragvec.retrieve import Retriever, fuse, open_retriever
+from ragvec.retrieve import Retriever, open_retriever
+from ragvec.retrieve.fusion import Candidate, fuse_ranks
 from tests.test_index import CountingEncoder, run_python
 
 DOCUMENTS = [
@@ -97,10 +98,17 @@ def test_hybrid_adds_scaled_scores_of_both(retriever: Retriever) -> None:
     assert [hit.score for hit in hits] == pytest.approx(sorted(expected.values(), reverse=True))
 
 
-def test_fuse_by_hand() -> None:
-    fused = fuse([[(7, 0.9), (8, 0.8)], [(8, 3.0), (9, 2.0)]])
-    assert fused == [(8, 1 / 62 + 1 / 61), (7, 1 / 61), (9, 1 / 62)]
-    assert fuse([[(1, 0.5)], [(2, 0.5)]]) == [(1, 1 / 61), (2, 1 / 61)]
+def test_reciprocal_ranks_by_hand() -> None:
+    both, near, words = (
+        Candidate(8, 0, dense_rank=2, lexical_rank=1),
+        Candidate(7, 0, dense_rank=1),
+        Candidate(9, 0, lexical_rank=2),
+    )
+    fused = fuse_ranks([words, near, both], 0.5)
+    assert [(one.passage, one.score) for one in fused] == [(8, 1 / 62 + 1 / 61), (7, 1 / 61), (9, 1 / 62)]
+    assert [one.score for one in fuse_ranks([near, words], 0.75)] == [1.5 / 61, 0.5 / 62]
+    far = fuse_ranks([Candidate(1, 0, dense_rank=101, lexical_rank=3), Candidate(2, 0, dense_rank=102)], 0.5)
+    assert [(one.passage, one.score) for one in far] == [(1, 1 / 63), (2, 1 / 162)]
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])

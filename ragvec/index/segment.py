@@ -230,8 +230,16 @@ class Segment:
         rows = search_exact(self.vectors, queries, k, allowed).ids
         scores = np.empty(rows.shape, dtype=np.float32)
         for number, query in enumerate(queries):
-            np.einsum("nd,d->n", self.vectors[rows[number]].astype(np.float32), query, out=scores[number])
+            scores[number] = self.similarities(query, rows[number])
         return SearchResult(scores, rows)
+
+    def similarities(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The inner products of a query (dimension,) float32 with these rows' vectors, as `search` gives them; (n,) float32."""
+        if self.record.faiss_key != EXACT_KEY:
+            with self._readable():
+                return self.approximate.similarities(query, rows)
+        products: np.ndarray = np.einsum("nd,d->n", self.vectors[rows].astype(np.float32), query)
+        return products
 
 
 def _hand_over(parts: dict[str, list[np.ndarray]], takers: dict[str, Callable[[Any], object]]) -> None:

@@ -16,6 +16,8 @@ from ragvec.index.where import Sql, parse_where
 from ragvec.index.words import DEFAULT_LANGUAGE, Ranking, Words
 from ragvec.records import Passage
 
+BESIDE = 16  # passages looked at beside those asked for; times so many, where all of them score alike
+ROUNDING = 1e-5  # of the best score: nearer ones may be in another order when they are compared otherwise
 KEPT_FILTERS = 16  # of one commit, at 8 bytes a match each
 
 
@@ -63,6 +65,32 @@ class View:
         Raises RagvecError for k < 1, another dimension, or values that are not finite.
         """
         queries = self._checked(vectors, k)
+        best = self._nearest(queries, k, allowed)
+        if best.ids.min(initial=0) < 0:
+            filled = int((best.ids >= 0).sum(axis=1).max())
+            best = SearchResult(best.scores[:, :filled], best.ids[:, :filled])
+        return best
+
+    def _nearest(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> SearchResult:
+        """The k best, with id -1 where there are fewer.
+
+        More are looked at as long as they score like the last one: those of the lowest ids are among the k best, so that one
+        page follows from another.
+        """
+        look = k + BESIDE
+        best = self._candidates(queries, look, allowed)
+        found = SearchResult(best.scores[:, :k], best.ids[:, :k])
+        rows = np.arange(len(queries))
+        while best.ids.shape[1] >= look:
+            tied = (best.ids[:, -1] >= 0) & (best.scores[:, k - 1] - best.scores[:, -1] <= ROUNDING * np.abs(best.scores[:, 0]))
+            if not tied.any():
+                break
+            rows, look = rows[tied], look * BESIDE
+            best = self._candidates(queries[rows], look, allowed)
+            found.scores[rows], found.ids[rows] = best.scores[:, :k], best.ids[:, :k]
+        return found
+
+    def _candidates(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> SearchResult:
         found = []
         for segment, live in zip(self.segments, self.live, strict=True):
             here = segment.allowed(live, allowed)
@@ -71,11 +99,7 @@ class View:
         if not found:
             return SearchResult(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
         scores, ids = found[0] if len(found) == 1 else map(np.hstack, zip(*found, strict=True))
-        best = keep_best(SearchResult(scores, ids), k)
-        if best.ids.min(initial=0) < 0:
-            filled = int((best.ids >= 0).sum(axis=1).max())
-            best = SearchResult(best.scores[:, :filled], best.ids[:, :filled])
-        return best
+        return keep_best(SearchResult(scores, ids), k)
 
     def search_lexical(self, query: str, k: int, *, allowed: np.ndarray | None = None) -> Ranking:
         """The k best (passage id, BM25 score) for a query's words, best first; none if it holds no words.
@@ -132,6 +156,18 @@ class View:
             rows, here = segment.locate(numbers)
             vectors[here] = segment.vectors[rows[here]]
         return vectors
+
+    def similarities(self, vector: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+        """The inner products of a query's vector (dimension,) with the stored vectors of these passages; (n,) float32.
+
+        The same to the bit as `search` gives for them.
+        """
+        products = np.empty(len(ids), dtype=np.float32)
+        numbers = np.array(ids, dtype=np.int64)
+        for segment in self.segments:
+            rows, here = segment.locate(numbers)
+            products[here] = segment.similarities(vector, rows[here])
+        return products
 
     def __len__(self) -> int:
         """The number of passages."""

@@ -6,7 +6,7 @@ What finds loads on first use: the command line needs a request's choices and de
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ragvec.retrieve.fusion import FUSION_CONSTANT, FUSION_DEPTH, FUSIONS, Fusion, fuse
+from ragvec.retrieve.fusion import FUSIONS, Fusion
 from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, MODES, Group, Mode, Options, Request, check_queries
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ __all__ = [
     "DEFAULTS",
     "DEFAULT_MODE",
     "FUSIONS",
-    "FUSION_CONSTANT",
-    "FUSION_DEPTH",
     "Fusion",
     "Group",
     "MAXSIM",
@@ -36,7 +34,6 @@ __all__ = [
     "Reranker",
     "Retriever",
     "check_queries",
-    "fuse",
     "load_reranker",
     "open_retriever",
 ]

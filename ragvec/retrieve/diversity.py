@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ragvec.retrieve.fusion import Ranking
+from ragvec.retrieve.fusion import Candidate
 
 
-def diversify(ranking: Ranking, vectors: np.ndarray, k: int, diversity: float) -> Ranking:
+def diversify(ranking: list[Candidate], vectors: np.ndarray, k: int, diversity: float) -> list[Candidate]:
     """The k passages that are chosen one by one for (1 - diversity) · relevance - diversity · likeness to those chosen before.
 
     ranking    candidates, best first; relevance is their score scaled to 0 … 1
@@ -15,7 +15,7 @@ def diversify(ranking: Ranking, vectors: np.ndarray, k: int, diversity: float) -
     """
     if not ranking:
         return []
-    relevance = np.array([score for _, score in ranking], dtype=np.float32)
+    relevance = np.array([one.score for one in ranking], dtype=np.float32)
     span = relevance.max() - relevance.min()
     relevance = (relevance - relevance.min()) / span if span > 0 else np.ones_like(relevance)
     units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -10,7 +10,7 @@ from ragvec.errors import WrongInput
 from ragvec.index import Index
 from ragvec.index.encoder import check_encoder, load_encoder
 from ragvec.records import Hit
-from ragvec.retrieve.fusion import Ranking
+from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate
 from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, Mode, Options, Request, check_queries
 from ragvec.retrieve.rerank import MAXSIM, Reranker, load_reranker
 from ragvec.retrieve.snippets import best_sentences
@@ -110,8 +110,8 @@ class Retriever:
             raise WrongInput(f"the retriever has no reranker {name}: open it with rerank={name!r}")
         return self.reranker
 
-    def _hits(self, first: FirstStage, ranking: Ranking, query: str, vector: np.ndarray | None) -> list[Hit]:
-        passages = first.view.passages([passage for passage, _ in ranking])
+    def _hits(self, first: FirstStage, ranking: list[Candidate], query: str, vector: np.ndarray | None) -> list[Hit]:
+        passages = first.view.passages([one.passage for one in ranking])
         snippets: Sequence[str | None] = [None] * len(passages)
         if first.request.snippets:
             snippets = best_sentences(query, [passage.text for passage in passages], vector, self.encoder)
@@ -119,16 +119,25 @@ class Retriever:
         return [
             Hit(
                 rank=rank,
-                score=score,
+                score=one.score,
                 doc_id=passage.doc_id,
                 passage_id=passage.passage_id,
                 title=passage.title,
                 text=passage.text,
                 metadata=passage.metadata,
                 snippet=snippet,
+                similarity=one.similarity,
+                bm25=one.bm25,
+                dense_rank=_told(one.dense_rank),
+                lexical_rank=_told(one.lexical_rank),
             )
-            for rank, (passage, (_, score), snippet) in enumerate(rows, first.request.offset + 1)
+            for rank, (passage, one, snippet) in enumerate(rows, first.request.offset + 1)
         ]
+
+
+def _told(rank: int | None) -> int | None:
+    """A rank by one kind of search, where it is the same however many hits are asked for."""
+    return None if rank is None or rank > FUSION_DEPTH else rank
 
 
 def open_retriever(

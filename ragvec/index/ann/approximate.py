@@ -128,11 +128,16 @@ class ApproximateIndex:
     def _exactly(self, queries: np.ndarray, k: int, allowed: RowFilter | None) -> SearchResult:
         """Exact search; its rows' scores are computed as those of all others, so that they are the same to the bit."""
         found = search_exact(self.vectors, queries, k, allowed)
-        computer = self._exact.get_FlatCodesDistanceComputer()
-        for query, rows, scores in zip(np.ascontiguousarray(queries, np.float32), found.ids, found.scores, strict=True):
-            computer.set_query(load_faiss().swig_ptr(query))
-            scores[:] = [computer(row) for row in rows.tolist()]
+        for query, rows, scores in zip(queries, found.ids, found.scores, strict=True):
+            scores[:] = self.similarities(query, rows)
         return found
+
+    def similarities(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The inner products of a query (d,) with these rows' exact vectors; (n,) float32."""
+        query = np.ascontiguousarray(query, np.float32)
+        computer = self._exact.get_FlatCodesDistanceComputer()
+        computer.set_query(load_faiss().swig_ptr(query))
+        return np.array([computer(row) for row in rows.tolist()], dtype=np.float32)
 
     @cached_property
     def _selects(self) -> bool:
