@@ -15,6 +15,7 @@ from ragvec.records import Hit
 
 BOLD, PLAIN = "\033[1m", "\033[0m"
 ID_WIDTH = 24
+WEAK = "~"  # before the score of a hit that is a poor match
 SNIPPET_LINES = 2
 RUN_NAME = "ragvec"
 
@@ -97,16 +98,7 @@ def _name_passed_over(paths: Sequence[Path], why: str, hint: str) -> None:
 
 def hit_record(hit: Hit) -> dict[str, Any]:
     """A hit as the JSON object that docs/retrieval.md shows."""
-    return {
-        "rank": hit.rank,
-        "score": round(hit.score, 6),
-        "doc_id": hit.doc_id,
-        "passage_id": hit.passage_id,
-        "title": hit.title,
-        "text": hit.text,
-        "metadata": hit.metadata,
-        **({} if hit.snippet is None else {"snippet": hit.snippet}),
-    }
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in hit.record().items()}
 
 
 def size_text(count: float) -> str:
@@ -155,8 +147,11 @@ def _table(query: str, hits: Sequence[Hit], *, show_query: bool) -> list[str]:
     lines = [*heading, f"{'#':>2}  {'score':>7}  {_pad('id', id_width)}  title and text"]
     for hit in hits:
         body = _body(hit, query, room)
-        lines.append(f"{hit.rank:>2}  {hit.score:7.4f}  {_pad(fit(_clean(hit.doc_id), id_width), id_width)}  {body[0]}")
+        score = f"{WEAK if hit.weak else ''}{hit.score:.4f}"
+        lines.append(f"{hit.rank:>2}  {score:>7}  {_pad(fit(_clean(hit.doc_id), id_width), id_width)}  {body[0]}")
         lines.extend(f"{'':{indent}}{line}" for line in body[1:])
+    if any(hit.weak for hit in hits):
+        lines.append(fit(f"{WEAK} weak: neither near the query nor with half of its words", columns))
     return [*lines, ""] if show_query else lines
 
 

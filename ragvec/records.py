@@ -58,6 +58,8 @@ class Hit:
     """One result of a retrieval: a passage, its score, higher is better, and what the score was made of, where that is known.
 
     snippet       the sentence nearest to the query, where one was asked for
+    weak          a poor match: neither near the query for this index's encoder, nor with half of the query's words, of what
+                  was looked at
     similarity    the cosine of its vector and the query's (the inner product, if the encoder's vectors have any length)
     bm25          of its words, where they are among the best
     dense_rank    its rank by vectors alone, lexical_rank by words alone, where it is among the first 100
@@ -71,7 +73,13 @@ class Hit:
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
     snippet: str | None = None
+    weak: bool = False
     similarity: float | None = None
     bm25: float | None = None
     dense_rank: int | None = None
     lexical_rank: int | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The hit as JSON values, without what is not known of it."""
+        values = ((name, getattr(self, name)) for name in self.__slots__)
+        return {name: value for name, value in values if value is not None}

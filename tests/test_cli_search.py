@@ -50,7 +50,8 @@ def test_ndjson_is_exactly_the_documented_hit(folder: Path, capsys: pytest.Captu
     assert (code, err) == (0, "")
     assert out == (
         f'{{"rank": 1, "score": {score}, "doc_id": "a", "passage_id": "a", "title": "Nutrition", '
-        '"text": "Women need 46 grams of protein a day.", "metadata": {"year": 2020}}\n'
+        '"text": "Women need 46 grams of protein a day.", "metadata": {"year": 2020}, '
+        f'"weak": false, "bm25": {score}, "lexical_rank": 1}}\n'
     )
 
 

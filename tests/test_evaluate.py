@@ -142,7 +142,7 @@ def test_words_alone_need_no_encoder_and_hybrid_fuses_both(beir):
     hybrid = evaluate(beir, LetterEncoder(), mode="hybrid")
     assert hybrid.system == "letters, hybrid"
     assert hybrid.run["q1"]["d3"] == pytest.approx(1.0), "first by its vector and by its word"
-    assert hybrid.run["q2"]["d2"] == pytest.approx(0.8), "first by its vector, and by no word"
+    assert hybrid.run["q2"]["d2"] == pytest.approx(0.6, abs=0.02), "first by its vector, and by no word"
     with pytest.raises(RagvecError, match="dense retrieval needs an encoder"):
         evaluate(beir)
 

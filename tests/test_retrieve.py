@@ -88,14 +88,22 @@ def test_reciprocal_rank_fusion_of_both(retriever: Retriever) -> None:
     assert [hit.score for hit in hits] == sorted(expected.values(), reverse=True)
 
 
-def test_hybrid_adds_scaled_scores_of_both(retriever: Retriever) -> None:
+def test_hybrid_adds_the_cosine_and_the_words_part(retriever: Retriever) -> None:
     query = "the lazy protein"
     dense, lexical = ({hit.doc_id: hit.score for hit in retriever.retrieve(query, 5, mode=m)} for m in ("dense", "lexical"))
-    cosine, bm25 = max(dense.values()) + 1, max(lexical.values())
-    expected = {name: 0.8 * (score + 1) / cosine + 0.2 * lexical.get(name, 0) / bm25 for name, score in dense.items()}
+    with retriever.index.reading() as view:
+        best, share = max(lexical.values()), max(lexical.values()) / view.words_weight(query)
+    worth = min(1, 1.25 * share / (0.25 + share))
+    expected = {name: 0.6 * score + 0.4 * worth * lexical.get(name, 0) / best for name, score in dense.items()}
     hits = retriever.retrieve(query, 5)
     assert {hit.doc_id: pytest.approx(hit.score) for hit in hits} == expected
     assert [hit.score for hit in hits] == pytest.approx(sorted(expected.values(), reverse=True))
+
+
+def test_the_weight_of_a_querys_words_is_the_sum_of_their_idf(retriever: Retriever) -> None:
+    with retriever.index.reading() as view:
+        assert view.words_weight("the lazy protein zebra") == pytest.approx(2 * np.log(1 + 4.5 / 1.5) + np.log(1 + 5.5 / 0.5))
+        assert view.words_weight("!?") == 0
 
 
 def test_reciprocal_ranks_by_hand() -> None:

@@ -78,15 +78,17 @@ def test_groups_are_filled_up_however_many_passages_one_document_has(retriever: 
 
 
 def test_weighted_fusion_by_hand() -> None:
-    def fused(weight: float, *parts: tuple[int, float, float | None]) -> list[tuple[int, float]]:
+    def fused(weight: float, words: float, *parts: tuple[int, float, float | None]) -> list[tuple[int, float]]:
         candidates = [Candidate(passage, 0.0, similarity, bm25) for passage, similarity, bm25 in parts]
-        return [(one.passage, one.score) for one in fuse_scores(candidates, weight)]
+        return [(one.passage, one.score) for one in fuse_scores(candidates, weight, words)]
 
-    four = dict(fused(0.25, (1, 0.9, None), (2, 0.7, 8.0), (3, 0.5, None), (4, -0.2, 2.0)))
-    assert four == pytest.approx({1: 0.25, 2: 0.25 * 1.7 / 1.9 + 0.75, 3: 0.25 * 1.5 / 1.9, 4: 0.25 * 0.8 / 1.9 + 0.75 / 4})
-    assert fused(0.5, (5, 0.9, 1.0), (4, 0.9, 1.0), (2, 0.9, None)) == [(4, 1.0), (5, 1.0), (2, 0.5)]
-    assert fused(0.5, (1, 30.0, None), (2, -15.0, None)) == [(1, 0.5), (2, 0.25)], "products of vectors of any length"
-    assert fused(0.5, (1, -30.0, None)) == [(1, 0.5)] and fused(0.5) == []
+    parts = (1, 0.9, None), (2, 0.7, 8.0), (3, 0.5, None), (4, -0.2, 2.0)
+    assert fused(0.25, 8.0, *parts) == [(2, 0.175 + 0.75), (1, 0.225), (4, pytest.approx(-0.05 + 0.75 / 4)), (3, 0.125)]
+    few = dict(fused(0.25, 16.0, *parts))
+    assert few == pytest.approx({2: 0.175 + 0.75 * 0.625 / 0.75, 1: 0.225, 4: -0.05 + 0.75 / 4 * 0.625 / 0.75, 3: 0.125})
+    assert fused(0.5, 1.0, (5, 0.9, 1.0), (4, 0.9, 1.0), (2, 0.9, None)) == [(4, 0.95), (5, 0.95), (2, 0.45)]
+    assert fused(0.5, 0.0, (1, 30.0, None), (2, -15.0, None)) == [(1, 0.5), (2, -0.25)], "products of vectors of any length"
+    assert fused(0.5, 0.0) == []
 
 
 @pytest.mark.parametrize("fusion", ["rrf", "weighted"])

@@ -1,11 +1,14 @@
 """Pages: the first hits of many are the hits of few, whatever is asked for, over corpora drawn at random."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from ragvec.index import Index, IndexSettings
 from ragvec.records import Hit, Passage
 from ragvec.retrieve import Request, Retriever
+from ragvec.retrieve.fusion import words_worth
 from tests.test_index import put
 
 PAGE = 10
@@ -22,7 +25,7 @@ WAYS = [
     {"group_by": "doc_id"},
     {"diversity": 0.5},
     {"group_by": "doc_id", "diversity": 0.3},
-    {"min_score": 0.7},
+    {"min_score": 0.45},
     {"rerank": "length", "rerank_depth": 30},
     {"rerank": "length", "rerank_depth": 30, "group_by": "doc_id", "where": "even = true"},
 ]
@@ -60,10 +63,15 @@ def retriever(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         yield Retriever(index, reranker=lengths, rerank="length")
 
 
-def found(retriever: Retriever, k: int, offset: int, way: dict, seed: int) -> list[Hit]:
+def asked(seed: int) -> tuple[str, np.ndarray | None]:
     dice = np.random.default_rng(seed)
-    query = " ".join(dice.choice(WORDS, 4))
-    vector = None if way.get("mode") == "lexical" else vectors(dice, 1)[0]
+    return " ".join(dice.choice(WORDS, 4)), vectors(dice, 1)[0]
+
+
+def found(retriever: Retriever, k: int, offset: int, way: dict, seed: int) -> list[Hit]:
+    query, vector = asked(seed)
+    if way.get("mode") == "lexical":
+        vector = None
     if "rerank" not in way:
         retriever = Retriever(retriever.index)
     return retriever.answer(Request(query=query, vector=vector, k=k, offset=offset, **way))
@@ -83,7 +91,10 @@ def test_scores_say_what_they_are_made_of(retriever: Retriever) -> None:
     hybrid = found(retriever, 596, 0, {}, 1)
     dense = {hit.passage_id: hit for hit in found(retriever, 596, 0, {"mode": "dense"}, 1)}
     lexical = {hit.passage_id: hit for hit in found(retriever, 596, 0, {"mode": "lexical"}, 1)}
-    best, most = max(hit.score for hit in dense.values()), max(hit.score for hit in lexical.values())
+    most = max(hit.score for hit in lexical.values())
+    with retriever.index.reading() as view:
+        weight, near = view.words_weight(asked(1)[0]), view.near
+    worth = words_worth(most / weight)
     assert len(hybrid) == len(dense) == 594
     for hit in hybrid:
         assert hit.similarity == dense[hit.passage_id].score == dense[hit.passage_id].similarity
@@ -93,4 +104,29 @@ def test_scores_say_what_they_are_made_of(retriever: Retriever) -> None:
             assert words is not None and (hit.bm25, hit.lexical_rank) == (words.bm25, words.lexical_rank)
         else:
             assert words is None or words.rank > 256
-        assert hit.score == pytest.approx(0.8 * (hit.similarity + 1) / (best + 1) + 0.2 * (hit.bm25 or 0) / most)
+        assert hit.score == pytest.approx(0.6 * hit.similarity + 0.4 * worth * (hit.bm25 or 0) / most)
+        assert hit.weak == (hit.similarity < near and (hit.bm25 or 0) < weight / 2)
+    assert {hit.weak for hit in hybrid} == {True, False}
+    assert all(hit.weak == (hit.score < near) for hit in dense.values())
+    assert all(hit.weak == (hit.score < weight / 2) for hit in lexical.values())
+
+
+def test_near_is_half_way_from_any_two_to_neighbours(tmp_path: Path) -> None:
+    dice = np.random.default_rng(5)
+    near = dice.standard_normal((40, DIMENSION)).astype(np.float32) + 1
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    with Index.create_with(tmp_path / "index", IndexSettings("none", "0", DIMENSION)) as index:
+        put(index, passages(dice, 15), near[:15])
+        with index.reading() as view:
+            assert view.near is None, "too few to tell"
+        put(index, [Passage(f"more {n}", f"more {n}", "x") for n in range(25)], near[15:])
+        with index.reading() as view:
+            stored = view.vectors([number for number, _ in view.listing()])
+            products = stored @ stored.T
+            any_two = products[~np.eye(40, dtype=bool)].mean()
+            neighbours = np.median(np.sort(products, axis=1)[:, -2])
+            assert view.near == pytest.approx((any_two + neighbours) / 2, abs=1e-5)
+        index.delete([f"more {n}" for n in range(20)])
+        index.compact()
+        with index.reading() as view:
+            assert len(view) == 20 and view.near == pytest.approx((any_two + neighbours) / 2, abs=0.2)

@@ -242,6 +242,16 @@ class Segment:
         return products
 
 
+def live_rows(segment: Segment, dead: np.ndarray) -> np.ndarray | None:
+    """Which of its rows live, (rows,) bool, None = all; dead: ids (m,) int64."""
+    rows = segment.rows_of(dead)
+    if not len(rows):
+        return None
+    mask = np.ones(segment.record.rows, dtype=bool)
+    mask[rows] = False
+    return mask
+
+
 def _hand_over(parts: dict[str, list[np.ndarray]], takers: dict[str, Callable[[Any], object]]) -> None:
     for name, arrays in parts.items():
         for values in arrays:

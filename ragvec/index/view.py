@@ -11,7 +11,7 @@ from ragvec.errors import Damaged, WrongInput
 from ragvec.index import store
 from ragvec.index.ann.exact import RowFilter, SearchResult, keep_best
 from ragvec.index.layout import WORDS_NAME
-from ragvec.index.segment import Segment
+from ragvec.index.segment import Segment, live_rows
 from ragvec.index.where import Sql, parse_where
 from ragvec.index.words import DEFAULT_LANGUAGE, Ranking, Words
 from ragvec.records import Passage
@@ -25,6 +25,7 @@ class View:
     """An index as one commit left it. Made by `Index.reading()` and good for as long as that lasts.
 
     segments  that the commit is made of; live: for each which rows live, (rows,) bool, or None where all do
+    near      from which similarity on a passage is near a query, see ragvec.index.nearness; None = not known
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class View:
         live: list[np.ndarray | None],
         dimension: int,
         words: Words,
+        near: float | None,
     ) -> None:
         self.connection = connection
         self.generation = generation
@@ -43,6 +45,7 @@ class View:
         self.live = live
         self.dimension = dimension
         self.words = words
+        self.near = near
         counts = (
             segment.record.rows if mask is None else int(np.count_nonzero(mask))
             for segment, mask in zip(segments, live, strict=True)
@@ -108,6 +111,10 @@ class View:
         """
         _check_k(k)
         return self.words.search(query, k, allowed=allowed)
+
+    def words_weight(self, query: str) -> float:
+        """The BM25 of a passage of average length that holds each of the query's words once; 0 for a query without words."""
+        return self.words.weight(query)
 
     def matching(self, where: str) -> np.ndarray:
         """The ids of the passages that meet a filter, such as `year >= 2020 and lang = "ko"`; (m,) int64, ascending.
@@ -200,9 +207,10 @@ def open_view(connection: sqlite3.Connection, folder: Path, dimension: int, last
     dead = store.read_tombstones(connection)
     records = store.read_segments(connection)
     segments = [opened.get(record.number) or Segment(folder, record, dimension) for record in records]
-    live = [_live_rows(segment, dead) for segment in segments]
+    live = [live_rows(segment, dead) for segment in segments]
     words = _open_words(connection, folder, last)
-    return View(connection, generation=generation, segments=segments, live=live, dimension=dimension, words=words)
+    near = store.read_near(connection).similarity
+    return View(connection, generation=generation, segments=segments, live=live, dimension=dimension, words=words, near=near)
 
 
 def _open_words(connection: sqlite3.Connection, folder: Path, last: View | None) -> Words:
@@ -210,15 +218,6 @@ def _open_words(connection: sqlite3.Connection, folder: Path, last: View | None)
     if last is not None and (last.words.record, last.words.language) == (record, language):
         return last.words
     return Words(folder / WORDS_NAME, record, language, None if last is None else last.words)
-
-
-def _live_rows(segment: Segment, dead: np.ndarray) -> np.ndarray | None:
-    rows = segment.rows_of(dead)
-    if not len(rows):
-        return None
-    mask = np.ones(segment.record.rows, dtype=bool)
-    mask[rows] = False
-    return mask
 
 
 def _found_in(segment: Segment, queries: np.ndarray, k: int, allowed: RowFilter | None) -> SearchResult:

@@ -19,7 +19,8 @@ from ragvec.index.commit_words import CommitWords
 from ragvec.index.connect import connection_to_write, readable_errors
 from ragvec.index.layout import WORDS_NAME, WORDS_STAGING_NAME, remove_segment, segment_folder, segment_folders
 from ragvec.index.lock import writer_lock
-from ragvec.index.segment import Segment, SegmentWriter
+from ragvec.index.nearness import measure_near
+from ragvec.index.segment import Segment, SegmentWriter, live_rows
 from ragvec.index.store import IndexSettings
 from ragvec.index.where import parse_where
 from ragvec.index.words import remove_staging, sweep_words
@@ -71,6 +72,7 @@ class Writer:
                 store.write_cutting(self.connection, *cutting)
             if segment.rows:
                 store.insert_segment(self.connection, segment.finish(self.settings))
+            self._measure_near()
         self._sweep_words()
         self._merge_small()
 
@@ -107,8 +109,18 @@ class Writer:
             if not as_it_is:
                 self._merge_all(wanted if changed else {}, old, dead)
             store.recount_fields(self.connection)
+            self._measure_near()
         store.give_back_space(self.connection)
         sweep(self.folder, self.connection)
+
+    def _measure_near(self) -> None:
+        """Measure from where on passages are near, where the index has become half or twice what it was."""
+        records, dead = store.read_segments(self.connection), store.read_tombstones(self.connection)
+        passages, before = sum(record.rows for record in records) - len(dead), store.read_near(self.connection).passages
+        if 2 * before < passages or 2 * passages < before:
+            segments = self._open(records)
+            near = measure_near(segments, [live_rows(segment, dead) for segment in segments])
+            store.write_near(self.connection, store.Nearness(near, passages))
 
     def _merge_all(self, wanted: dict[str, Any], old: list[Segment], dead: np.ndarray) -> None:
         if wanted:

@@ -14,12 +14,12 @@ Ranking = list[tuple[int, float]]  # (passage id, score), best first
 Fusion = Literal["weighted", "rrf"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)  # the first is the default
 DENSE_WEIGHTS: dict[Fusion, float] = {
-    "weighted": 0.8,
+    "weighted": 0.6,
     "rrf": 0.5,
-}  # the vectors' share where none is given; 0.8: Bruch, Gai, Ingber
+}  # the vectors' share where none is given
 FUSION_CONSTANT = 60
 FUSION_DEPTH = 100  # of each kind: ranks that count in reciprocal rank fusion, and are told
-_LEAST_COSINE = -1.0
+HALF_WORTH = 0.25  # the steepness of `words_worth`: higher makes a share of the words worth less
 
 
 class Candidate(NamedTuple):
@@ -66,21 +66,29 @@ def joined(dense: Ranking, lexical: Ranking, similarities: Callable[[Sequence[in
     return list(found.values())
 
 
-def fuse_scores(candidates: Sequence[Candidate], dense_weight: float) -> list[Candidate]:
-    """Scored by a weighted sum, 0 … 1: each scaled from the least it could be (cosine -1, BM25 0) to its query's best.
+def fuse_scores(candidates: Sequence[Candidate], dense_weight: float, words_weight: float) -> list[Candidate]:
+    """Scored by a weighted sum of the similarity, as it is, and the words' part, 0 … 1; best first.
 
-    So a ranking in which all score alike, as vectors do where an encoder does not know the language, says little.
-    Source: Bruch, Gai, Ingber, An Analysis of Fusion Functions for Hybrid Retrieval, 2023 (TM2C2).
+    The words' part is BM25 scaled to the query's best, times what that best is worth (`words_worth`). So a score says how good
+    a match is, and may be compared with those of other queries to the same encoder.
+    words_weight  the BM25 that all words of the query would have
     """
-    best = max((one.similarity or 0.0 for one in candidates), default=0.0)
-    least = _LEAST_COSINE if abs(best) <= 1.01 else -2 * abs(best)  # products of vectors of any length have no least
-    most = max((one.bm25 or 0.0 for one in candidates), default=0.0) or 1.0
+    length = max((one.similarity or 0.0 for one in candidates), default=1.0)  # above 1 of vectors that may have any
+    most = max((one.bm25 or 0.0 for one in candidates), default=0.0)
+    worth = words_worth(most / words_weight) / most if most > 0 and words_weight > 0 else 0.0
 
     def score(one: Candidate) -> float:
-        nearness, words = ((one.similarity or 0.0) - least) / (best - least), (one.bm25 or 0.0) / most
-        return dense_weight * nearness + (1 - dense_weight) * words
+        return dense_weight * (one.similarity or 0.0) / max(1.0, length) + (1 - dense_weight) * worth * (one.bm25 or 0.0)
 
     return sort(one._replace(score=score(one)) for one in candidates)
+
+
+def words_worth(share: float) -> float:
+    """What a passage's words are worth, 0 … 1, by the share of the query's words, in BM25, that it holds.
+
+    0.71 for a third of them, 0.83 for a half, 1 for all: a long question's words are never all in its answer.
+    """
+    return min(1.0, (1 + HALF_WORTH) * share / (HALF_WORTH + share))
 
 
 def fuse_ranks(candidates: Sequence[Candidate], dense_weight: float) -> list[Candidate]:

@@ -50,15 +50,16 @@ class Request:
     mode          dense: similarity of vectors (score = cosine). lexical: the query's words (score = BM25). hybrid: both, fused.
                   None = hybrid for a query, dense for a vector alone
     where         a filter on metadata, such as `year >= 2020 and lang = "ko"`; see ragvec.index.where
-    fusion        hybrid only; weighted: scores scaled to the query's best and added, score = 0 … 1. rrf: reciprocal ranks,
-                  score = sum of 1 / (60 + rank)
+    fusion        hybrid only; weighted: the cosine and the words' part (BM25 scaled to the query's best, less where that holds
+                  few of its words), added up to 1. rrf: reciprocal ranks, score = sum of 1 / (60 + rank)
     dense_weight  the share of the vectors in a fusion, 0 … 1; None = what suits the fusion, see DENSE_WEIGHTS
-    diversity     0 … 1: how much hits shall differ from those above them (maximal marginal relevance)
+    diversity     0 … 1: how much hits shall differ from those above them (maximal marginal relevance); the best 100 are
+                  chosen from, and further ones follow in their order
     rerank        score the best hits again: "maxsim" = by the encoder's token vectors, or the name of the reranker that the
                   retriever was opened with; None = as the retriever does by itself. A request loads no model
-    rerank_depth  how many hits are scored again, or all that are asked for if more
+    rerank_depth  how many hits are scored again; further ones follow in their order, with scores below
     group_by      "doc_id": of each document only its best passage
-    min_score     no hit below it; the score is the mode's or, if there is one, the reranker's
+    min_score     no hit below it; the score is the mode's or, if there is one, the reranker's, whose other hits are left out
     snippets      give each hit the sentence that is nearest to the query
     instruction   what the query is for; None = the encoder's own, "" = none
 

@@ -115,6 +115,7 @@ class Retriever:
         snippets: Sequence[str | None] = [None] * len(passages)
         if first.request.snippets:
             snippets = best_sentences(query, [passage.text for passage in passages], vector, self.encoder)
+        words_weight = 0.0 if first.request.chosen_mode == "dense" else first.view.words_weight(query)
         rows = zip(passages, ranking, snippets, strict=True)
         return [
             Hit(
@@ -126,6 +127,7 @@ class Retriever:
                 text=passage.text,
                 metadata=passage.metadata,
                 snippet=snippet,
+                weak=first.is_weak(one, words_weight),
                 similarity=one.similarity,
                 bm25=one.bm25,
                 dense_rank=_told(one.dense_rank),

@@ -25,6 +25,7 @@ from ragvec.retrieve.rerank import Reranker
 
 GROUP_POOL = 4  # passages looked at per document asked for, and how much deeper each further look goes
 DIVERSITY_POOL = 100  # hits that are made to differ; further ones follow in their order
+LEAST_SHARE = 0.5  # of the words of a query, by which a passage is no weak match
 WORDS_DEPTH = 256  # passages of the best words that a fusion looks at: fewer where a filter would have many passed over
 
 
@@ -53,8 +54,9 @@ class FirstStage(NamedTuple):
         """Of any passage beyond both lists, as many have a higher score as are in the vectors' list."""
         lexical = self._by_words(query, FUSION_DEPTH if self.allowed is not None else WORDS_DEPTH)
         candidates = joined(dense, lexical, lambda passages: self.view.similarities(vector, passages))
-        fuse = fuse_scores if self.request.fusion == "weighted" else fuse_ranks
-        return fuse(candidates, self.request.share)
+        if self.request.fusion == "rrf":
+            return fuse_ranks(candidates, self.request.share)
+        return fuse_scores(candidates, self.request.share, self.view.words_weight(query))
 
     def _by_words(self, query: str, depth: int) -> Ranking:
         return self.view.search_lexical(query, depth, allowed=self.allowed)
@@ -65,6 +67,13 @@ class FirstStage(NamedTuple):
             [(passage, score) for passage, score in zip(ids, scores, strict=True) if passage >= 0]
             for ids, scores in zip(nearest.ids.tolist(), nearest.scores.tolist(), strict=True)
         ]
+
+    def is_weak(self, one: Candidate, words_weight: float) -> bool:
+        """Whether a passage neither is near the query nor holds half of its words (by their IDF), of what the mode looks at."""
+        mode = self.request.chosen_mode
+        near = mode != "lexical" and (self.view.near is None or one.similarity is None or one.similarity >= self.view.near)
+        told = mode != "dense" and (one.bm25 or 0.0) >= LEAST_SHARE * words_weight
+        return not (near or told)
 
 
 def first_depth(request: Request, reranker: Reranker | None) -> int:

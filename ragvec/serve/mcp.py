@@ -27,12 +27,13 @@ Answer = TypeVar("Answer")
 
 
 class FoundPassage(BaseModel):
-    """A passage that answers a query; doc_id names the document it is part of."""
+    """A passage that answers a query; doc_id names the document it is part of, weak says that it hardly matches."""
 
     doc_id: str
     title: str
     text: str
     score: float
+    weak: bool
     metadata: dict[str, Any]
 
 
@@ -84,7 +85,9 @@ def create_mcp_server(
             retriever = Retriever(index, None if mode == "lexical" else loaded.get())
             hits = retriever.answer(Request(query=query, k=k, mode=mode, where=where))
             return [
-                FoundPassage(doc_id=hit.doc_id, title=hit.title, text=hit.text, score=hit.score, metadata=hit.metadata)
+                FoundPassage(
+                    doc_id=hit.doc_id, title=hit.title, text=hit.text, score=hit.score, weak=hit.weak, metadata=hit.metadata
+                )
                 for hit in hits
             ]
 

@@ -101,9 +101,8 @@ def _request(body: SearchRequest, limits: Limits) -> Request:
     for name, asked in (("k", body.k), ("offset + k", body.offset + body.k)):
         if asked > limits.k:
             raise HTTPException(422, f"{name} is {asked}: ask for at most {limits.k:,} hits")
-    reranked = max(body.rerank_depth, 0 if body.rerank is None else body.offset + body.k)
-    if reranked > limits.rerank_depth:
-        raise HTTPException(422, f"{reranked} hits would be scored again: ask for at most {limits.rerank_depth:,}")
+    if body.rerank_depth > limits.rerank_depth:
+        raise HTTPException(422, f"{body.rerank_depth} hits would be scored again: ask for at most {limits.rerank_depth:,}")
     if body.query is not None and len(body.query) > limits.query_characters:
         raise HTTPException(422, f"the query has {len(body.query):,} characters: send at most {limits.query_characters:,}")
     if body.vector is not None and body.context is not None:
@@ -144,17 +143,7 @@ def _answer(index: Index, request: Request, body: SearchRequest, encoder: "TextE
 
 
 def _record(hit: Hit, body: SearchRequest) -> dict[str, Any]:
-    record = {
-        "rank": hit.rank,
-        "score": hit.score,
-        "doc_id": hit.doc_id,
-        "passage_id": hit.passage_id,
-        "title": hit.title,
-        "text": hit.text,
-        "metadata": hit.metadata,
-    }
-    if hit.snippet is not None:
-        record["snippet"] = hit.snippet
+    record = hit.record()
     if body.highlight and body.query:
         shown = snippet(hit.text, body.query, SNIPPET_CHARACTERS)
         record["highlight"] = {"text": shown, "marks": marks(shown, body.query)}

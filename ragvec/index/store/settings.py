@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ragvec.artefacts import DATABASE_NAME
 from ragvec.checked import check_range, check_value
@@ -17,9 +17,17 @@ from ragvec.index.validity import checked_settings, doubted
 from ragvec.index.words.files import WordsRecord, as_json, checked_record
 
 _WORDS = "words"  # the record of the files that hold them
+_NEAR = "near"  # what `ragvec.index.nearness` has measured
 MOST_COUNT = 2**62
 SEARCH_SETTINGS = ("faiss_key", "recall_target", "max_memory")
 _LATER = ("passage_tokens", "overlap", "language")  # settings that an index of the same format may lack
+
+
+class Nearness(NamedTuple):
+    """From which similarity on a passage is near a query, None = not known; and with how many passages that was measured."""
+
+    similarity: float | None
+    passages: int
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,22 @@ def read_words(connection: sqlite3.Connection) -> WordsRecord:
 def write_words(connection: sqlite3.Connection, record: WordsRecord) -> None:
     """Make words, whose files are on disk, those of the index."""
     write_value(connection, _WORDS, as_json(record))
+
+
+def read_near(connection: sqlite3.Connection) -> Nearness:
+    """What was measured of the vectors; similarity None where nothing was."""
+    if connection.execute("SELECT 1 FROM settings WHERE key = ?", (_NEAR,)).fetchone() is None:
+        return Nearness(None, 0)
+    value = read_value(connection, _NEAR)
+    with doubted("setting "):
+        near: Nearness = check_value(_NEAR, value, Nearness)
+        check_range("near.passages", near.passages, 0, MOST_COUNT)
+        return near
+
+
+def write_near(connection: sqlite3.Connection, near: Nearness) -> None:
+    """Note what was measured of the vectors."""
+    write_value(connection, _NEAR, near._asdict())
 
 
 def is_current(connection: sqlite3.Connection) -> bool:

@@ -55,6 +55,17 @@ class Words:
             return self._best(asked, min(k, len(self)))
         return self._best_allowed(asked, k, allowed)
 
+    def weight(self, query: str) -> float:
+        """The BM25 of a passage of average length that holds each of the query's words once: the sum of their IDF."""
+        asked, idle = words_asked(query), function_words(self.language)
+        words = [word for one in asked for word in one.terms]
+        telling = [word for word in words if word not in idle] or words
+        frequencies = (self._searcher.doc_freq(WORDS, stem) for word in telling[:MOST_TERMS] for stem in self._stems([word]))
+        return sum(self._idf(frequency) for frequency in frequencies)
+
+    def _idf(self, frequency: int) -> float:
+        return log(1 + (len(self) - frequency + 0.5) / (frequency + 0.5))
+
     def _best(self, asked: "tantivy.Query", k: int) -> Ranking:
         """The k best; of equal scores at the end those of the lowest ids, so that one page follows from another."""
         look = k + max(16, k // 8)
@@ -127,7 +138,7 @@ class Words:
         words = self._searcher.terms_with_prefix(WORDS, beginning, None, MOST_BEGINNINGS)
         any_of_them = tantivy.Query.boolean_query([(tantivy.Occur.Should, self._term(word)) for word, _ in words])
         frequency = min(len(self), sum(count for _, count in words))
-        return tantivy.Query.const_score_query(any_of_them, log(1 + (len(self) - frequency + 0.5) / (frequency + 0.5)))
+        return tantivy.Query.const_score_query(any_of_them, self._idf(frequency))
 
     def _term(self, word: str) -> "tantivy.Query":
         import tantivy

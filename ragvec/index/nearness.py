@@ -1,0 +1,50 @@
+"""From which similarity on a passage is near a query, told from an index's own vectors: encoders differ in what 0.5 means."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ragvec.index.ann.exact import RowFilter
+from ragvec.index.segment import Segment
+
+FEWEST = 16  # passages that say anything about others
+SAMPLE = 64  # passages whose nearest neighbours are looked for
+MOST_PRODUCTS = 2**31  # of two values, roughly, that are computed for it: large segments that are searched exactly get fewer
+
+
+def measure_near(segments: Sequence[Segment], live: Sequence[np.ndarray | None]) -> float | None:
+    """Half-way from the similarity of any two passages (mean) to that of nearest neighbours (median), in a sample.
+
+    live     for each segment which rows live, (rows,) bool, or None where all do
+    returns  None for too few passages, or vectors that don't tell them apart
+
+    Of queries whose best hit is relevant 1 to 2 % stay below it with less than half of their words in the hit, of queries on
+    other things and of nonsense 81 to 92 % (SciFact, SciTLDR, XQuAD, Cranfield, NFCorpus).
+    """
+    pairs = list(zip(segments, live, strict=True))
+    rows = [np.arange(segment.record.rows) if mask is None else np.flatnonzero(mask) for segment, mask in pairs]
+    if sum(map(len, rows)) < FEWEST:
+        return None
+    sample = _sample(segments, rows)
+    nearest = np.full((len(sample), 2), -np.inf, dtype=np.float32)
+    for segment, mask in pairs:
+        allowed = None if mask is None else RowFilter(mask)
+        if allowed is None or allowed.count:
+            scores = segment.search(sample, 2, allowed).scores
+            nearest = -np.sort(-np.hstack([nearest, scores]), axis=1)[:, :2]
+    neighbours = float(np.median(nearest[:, 1]))  # the first is the passage itself
+    any_two = float((sample @ sample.T)[~np.eye(len(sample), dtype=bool)].mean())
+    return (any_two + neighbours) / 2 if neighbours - any_two > 1e-3 else None
+
+
+def _sample(segments: Sequence[Segment], rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Vectors (n, dimension) float32 of passages at even distances."""
+    total, dimension = sum(map(len, rows)), segments[0].vectors.shape[1]
+    count = min(total, max(8, min(SAMPLE, MOST_PRODUCTS // (total * dimension))))
+    places = np.linspace(0, total - 1, count).astype(np.int64)
+    parts, start = [], 0
+    for segment, here in zip(segments, rows, strict=True):
+        mine = places[(places >= start) & (places < start + len(here))] - start
+        parts.append(segment.vectors[here[mine]].astype(np.float32))
+        start += len(here)
+    return np.concatenate(parts)
