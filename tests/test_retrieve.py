@@ -10,7 +10,7 @@ from ragvec.errors import RagvecError
 from ragvec.index import Index
 from ragvec.records import Document, Hit
 from ragvec.retrieve import Retriever, open_retriever
-from ragvec.retrieve.fusion import Candidate, fuse_ranks
+from ragvec.retrieve.fusion import fused_ranks, joined
 from tests.test_index import CountingEncoder, run_python
 
 DOCUMENTS = [
@@ -107,16 +107,15 @@ def test_the_weight_of_a_querys_words_is_the_sum_of_their_idf(retriever: Retriev
 
 
 def test_reciprocal_ranks_by_hand() -> None:
-    both, near, words = (
-        Candidate(8, 0, dense_rank=2, lexical_rank=1),
-        Candidate(7, 0, dense_rank=1),
-        Candidate(9, 0, lexical_rank=2),
-    )
-    fused = fuse_ranks([words, near, both], 0.5)
-    assert [(one.passage, one.score) for one in fused] == [(8, 1 / 62 + 1 / 61), (7, 1 / 61), (9, 1 / 62)]
-    assert [one.score for one in fuse_ranks([near, words], 0.75)] == [1.5 / 61, 0.5 / 62]
-    far = fuse_ranks([Candidate(1, 0, dense_rank=101, lexical_rank=3), Candidate(2, 0, dense_rank=102)], 0.5)
-    assert [(one.passage, one.score) for one in far] == [(1, 1 / 63), (2, 1 / 162)]
+    def fused(weight: float, near: list[int], words: list[int]) -> list[tuple[int, float]]:
+        scores = np.linspace(1, 0, len(near), dtype=np.float32)
+        found = joined(np.array(near), scores, [(passage, 1.0) for passage in words], lambda ids: np.zeros(len(ids)))
+        return [(one.passage, one.score) for one in found.best(fused_ranks(found, weight), 1000)]
+
+    assert fused(0.5, [7, 8], [8, 9]) == [(8, 1 / 62 + 1 / 61), (7, 1 / 61), (9, 1 / 62)]
+    assert fused(0.75, [7], [9]) == [(7, 1.5 / 61), (9, 0.5 / 61)]
+    far = dict(fused(0.5, list(range(1, 103)), [101]))
+    assert (far[101], far[102], far[100]) == (1 / 61, 1 / 162, 1 / 160), "ranks beyond 100 don't count beside words"
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])

@@ -11,7 +11,7 @@ from ragvec.index import Index
 from ragvec.records import Hit, Passage
 from ragvec.retrieve import Retriever, load_reranker, open_retriever
 from ragvec.retrieve.diversity import diversify
-from ragvec.retrieve.fusion import Candidate, fuse_scores
+from ragvec.retrieve.fusion import Candidate, fused_scores, joined
 from ragvec.retrieve.rerank import maxsim
 from ragvec.retrieve.snippets import best_sentences, sentences
 
@@ -78,17 +78,20 @@ def test_groups_are_filled_up_however_many_passages_one_document_has(retriever: 
 
 
 def test_weighted_fusion_by_hand() -> None:
-    def fused(weight: float, words: float, *parts: tuple[int, float, float | None]) -> list[tuple[int, float]]:
-        candidates = [Candidate(passage, 0.0, similarity, bm25) for passage, similarity, bm25 in parts]
-        return [(one.passage, one.score) for one in fuse_scores(candidates, weight, words)]
+    def fused(weight: float, words_weight: float, near: dict[int, float], words: dict[int, float], others: dict[int, float]):
+        ids, scores = np.array(list(near), dtype=np.int64), np.array(list(near.values()))
+        found = joined(ids, scores, list(words.items()), lambda ids: np.array([others[one] for one in ids.tolist()]))
+        return {one.passage: one.score for one in found.best(fused_scores(found, weight, words_weight), 10)}
 
-    parts = (1, 0.9, None), (2, 0.7, 8.0), (3, 0.5, None), (4, -0.2, 2.0)
-    assert fused(0.25, 8.0, *parts) == [(2, 0.175 + 0.75), (1, 0.225), (4, pytest.approx(-0.05 + 0.75 / 4)), (3, 0.125)]
-    few = dict(fused(0.25, 16.0, *parts))
-    assert few == pytest.approx({2: 0.175 + 0.75 * 0.625 / 0.75, 1: 0.225, 4: -0.05 + 0.75 / 4 * 0.625 / 0.75, 3: 0.125})
-    assert fused(0.5, 1.0, (5, 0.9, 1.0), (4, 0.9, 1.0), (2, 0.9, None)) == [(4, 0.95), (5, 0.95), (2, 0.45)]
-    assert fused(0.5, 0.0, (1, 30.0, None), (2, -15.0, None)) == [(1, 0.5), (2, -0.25)], "products of vectors of any length"
-    assert fused(0.5, 0.0) == []
+    near, words, others = {1: 0.9, 2: 0.7, 3: 0.5}, {2: 8.0, 4: 2.0}, {4: -0.2}
+    all_words = fused(0.25, 8.0, near, words, others)
+    assert all_words == pytest.approx({2: 0.175 + 0.75, 1: 0.225, 4: -0.05 + 0.75 / 4, 3: 0.125})
+    assert list(all_words) == [2, 1, 4, 3]
+    half = fused(0.25, 16.0, near, words, others)
+    assert half == pytest.approx({2: 0.175 + 0.75 * 0.625 / 0.75, 1: 0.225, 4: -0.05 + 0.75 / 4 * 0.625 / 0.75, 3: 0.125})
+    assert list(fused(0.5, 1.0, {5: 0.9, 4: 0.9, 2: 0.9}, {5: 1.0, 4: 1.0}, {}).items()) == [(4, 0.95), (5, 0.95), (2, 0.45)]
+    assert fused(0.5, 0.0, {1: 30.0, 2: -15.0}, {}, {}) == {1: 0.5, 2: -0.25}, "products of vectors of any length"
+    assert fused(0.5, 0.0, {}, {}, {}) == {}
 
 
 @pytest.mark.parametrize("fusion", ["rrf", "weighted"])

@@ -103,7 +103,7 @@ def test_scores_say_what_they_are_made_of(retriever: Retriever) -> None:
         if hit.bm25 is not None:
             assert words is not None and (hit.bm25, hit.lexical_rank) == (words.bm25, words.lexical_rank)
         else:
-            assert words is None or words.rank > 256
+            assert words is None or words.rank > 100
         assert hit.score == pytest.approx(0.6 * hit.similarity + 0.4 * worth * (hit.bm25 or 0) / most)
         assert hit.weak == (hit.similarity < near and (hit.bm25 or 0) < weight / 2)
     assert {hit.weak for hit in hybrid} == {True, False}

@@ -164,15 +164,14 @@ class View:
             vectors[here] = segment.vectors[rows[here]]
         return vectors
 
-    def similarities(self, vector: np.ndarray, ids: Sequence[int]) -> np.ndarray:
-        """The inner products of a query's vector (dimension,) with the stored vectors of these passages; (n,) float32.
+    def similarities(self, vector: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """The inner products of a query's vector (dimension,) with the stored vectors of these passages (n,); (n,) float32.
 
         The same to the bit as `search` gives for them.
         """
         products = np.empty(len(ids), dtype=np.float32)
-        numbers = np.array(ids, dtype=np.int64)
         for segment in self.segments:
-            rows, here = segment.locate(numbers)
+            rows, here = segment.locate(ids)
             products[here] = segment.similarities(vector, rows[here])
         return products
 

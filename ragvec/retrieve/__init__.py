@@ -6,8 +6,7 @@ What finds loads on first use: the command line needs a request's choices and de
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ragvec.retrieve.fusion import FUSIONS, Fusion
-from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, MODES, Group, Mode, Options, Request, check_queries
+from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, FUSIONS, MODES, Fusion, Group, Mode, Options, Request, check_queries
 
 if TYPE_CHECKING:
     from ragvec.retrieve.rerank import MAXSIM, Reranker, load_reranker

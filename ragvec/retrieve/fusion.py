@@ -3,22 +3,15 @@
 Both are defined for every passage of an index, whatever is asked for: the first ten of a hundred hits are the ten hits.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
 Ranking = list[tuple[int, float]]  # (passage id, score), best first
 
-Fusion = Literal["weighted", "rrf"]
-FUSIONS: tuple[Fusion, ...] = get_args(Fusion)  # the first is the default
-DENSE_WEIGHTS: dict[Fusion, float] = {
-    "weighted": 0.6,
-    "rrf": 0.5,
-}  # the vectors' share where none is given
 FUSION_CONSTANT = 60
-FUSION_DEPTH = 100  # of each kind: ranks that count in reciprocal rank fusion, and are told
+FUSION_DEPTH = 100  # passages of the most words, and ranks by vectors, that count; 50 find as much, 1,000 no more
 HALF_WORTH = 0.25  # the steepness of `words_worth`: higher makes a share of the words worth less
 
 
@@ -39,9 +32,10 @@ class Candidate(NamedTuple):
     lexical_rank: int | None = None
 
 
-def by_similarity(ranking: Ranking) -> list[Candidate]:
+def by_similarity(ids: Iterable[int], scores: Iterable[float]) -> list[Candidate]:
     """What was found by vectors alone."""
-    return [Candidate(passage, score, similarity=score, dense_rank=rank) for rank, (passage, score) in enumerate(ranking, 1)]
+    pairs = enumerate(zip(ids, scores, strict=True), 1)
+    return [Candidate(passage, score, similarity=score, dense_rank=rank) for rank, (passage, score) in pairs]
 
 
 def by_words(ranking: Ranking) -> list[Candidate]:
@@ -49,38 +43,70 @@ def by_words(ranking: Ranking) -> list[Candidate]:
     return [Candidate(passage, score, bm25=score, lexical_rank=rank) for rank, (passage, score) in enumerate(ranking, 1)]
 
 
-def joined(dense: Ranking, lexical: Ranking, similarities: Callable[[Sequence[int]], "np.ndarray"]) -> list[Candidate]:
-    """What was found either way, not scored yet.
+class Joined(NamedTuple):
+    """What was found either way, not scored yet: arrays (n,) with a row for each passage.
 
-    dense         the nearest passages
-    lexical       those of the best words; all others have none that count
-    similarities  of passages that words alone have brought up, (n,) float
+    bm25  0 where its words are not among the best; ranks from 1 on, 0 where it was not come upon that way
     """
-    found = {one.passage: one for one in by_similarity(dense)}
-    others = [passage for passage, _ in lexical if passage not in found]
-    if others:
-        compared = zip(others, similarities(others).tolist(), strict=True)
-        found |= {passage: Candidate(passage, 0.0, similarity) for passage, similarity in compared}
-    for one in by_words(lexical):
-        found[one.passage] = found[one.passage]._replace(bm25=one.bm25, lexical_rank=one.lexical_rank)
-    return list(found.values())
+
+    passages: np.ndarray
+    similarity: np.ndarray
+    bm25: np.ndarray
+    dense_rank: np.ndarray
+    lexical_rank: np.ndarray
+
+    def best(self, scores: np.ndarray, depth: int) -> list[Candidate]:
+        """The `depth` of the highest scores (n,), best first, equal scores by id."""
+        order = np.lexsort((self.passages, -scores))[:depth]
+        columns = (column[order].tolist() for column in (self.passages, scores, *self[1:]))
+        return [
+            Candidate(
+                passage,
+                score,
+                similarity=similarity,
+                bm25=bm25 if words else None,
+                dense_rank=near or None,
+                lexical_rank=words or None,
+            )
+            for passage, score, similarity, bm25, near, words in zip(*columns, strict=True)
+        ]
 
 
-def fuse_scores(candidates: Sequence[Candidate], dense_weight: float, words_weight: float) -> list[Candidate]:
-    """Scored by a weighted sum of the similarity, as it is, and the words' part, 0 … 1; best first.
+def joined(ids: np.ndarray, scores: np.ndarray, lexical: Ranking, similarities: Callable[[np.ndarray], np.ndarray]) -> Joined:
+    """The nearest passages, best first, and those of the best words.
+
+    ids, scores   of the nearest, (m,)
+    similarities  of passages that words alone have brought up, (n,) → (n,)
+    """
+    found = np.array([passage for passage, _ in lexical], dtype=np.int64)
+    bm25 = np.array([score for _, score in lexical], dtype=np.float64)
+    _, places, rows = np.intersect1d(ids, found, assume_unique=True, return_indices=True)
+    alone = np.setdiff1d(np.arange(len(found)), rows, assume_unique=True)
+    near, others = len(ids), len(alone)
+    result = Joined(
+        passages=np.concatenate([ids, found[alone]]),
+        similarity=np.concatenate([scores, similarities(found[alone])]).astype(np.float64),
+        bm25=np.zeros(near + others),
+        dense_rank=np.concatenate([np.arange(1, near + 1), np.zeros(others, np.int64)]),
+        lexical_rank=np.zeros(near + others, np.int64),
+    )
+    for there, here in ((places, rows), (slice(near, None), alone)):
+        result.bm25[there], result.lexical_rank[there] = bm25[here], here + 1
+    return result
+
+
+def fused_scores(found: Joined, dense_weight: float, words_weight: float) -> np.ndarray:
+    """A weighted sum of the similarity, as it is, and the words' part, 0 … 1; (n,).
 
     The words' part is BM25 scaled to the query's best, times what that best is worth (`words_worth`). So a score says how good
     a match is, and may be compared with those of other queries to the same encoder.
     words_weight  the BM25 that all words of the query would have
     """
-    length = max((one.similarity or 0.0 for one in candidates), default=1.0)  # above 1 of vectors that may have any
-    most = max((one.bm25 or 0.0 for one in candidates), default=0.0)
+    length = max(1.0, found.similarity.max(initial=1.0))  # above 1 of vectors that may have any
+    most = found.bm25.max(initial=0.0)
     worth = words_worth(most / words_weight) / most if most > 0 and words_weight > 0 else 0.0
-
-    def score(one: Candidate) -> float:
-        return dense_weight * (one.similarity or 0.0) / max(1.0, length) + (1 - dense_weight) * worth * (one.bm25 or 0.0)
-
-    return sort(one._replace(score=score(one)) for one in candidates)
+    scores: np.ndarray = dense_weight * found.similarity / length + (1 - dense_weight) * worth * found.bm25
+    return scores
 
 
 def words_worth(share: float) -> float:
@@ -91,23 +117,14 @@ def words_worth(share: float) -> float:
     return min(1.0, (1 + HALF_WORTH) * share / (HALF_WORTH + share))
 
 
-def fuse_ranks(candidates: Sequence[Candidate], dense_weight: float) -> list[Candidate]:
-    """Scored by reciprocal ranks: the sum of weight / (60 + rank) over both kinds, the weights' mean being 1.
+def fused_ranks(found: Joined, dense_weight: float) -> np.ndarray:
+    """Reciprocal ranks: the sum of weight / (60 + rank) over both kinds, the weights' mean being 1; (n,).
 
-    Of passages that both brought up, ranks beyond FUSION_DEPTH don't count.
+    Of passages that both brought up, ranks by vectors beyond FUSION_DEPTH don't count.
     Source: Cormack, Clarke, Büttcher, SIGIR 2009.
     """
-
-    def part(rank: int | None, weight: float) -> float:
-        return 0.0 if rank is None else 2 * weight / (FUSION_CONSTANT + rank)
-
-    def score(one: Candidate) -> float:
-        far = one.lexical_rank is not None and one.dense_rank is not None and one.dense_rank > FUSION_DEPTH
-        return part(None if far else one.dense_rank, dense_weight) + part(one.lexical_rank, 1 - dense_weight)
-
-    return sort(one._replace(score=score(one)) for one in candidates)
-
-
-def sort(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Best first, equal scores by id."""
-    return sorted(candidates, key=lambda one: (-one.score, one.passage))
+    counts = (found.dense_rank > 0) & ((found.dense_rank <= FUSION_DEPTH) | (found.lexical_rank == 0))
+    dense = np.where(counts, 2 * dense_weight / (FUSION_CONSTANT + found.dense_rank), 0.0)
+    lexical = np.where(found.lexical_rank > 0, 2 * (1 - dense_weight) / (FUSION_CONSTANT + found.lexical_rank), 0.0)
+    scores: np.ndarray = dense + lexical
+    return scores

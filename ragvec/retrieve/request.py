@@ -8,11 +8,16 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from ragvec.errors import WrongInput
-from ragvec.retrieve.fusion import DENSE_WEIGHTS, FUSIONS, Fusion
 
 if TYPE_CHECKING:
     import numpy as np
 
+Fusion = Literal["weighted", "rrf"]
+FUSIONS: tuple[Fusion, ...] = get_args(Fusion)  # the first is the default
+DENSE_WEIGHTS: dict[Fusion, float] = {
+    "weighted": 0.6,
+    "rrf": 0.5,
+}  # the vectors' share where none is given
 Mode = Literal["hybrid", "dense", "lexical"]
 Group = Literal["doc_id"]
 MODES: tuple[Mode, ...] = get_args(Mode)

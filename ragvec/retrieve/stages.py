@@ -10,23 +10,13 @@ import numpy as np
 
 from ragvec.index import View
 from ragvec.retrieve.diversity import diversify
-from ragvec.retrieve.fusion import (
-    FUSION_DEPTH,
-    Candidate,
-    Ranking,
-    by_similarity,
-    by_words,
-    fuse_ranks,
-    fuse_scores,
-    joined,
-)
+from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate, Ranking, by_similarity, by_words, fused_ranks, fused_scores, joined
 from ragvec.retrieve.request import Request
 from ragvec.retrieve.rerank import Reranker
 
 GROUP_POOL = 4  # passages looked at per document asked for, and how much deeper each further look goes
 DIVERSITY_POOL = 100  # hits that are made to differ; further ones follow in their order
 LEAST_SHARE = 0.5  # of the words of a query, by which a passage is no weak match
-WORDS_DEPTH = 256  # passages of the best words that a fusion looks at: fewer where a filter would have many passed over
 
 
 class FirstStage(NamedTuple):
@@ -44,29 +34,23 @@ class FirstStage(NamedTuple):
         mode = self.request.chosen_mode
         if vectors is None or mode == "lexical":
             return [by_words(self._by_words(query, depth)) for query in queries]
-        dense = self._nearest(vectors, depth if mode == "dense" else max(depth, FUSION_DEPTH))
+        nearest = self.view.search(vectors, depth if mode == "dense" else max(depth, FUSION_DEPTH), allowed=self.allowed)
+        found = [(ids[ids >= 0], scores[ids >= 0]) for ids, scores in zip(nearest.ids, nearest.scores, strict=True)]
         if mode == "dense":
-            return [by_similarity(ranking) for ranking in dense]
-        rows = zip(queries, vectors, dense, strict=True)
-        return [self._fused(query, vector, ranking)[:depth] for query, vector, ranking in rows]
+            return [by_similarity(ids.tolist(), scores.tolist()) for ids, scores in found]
+        rows = zip(queries, vectors, found, strict=True)
+        return [self._fused(query, vector, near, depth=depth) for query, vector, near in rows]
 
-    def _fused(self, query: str, vector: np.ndarray, dense: Ranking) -> list[Candidate]:
-        """Of any passage beyond both lists, as many have a higher score as are in the vectors' list."""
-        lexical = self._by_words(query, FUSION_DEPTH if self.allowed is not None else WORDS_DEPTH)
-        candidates = joined(dense, lexical, lambda passages: self.view.similarities(vector, passages))
+    def _fused(self, query: str, vector: np.ndarray, near: tuple[np.ndarray, np.ndarray], *, depth: int) -> list[Candidate]:
+        """The best of what is near (ids and scores) and what has the words: any other passage scores below all that is near."""
+        lexical = self._by_words(query, FUSION_DEPTH)
+        found = joined(*near, lexical, lambda passages: self.view.similarities(vector, passages))
         if self.request.fusion == "rrf":
-            return fuse_ranks(candidates, self.request.share)
-        return fuse_scores(candidates, self.request.share, self.view.words_weight(query))
+            return found.best(fused_ranks(found, self.request.share), depth)
+        return found.best(fused_scores(found, self.request.share, self.view.words_weight(query)), depth)
 
     def _by_words(self, query: str, depth: int) -> Ranking:
         return self.view.search_lexical(query, depth, allowed=self.allowed)
-
-    def _nearest(self, vectors: np.ndarray, depth: int) -> list[Ranking]:
-        nearest = self.view.search(vectors, depth, allowed=self.allowed)
-        return [
-            [(passage, score) for passage, score in zip(ids, scores, strict=True) if passage >= 0]
-            for ids, scores in zip(nearest.ids.tolist(), nearest.scores.tolist(), strict=True)
-        ]
 
     def is_weak(self, one: Candidate, words_weight: float) -> bool:
         """Whether a passage neither is near the query nor holds half of its words (by their IDF), of what the mode looks at."""

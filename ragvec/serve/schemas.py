@@ -15,8 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from ragvec.retrieve.fusion import DENSE_WEIGHTS, Fusion
-from ragvec.retrieve.request import DEFAULTS, Group, Mode
+from ragvec.retrieve.request import DEFAULTS, DENSE_WEIGHTS, Fusion, Group, Mode
 
 _SHARES = ", ".join(f"{share} with {fusion}" for fusion, share in DENSE_WEIGHTS.items())
 _NO_TOKEN_IDS = "token ids are refused, for they are another tokenizer's: send the text itself"
