@@ -16,7 +16,7 @@ from ragvec.index.where import Sql, parse_where
 from ragvec.index.words import DEFAULT_LANGUAGE, Ranking, Words
 from ragvec.records import Passage
 
-BESIDE = 16  # passages looked at beside those asked for; times so many, where all of them score alike
+BESIDE = 4  # passages looked at beside those asked for; times so many, where all of them score alike
 ROUNDING = 1e-5  # of the best score: nearer ones may be in another order when they are compared otherwise
 KEPT_FILTERS = 16  # of one commit, at 8 bytes a match each
 

@@ -14,7 +14,8 @@ from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate, Ranking, by_similari
 from ragvec.retrieve.request import Request
 from ragvec.retrieve.rerank import Reranker
 
-GROUP_POOL = 4  # passages looked at per document asked for, and how much deeper each further look goes
+GROUP_POOL = 4  # passages looked at per document asked for
+DEEPER = 4  # times as deep goes each further look
 DIVERSITY_POOL = 100  # hits that are made to differ; further ones follow in their order
 LEAST_SHARE = 0.5  # of the words of a query, by which a passage is no weak match
 
@@ -34,10 +35,10 @@ class FirstStage(NamedTuple):
         mode = self.request.chosen_mode
         if vectors is None or mode == "lexical":
             return [by_words(self._by_words(query, depth)) for query in queries]
-        nearest = self.view.search(vectors, depth if mode == "dense" else max(depth, FUSION_DEPTH), allowed=self.allowed)
+        nearest = self.view.search(vectors, _nearest_depth(depth), allowed=self.allowed)
         found = [(ids[ids >= 0], scores[ids >= 0]) for ids, scores in zip(nearest.ids, nearest.scores, strict=True)]
         if mode == "dense":
-            return [by_similarity(ids.tolist(), scores.tolist()) for ids, scores in found]
+            return [by_similarity(ids[:depth].tolist(), scores[:depth].tolist()) for ids, scores in found]
         rows = zip(queries, vectors, found, strict=True)
         return [self._fused(query, vector, near, depth=depth) for query, vector, near in rows]
 
@@ -58,6 +59,15 @@ class FirstStage(NamedTuple):
         near = mode != "lexical" and (self.view.near is None or one.similarity is None or one.similarity >= self.view.near)
         told = mode != "dense" and (one.bm25 or 0.0) >= LEAST_SHARE * words_weight
         return not (near or told)
+
+
+def _nearest_depth(depth: int) -> int:
+    """How deep to look by vectors: the next of 100, 400, 1,600 …, since approximate search finds a little more when it is to
+    find more, which would change the pages before."""
+    deep = FUSION_DEPTH
+    while deep < depth:
+        deep *= DEEPER
+    return deep
 
 
 def first_depth(request: Request, reranker: Reranker | None) -> int:
@@ -88,7 +98,7 @@ def second_stage(
         kept = _best_of_documents(view, kept)
         if ended or len(kept) >= wanted:
             break
-        depth *= GROUP_POOL  # documents of many passages fill the candidates: look deeper
+        depth *= DEEPER  # documents of many passages fill the candidates: look deeper
         ranking = first.rank([query], None if vector is None else vector[None], depth)[0]
     if not request.diversity:
         return kept
