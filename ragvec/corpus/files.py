@@ -151,7 +151,7 @@ def describe_file(path: Path) -> InputFile:
 
 
 def byte_lines(
-    file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB, *, keep_place: bool = False
+    file: BinaryIO, path: str | Path, max_value_mb: int | None = None, *, keep_place: bool = False
 ) -> Iterator[tuple[int, bytes | None]]:
     """Line numbers from 1 and lines with their ends, a leading byte-order mark taken off.
 
@@ -159,7 +159,7 @@ def byte_lines(
     keep_place     give None for a longer one, and go on behind it; otherwise it raises
     Raises RagvecError where the file is unreadable or its compression is damaged.
     """
-    most = max_value_mb << 20
+    most = most_bytes(max_value_mb)
     number = 0
     try:
         while line := file.readline(most + 1):
@@ -174,7 +174,7 @@ def byte_lines(
         raise WrongInput(f"{path} is damaged after line {number}: {error}") from error
 
 
-def text_lines(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB) -> Iterator[str]:
+def text_lines(file: BinaryIO, path: str | Path, max_value_mb: int | None = None) -> Iterator[str]:
     """Lines as text. Raises RagvecError with the line number for bytes that are not UTF-8, or a line over the limit."""
     for number, line in byte_lines(file, path, max_value_mb):
         assert line is not None
@@ -189,9 +189,9 @@ def read_bytes(file: BinaryIO, path: str | Path, size: int) -> bytes:
         raise WrongInput(f"{path} is damaged: {error}") from error
 
 
-def read_whole(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB) -> bytes:
+def read_whole(file: BinaryIO, path: str | Path, max_value_mb: int | None = None) -> bytes:
     """All bytes of a file. Raises RagvecError where they are too many, unreadable, or their compression is damaged."""
-    pieces, room = [], max_value_mb << 20
+    pieces, room = [], most_bytes(max_value_mb)
     while piece := read_bytes(file, path, _BUFFER):
         pieces.append(piece)
         room -= len(piece)
@@ -200,9 +200,19 @@ def read_whole(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_M
     return b"".join(pieces)
 
 
-def too_long(place: str, max_value_mb: int) -> str:
-    """What to say of a line, value or file over the limit."""
-    return f"{place}: longer than {max_value_mb:,} MB: break it up, or allow more (`max_value_mb`)"
+def too_long(place: str, max_value_mb: int | None) -> str:
+    """What to say of a line, value or file over the limit: an argument only where whoever reads has one (not None)."""
+    return f"{place}: longer than {most_bytes(max_value_mb) >> 20:,} MB: {or_allow_more('break it up', max_value_mb)}"
+
+
+def or_allow_more(remedy: str, max_value_mb: int | None) -> str:
+    """A remedy for what is over the limit, and the argument that raises it where whoever reads has one."""
+    return remedy if max_value_mb is None else f"{remedy}, or allow more (`max_value_mb`)"
+
+
+def most_bytes(max_value_mb: int | None) -> int:
+    """The limit of a line, value or file in bytes; None = 128 MB, which whoever reads cannot choose."""
+    return (MAX_VALUE_MB if max_value_mb is None else max_value_mb) << 20
 
 
 def decode(data: bytes, place: str) -> str:

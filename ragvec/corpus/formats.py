@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from ragvec.corpus.files import MAX_VALUE_MB, byte_lines, decode, read_whole, text_lines, too_long
+from ragvec.corpus.files import byte_lines, decode, most_bytes, read_whole, text_lines, too_long
 from ragvec.corpus.json_values import JsonValues
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError, WrongInput
@@ -24,7 +24,7 @@ _FRONT_MATTER_LINE = re.compile(r"([A-Za-z_][\w-]*):[ \t]+(\S.*)")
 _HEADING = re.compile(r"\s*#[ \t]+(\S[^\n]*)(\n|$)")
 
 
-def jsonl_rows(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB) -> Iterator[Row]:
+def jsonl_rows(file: BinaryIO, path: str | Path, max_value_mb: int | None = None) -> Iterator[Row]:
     """One JSON object a line; empty lines are passed over."""
     for number, line in byte_lines(file, path, max_value_mb, keep_place=True):
         if line == b"\n" or (line is not None and line.isspace()):
@@ -40,7 +40,7 @@ def jsonl_rows(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_M
         yield place, row
 
 
-def json_rows(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB) -> Iterator[Row]:
+def json_rows(file: BinaryIO, path: str | Path, max_value_mb: int | None = None) -> Iterator[Row]:
     """The objects of a JSON array, or objects one after another, without holding the file in memory."""
     text = JsonValues(file, path, max_value_mb)
     array = text.skip(_BETWEEN) == "["
@@ -57,13 +57,13 @@ def json_rows(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB
 
 
 def csv_rows(
-    file: BinaryIO, path: str | Path, delimiter: str, max_value_mb: int = MAX_VALUE_MB, *, quoted: bool = True
+    file: BinaryIO, path: str | Path, delimiter: str, max_value_mb: int | None = None, *, quoted: bool = True
 ) -> Iterator[Row]:
     """The rows under a header of field names; every value is a string, a nameless column is left out.
 
     quoted: a field may stand in double quotes; otherwise these are characters like any other
     """
-    csv.field_size_limit(min(max_value_mb << 20, _LONGEST_FIELD))
+    csv.field_size_limit(min(most_bytes(max_value_mb), _LONGEST_FIELD))
     reader = csv.reader(
         text_lines(file, path, max_value_mb),
         delimiter=delimiter,
@@ -99,7 +99,7 @@ def typed(value: Any) -> Any:
     return float(value) if len(value) < _LONGEST_DECIMAL and _DECIMAL.fullmatch(value) else value
 
 
-def text_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int = MAX_VALUE_MB, *, lines: bool) -> Iterator[Row]:
+def text_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int | None = None, *, lines: bool) -> Iterator[Row]:
     """A plain text file as one document named after the file, or each of its non-empty lines as one."""
     if lines:
         yield from _lines_as_rows(file, path, max_value_mb)
@@ -109,7 +109,7 @@ def text_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int = M
         yield str(path), {"_id": name, "text": text}
 
 
-def markdown_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int = MAX_VALUE_MB) -> Iterator[Row]:
+def markdown_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int | None = None) -> Iterator[Row]:
     """A Markdown file as one document named after the file.
 
     Front matter between --- lines gives title and metadata (its `key: value` lines; nested values are left out); else the
