@@ -145,12 +145,12 @@ def _rows(source: str | Path, reading: _Reading) -> Iterator[tuple[str, dict[str
             for place, row in jsonl_rows(file, "standard input", reading.max_value_mb):
                 yield place, row, False
         return
-    found = _corpus_files(source, reading.on_reject)
-    for path in found.paths:
+    files = _corpus_files(source, reading.on_reject)
+    for path in files.paths:
         try:
-            for number, (place, row) in enumerate(_file_rows(path, found, reading)):
+            for number, (place, row) in enumerate(_file_rows(path, files, reading)):
                 if reading.on_found and not number:
-                    reading.on_found(path_text(path.relative_to(found.root).as_posix()))
+                    reading.on_found(path_text(path.relative_to(files.root).as_posix()))
                 yield place, row, format_of(path) in ("csv", "tsv")
         except RagvecError as error:
             if reading.on_reject is None:
@@ -164,14 +164,14 @@ def _corpus_files(source: str | Path, on_reject: Callable[[Rejected], None] | No
     return corpus_files(source, on_unlistable=lambda error: on_reject(Rejected(path_text(source), str(error), None)))
 
 
-def _file_rows(path: Path, found: CorpusFiles, reading: _Reading) -> Iterator[Row]:
+def _file_rows(path: Path, files: CorpusFiles, reading: _Reading) -> Iterator[Row]:
     return file_rows(
         path,
         path_text(path),
-        reading.made_prefix + path_text(path.relative_to(found.root).as_posix()),
+        reading.made_prefix + path_text(path.relative_to(files.root).as_posix()),
         reading.max_value_mb,
         text_lines=reading.text_lines,
-        within=found.within,
+        within=files.within,
         on_file=reading.on_file,
         converter=reading.converter,
     )

@@ -69,11 +69,11 @@ def corpus_files(source: str | Path, *, on_unlistable: Callable[[RagvecError], N
     if os.path.isdir(path):
         if _is_ragvec_output(path):
             raise WrongInput(f"{shown} was written by ragvec and is not a corpus: name the folder or file with the documents")
-        found = _walk(path, on_unlistable)
-        if not found.paths:
-            why = f"; {len(found.outside):,} lead out of it or are no regular files" if found.outside else ""
+        files = _walk(path, on_unlistable)
+        if not files.paths:
+            why = f"; {len(files.outside):,} lead out of it or are no regular files" if files.outside else ""
             raise WrongInput(f"{shown} holds no corpus file: looked for {_known_suffixes()}, also with .gz or .zst{why}")
-        return found
+        return files
     if not os.path.exists(path):
         raise NotFound(f"{shown} does not exist: name a file, a folder, or - for standard input")
     if format_of(path) is None:
@@ -84,7 +84,7 @@ def corpus_files(source: str | Path, *, on_unlistable: Callable[[RagvecError], N
 def path_text(path: str | Path) -> str:
     r"""A path as one line of valid text: bytes that are not UTF-8, and control characters, become \xNN."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return _CONTROLS.sub(lambda found: ascii(found.group())[1:-1], text)
+    return _CONTROLS.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 def format_of(path: Path) -> str | None:
@@ -93,8 +93,8 @@ def format_of(path: Path) -> str | None:
     compressed = bool(suffixes) and suffixes[-1] in COMPRESSIONS
     if compressed:
         suffixes.pop()
-    found = FORMATS.get(suffixes[-1]) if suffixes else None
-    return None if compressed and found == "parquet" else found
+    kind = FORMATS.get(suffixes[-1]) if suffixes else None
+    return None if compressed and kind == "parquet" else kind
 
 
 def can_convert() -> bool:

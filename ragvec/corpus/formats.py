@@ -120,8 +120,8 @@ def markdown_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int
     if matter := _FRONT_MATTER.match(text):
         text = text[matter.end() :]
         for line in (matter.group(1) or "").splitlines():
-            if found := _FRONT_MATTER_LINE.fullmatch(line.rstrip()):
-                fields[found.group(1)] = typed(found.group(2).strip("\"'"))
+            if pair := _FRONT_MATTER_LINE.fullmatch(line.rstrip()):
+                fields[pair.group(1)] = typed(pair.group(2).strip("\"'"))
     heading, rest = split_heading(text)
     if heading and fields.setdefault("title", heading) == heading:
         text = rest
@@ -133,14 +133,14 @@ def markdown_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int
 
 def split_heading(text: str) -> tuple[str, str]:
     """The level-one heading at the very top of a Markdown text, "" if there is none, and what follows it."""
-    found = _HEADING.match(text)
-    if not found:
+    heading = _HEADING.match(text)
+    if not heading:
         return "", text
-    title = found.group(1)
-    return title.rstrip(" \t#\r") or title[0], text[found.end() :]
+    title = heading.group(1)
+    return title.rstrip(" \t#\r") or title[0], text[heading.end() :]
 
 
-def _lines_as_rows(file: BinaryIO, path: str | Path, max_value_mb: int) -> Iterator[Row]:
+def _lines_as_rows(file: BinaryIO, path: str | Path, max_value_mb: int | None) -> Iterator[Row]:
     for number, line in byte_lines(file, path, max_value_mb, keep_place=True):
         place = f"{path}, line {number}"
         if line is None:

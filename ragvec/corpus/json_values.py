@@ -35,9 +35,9 @@ class JsonValues:
         pattern  one that also matches the empty string
         """
         while True:
-            found = pattern.match(self.window, self.start)
-            assert found is not None
-            end = found.end()
+            match = pattern.match(self.window, self.start)
+            assert match is not None
+            end = match.end()
             self._step(end)
             if end < len(self.window):
                 return self.window[end]

@@ -128,19 +128,19 @@ def _batch_rows(batch: "pa.RecordBatch", number: int, shown: str, max_value_mb: 
         place = f"{shown}, row {number}"
         try:
             fields = row() if callable(row) else row
-            found = {name: _json_value(value) for name, value in fields.items() if value is not None}
+            present = {name: _json_value(value) for name, value in fields.items() if value is not None}
         except Exception as error:
             yield place, BadRow(f"{place}: a value can't be read: {first_line(error)}", None)
             continue
-        if any(isinstance(value, str) and len(value) > most_bytes(max_value_mb) for value in found.values()):
+        if any(isinstance(value, str) and len(value) > most_bytes(max_value_mb) for value in present.values()):
             yield place, BadRow(too_long(place, max_value_mb), None)
         else:
-            yield place, found
+            yield place, present
 
 
 def _row(batch: "pa.RecordBatch", row: int) -> dict[str, Any]:
-    found: dict[str, Any] = batch.slice(row, 1).to_pylist()[0]
-    return found
+    fields: dict[str, Any] = batch.slice(row, 1).to_pylist()[0]
+    return fields
 
 
 def _json_value(value: Any) -> Any:
