@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -172,7 +173,7 @@ def _why_no_json(line: bytes, place: str, error: orjson.JSONDecodeError) -> str:
 
 def _header(row: list[str], place: str) -> list[str]:
     names = [name.strip() for name in row]
-    twice = [name for name in names if name and names.count(name) > 1]
+    twice = [name for name, count in Counter(names).items() if name and count > 1]  # of many names, in one go
     if twice:
         raise WrongInput(f"{place}: the header names {twice[0]!r} twice: rename one")
     return names
