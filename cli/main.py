@@ -2,9 +2,11 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib import import_module
 from io import TextIOWrapper
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -44,9 +46,24 @@ def build_app(chosen: str | None) -> typer.Typer:
     )
     app.callback()(_top_level)
     for name, summary in COMMANDS.items():
-        function = import_module(f"ragvec.cli.{name}").run if name == chosen else _not_chosen
+        function = _interruptible(import_module(f"ragvec.cli.{name}").run) if name == chosen else _not_chosen
         app.command(name, help=summary)(function)
     return app
+
+
+class _Interrupted(Exception):
+    """Ctrl-C in a command. typer ends in silence on KeyboardInterrupt, some versions with another code."""
+
+
+def _interruptible(run: Callable[..., None]) -> Callable[..., None]:
+    @wraps(run)
+    def interruptible(**arguments: Any) -> None:
+        try:
+            run(**arguments)
+        except KeyboardInterrupt as error:
+            raise _Interrupted from error
+
+    return interruptible
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -68,7 +85,7 @@ def _run(words: list[str], chosen: str | None) -> int:
     except RagvecError as error:
         print(f"error: {as_options(str(error), _parameters(app, chosen))}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _Interrupted):
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:

@@ -36,13 +36,13 @@ def score_queries(qrels: Qrels, run: Run, metrics: Sequence[str] = RETRIEVAL_MET
     if not judged:
         raise RagvecError("no query of the qrels has a relevant document: check their score column")
     measures = {name: parse_metric(name) for name in metrics}
-    found = {query_id: dict.fromkeys(metrics, 0.0) for query_id in judged}
+    values = {query_id: dict.fromkeys(metrics, 0.0) for query_id in judged}
     answers = {query_id: dict(run.get(query_id, {})) for query_id in judged}
     for metric in ir_measures.iter_calc({_uncut(measure) for measure in measures.values()}, judged, answers):
         for name, measure in measures.items():
             if _uncut(measure) == metric.measure:
-                found[metric.query_id][name] = _cut(float(metric.value), measure)
-    return found
+                values[metric.query_id][name] = _cut(float(metric.value), measure)
+    return values
 
 
 def mean_figures(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -122,6 +122,7 @@ def test_interrupted_from_the_keyboard_nothing_is_half_written(here: Path, tiny_
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "") and "Traceback" not in err, err
+    assert err.splitlines()[-1] == "interrupted"
     assert not (here / "ragvec-index").exists()  # no part of the encoding was finished: nothing to take up
     result = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
     assert result.stdout.startswith("ragvec-index: 2,000 documents added"), result.stderr

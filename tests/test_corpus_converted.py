@@ -1,13 +1,15 @@
 """PDF, HTML and DOCX through markitdown, in a folder and alone; what is said where it is missing."""
 
 import gzip
+import resource
 import signal
 import zipfile
 import zlib
 
 import pytest
 
-from ragvec.corpus import count_documents, read_documents
+from ragvec.cli.main import main
+from ragvec.corpus import conversion, count_documents, read_documents
 from ragvec.corpus.conversion import Converter
 from ragvec.corpus.files import corpus_files
 from ragvec.errors import RagvecError
@@ -101,34 +103,108 @@ def rejected_from(folder, **options):
     return documents, [reject.error for reject in rejects]
 
 
-def test_files_that_inflate_are_named_and_the_rest_is_read(tmp_path):
-    pytest.importorskip("markitdown")
-    docx(tmp_path / "a.docx")
-    packed = zipfile.ZipFile(tmp_path / "a.docx", "a", zipfile.ZIP_DEFLATED, compresslevel=1)
-    with packed, packed.open("word/styles.xml", "w") as member:  # some megabytes, and a gigabyte of white space within
+def inflating_docx(path):
+    """A document beside some kilobytes that are 64 MB of white space within."""
+    docx(path)
+    packed = zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1)
+    with packed, packed.open("word/styles.xml", "w") as member:
         member.write(b"<x>")
-        for _ in range(1024):
+        for _ in range(64):
             member.write(b" " * (1 << 20))
-    (tmp_path / "b.html").write_text("<p>good</p>")
-    said = "it needs more memory than a file may (`max_value_mb` raises that too)"
-    assert rejected_from(tmp_path, max_value_mb=8) == (
-        ["b.html"],
-        [f"{tmp_path / 'a.docx'} can't be converted to text: {said}"],
-    )
-    once = zlib.compress(bytes(1 << 28), 9)
-    pdf(tmp_path / "c.pdf", "", zlib.compress(once * 16, 9), b"/Filter[/FlateDecode/FlateDecode]")  # 8 KB, or 4 GB
-    with Converter(1, seconds=8) as converter, pytest.raises(RagvecError, match="^c can't be converted to text: it "):
+
+
+def many_parts(path):
+    with zipfile.ZipFile(path, "w") as package:
+        for number in range(10_001):
+            package.writestr(str(number), "")
+
+
+def strangely_packed(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as package:
+        package.writestr("word/document.xml", DOCUMENT)
+
+
+EXPANDING = """<!DOCTYPE w [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><w:document"""
+BOMBS = [
+    (inflating_docx, "it inflates to more than 8 MB: break it up, or allow more (`max_value_mb`)"),
+    (many_parts, "it has 10,001 parts, of which a document has 10,000 at most"),
+    (strangely_packed, "'word/document.xml' in it is compressed in another way than documents are"),
+    (
+        lambda path: docx(path, DOCUMENT.replace("<w:body>", "<w:body>" + "<w:p>" * 100_000)),
+        "'word/document.xml' in it nests more than 256 elements",
+    ),
+    (
+        lambda path: docx(path, **{"word/media/image1.png": "<a>" * 300}),
+        "'word/media/image1.png' in it nests more than 256 elements",
+    ),
+    (
+        lambda path: docx(path, DOCUMENT.replace("<w:document", EXPANDING, 1)),
+        "'word/document.xml' in it declares a document type, which documents never do",
+    ),
+    (lambda path: path.write_bytes(b"PK\5\6" + bytes(18)), ""),
+]
+
+
+def test_a_docx_is_measured_before_anything_parses_it(tmp_path, monkeypatch):
+    (tmp_path / "no").mkdir()
+    (tmp_path / "no" / "markitdown.py").write_text("raise ImportError('it was asked')")
+    monkeypatch.syspath_prepend(tmp_path / "no")
+    with Converter(8) as converter:
+        for make, said in BOMBS:
+            make(tmp_path / "a.docx")
+            error = "PDF, HTML and DOCX need markitdown" if not said else f"a can't be converted to text: {said}"
+            with pytest.raises(RagvecError) as caught:
+                converter.convert((tmp_path / "a.docx").read_bytes(), ".docx", "a")
+            assert str(caught.value).startswith(error) and "\n" not in str(caught.value)
+            (tmp_path / "a.docx").unlink()
+
+
+def test_files_that_inflate_are_named_and_the_rest_is_read(tmp_path, capsys):
+    pytest.importorskip("markitdown")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    inflating_docx(corpus / "a.docx")
+    (corpus / "b.html").write_text("<p>good</p>")
+    # a row that is longer than all memory
+    pdf(corpus / "c.pdf", "", zlib.compress(b"abc"), b"/Filter/FlateDecode/DecodeParms<</Predictor 12/Columns 1000000000000>>")
+    said = ["it inflates to more than 8 MB: break it up, or allow more", "it needs more memory than a file of its size may"]
+    documents, errors = rejected_from(corpus, max_value_mb=8)
+    assert documents == ["b.html"]
+    assert errors == [
+        f"{corpus / 'a.docx'} can't be converted to text: {said[0]} (`max_value_mb`)",
+        f"{corpus / 'c.pdf'} can't be converted to text: {said[1]}",
+    ]
+    command = ["index", str(corpus), "-o", str(tmp_path / "i"), "--max-value-mb", "8", "--on-error", "skip"]
+    with pytest.raises(SystemExit) as end:
+        main(command)
+    assert end.value.code == 0 and "2 rows could not be read and were skipped" in capsys.readouterr().err
+
+
+def test_streams_within_streams_take_no_more_time_than_a_file_may(tmp_path):
+    pytest.importorskip("markitdown")
+    once = zlib.compress(bytes(1 << 26), 9)
+    pdf(tmp_path / "c.pdf", "", zlib.compress(once * 64, 9), b"/Filter[/FlateDecode/FlateDecode]")  # 3 KB, or 4 GB
+    with Converter(seconds=2) as converter, pytest.raises(RagvecError, match="^c can't be converted to text: it "):
         converter.convert((tmp_path / "c.pdf").read_bytes(), ".pdf", "c")
+
+
+def test_memory_and_time_go_by_a_files_size(monkeypatch):
+    bounds = []
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: bounds.append(limits[0]))
+    monkeypatch.setattr(signal, "alarm", bounds.append)
+    for size in (1000, 3 << 20, 128 << 20):
+        conversion._bound(size, 300)
+    assert bounds == [(2 << 30) + 32_000, 60, (2 << 30) + (96 << 20), 150, 6 << 30, 300]
 
 
 def test_text_made_of_a_file_has_the_same_limit(tmp_path):
     pytest.importorskip("markitdown")
-    docx(tmp_path / "a.docx", DOCUMENT.replace("First", "First " * 400_000))
+    (tmp_path / "a.html").write_text("<table>" + "<tr><td colspan=1000>x</td></tr>" * 600 + "</table>")
     (tmp_path / "b.html").write_text("<p>good</p>")
     said = "it makes more than 1 MB of text: break it up, or allow more (`max_value_mb`)"
     assert rejected_from(tmp_path, max_value_mb=1) == (
         ["b.html"],
-        [f"{tmp_path / 'a.docx'} can't be converted to text: {said}"],
+        [f"{tmp_path / 'a.html'} can't be converted to text: {said}"],
     )
 
 

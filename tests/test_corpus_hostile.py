@@ -314,3 +314,13 @@ def test_what_an_evaluation_reads_is_a_regular_file_within_bounds_too(tmp_path, 
 def test_the_records_of_an_evaluation_may_be_compressed(tmp_path):
     (tmp_path / "run.trec.gz").write_bytes(gzip.compress(b"q Q0 d 1 0.5 tag\n"))
     assert read_run(tmp_path / "run.trec.gz") == {"q": {"d": 0.5}}
+
+
+def test_a_header_of_many_columns_takes_time_by_its_length(tmp_path):
+    """A comparison of each name with each would take minutes."""
+    names = ",".join(f"c{number}" for number in range(100_000))
+    (tmp_path / "a.csv").write_text(f"text,{names}\nthe words{',' * 100_000}\n")
+    assert list(read_documents(tmp_path)) == [Document(next(read_documents(tmp_path)).doc_id, "the words")]
+    (tmp_path / "a.csv").write_text(f"text,{names},c7\n")
+    with pytest.raises(RagvecError, match="a.csv, line 1: the header names 'c7' twice: rename one$"):
+        list(read_documents(tmp_path))

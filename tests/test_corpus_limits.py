@@ -1,6 +1,7 @@
 """Lines, values and files over the limit, compressed ones too: one line of error each, and no more read than is allowed."""
 
 import gzip
+import random
 
 import pytest
 import zstandard
@@ -9,6 +10,9 @@ from ragvec.corpus import count_documents, read_documents
 from ragvec.corpus.files import open_input
 from ragvec.corpus.passages import CorpusOptions
 from ragvec.errors import RagvecError
+from ragvec.evaluate.sets import read_clustering_sets
+from ragvec.evaluate.trec import read_topics
+from ragvec.train.data.examples import read_pairs
 from tests.test_corpus_hostile import GOOD, LAST, MEGABYTE, rejected_from, zeros_zst
 
 
@@ -84,3 +88,20 @@ def test_values_over_the_limit_in_json_csv_and_text_lines(tmp_path):
 def test_the_limit_must_be_a_length():
     with pytest.raises(RagvecError, match="max_value_mb is 0: it must be 1 or more"):
         CorpusOptions(max_value_mb=0)
+
+
+def test_who_has_no_argument_for_the_limit_names_none(tmp_path):
+    """`ragvec mine`, `train` and `eval` read with the usual limit."""
+    words = random.Random(0).randbytes(200_000).replace(b"\n", b"")
+    line = b'{"_id": "1", "query": "q", "positive": "' + words + bytes(129 * MEGABYTE)
+    (tmp_path / "pairs.jsonl.zst").write_bytes(zstandard.ZstdCompressor(level=1).compress(line))
+    said = f"{tmp_path / 'pairs.jsonl.zst'}, line 1: longer than 128 MB: break it up"
+    for read in (
+        lambda: read_pairs([str(tmp_path)]),
+        lambda: list(read_documents(tmp_path)),
+        lambda: read_clustering_sets(tmp_path / "pairs.jsonl.zst"),
+        lambda: read_topics(tmp_path / "pairs.jsonl.zst"),
+    ):
+        with pytest.raises(RagvecError) as caught:
+            read()
+        assert str(caught.value) == said

@@ -1,7 +1,8 @@
 """PDF, HTML and DOCX made to Markdown in a process of its own, with bounds of time and memory: their parsers have none.
 
 A few kilobytes of PDF or DOCX can decompress to gigabytes, or keep a parser busy for ever; that process is then ended, the
-file is named, and another process does the next one. What runs there is this module, too: `serve`.
+file is named, and another process does the next one. How much memory and time a file may take goes by its size, so that a small
+one does little harm. What runs there is this module, too: `serve`.
 """
 
 import io
@@ -13,16 +14,21 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 import warnings
 from contextlib import suppress
 from typing import IO, Any
 
+from ragvec.corpus.docx import TooLarge, inflated_size
+from ragvec.corpus.files import most_bytes, or_allow_more
 from ragvec.errors import RagvecError, WrongInput, last_line
 
-SECONDS = 300  # for one file
+SECONDS = 300  # for one file at most
+_LEAST_SECONDS, _SECONDS_PER_MB = 60, 30
 _LEAST_MEMORY = 2 << 30  # bytes, for the parsers themselves
-_MEMORY_PER_BYTE = 32  # of the longest file
-_HEAD = struct.Struct("<QQ8s")  # length of the file, characters wanted at most, suffix
+_MEMORY_PER_BYTE = 32  # of the file, as it inflates where that is known
+_LARGE = 8 << 20  # bytes of a file after which the process ends: what such a one took would count against the next
+_HEAD = struct.Struct("<QQ8s")  # length of the file, bytes and characters wanted at most, suffix
 _LENGTH = struct.Struct("<Q")
 _START = "import sys; sys.path[:] = sys.argv[1].split(chr(10)); from ragvec.corpus.conversion import serve; serve()"
 
@@ -30,9 +36,9 @@ _START = "import sys; sys.path[:] = sys.argv[1].split(chr(10)); from ragvec.corp
 class Converter:
     """Converts files one after another. Use as a context; the process starts with the first file."""
 
-    def __init__(self, max_value_mb: int, seconds: int = SECONDS) -> None:
-        """max_value_mb: of a file, and of the text made of it. seconds: for one file."""
-        self._most, self._seconds = max_value_mb << 20, seconds
+    def __init__(self, max_value_mb: int | None = None, seconds: int = SECONDS) -> None:
+        """max_value_mb: of a file, of what it inflates to, and of the text made of it. seconds: for one file at most."""
+        self._max_value_mb, self._seconds = max_value_mb, seconds
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Converter":
@@ -45,36 +51,37 @@ class Converter:
         """The title, "" if there is none, and the Markdown of a file. Raises RagvecError, with the place, if there is none."""
         process = self._started()
         assert process.stdin and process.stdout
+        start = time.monotonic()
         try:
-            process.stdin.write(_HEAD.pack(len(data), self._most, suffix.encode()) + data)
+            process.stdin.write(_HEAD.pack(len(data), most_bytes(self._max_value_mb), suffix.encode()) + data)
             process.stdin.flush()
             answer = _received(process.stdout)
         except BrokenPipeError:
             answer = None
         if answer is None:
-            raise WrongInput(f"{place} can't be converted to text: {self._why_it_ended()}")
+            raise WrongInput(f"{place} can't be converted to text: {self._why_it_ended(time.monotonic() - start)}")
         if answer.get("spent"):
             self._end()
         if answer.get("missing"):
             raise RagvecError(f"PDF, HTML and DOCX need markitdown ({answer['missing']}): pip install 'ragvec[docs]'")
         if answer.get("error"):
-            raise WrongInput(f"{place} can't be converted to text: {answer['error']}")
+            remedy = f": {or_allow_more('break it up', self._max_value_mb)}" if answer.get("over") else ""
+            raise WrongInput(f"{place} can't be converted to text: {answer['error']}{remedy}")
         return answer["title"], answer["markdown"]
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             path = "\n".join(folder for folder in sys.path if folder)  # what lies in the working directory is not run
-            memory = str(_LEAST_MEMORY + _MEMORY_PER_BYTE * self._most)
-            command = [sys.executable, "-c", _START, path, memory, str(self._seconds)]
+            command = [sys.executable, "-c", _START, path, str(self._seconds)]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         return self._process
 
-    def _why_it_ended(self) -> str:
+    def _why_it_ended(self, seconds: float) -> str:
         assert self._process is not None
         code = self._process.wait()
         self._end()
         if code == -signal.SIGALRM:
-            return f"it took more than {self._seconds:,} seconds"
+            return f"it took more than {int(seconds):,} seconds"
         return f"its conversion ended by itself ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
 
     def _end(self) -> None:
@@ -101,22 +108,50 @@ def _received(stream: IO[bytes]) -> dict[str, Any] | None:
 
 def serve() -> None:
     """Convert what comes on standard input until it ends: the other end of `Converter`."""
-    memory, seconds = int(sys.argv[2]), int(sys.argv[3])
+    seconds = int(sys.argv[2])
     source, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a parser prints must not pass for an answer
     _be_quiet()
-    with suppress(ValueError, OSError):  # not every system lets a process bound its memory
-        resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
     while len(head := source.read(_HEAD.size)) == _HEAD.size:
         length, most, suffix = _HEAD.unpack(head)
-        signal.alarm(seconds)  # nothing catches it: the process ends, even within a parser's C code
-        body = json.dumps(_answer(source.read(length), suffix.rstrip(b"\0").decode(), most)).encode()
+        body = json.dumps(_answer(source.read(length), suffix.rstrip(b"\0").decode(), most, seconds)).encode()
         signal.alarm(0)
         answers.write(_LENGTH.pack(len(body)) + body)
         answers.flush()
 
 
-def _answer(data: bytes, suffix: str, most: int) -> dict[str, Any]:
+def _bound(size: int, seconds: int) -> None:
+    """Let this process take no more memory and time, `seconds` at most, than a file of this many bytes may."""
+    with suppress(ValueError, OSError):  # not every system lets a process bound its memory
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (_LEAST_MEMORY + _MEMORY_PER_BYTE * size, hard))
+    # nothing catches it: the process ends, even within a parser's C code
+    signal.alarm(min(_LEAST_SECONDS + _SECONDS_PER_MB * (size >> 20), seconds))
+
+
+def _answer(data: bytes, suffix: str, most: int, seconds: int) -> dict[str, Any]:
+    """What became of a file: `title` and `markdown`, or `error` (`over`: a limit may be raised), or `missing`.
+
+    spent   this process should convert no other file
+    """
+    size = len(data)
+    try:
+        _bound(size, seconds)
+        if suffix == ".docx":
+            size = inflated_size(data, most)
+            _bound(size, seconds)
+        answer = _converted(data, suffix)
+    except TooLarge as error:
+        answer = {"error": str(error), "over": True}
+    except Exception as error:  # whatever many parsers raise, the file is at fault
+        spent = _ran_out(error)
+        answer = {"error": "it needs more memory than a file of its size may" if spent else last_line(error), "spent": spent}
+    if len(answer.get("markdown", "")) > most:
+        answer = {"error": f"it makes more than {most >> 20:,} MB of text", "over": True}
+    return answer if size < _LARGE else {**answer, "spent": True}
+
+
+def _converted(data: bytes, suffix: str) -> dict[str, Any]:
     try:
         from markitdown import StreamInfo
         from markitdown.converters import DocxConverter, HtmlConverter, PdfConverter
@@ -124,14 +159,7 @@ def _answer(data: bytes, suffix: str, most: int) -> dict[str, Any]:
         return {"missing": str(error)}
     # chosen by name, as markitdown's own choice takes any damaged file for plain text
     kinds = {".html": HtmlConverter, ".htm": HtmlConverter, ".pdf": PdfConverter, ".docx": DocxConverter}
-    try:
-        result = kinds[suffix]().convert(io.BytesIO(data), StreamInfo(extension=suffix))
-    except Exception as error:  # whatever its many parsers raise, the file is at fault
-        if _ran_out(error):
-            return {"error": "it needs more memory than a file may (`max_value_mb` raises that too)", "spent": True}
-        return {"error": last_line(error)}
-    if len(result.markdown) > most:
-        return {"error": f"it makes more than {most >> 20:,} MB of text: break it up, or allow more (`max_value_mb`)"}
+    result = kinds[suffix]().convert(io.BytesIO(data), StreamInfo(extension=suffix))
     return {"title": (result.title or "").strip(), "markdown": result.markdown}
 
 

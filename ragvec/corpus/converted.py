@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ragvec.corpus.conversion import Converter
-from ragvec.corpus.files import MAX_VALUE_MB, read_whole
+from ragvec.corpus.files import read_whole
 from ragvec.corpus.formats import split_heading
 from ragvec.corpus.rows import Row
 
 
 def converted_rows(
-    file: BinaryIO, path: str | Path, name: str, converter: Converter, *, max_value_mb: int = MAX_VALUE_MB
+    file: BinaryIO, path: str | Path, name: str, converter: Converter, *, max_value_mb: int | None = None
 ) -> Iterator[Row]:
     """A file as one document named after it: Markdown made of it, and its title where it has one.
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from ragvec.corpus.conversion import Converter
 from ragvec.corpus.fields import FieldNames, to_document
 from ragvec.corpus.files import (
-    MAX_VALUE_MB,
     STDIN,
     CorpusFiles,
     InputFile,
@@ -43,7 +42,7 @@ def read_documents(
     text_fields: Sequence[str] = (),
     id_field: str | None = None,
     text_lines: bool = False,
-    max_value_mb: int = MAX_VALUE_MB,
+    max_value_mb: int | None = None,
     id_prefix: str = "",
     made_prefix: str = "",
     on_file: Callable[[InputFile], None] | None = None,
@@ -56,7 +55,8 @@ def read_documents(
                  or "-": JSONL from standard input
     text_fields  the fields that make the text, in order; empty = the usual names. id_field: likewise
     text_lines   each non-empty line of a .txt file is a document; otherwise the file is one
-    max_value_mb longest line, JSON value, CSV field, Parquet value, and file that is read whole, in MB (2**20 bytes)
+    max_value_mb longest line, JSON value, CSV field, Parquet value, and file that is read whole, in MB (2**20 bytes);
+                 None = 128, and what is longer names no argument that would raise it
     id_prefix    what stands before every id; made_prefix: after it, before those that are made of file names and contents
     on_file      called with each file's size and SHA-256 once it has been read to its end
     on_reject    called with each row that can't be read, and with the rest of a file that can't; None = the first one raises
@@ -130,7 +130,7 @@ class _Reading(NamedTuple):
     """How files are read, and who hears of it: arguments of `read_documents`; and what converts PDF, HTML and DOCX."""
 
     text_lines: bool
-    max_value_mb: int
+    max_value_mb: int | None
     made_prefix: str
     on_file: Callable[[InputFile], None] | None
     on_reject: Callable[[Rejected], None] | None
@@ -145,12 +145,12 @@ def _rows(source: str | Path, reading: _Reading) -> Iterator[tuple[str, dict[str
             for place, row in jsonl_rows(file, "standard input", reading.max_value_mb):
                 yield place, row, False
         return
-    found = _corpus_files(source, reading.on_reject)
-    for path in found.paths:
+    files = _corpus_files(source, reading.on_reject)
+    for path in files.paths:
         try:
-            for number, (place, row) in enumerate(_file_rows(path, found, reading)):
+            for number, (place, row) in enumerate(_file_rows(path, files, reading)):
                 if reading.on_found and not number:
-                    reading.on_found(path_text(path.relative_to(found.root).as_posix()))
+                    reading.on_found(path_text(path.relative_to(files.root).as_posix()))
                 yield place, row, format_of(path) in ("csv", "tsv")
         except RagvecError as error:
             if reading.on_reject is None:
@@ -164,14 +164,14 @@ def _corpus_files(source: str | Path, on_reject: Callable[[Rejected], None] | No
     return corpus_files(source, on_unlistable=lambda error: on_reject(Rejected(path_text(source), str(error), None)))
 
 
-def _file_rows(path: Path, found: CorpusFiles, reading: _Reading) -> Iterator[Row]:
+def _file_rows(path: Path, files: CorpusFiles, reading: _Reading) -> Iterator[Row]:
     return file_rows(
         path,
         path_text(path),
-        reading.made_prefix + path_text(path.relative_to(found.root).as_posix()),
+        reading.made_prefix + path_text(path.relative_to(files.root).as_posix()),
         reading.max_value_mb,
         text_lines=reading.text_lines,
-        within=found.within,
+        within=files.within,
         on_file=reading.on_file,
         converter=reading.converter,
     )

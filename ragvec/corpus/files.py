@@ -69,11 +69,11 @@ def corpus_files(source: str | Path, *, on_unlistable: Callable[[RagvecError], N
     if os.path.isdir(path):
         if _is_ragvec_output(path):
             raise WrongInput(f"{shown} was written by ragvec and is not a corpus: name the folder or file with the documents")
-        found = _walk(path, on_unlistable)
-        if not found.paths:
-            why = f"; {len(found.outside):,} lead out of it or are no regular files" if found.outside else ""
+        files = _walk(path, on_unlistable)
+        if not files.paths:
+            why = f"; {len(files.outside):,} lead out of it or are no regular files" if files.outside else ""
             raise WrongInput(f"{shown} holds no corpus file: looked for {_known_suffixes()}, also with .gz or .zst{why}")
-        return found
+        return files
     if not os.path.exists(path):
         raise NotFound(f"{shown} does not exist: name a file, a folder, or - for standard input")
     if format_of(path) is None:
@@ -84,7 +84,7 @@ def corpus_files(source: str | Path, *, on_unlistable: Callable[[RagvecError], N
 def path_text(path: str | Path) -> str:
     r"""A path as one line of valid text: bytes that are not UTF-8, and control characters, become \xNN."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return _CONTROLS.sub(lambda found: ascii(found.group())[1:-1], text)
+    return _CONTROLS.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 def format_of(path: Path) -> str | None:
@@ -93,8 +93,8 @@ def format_of(path: Path) -> str | None:
     compressed = bool(suffixes) and suffixes[-1] in COMPRESSIONS
     if compressed:
         suffixes.pop()
-    found = FORMATS.get(suffixes[-1]) if suffixes else None
-    return None if compressed and found == "parquet" else found
+    kind = FORMATS.get(suffixes[-1]) if suffixes else None
+    return None if compressed and kind == "parquet" else kind
 
 
 def can_convert() -> bool:
@@ -151,7 +151,7 @@ def describe_file(path: Path) -> InputFile:
 
 
 def byte_lines(
-    file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB, *, keep_place: bool = False
+    file: BinaryIO, path: str | Path, max_value_mb: int | None = None, *, keep_place: bool = False
 ) -> Iterator[tuple[int, bytes | None]]:
     """Line numbers from 1 and lines with their ends, a leading byte-order mark taken off.
 
@@ -159,7 +159,7 @@ def byte_lines(
     keep_place     give None for a longer one, and go on behind it; otherwise it raises
     Raises RagvecError where the file is unreadable or its compression is damaged.
     """
-    most = max_value_mb << 20
+    most = most_bytes(max_value_mb)
     number = 0
     try:
         while line := file.readline(most + 1):
@@ -174,7 +174,7 @@ def byte_lines(
         raise WrongInput(f"{path} is damaged after line {number}: {error}") from error
 
 
-def text_lines(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB) -> Iterator[str]:
+def text_lines(file: BinaryIO, path: str | Path, max_value_mb: int | None = None) -> Iterator[str]:
     """Lines as text. Raises RagvecError with the line number for bytes that are not UTF-8, or a line over the limit."""
     for number, line in byte_lines(file, path, max_value_mb):
         assert line is not None
@@ -189,9 +189,9 @@ def read_bytes(file: BinaryIO, path: str | Path, size: int) -> bytes:
         raise WrongInput(f"{path} is damaged: {error}") from error
 
 
-def read_whole(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB) -> bytes:
+def read_whole(file: BinaryIO, path: str | Path, max_value_mb: int | None = None) -> bytes:
     """All bytes of a file. Raises RagvecError where they are too many, unreadable, or their compression is damaged."""
-    pieces, room = [], max_value_mb << 20
+    pieces, room = [], most_bytes(max_value_mb)
     while piece := read_bytes(file, path, _BUFFER):
         pieces.append(piece)
         room -= len(piece)
@@ -200,9 +200,19 @@ def read_whole(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_M
     return b"".join(pieces)
 
 
-def too_long(place: str, max_value_mb: int) -> str:
-    """What to say of a line, value or file over the limit."""
-    return f"{place}: longer than {max_value_mb:,} MB: break it up, or allow more (`max_value_mb`)"
+def too_long(place: str, max_value_mb: int | None) -> str:
+    """What to say of a line, value or file over the limit: an argument only where whoever reads has one (not None)."""
+    return f"{place}: longer than {most_bytes(max_value_mb) >> 20:,} MB: {or_allow_more('break it up', max_value_mb)}"
+
+
+def or_allow_more(remedy: str, max_value_mb: int | None) -> str:
+    """A remedy for what is over the limit, and the argument that raises it where whoever reads has one."""
+    return remedy if max_value_mb is None else f"{remedy}, or allow more (`max_value_mb`)"
+
+
+def most_bytes(max_value_mb: int | None) -> int:
+    """The limit of a line, value or file in bytes; None = 128 MB, which whoever reads cannot choose."""
+    return (MAX_VALUE_MB if max_value_mb is None else max_value_mb) << 20
 
 
 def decode(data: bytes, place: str) -> str:

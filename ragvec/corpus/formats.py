@@ -2,13 +2,14 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
-from ragvec.corpus.files import MAX_VALUE_MB, byte_lines, decode, read_whole, text_lines, too_long
+from ragvec.corpus.files import byte_lines, decode, most_bytes, read_whole, text_lines, too_long
 from ragvec.corpus.json_values import JsonValues
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError, WrongInput
@@ -24,7 +25,7 @@ _FRONT_MATTER_LINE = re.compile(r"([A-Za-z_][\w-]*):[ \t]+(\S.*)")
 _HEADING = re.compile(r"\s*#[ \t]+(\S[^\n]*)(\n|$)")
 
 
-def jsonl_rows(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB) -> Iterator[Row]:
+def jsonl_rows(file: BinaryIO, path: str | Path, max_value_mb: int | None = None) -> Iterator[Row]:
     """One JSON object a line; empty lines are passed over."""
     for number, line in byte_lines(file, path, max_value_mb, keep_place=True):
         if line == b"\n" or (line is not None and line.isspace()):
@@ -40,7 +41,7 @@ def jsonl_rows(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_M
         yield place, row
 
 
-def json_rows(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB) -> Iterator[Row]:
+def json_rows(file: BinaryIO, path: str | Path, max_value_mb: int | None = None) -> Iterator[Row]:
     """The objects of a JSON array, or objects one after another, without holding the file in memory."""
     text = JsonValues(file, path, max_value_mb)
     array = text.skip(_BETWEEN) == "["
@@ -57,13 +58,13 @@ def json_rows(file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB
 
 
 def csv_rows(
-    file: BinaryIO, path: str | Path, delimiter: str, max_value_mb: int = MAX_VALUE_MB, *, quoted: bool = True
+    file: BinaryIO, path: str | Path, delimiter: str, max_value_mb: int | None = None, *, quoted: bool = True
 ) -> Iterator[Row]:
     """The rows under a header of field names; every value is a string, a nameless column is left out.
 
     quoted: a field may stand in double quotes; otherwise these are characters like any other
     """
-    csv.field_size_limit(min(max_value_mb << 20, _LONGEST_FIELD))
+    csv.field_size_limit(min(most_bytes(max_value_mb), _LONGEST_FIELD))
     reader = csv.reader(
         text_lines(file, path, max_value_mb),
         delimiter=delimiter,
@@ -99,7 +100,7 @@ def typed(value: Any) -> Any:
     return float(value) if len(value) < _LONGEST_DECIMAL and _DECIMAL.fullmatch(value) else value
 
 
-def text_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int = MAX_VALUE_MB, *, lines: bool) -> Iterator[Row]:
+def text_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int | None = None, *, lines: bool) -> Iterator[Row]:
     """A plain text file as one document named after the file, or each of its non-empty lines as one."""
     if lines:
         yield from _lines_as_rows(file, path, max_value_mb)
@@ -109,7 +110,7 @@ def text_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int = M
         yield str(path), {"_id": name, "text": text}
 
 
-def markdown_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int = MAX_VALUE_MB) -> Iterator[Row]:
+def markdown_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int | None = None) -> Iterator[Row]:
     """A Markdown file as one document named after the file.
 
     Front matter between --- lines gives title and metadata (its `key: value` lines; nested values are left out); else the
@@ -120,8 +121,8 @@ def markdown_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int
     if matter := _FRONT_MATTER.match(text):
         text = text[matter.end() :]
         for line in (matter.group(1) or "").splitlines():
-            if found := _FRONT_MATTER_LINE.fullmatch(line.rstrip()):
-                fields[found.group(1)] = typed(found.group(2).strip("\"'"))
+            if pair := _FRONT_MATTER_LINE.fullmatch(line.rstrip()):
+                fields[pair.group(1)] = typed(pair.group(2).strip("\"'"))
     heading, rest = split_heading(text)
     if heading and fields.setdefault("title", heading) == heading:
         text = rest
@@ -133,14 +134,14 @@ def markdown_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int
 
 def split_heading(text: str) -> tuple[str, str]:
     """The level-one heading at the very top of a Markdown text, "" if there is none, and what follows it."""
-    found = _HEADING.match(text)
-    if not found:
+    heading = _HEADING.match(text)
+    if not heading:
         return "", text
-    title = found.group(1)
-    return title.rstrip(" \t#\r") or title[0], text[found.end() :]
+    title = heading.group(1)
+    return title.rstrip(" \t#\r") or title[0], text[heading.end() :]
 
 
-def _lines_as_rows(file: BinaryIO, path: str | Path, max_value_mb: int) -> Iterator[Row]:
+def _lines_as_rows(file: BinaryIO, path: str | Path, max_value_mb: int | None) -> Iterator[Row]:
     for number, line in byte_lines(file, path, max_value_mb, keep_place=True):
         place = f"{path}, line {number}"
         if line is None:
@@ -172,7 +173,7 @@ def _why_no_json(line: bytes, place: str, error: orjson.JSONDecodeError) -> str:
 
 def _header(row: list[str], place: str) -> list[str]:
     names = [name.strip() for name in row]
-    twice = [name for name in names if name and names.count(name) > 1]
+    twice = [name for name, count in Counter(names).items() if name and count > 1]  # of many names, in one go
     if twice:
         raise WrongInput(f"{place}: the header names {twice[0]!r} twice: rename one")
     return names

@@ -7,7 +7,7 @@ from codecs import getincrementaldecoder
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ragvec.corpus.files import MAX_VALUE_MB, read_bytes, too_long
+from ragvec.corpus.files import most_bytes, read_bytes, too_long
 from ragvec.errors import WrongInput
 
 _CHUNK = 1 << 20
@@ -21,7 +21,7 @@ class JsonValues:
     Numbers are read as JSON Lines' are: integers beyond 64 bits become floats, what no float can hold is refused.
     """
 
-    def __init__(self, file: BinaryIO, path: str | Path, max_value_mb: int = MAX_VALUE_MB) -> None:
+    def __init__(self, file: BinaryIO, path: str | Path, max_value_mb: int | None = None) -> None:
         self._file, self._path, self._max_value_mb = file, path, max_value_mb
         self._decoder = getincrementaldecoder("utf-8-sig")()
         self._refused: list[str] = []
@@ -35,9 +35,9 @@ class JsonValues:
         pattern  one that also matches the empty string
         """
         while True:
-            found = pattern.match(self.window, self.start)
-            assert found is not None
-            end = found.end()
+            match = pattern.match(self.window, self.start)
+            assert match is not None
+            end = match.end()
             self._step(end)
             if end < len(self.window):
                 return self.window[end]
@@ -53,7 +53,7 @@ class JsonValues:
             self._refused.clear()
             try:
                 value, end = self._parse(self.window, self.start)
-                if end - self.start > self._max_value_mb << 20:
+                if end - self.start > most_bytes(self._max_value_mb):
                     raise WrongInput(too_long(f"{self._path}, line {self.line}", self._max_value_mb))
                 self._step(end)
                 return value, self._refused[0] if self._refused else ""
@@ -83,7 +83,7 @@ class JsonValues:
     def _grow(self) -> bool:
         """Make the window about twice as long, if there is more and the value may be longer."""
         held = len(self.window) - self.start
-        if held > self._max_value_mb << 20:
+        if held > most_bytes(self._max_value_mb):
             raise WrongInput(too_long(f"{self._path}, line {self.line}", self._max_value_mb))
         return self._more(max(_CHUNK, held))
 

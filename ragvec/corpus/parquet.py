@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragvec.corpus.compressed import FREE_BYTES, MOST_INFLATION
-from ragvec.corpus.files import MAX_VALUE_MB, open_regular, path_text, too_long
+from ragvec.corpus.files import most_bytes, open_regular, path_text, too_long
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError, WrongInput, first_line
 
@@ -22,7 +22,7 @@ _VALUES_IN_MEMORY = 4  # values of the greatest length that fit into what is dec
 _FREE_ROWS, _ROWS_PER_BYTE = 100_000, 10
 
 
-def parquet_rows(path: Path, max_value_mb: int = MAX_VALUE_MB, *, within: Path | None = None) -> Iterator[Row]:
+def parquet_rows(path: Path, max_value_mb: int | None = None, *, within: Path | None = None) -> Iterator[Row]:
     """The rows of a Parquet file; nulls are left out, dates become ISO strings.
 
     Raises RagvecError for what is no Parquet file, columns of bytes, and files that hold far more than their size allows.
@@ -38,7 +38,7 @@ def parquet_rows(path: Path, max_value_mb: int = MAX_VALUE_MB, *, within: Path |
                 _check_size(file.metadata, size, shown)
                 number = decoded = 0
                 for group in range(file.metadata.num_row_groups):
-                    rows = _rows_together(file.metadata.row_group(group), max_value_mb << 20)
+                    rows = _rows_together(file.metadata.row_group(group), most_bytes(max_value_mb))
                     for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
                         decoded += sum(map(_bytes_spelled_out, batch.columns))
                         if decoded > FREE_BYTES + MOST_INFLATION * size:
@@ -117,7 +117,7 @@ def _bytes_spelled_out(column: "pa.Array") -> int:
     return int(column.nbytes)
 
 
-def _batch_rows(batch: "pa.RecordBatch", number: int, shown: str, max_value_mb: int) -> Iterator[Row]:
+def _batch_rows(batch: "pa.RecordBatch", number: int, shown: str, max_value_mb: int | None) -> Iterator[Row]:
     """A batch's rows; where one of its values can't be taken over, row by row, so that the others are."""
     try:
         rows: list[dict[str, Any] | Callable[[], dict[str, Any]]] = batch.to_pylist()
@@ -128,19 +128,19 @@ def _batch_rows(batch: "pa.RecordBatch", number: int, shown: str, max_value_mb: 
         place = f"{shown}, row {number}"
         try:
             fields = row() if callable(row) else row
-            found = {name: _json_value(value) for name, value in fields.items() if value is not None}
+            present = {name: _json_value(value) for name, value in fields.items() if value is not None}
         except Exception as error:
             yield place, BadRow(f"{place}: a value can't be read: {first_line(error)}", None)
             continue
-        if any(isinstance(value, str) and len(value) > max_value_mb << 20 for value in found.values()):
+        if any(isinstance(value, str) and len(value) > most_bytes(max_value_mb) for value in present.values()):
             yield place, BadRow(too_long(place, max_value_mb), None)
         else:
-            yield place, found
+            yield place, present
 
 
 def _row(batch: "pa.RecordBatch", row: int) -> dict[str, Any]:
-    found: dict[str, Any] = batch.slice(row, 1).to_pylist()[0]
-    return found
+    fields: dict[str, Any] = batch.slice(row, 1).to_pylist()[0]
+    return fields
 
 
 def _json_value(value: Any) -> Any:

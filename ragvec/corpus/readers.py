@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ragvec.corpus.conversion import Converter
 from ragvec.corpus.converted import converted_rows
-from ragvec.corpus.files import MAX_VALUE_MB, InputFile, describe_file, format_of, open_input
+from ragvec.corpus.files import InputFile, describe_file, format_of, open_input
 from ragvec.corpus.formats import csv_rows, json_rows, jsonl_rows, markdown_rows, text_rows
 from ragvec.corpus.parquet import parquet_rows
 from ragvec.corpus.rows import Row
@@ -15,7 +15,7 @@ def file_rows(
     path: Path,
     shown: str,
     name: str,
-    max_value_mb: int = MAX_VALUE_MB,
+    max_value_mb: int | None = None,
     *,
     text_lines: bool = False,
     quoted: bool = True,

@@ -42,27 +42,27 @@ def _encoder(path: Path) -> dict[str, Any]:
     from ragvec.encoder.fingerprint import fingerprint
     from ragvec.encoder.sources import locate
 
-    found = locate(str(path), offline=True)
-    path_of_config = found.base / "config.json"
+    source = locate(str(path), offline=True)
+    path_of_config = source.base / "config.json"
     config = read_object(path_of_config)
     config = {**config, **(field(path_of_config, config, "text_config", dict) or {})}
-    settings = found.settings
+    settings = source.settings
     own = (path / "ragvec.json").is_file()
     return {
         "path": str(path),
         "architecture": config.get("model_type"),
         "dimension": config.get("word_embed_proj_dim") or config.get("hidden_size") or config.get("n_embd"),
         "layers": config.get("num_hidden_layers") or config.get("n_layer"),
-        **_weights(found.base),
+        **_weights(source.base),
         "attention": settings.attention,
         "pooling": settings.pooling,
         "max_length": settings.max_length,
         "doc_max_length": settings.doc_max_length,
         "query_instruction": settings.query_instruction,
         "base_model": settings.base_model,
-        "adapters": [str(adapter) for adapter in found.adapters] or list(settings.adapters),
+        "adapters": [str(adapter) for adapter in source.adapters] or list(settings.adapters),
         # other layouts complete their settings from the model, and so their fingerprint, on loading
-        **({"fingerprint": fingerprint((found.base, *found.adapters), found.tokenizer, settings)} if own else {}),
+        **({"fingerprint": fingerprint((source.base, *source.adapters), source.tokenizer, settings)} if own else {}),
     }
 
 

@@ -48,15 +48,15 @@ def export(
     encoder = Encoder.load(source, device="cpu", dtype="auto", offline=offline)
     with replacing_folder(folder) as temporary:
         notes = write(encoder, to, temporary)
-        found = check(encoder, to, temporary, python)
-        if found.deviation is not None and not found.deviation <= TOLERANCE:
+        parity = check(encoder, to, temporary, python)
+        if parity.deviation is not None and not parity.deviation <= TOLERANCE:
             raise RagvecError(
-                f"{to} makes other vectors of this encoder (they differ by up to {found.deviation:.1e}, {found.where}): "
+                f"{to} makes other vectors of this encoder (they differ by up to {parity.deviation:.1e}, {parity.where}): "
                 "nothing is written"
             )
         if folder.exists():
             folder.rmdir()  # empty before the check; what came since is not removed
-    return Exported(notes, found)
+    return Exported(notes, parity)
 
 
 def write(encoder: Encoder, to: str, folder: Path) -> list[str]:

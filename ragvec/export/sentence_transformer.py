@@ -124,10 +124,10 @@ def _ids_after_text(backend: Any, suffix: str) -> list[int]:
     texts = ("a", "fox.", "1")
     alone = [backend.encode(text, add_special_tokens=False).ids for text in texts]
     ended = [backend.encode(text + suffix, add_special_tokens=False).ids for text in texts]
-    found = [ids[len(text) :] for ids, text in zip(ended, alone, strict=True)]
-    if any(ids[: len(text)] != text for ids, text in zip(ended, alone, strict=True)) or found[1:] != found[:-1]:
+    endings = [ids[len(text) :] for ids, text in zip(ended, alone, strict=True)]
+    if any(ids[: len(text)] != text for ids, text in zip(ended, alone, strict=True)) or endings[1:] != endings[:-1]:
         raise RagvecError(f"the template's end {suffix!r} becomes other tokens after one text than another: export `to` hf")
-    first: list[int] = found[0]
+    first: list[int] = endings[0]
     return first
 
 

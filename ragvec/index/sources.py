@@ -12,7 +12,7 @@ UNKNOWN_NAME = "an earlier ragvec, which kept no sources"
 _SHOWN = 3
 
 
-class Source(NamedTuple):
+class DocumentSource(NamedTuple):
     """A corpus that documents come from.
 
     name         its path, made absolute, or what it was called instead
@@ -34,7 +34,7 @@ class Incoming:
     rejected  rows and files that could not be read
     """
 
-    source: Source
+    source: DocumentSource
     root: Path | None = None
     files: set[str] = field(default_factory=set)
     rejected: int = 0

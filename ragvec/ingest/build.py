@@ -20,7 +20,7 @@ from ragvec.index.encoder import check_fingerprint, lasting_source, load_encoder
 from ragvec.index.index import Index, check_new_folder
 from ragvec.index.layout import ENCODING_NAME, remove_index
 from ragvec.index.lock import writer_lock
-from ragvec.index.sources import Incoming, Source
+from ragvec.index.sources import DocumentSource, Incoming
 from ragvec.index.store import IndexSettings, passages_of, read_sources
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.folder import remove_shards
@@ -287,7 +287,7 @@ def _incoming(path: Path, corpora: list[str | Path], **how: Any) -> list[Incomin
     if not (path / DATABASE_NAME).exists():
         return incoming_sources(corpora, [], filled=False, taken=lambda _: False, **how)
     with Index.open(path) as index, index.reading() as view:
-        known: list[Source] = list(read_sources(view.connection).values())
+        known: list[DocumentSource] = list(read_sources(view.connection).values())
 
         def taken(doc_id: str) -> bool:
             return bool(passages_of(view.connection, doc_id, "NULL"))

@@ -181,13 +181,13 @@ def _starting_manifest(folder: Path, provenance: Provenance, overwrite: bool) ->
     check_folder(folder)
     if overwrite or not (folder / MANIFEST).exists():
         return Manifest(provenance)
-    found = load_manifest(folder)
-    for name, there, wanted in _differences(found.provenance, provenance):
+    manifest = load_manifest(folder)
+    for name, there, wanted in _differences(manifest.provenance, provenance):
         raise WrongInput(
             f"{folder} holds vectors made with {name} {there}, this run has {wanted}: "
             "write to another folder, or replace them with `overwrite`"
         )
-    return replace(found, provenance=provenance)  # the same encoder may have moved
+    return replace(manifest, provenance=provenance)  # the same encoder may have moved
 
 
 def _differences(there: Provenance, wanted: Provenance) -> Iterator[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ragvec.corpus.files import STDIN, corpus_files, format_of
 from ragvec.errors import WrongInput
-from ragvec.index.sources import Incoming, Source
+from ragvec.index.sources import DocumentSource, Incoming
 
 STDIN_NAME = "standard input"
 _NAMED_BY_FILE = ("text", "markdown", "converted")
@@ -14,7 +14,7 @@ _NAMED_BY_FILE = ("text", "markdown", "converted")
 
 def incoming_sources(
     corpora: Sequence[str | Path],
-    known: Sequence[Source],
+    known: Sequence[DocumentSource],
     *,
     filled: bool,
     taken: Callable[[str], bool],
@@ -34,10 +34,10 @@ def incoming_sources(
     if len(corpora) > 1 and (name is not None or id_prefix is not None):
         raise WrongInput(f"`name` and `id_prefix` are for one corpus at a time, here are {len(corpora)}")
     by_name = {source.name: source for source in known}
-    found: list[Incoming] = []
+    incoming: list[Incoming] = []
     for corpus in corpora:
         called = _called(corpus, name, by_name)
-        if any(each.source.name == called for each in found):
+        if any(each.source.name == called for each in incoming):
             raise WrongInput(f"{called} is named twice: name each corpus once")
         there = by_name.get(called)
         if there is None:
@@ -47,11 +47,11 @@ def incoming_sources(
             there = _renamed(there, id_prefix, sync)
         by_name[called] = there
         filled = True
-        found.append(Incoming(there, _root(corpus)))
-    return found
+        incoming.append(Incoming(there, _root(corpus)))
+    return incoming
 
 
-def _called(corpus: str | Path, name: str | None, by_name: dict[str, Source]) -> str:
+def _called(corpus: str | Path, name: str | None, by_name: dict[str, DocumentSource]) -> str:
     if name is None:
         # made absolute, but no link is followed: one that is moved from today's copy to tomorrow's stays one source
         return STDIN_NAME if str(corpus) == STDIN else os.path.abspath(corpus)
@@ -60,7 +60,7 @@ def _called(corpus: str | Path, name: str | None, by_name: dict[str, Source]) ->
     return os.path.abspath(name) if name not in by_name and os.path.abspath(name) in by_name else name
 
 
-def _check_outside(corpus: str | Path, called: str, by_name: dict[str, Source]) -> None:
+def _check_outside(corpus: str | Path, called: str, by_name: dict[str, DocumentSource]) -> None:
     """Raises WrongInput for a part of a source: its documents would be there twice, or stand in that source's way."""
     for above in map(str, Path(called).parents):
         if str(corpus) != STDIN and above in by_name:
@@ -74,13 +74,13 @@ def _root(corpus: str | Path) -> Path | None:
     return path if path.is_dir() else path.parent
 
 
-def _renamed(source: Source, id_prefix: str | None, sync: bool) -> Source:
+def _renamed(source: DocumentSource, id_prefix: str | None, sync: bool) -> DocumentSource:
     if not sync:
         raise WrongInput(
             f"the ids of {source.name} begin with {source.id_prefix!r} in this index, not {id_prefix!r}: "
             "leave `id_prefix` out, or add `sync`, which removes its documents under their ids of before"
         )
-    return Source(source.name, id_prefix or "")
+    return DocumentSource(source.name, id_prefix or "")
 
 
 def _new_source(
@@ -88,18 +88,20 @@ def _new_source(
     called: str,
     *,
     id_prefix: str | None,
-    known: list[Source],
+    known: list[DocumentSource],
     filled: bool,
     taken: Callable[[str], bool],
-) -> Source:
+) -> DocumentSource:
     if id_prefix is not None:
         if "\0" in id_prefix:
             raise WrongInput("`id_prefix` holds a NUL character")
-        return Source(called, id_prefix)
-    return Source(called, "", _made_prefix(corpus, called, known=known, filled=filled, taken=taken))
+        return DocumentSource(called, id_prefix)
+    return DocumentSource(called, "", _made_prefix(corpus, called, known=known, filled=filled, taken=taken))
 
 
-def _made_prefix(corpus: str | Path, called: str, *, known: list[Source], filled: bool, taken: Callable[[str], bool]) -> str:
+def _made_prefix(
+    corpus: str | Path, called: str, *, known: list[DocumentSource], filled: bool, taken: Callable[[str], bool]
+) -> str:
     """None for a first source; then the last parts of its path, as few as no other source's ids begin with."""
     path = Path(called)
     used = {source.id_prefix + source.made_prefix for source in known} - {""}

@@ -56,15 +56,15 @@ def rank_folder(folder: Path, rank: Rank) -> Path:
 
 def parts_elsewhere(folder: Path, own: Path, provenance: Provenance) -> list[FinishedPart]:
     """Finished parts of this provenance in the folder and in its ranks' folders, this one's own left out."""
-    found: list[FinishedPart] = []
+    parts: list[FinishedPart] = []
     for place in (folder, *rank_folders(folder)):
         if place == own or not (place / MANIFEST).exists():
             continue
         with suppress(RagvecError):  # a rank's folder that is damaged, or just being removed, is of no use
             manifest = load_manifest(place)
             if manifest.provenance == provenance:
-                found += [(place / part.name, part) for part in manifest.parts] + set_aside_parts(place, manifest)
-    return found
+                parts += [(place / part.name, part) for part in manifest.parts] + set_aside_parts(place, manifest)
+    return parts
 
 
 def is_published(folder: Path, provenance: Provenance, digests: Sequence[str]) -> bool:

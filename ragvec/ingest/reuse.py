@@ -1,4 +1,4 @@
-"""Vectors of an earlier run, found again by the hash of the text they were made from."""
+"""vectors of an earlier run, found again by the hash of the text they were made from."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -35,9 +35,9 @@ class OldVectors:
         if not len(self._hashes):
             return list(range(len(passages)))
         wanted = np.array([bytes.fromhex(passage.content_hash) for passage in passages], "S16")
-        found = np.minimum(np.searchsorted(self._hashes, wanted), len(self._hashes) - 1)
-        known = self._hashes[found] == wanted
-        rows, places = np.flatnonzero(known), self._places[found[known]]
+        slots = np.minimum(np.searchsorted(self._hashes, wanted), len(self._hashes) - 1)
+        known = self._hashes[slots] == wanted
+        rows, places = np.flatnonzero(known), self._places[slots[known]]
         for number in np.unique(places[:, 0]):
             mine = places[:, 0] == number
             try:

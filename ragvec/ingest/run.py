@@ -40,7 +40,7 @@ _SAMPLE = 2000  # vectors of the first part on which the loss by storing is meas
 
 
 @dataclass(slots=True)
-class _Found:
+class _Kept:
     """A part for which an earlier one's file stands."""
 
     number: int
@@ -86,7 +86,7 @@ class Run:
         self._old: tuple[tuple[Part, ...], OldVectors] | None = None
         self._changing, self._deciding = Lock(), Lock()  # the manifest; the folder, before a part is computed
         self._room = Semaphore(PARTS_AHEAD)
-        self._order: deque[_Found | _Work] = deque()  # parts on their way to the disk
+        self._order: deque[_Kept | _Work] = deque()  # parts on their way to the disk
         self._left = False
         self._storer, self._writer = ThreadPoolExecutor(1, "store"), ThreadPoolExecutor(1, "write")
         self._errors: dict[ThreadPoolExecutor, BaseException] = {}
@@ -128,7 +128,7 @@ class Run:
                 self._room.release()
             self._later(self._storer, self._go_on)
 
-    def _decide(self, passages: list[Passage], digest: str) -> _Found | _Work | None:
+    def _decide(self, passages: list[Passage], digest: str) -> _Kept | _Work | None:
         """How a part comes to the disk; None if it is there."""
         parts = self.manifest.parts
         recorded = parts[self.done] if self.done < len(parts) else None
@@ -143,7 +143,7 @@ class Run:
         part = take_back(self.folder, self._finished(), digest, self._name(self.done))
         if part:
             self._later(self._storer, self.meter.count_reused, part.rows, part.truncated)
-            return _Found(self.done, part)
+            return _Kept(self.done, part)
         return self._begun(passages, digest)
 
     def _begun(self, passages: list[Passage], digest: str) -> _Work:
@@ -178,7 +178,7 @@ class Run:
         """Bring parts to disk that are whole, up to the first that is not."""
         while self._order and self._order[0].left == 0:
             part = self._order.popleft()
-            if isinstance(part, _Found):
+            if isinstance(part, _Kept):
                 self._later(self._writer, self._record, part.number, part.part)
             else:
                 self._later(self._writer, self._write, part)

@@ -26,13 +26,13 @@ def evaluate_beside(
     named    sources of encoders that were asked for; others are left out where a task has more than 20,000 texts
     """
     small = _texts(task.metadata) <= AUTOMATIC_LIMIT
-    found: list[Evaluation] = []
+    evaluations: list[Evaluation] = []
     if words and task.metadata.type.endswith("Retrieval"):
-        found += evaluate_mteb([task], encoder, mode="lexical", results=results, show_progress=show_progress)
+        evaluations += evaluate_mteb([task], encoder, mode="lexical", results=results, show_progress=show_progress)
     for other in others:
         if small or other.source in named:
-            found += evaluate_mteb([task], other, results=results, show_progress=show_progress)
-    return {one.system: one for one in found}
+            evaluations += evaluate_mteb([task], other, results=results, show_progress=show_progress)
+    return {one.system: one for one in evaluations}
 
 
 def _texts(metadata: Any) -> int:

@@ -36,10 +36,10 @@ def find_tasks(names: Sequence[Any]) -> list[Any]:
     Raises RagvecError for a name that is neither, or no names.
     """
     mteb = import_mteb()
-    found = [task for name in names for task in ([name] if not isinstance(name, str) else _named(mteb, name))]
-    if not found:
+    tasks = [task for name in names for task in ([name] if not isinstance(name, str) else _named(mteb, name))]
+    if not tasks:
         raise RagvecError("no MTEB task: name some, such as SciFact, or a benchmark, such as 'MTEB(eng, v1)'")
-    return found
+    return tasks
 
 
 def preview(encoder: Encoder, tasks: Sequence[Any], instruction_of: Callable[[Any, str], str]) -> list[dict[str, Any]]:

@@ -35,6 +35,6 @@ class StandardMethods:
             scope["route"] = as_get.get("route")  # what the metrics count it under
 
     def _methods(self, scope: Scope) -> set[str]:
-        found = [getattr(route, "methods", None) or set() for route in self._routes if route.matches(scope)[0] != Match.NONE]
-        methods: set[str] = set().union(*found)
+        allowed = [getattr(route, "methods", None) or set() for route in self._routes if route.matches(scope)[0] != Match.NONE]
+        methods: set[str] = set().union(*allowed)
         return methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()) if methods else methods

@@ -22,9 +22,9 @@ class Places:
     def without(self, text: str) -> str:
         """A text whose paths are cut to their last names; what lies in a known folder keeps its place there."""
 
-        def shown(found: re.Match[str]) -> str:
-            known = found.groupdict().get("known")
-            return PurePath(found[0]).name if known is None else self._names[known] + found["inside"]
+        def shown(match: re.Match[str]) -> str:
+            known = match.groupdict().get("known")
+            return PurePath(match[0]).name if known is None else self._names[known] + match["inside"]
 
         return self._pattern.sub(shown, text)
 

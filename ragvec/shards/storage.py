@@ -75,8 +75,8 @@ def recall_of(exact: np.ndarray, restored: np.ndarray, *, k: int = 10, queries: 
     if len(exact) < 3 * k:
         return None
     queries = min(queries, len(exact))
-    found = [_neighbours(vectors.astype(np.float32), exact[:queries], k) for vectors in (exact, restored)]
-    shared = [len(set(a) & set(b)) for a, b in zip(*found, strict=True)]
+    neighbours = [_neighbours(vectors.astype(np.float32), exact[:queries], k) for vectors in (exact, restored)]
+    shared = [len(set(a) & set(b)) for a, b in zip(*neighbours, strict=True)]
     return round(sum(shared) / (k * queries), 4)
 
 

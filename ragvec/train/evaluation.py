@@ -122,6 +122,6 @@ def _ndcg(encoder: Encoder, data: RetrievalSet, documents: dict[str, str]) -> fl
     run = {}
     for query_id, scores in zip(query_ids, queries @ passages.T, strict=True):
         nearest = np.argsort(-scores, kind="stable")[: _DEPTH + 1]
-        found = [(doc_ids[place], float(scores[place])) for place in nearest if doc_ids[place] != query_id]
-        run[query_id] = dict(found[:_DEPTH])
+        ranked = [(doc_ids[place], float(scores[place])) for place in nearest if doc_ids[place] != query_id]
+        run[query_id] = dict(ranked[:_DEPTH])
     return score_run(data.qrels, run, (RETRIEVAL_METRIC,))[RETRIEVAL_METRIC]

@@ -11,7 +11,7 @@ from ragvec.train.model import Learner
 from ragvec.train.shard import share_like, whole
 
 
-class Batch(Protocol):
+class RowsOfBatch(Protocol):
     """What every objective's batches hold: the token ids of texts that lie end to end."""
 
     @property
@@ -38,7 +38,7 @@ class LossModule(nn.Module):
         self.gathered = None
         self.gathered = whole(self.state_dict())
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: RowsOfBatch) -> dict[str, Tensor]:
         """The loss of a batch under the key "loss"."""
         self.tokens_seen += sum(map(len, batch.ids))
         half = self.learner.dtype is not torch.float32

@@ -63,14 +63,14 @@ def mine(files: Sequence[str], output: Path, *, index: Path | None = None, encod
     wanted = [_Wanted(pair.query, positive, source) for pair, source in pairs for positive in pair.positives]
     mined = Mined()
     with (
-        _candidates(index, encoder, pairs, offline) as found,
+        _candidates(index, encoder, pairs, offline) as candidates,
         replacing(output) as file,
         progress_bar("mining", total=len(wanted), unit="rows", show=show_progress) as bar,
     ):
         for start in range(0, len(wanted), _QUERIES):
             block = wanted[start : start + _QUERIES]
             for row in _mine_block(
-                block, found, answers, mined, count=negatives, depth=depth, margin=margin, instruction=instruction
+                block, candidates, answers, mined, count=negatives, depth=depth, margin=margin, instruction=instruction
             ):
                 file.write(orjson.dumps(row) + b"\n")
             bar.update(len(block))

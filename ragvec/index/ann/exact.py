@@ -100,9 +100,9 @@ def _search_blocks(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.nd
     queries = np.ascontiguousarray(queries, np.float32)
     best = SearchResult(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
     for start, block in float32_blocks(vectors, rows):
-        scores, found = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
-        found = np.where(found >= 0, found + start, -1)  # -1: a score that is no number
-        best = keep_best(SearchResult(np.hstack([best.scores, scores]), np.hstack([best.ids, found])), k)
+        scores, places = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+        places = np.where(places >= 0, places + start, -1)  # -1: a score that is no number
+        best = keep_best(SearchResult(np.hstack([best.scores, scores]), np.hstack([best.ids, places])), k)
     return best if rows is None else SearchResult(best.scores, np.where(best.ids >= 0, rows[best.ids], -1))
 
 
@@ -112,16 +112,16 @@ def _search_mapped(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: Ro
     if parts <= 1:
         return keep_best(_search_part(vectors, queries, k, allowed), k)
     bounds = [len(vectors) * part // parts for part in range(parts + 1)]
-    found = in_parallel(partial(_search_between, vectors, queries, k, allowed=allowed), bounds[:-1], bounds[1:])
-    return keep_best(SearchResult(np.hstack([one.scores for one in found]), np.hstack([one.ids for one in found])), k)
+    results = in_parallel(partial(_search_between, vectors, queries, k, allowed=allowed), bounds[:-1], bounds[1:])
+    return keep_best(SearchResult(np.hstack([one.scores for one in results]), np.hstack([one.ids for one in results])), k)
 
 
 def _search_between(
     vectors: np.ndarray, queries: np.ndarray, k: int, start: int, stop: int, *, allowed: RowFilter | None
 ) -> SearchResult:
     here = None if allowed is None else RowFilter(allowed.mask[start:stop])
-    found = _search_part(vectors[start:stop], queries, min(k, stop - start), here)
-    return SearchResult(found.scores, np.where(found.ids >= 0, found.ids + start, -1))
+    result = _search_part(vectors[start:stop], queries, min(k, stop - start), here)
+    return SearchResult(result.scores, np.where(result.ids >= 0, result.ids + start, -1))
 
 
 def _search_part(vectors: np.ndarray, queries: np.ndarray, k: int, allowed: RowFilter | None) -> SearchResult:
@@ -148,9 +148,9 @@ def mapped_index(vectors: np.ndarray) -> Any:
     return index
 
 
-def keep_best(found: SearchResult, k: int) -> SearchResult:
+def keep_best(result: SearchResult, k: int) -> SearchResult:
     """The k best columns of each row, best first, equal scores by id; -1 counts as worst."""
-    scores, ids = found
+    scores, ids = result
     if scores.shape[1] > k:
         chosen = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         scores, ids = np.take_along_axis(scores, chosen, 1), np.take_along_axis(ids, chosen, 1)

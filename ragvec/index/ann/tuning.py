@@ -79,8 +79,8 @@ def draw_queries(vectors: np.ndarray) -> SampleQueries:
     if len(vectors) > count:
         rows = np.sort(np.random.default_rng(0).choice(len(vectors), count, replace=False))
     queries = vectors[rows].astype(np.float32)
-    found = search_exact(vectors, queries, RECALL_K + 1, None).ids
-    return SampleQueries(queries, _without(found, rows, RECALL_K), rows)
+    ids = search_exact(vectors, queries, RECALL_K + 1, None).ids
+    return SampleQueries(queries, _without(ids, rows, RECALL_K), rows)
 
 
 def tune(index: Any, sample: SampleQueries, target: float) -> Trial:
@@ -118,8 +118,8 @@ def in_blocks(search: Search, queries: np.ndarray, k: int, nprobe: float) -> tup
     rows = max(1, int(TABLE_BYTES / (4 * queries.shape[1] * max(1.0, nprobe))))
     if len(queries) <= rows:
         return search(queries, k)
-    found = [search(queries[start : start + rows], k) for start in range(0, len(queries), rows)]
-    scores, places = zip(*found, strict=True)
+    answers = [search(queries[start : start + rows], k) for start in range(0, len(queries), rows)]
+    scores, places = zip(*answers, strict=True)
     return np.concatenate(scores), np.concatenate(places)
 
 
@@ -136,8 +136,8 @@ def recalls(
     """
     most = min(most, index.ntotal - 1)
     pools = [pool for pool in POOLS if pool < most] + [most]
-    _, found = in_blocks(index.search, sample.queries, most + 1, parameters.nprobe)
-    hits = _without(found, sample.own, most)[:, None, :] == sample.truth[:, :, None]
+    _, ids = in_blocks(index.search, sample.queries, most + 1, parameters.nprobe)
+    hits = _without(ids, sample.own, most)[:, None, :] == sample.truth[:, :, None]
     places = np.where(hits.any(axis=2), hits.argmax(axis=2), most)
     return {pool: Trial(*_recall_of(places < pool), parameters._replace(candidates=pool)) for pool in pools}
 
@@ -231,7 +231,7 @@ def _fewest_candidates(trials: dict[int, Trial], target: float) -> Trial:
     return next((trial for trial in trials.values() if trial.least >= target), trials[max(trials)])
 
 
-def _without(found: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
+def _without(ids: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
     """The first k of each row that are not the query itself; -1 fills up."""
-    order = np.argsort(found == own[:, None], axis=1, kind="stable")
-    return np.take_along_axis(found, order, 1)[:, :k]
+    order = np.argsort(ids == own[:, None], axis=1, kind="stable")
+    return np.take_along_axis(ids, order, 1)[:, :k]

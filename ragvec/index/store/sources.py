@@ -4,16 +4,16 @@ import sqlite3
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from ragvec.index.sources import BY_HAND, BY_HAND_NAME, UNKNOWN_NAME, Source
+from ragvec.index.sources import BY_HAND, BY_HAND_NAME, UNKNOWN_NAME, DocumentSource
 from ragvec.index.store.schema import has_sources
 
 
-def read_sources(connection: sqlite3.Connection) -> dict[int, Source]:
+def read_sources(connection: sqlite3.Connection) -> dict[int, DocumentSource]:
     """The sources there are, by number."""
     if not has_sources(connection):
         return {}
     rows = connection.execute("SELECT id, name, id_prefix, made_prefix FROM sources ORDER BY id")
-    return {row[0]: Source(*map(str, row[1:])) for row in rows}
+    return {row[0]: DocumentSource(*map(str, row[1:])) for row in rows}
 
 
 def source_name(connection: sqlite3.Connection, number: int | None) -> str:
@@ -23,7 +23,7 @@ def source_name(connection: sqlite3.Connection, number: int | None) -> str:
     return BY_HAND_NAME if number == BY_HAND else read_sources(connection)[number].name
 
 
-def record_source(connection: sqlite3.Connection, source: Source) -> int:
+def record_source(connection: sqlite3.Connection, source: DocumentSource) -> int:
     """The number of a source, which is written down if it is new or its prefixes have changed."""
     statement = """
         INSERT INTO sources (name, id_prefix, made_prefix) VALUES (?, ?, ?)

@@ -81,10 +81,10 @@ class Batches:
 
 def _members(groups: Iterable[Any]) -> list[np.ndarray]:
     """The example numbers of each group, groups in order of their first example."""
-    found: dict[Any, list[int]] = {}
+    rows_by_source: dict[Any, list[int]] = {}
     for number, group in enumerate(groups):
-        found.setdefault(group, []).append(number)
-    return [np.array(numbers) for numbers in found.values()]
+        rows_by_source.setdefault(group, []).append(number)
+    return [np.array(numbers) for numbers in rows_by_source.values()]
 
 
 def _token_edges(lengths: np.ndarray, budget: int) -> list[int]:

@@ -48,14 +48,14 @@ class Example(NamedTuple):
 
 def read_texts(recipe: Recipe, files: Sequence[str]) -> list[Text]:
     """The texts of training files: a `text` field, or each line of a .txt file. Empty ones are left out."""
-    found = []
+    examples = []
     for path in _files(files):
         name = _stem(path)
         for place, row in rows(path):
             text = _string(row, _text_field(row, recipe.text_field, place), place)
             if text.strip():
-                found.append(Text(text, _source(row, name)))
-    return _not_empty(found, files, recipe.max_train_samples)
+                examples.append(Text(text, _source(row, name)))
+    return _not_empty(examples, files, recipe.max_train_samples)
 
 
 def read_examples(recipe: Recipe, files: Sequence[str], *, scored: Scores | None = None) -> list[Example]:
@@ -68,7 +68,7 @@ def read_examples(recipe: Recipe, files: Sequence[str], *, scored: Scores | None
     instructions = {**(E5_INSTRUCTIONS if e5 else {}), **recipe.instructions}
     symmetric = {*recipe.symmetric, *(E5_SYMMETRIC if e5 else ())}
     limit = recipe.max_negatives
-    found: list[Example] = []
+    examples: list[Example] = []
     pointed = PointedTexts(recipe.corpus_root)
     more: dict[tuple[str, str], tuple[str, ...]] = defaultdict(tuple)  # negatives from rows of their own
     for path in _files(files):
@@ -82,7 +82,7 @@ def read_examples(recipe: Recipe, files: Sequence[str], *, scored: Scores | None
             lead = instruction if source in symmetric else ""
             scores = pair.scores if limit is None else pair.scores[: limit + 1]
             for positive in pair.positives:
-                found.append(
+                examples.append(
                     Example(
                         query=pair.query,
                         positive=positive,
@@ -94,19 +94,19 @@ def read_examples(recipe: Recipe, files: Sequence[str], *, scored: Scores | None
                     )
                 )
     if limit is not None or more:
-        found = [one._replace(negatives=(*one.negatives, *more[one.source, one.query])[:limit]) for one in found]
-    return _not_empty(found, files, recipe.max_train_samples)
+        examples = [one._replace(negatives=(*one.negatives, *more[one.source, one.query])[:limit]) for one in examples]
+    return _not_empty(examples, files, recipe.max_train_samples)
 
 
 def read_pairs(files: Sequence[str], corpus_root: str | None = None) -> list[tuple[Pair, str]]:
     """Pairs as they stand in files, each with the name of its data set."""
     pointed = PointedTexts(corpus_root)
-    found = [
+    examples = [
         (read_pair(row, place, pointed, path.parent), _source(row, _stem(path)))
         for path in _files(files)
         for place, row in rows(path)
     ]
-    return _not_empty(found, files, None)
+    return _not_empty(examples, files, None)
 
 
 def instruction_for(recipe: Recipe, source: str) -> str:
@@ -143,13 +143,13 @@ def _quotes_enclose(path: Path) -> bool:
         return False
 
 
-def split_validation(found: Sequence[Item], percentage: int, seed: int) -> tuple[Sequence[Item], Sequence[Item]]:
+def split_validation(examples: Sequence[Item], percentage: int, seed: int) -> tuple[Sequence[Item], Sequence[Item]]:
     """Set a share of the examples aside, drawn at random: (training, validation)."""
     if percentage == 0:
-        return found, []
-    chosen = set(random.Random(seed).sample(range(len(found)), max(1, len(found) * percentage // 100)))
-    kept = [one for row, one in enumerate(found) if row not in chosen]
-    return kept, [found[row] for row in sorted(chosen)]
+        return examples, []
+    chosen = set(random.Random(seed).sample(range(len(examples)), max(1, len(examples) * percentage // 100)))
+    kept = [one for row, one in enumerate(examples) if row not in chosen]
+    return kept, [examples[row] for row in sorted(chosen)]
 
 
 def _files(files: Sequence[str]) -> Iterator[Path]:
@@ -167,12 +167,12 @@ def _source(row: dict[str, Any], default: str) -> str:
 
 def _text_field(row: dict[str, Any], wanted: str | None, place: str) -> str:
     names = (wanted,) if wanted else TEXT_FIELDS
-    found = next((name for name in names if name in row), None)
-    if found is None:
+    present = next((name for name in names if name in row), None)
+    if present is None:
         raise RagvecError(
             f'{place}: no text field (looked for {", ".join(names)}; fields seen: {_seen(row)}): set "text_field" in the config'
         )
-    return found
+    return present
 
 
 def _string(row: dict[str, Any], name: str, place: str) -> str:
@@ -191,7 +191,7 @@ def _choose(instruction: str | list[str], number: int) -> str:
     return instruction if isinstance(instruction, str) else instruction[number % len(instruction)]
 
 
-def _not_empty(found: list[Item], files: Iterable[str], limit: int | None) -> list[Item]:
-    if not found:
+def _not_empty(examples: list[Item], files: Iterable[str], limit: int | None) -> list[Item]:
+    if not examples:
         raise RagvecError(f"{', '.join(map(str, files))} holds no training text: check the file and its fields")
-    return found[:limit]
+    return examples[:limit]

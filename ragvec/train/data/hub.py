@@ -18,15 +18,15 @@ def dataset_files(name: str, config: str | None, split: str, *, optional: bool =
     if not folder.is_dir():
         folder = _download(_MOVED.get(name, name), config, split, offline)
     pattern = f"**/{split}*.parquet" if config is None else f"**/{config}/{split}*.parquet"
-    found = sorted(folder.glob(pattern))
-    if not found and not optional:
+    paths = sorted(folder.glob(pattern))
+    if not paths and not optional:
         raise RagvecError(f"data set {name} has no {pattern}: download it and name its files in train_file")
-    configs = sorted({path.parent.relative_to(folder).as_posix() for path in found})
+    configs = sorted({path.parent.relative_to(folder).as_posix() for path in paths})
     if len(configs) > 1:
         raise RagvecError(
             f'data set {name} has several configurations ({", ".join(configs)}): name one in "dataset_config_name"'
         )
-    return [str(path) for path in found]
+    return [str(path) for path in paths]
 
 
 def _download(name: str, config: str | None, split: str, offline: bool) -> Path:

@@ -11,7 +11,7 @@ from tests.bench.gpu.bench import DRY_PEAK, Bench, random_model
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ragvec.train.loss_module import Batch
+    from ragvec.train.loss_module import RowsOfBatch
     from ragvec.train.model import Learner
     from ragvec.train.prepare import Prepared
     from ragvec.train.recipe import Recipe
@@ -108,7 +108,7 @@ def steps_of(bench: Bench, prepared: "Prepared", recipe: "Recipe") -> tuple[floa
     optimizer = make_optimizer(module, recipe)
     trained = [weight for weight in module.parameters() if weight.requires_grad]
 
-    def step(batch: "Batch", losses: list[float]) -> None:
+    def step(batch: "RowsOfBatch", losses: list[float]) -> None:
         loss = module(batch)["loss"]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)

@@ -1,0 +1,63 @@
+"""DOCX files measured before anything parses them: a few kilobytes of ZIP can hold gigabytes, or XML nested without end."""
+
+import io
+import zipfile
+from xml.parsers import expat
+
+from ragvec.errors import WrongInput
+
+_MOST_PARTS = 10_000  # of a document; Word makes a dozen, and one for each picture
+_DEEPEST = 256  # elements within one another; Word nests some dozens, parsers recurse and end the process at some thousand
+_PIECE = 1 << 16
+_KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that the format allows
+
+
+class TooLarge(WrongInput):
+    """What is over the limit that whoever reads may be able to raise."""
+
+
+def inflated_size(data: bytes, most: int) -> int:
+    """How many bytes a DOCX file holds once it is decompressed, its XML being of a kind that can be parsed.
+
+    most   bytes that it may hold
+    Raises TooLarge beyond them, and WrongInput for too many parts, XML too deep, or with a document type, which can expand.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as package:
+        parts = package.infolist()
+        if len(parts) > _MOST_PARTS:
+            raise WrongInput(f"it has {len(parts):,} parts, of which a document has {_MOST_PARTS:,} at most")
+        size = sum(part.file_size for part in parts)  # zipfile reads no part further than this
+        if size > most:
+            raise TooLarge(f"it inflates to more than {most >> 20:,} MB")
+        for part in parts:
+            if part.compress_type not in _KINDS:
+                raise WrongInput(f"{part.filename!r} in it is compressed in another way than documents are")
+            _check_xml(package, part)
+    return size
+
+
+def _check_xml(package: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
+    """Follow a part's elements, whatever its name promises, until it is no XML any more."""
+    parser = expat.ParserCreate()
+    depth = 0
+
+    def start(*_: object) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _DEEPEST:
+            raise WrongInput(f"{part.filename!r} in it nests more than {_DEEPEST} elements")
+
+    def end(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def document_type(*_: object) -> None:
+        raise WrongInput(f"{part.filename!r} in it declares a document type, which documents never do")
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = start, end, document_type
+    with package.open(part) as stream:
+        while piece := stream.read(_PIECE):
+            try:
+                parser.Parse(piece, False)
+            except expat.ExpatError:
+                return  # a picture; or broken XML, which the converter will report
