@@ -151,10 +151,12 @@ def test_equal_to_sentence_transformers_itself(tiny_decoder, tmp_path):
     np.testing.assert_allclose(load(folder), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("pooling", "message"), [({"pooling_mode_max_tokens": True}, "unknown mode"), ({}, "unknown mode")])
-def test_other_poolings_are_refused(tiny_decoder, tmp_path, pooling, message):
+@pytest.mark.parametrize(
+    ("mode", "message"), [("median", "median.*an unknown mode"), ([], "unknown mode"), (7, "unknown mode")]
+)
+def test_other_poolings_are_refused(tiny_decoder, tmp_path, mode, message):
     with pytest.raises(RagvecError, match=message):
-        locate(str(sentence_transformer(tmp_path / "st", tiny_decoder, **pooling)))
+        locate(str(sentence_transformer(tmp_path / "st", tiny_decoder, pooling_mode=mode)))
 
 
 def test_an_adapter_for_another_model_is_refused(adapters, tmp_path):

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,6 +13,7 @@ from ragvec.encoder.door import foreign
 from ragvec.errors import Damaged, NotFound, WrongInput, first_line
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _LONG_LOAD = 1 << 30  # bytes of weights from which loading shows a progress bar
@@ -98,12 +99,26 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
     return model
 
 
-def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """The transformers tokenizer of a folder. Raises RagvecError if there is none."""
+def load_tokenizer(folder: Path, *, lower_case: bool = False) -> "PreTrainedTokenizerBase":
+    """The transformers tokenizer of a folder; lower_case: one that reads every text so. Raises RagvecError if there is none."""
     from transformers import AutoTokenizer
 
     with foreign(f"{folder} holds no tokenizer that loads"):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if lower_case and getattr(tokenizer, "backend_tokenizer", None) is not None:
+            _read_in_lower_case(tokenizer.backend_tokenizer)
+    return tokenizer
+
+
+def _read_in_lower_case(backend: "Tokenizer") -> None:
+    from tokenizers.normalizers import BertNormalizer, Lowercase, Sequence
+
+    before = backend.normalizer
+    steps: list[Any] = [] if before is None else [before]
+    if isinstance(before, Sequence):
+        steps = [before[place] for place in range(len(before))]
+    if not any(isinstance(one, Lowercase) or (isinstance(one, BertNormalizer) and one.lowercase) for one in steps):
+        backend.normalizer = Sequence([Lowercase(), *steps])
 
 
 def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool) -> "PreTrainedModel":

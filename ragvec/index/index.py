@@ -82,6 +82,7 @@ class Index:
         max_memory: int | None = None,
         passage_tokens: int | None = None,
         overlap: int = 0,
+        document_instruction: str | None = None,
     ) -> "Index":
         """Make an empty index for an encoder's vectors.
 
@@ -91,6 +92,7 @@ class Index:
         max_memory     bytes that a segment's index may take, for "auto"; None = no limit
         passage_tokens cut documents into passages of so many tokens at most, title included; None = a document is one passage
         overlap        tokens that a passage repeats from the one before
+        document_instruction  read before every document that is added; None = the encoder's own, which most have not
         Raises RagvecError if the folder holds anything.
         """
         settings = settings_of(
@@ -100,6 +102,7 @@ class Index:
             max_memory=max_memory,
             passage_tokens=passage_tokens,
             overlap=overlap,
+            document_instruction=document_instruction,
         )
         return cls.create_with(path, settings, encoder=encoder)
 
