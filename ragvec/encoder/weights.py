@@ -1,7 +1,6 @@
 """Loading a transformers model, its adapters and its tokenizer; where it runs and in which precision."""
 
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ragvec.encoder.adapter import add_adapter
 from ragvec.encoder.door import foreign
-from ragvec.errors import Damaged, NotFound, WrongInput, first_line
+from ragvec.errors import Damaged, WrongInput, first_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -119,23 +119,6 @@ def _read_in_lower_case(backend: "Tokenizer") -> None:
         steps = [before[place] for place in range(len(before))]
     if not any(isinstance(one, Lowercase) or (isinstance(one, BertNormalizer) and one.lowercase) for one in steps):
         backend.normalizer = Sequence([Lowercase(), *steps])
-
-
-def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool) -> "PreTrainedModel":
-    """The model with a LoRA adapter of the folder upon it; merge: folded into its weights, in place."""
-    from peft import PeftModel
-
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise NotFound(
-            f"{folder} holds no adapter_model.safetensors (pickled .bin adapters are not loaded): save it as safetensors"
-        )
-    with warnings.catch_warnings(), foreign(f"the adapter {folder} does not fit its base model"):
-        warnings.simplefilter("ignore")  # peft warns of stored weights that are missing: here they are an error
-        model = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
-        missing = model.load_adapter(str(folder), model.active_adapter, is_trainable=False).missing_keys
-    if missing:
-        raise WrongInput(f"the adapter {folder} does not fit its base model: it lacks {', '.join(missing):.200}")
-    return model.merge_and_unload() if merge else model
 
 
 def refuse_pickle(folder: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ragvec.encoder import Encoder, EncoderSettings
+from ragvec.encoder.adapter import add_adapter
 from ragvec.encoder.bidirectional import make_bidirectional, make_causal
 from ragvec.encoder.device import device_of
 from ragvec.encoder.forward import hidden_states
@@ -17,7 +18,7 @@ from ragvec.encoder.projection import Projections
 from ragvec.encoder.prompt import PromptBuilder
 from ragvec.encoder.ready import complete, probe_model
 from ragvec.encoder.sources import Source, locate
-from ragvec.encoder.weights import DTYPES, add_adapter, choose_dtype, load_tokenizer, quiet, refuse_pickle
+from ragvec.encoder.weights import DTYPES, choose_dtype, load_tokenizer, quiet, refuse_pickle
 from ragvec.errors import WrongInput, first_line
 from ragvec.files import read_described
 from ragvec.train.losses import head_cross_entropy
