@@ -9,6 +9,9 @@ IndexEncoder = Annotated[str | None, typer.Option("--encoder", "-e", help="Defau
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
 MaxLength = Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")]
 QueryInstruction = Annotated[str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.')]
+DocumentInstruction = Annotated[
+    str | None, typer.Option(help='Put before every document; "" = nothing; default: the encoder\'s own, which most have not.')
+]
 TruncateDim = Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions (Matryoshka).")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")]
 AllDevices = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: all GPUs, or the best here.")]

@@ -15,6 +15,9 @@ def run(
     pooling: Annotated[str | None, typer.Option(help="mean, weighted_mean, eos_token, last_token or bos_token.")] = None,
     max_length: MaxLength = None,
     instruction: Annotated[str | None, typer.Option(help="Query instruction to store in the encoder.")] = None,
+    document_instruction: Annotated[
+        str | None, typer.Option(help="What documents are read after, to store in the encoder.")
+    ] = None,
     template_of: Annotated[str | None, typer.Option(help="Use the chat template of this published base model.")] = None,
     offline: Offline = False,
     overwrite: Annotated[bool, typer.Option(help="Replace what the output folder holds.")] = False,
@@ -28,6 +31,7 @@ def run(
         pooling=pooling,
         max_length=max_length,
         query_instruction=instruction,
+        document_instruction=document_instruction,
         template_of=template_of,
         overwrite=overwrite,
         offline=offline,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ragvec.cli.choices import AllDevices, EncoderSource, Offline, Revision, TruncateDim, given
+from ragvec.cli.choices import AllDevices, DocumentInstruction, EncoderSource, Offline, Revision, TruncateDim, given
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -52,7 +52,6 @@ class VectorDtype(str, Enum):
 
 Corpus = Annotated[str, typer.Argument(help='File or folder (JSONL, JSON, Parquet, CSV, text, Markdown, BEIR); "-" = stdin.')]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the shards.")]
-Instruction = Annotated[str, typer.Option(help="Put before every passage; documents normally carry none.")]
 LongestPrompt = Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens; what is longer is cut and counted.")]
 BatchTokens = Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch; default: measured.")]
 ComputeDtype = Annotated[
@@ -84,7 +83,7 @@ def run(
     output: Output,
     encoder: EncoderSource = None,
     revision: Revision = None,
-    instruction: Instruction = "",
+    instruction: DocumentInstruction = None,
     max_length: LongestPrompt = None,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,
@@ -111,6 +110,7 @@ def run(
     format: Summary = None,
 ) -> None:
     from ragvec.corpus.quarantine import Quarantine
+    from ragvec.index.encoder import own_if_none
     from ragvec.ingest import PART_ROWS, Rank, check_folder, encode_corpus
 
     check_folder(output)
@@ -128,6 +128,7 @@ def run(
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
     chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
     loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, place=place)
+    instruction = own_if_none(loaded, instruction)
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if skips and place.number == 0 else None)
     encode = partial(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ragvec.cli.choices import Device, Dtype, MaxLength, Offline, Revision
+from ragvec.cli.choices import Device, DocumentInstruction, Dtype, MaxLength, Offline, Revision
 from ragvec.cli.output import Form, wants_json
 from ragvec.metrics import RETRIEVAL_METRICS
 from ragvec.retrieve import DEFAULTS, MODES, Fusion, Mode
@@ -97,9 +97,13 @@ def run(
     dtype: Dtype = None,
     offline: Offline = False,
     max_length: MaxLength = None,
+    document_instruction: DocumentInstruction = None,
     format: Summary = None,
 ) -> None:
-    options = {"revision": revision, "device": device, "dtype": dtype, "offline": offline, "max_length": max_length}
+    options = {
+        "revision": revision, "device": device, "dtype": dtype, "offline": offline, "max_length": max_length,
+        "document_instruction": document_instruction,
+    }  # fmt: skip
     kept = cache or Path.home() / ".cache" / "ragvec"
     modes = _modes(mode or [])
     if mteb:

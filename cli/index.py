@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragvec.cli.choices import Device, Dtype, EncoderSource, MaxLength, Offline, Revision, given
+from ragvec.cli.choices import Device, DocumentInstruction, Dtype, EncoderSource, MaxLength, Offline, Revision, given
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -50,6 +50,7 @@ def run(
     encoder: EncoderSource = None,
     revision: Revision = None,
     max_length: MaxLength = None,
+    document_instruction: DocumentInstruction = None,
     device: Device = None,
     dtype: Dtype = None,
     offline: Offline = False,
@@ -90,6 +91,7 @@ def run(
             id_prefix=id_prefix,
             encoder=encoder,
             encoder_options=lasting,
+            document_instruction=document_instruction,
             device=device,
             dtype=dtype,
             offline=offline,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragvec.cli.choices import AllDevices, EncoderSource, MaxLength, Offline, Revision, TruncateDim
+from ragvec.cli.choices import AllDevices, DocumentInstruction, EncoderSource, MaxLength, Offline, Revision, TruncateDim
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -26,7 +26,7 @@ def run(
     corpus: Annotated[str, typer.Argument(help="File or folder, as for `ragvec encode`.")],
     encoder: EncoderSource = None,
     revision: Revision = None,
-    instruction: Annotated[str, typer.Option(help="Put before every passage.")] = "",
+    instruction: DocumentInstruction = None,
     max_length: MaxLength = None,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ragvec.corpus.ahead import Ahead as AheadOf
+from ragvec.encoder.settings import EncoderSettings
 from ragvec.ingest.blocks import _Numbered
 from ragvec.ingest.encode import cut_parts, encode_corpus
 from ragvec.records import Passage
@@ -30,6 +31,7 @@ class HashEncoder:
     """A vector from each text's hash, a token per word, truncation beyond 20 words; it remembers what it was asked."""
 
     dimension, fingerprint, source = DIMENSION, "ab" * 16, "hash"
+    settings = EncoderSettings()
 
     def __init__(self, *, poison: str | None = None) -> None:
         self.seen: list[str] = []

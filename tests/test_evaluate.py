@@ -18,7 +18,7 @@ class LetterEncoder:
     """Counts the letters a, b and c of a text; every text of more than nine characters counts as truncated."""
 
     source, fingerprint, dimension, dtype = "models/letters", "f00d" * 8, 3, "float32"
-    settings = SimpleNamespace(query_instruction="Find:", attention="unchanged")
+    settings = SimpleNamespace(query_instruction="Find:", document_instruction="", attention="unchanged")
 
     def __init__(self) -> None:
         self.instructions: list[str] = []

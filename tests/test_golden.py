@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from ragvec import Encoder
-from ragvec.encoder.pooling import POOLINGS
 from ragvec.encoder.prompt import PromptBuilder
 from ragvec.encoder.templates import find_template
 from tests.conftest import shared
 
+POOLINGS = ("mean", "weighted_mean", "eos_token", "last_token", "bos_token")  # the reference's
 FAMILIES = ("llama", "mistral", "gemma")
 TEMPLATES = {
     "meta-llama/Llama-2-7b-chat-hf": "llama",

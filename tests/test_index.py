@@ -32,7 +32,7 @@ class CountingEncoder:
 
     def __init__(self) -> None:
         self.fingerprint, self.dimension, self.source = SETTINGS.fingerprint, DIMENSION, SETTINGS.encoder_source
-        self.settings = SimpleNamespace(query_instruction="find:")
+        self.settings = SimpleNamespace(query_instruction="find:", document_instruction="")
         self.encoded: list[str] = []
 
     def encode_documents(self, texts, *, instruction="", normalize=True):

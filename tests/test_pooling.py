@@ -19,6 +19,10 @@ def states() -> torch.Tensor:
         ("eos_token", [3.0, 6.0]),
         ("last_token", [3.0, 6.0]),
         ("bos_token", [0.0, 4.0]),
+        ("first_token", [1.0, 5.0]),
+        ("position_mean", [20 / 9, 28 / 5]),  # (2·1+3·2+4·3)/9, (2·5+3·6)/5
+        ("mean_sqrt_len", [6 / 3**0.5, 11 / 2**0.5]),
+        ("max", [3.0, 6.0]),
     ],
 )
 def test_pooling_by_hand(pooling, expected):
@@ -43,7 +47,15 @@ def test_gradient_reaches_only_what_is_pooled(pooling):
     hidden = states().clone().requires_grad_()
     pool(hidden, [4, 3], [1, 1], pooling)[0].sum().backward()
     touched = hidden.grad.abs().sum(1).nonzero().flatten().tolist()
-    assert touched == {"mean": [1, 2, 3], "weighted_mean": [1, 2, 3], "bos_token": [0]}.get(pooling, [3])
+    alone = {"bos_token": [0], "first_token": [1], "last_token": [3], "eos_token": [3], "max": [3]}
+    assert touched == alone.get(pooling, [1, 2, 3])
+
+
+def test_several_poolings_are_joined_in_order():
+    out = pool(states(), [4, 3], [1, 1], "max+bos_token+mean")
+    torch.testing.assert_close(out[:, ::2], torch.tensor([[3.0, 0.0, 2.0], [6.0, 4.0, 5.5]]))
+    with pytest.raises(RagvecError, match="unknown pooling 'median'"):
+        pool(states(), [4, 3], [1, 1], "mean+median")
 
 
 def test_unknown_pooling_names_the_choices():

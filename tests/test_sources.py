@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from ragvec import Encoder, RagvecError
+from ragvec.encoder import sources
 from ragvec.encoder.sources import locate
 from tests.tiny import TEXTS
 
@@ -151,10 +153,12 @@ def test_equal_to_sentence_transformers_itself(tiny_decoder, tmp_path):
     np.testing.assert_allclose(load(folder), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("pooling", "message"), [({"pooling_mode_max_tokens": True}, "unknown mode"), ({}, "unknown mode")])
-def test_other_poolings_are_refused(tiny_decoder, tmp_path, pooling, message):
+@pytest.mark.parametrize(
+    ("mode", "message"), [("median", "median.*an unknown mode"), ([], "unknown mode"), (7, "unknown mode")]
+)
+def test_other_poolings_are_refused(tiny_decoder, tmp_path, mode, message):
     with pytest.raises(RagvecError, match=message):
-        locate(str(sentence_transformer(tmp_path / "st", tiny_decoder, **pooling)))
+        locate(str(sentence_transformer(tmp_path / "st", tiny_decoder, pooling_mode=mode)))
 
 
 def test_an_adapter_for_another_model_is_refused(adapters, tmp_path):
@@ -171,3 +175,76 @@ def test_a_pickled_adapter_is_refused(tiny_decoder, adapters, tmp_path):
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(RagvecError, match="save it as safetensors"):
         Encoder.load(tiny_decoder, adapters=[folder], device="cpu")
+
+
+def causal_adapter(base: Path, folder: Path, **options):
+    """An adapter as peft's usual recipes train it, on the model with its head; returns that model."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    whole = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if tokens := options.pop("tokens", None):
+        torch.manual_seed(5)
+        whole.resize_token_embeddings(tokens, mean_resizing=False)
+    model = get_peft_model(whole, LoraConfig(r=2, task_type="CAUSAL_LM", **options))
+    torch.manual_seed(3)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name or "modules_to_save" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft says that it saves the embedding, or a tied head
+        model.save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": ["q_proj", "up_proj"]},
+        {"target_modules": "all-linear"},
+        {"target_modules": ["q_proj", "lm_head"], "modules_to_save": ["embed_tokens", "lm_head"]},
+        {"target_modules": ["q_proj"], "tokens": 520},
+    ],
+)
+@pytest.mark.parametrize("merge", [True, False])
+def test_an_adapter_of_a_language_model(tiny_decoder, tmp_path, options, merge):
+    whole = causal_adapter(tiny_decoder, tmp_path / "lora", **options).eval()
+    encoder = Encoder.load(
+        tmp_path / "lora", dtype="float32", device="cpu", attention="causal", pooling="last_token", merge=merge
+    )
+    ids = encoder.prompts.build(["fox"]).ids
+    with torch.no_grad():
+        states = whole(input_ids=torch.tensor(ids), output_hidden_states=True).hidden_states[-1][0, -1]
+    np.testing.assert_allclose(encoder.encode_documents(["fox"], normalize=False)[0], states.numpy(), atol=1e-4)
+
+
+def test_the_revision_that_an_adapter_names_is_taken(tiny_decoder, adapters, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sources, "_snapshot", lambda name, revision, **_: asked.append((name, revision)) or tiny_decoder)
+    folder = tmp_path / "adapter"
+    shutil.copytree(adapters[0], folder)
+    record = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    told = {**record, "base_model_name_or_path": BASE, "revision": "v1.5"}
+    (folder / "adapter_config.json").write_text(json.dumps(told), encoding="utf-8")
+    assert locate(str(folder)).settings.base_revision == "v1.5"
+    assert asked == [(BASE, "v1.5")]
+
+
+def test_an_adapter_saved_by_sentence_transformers(tiny_decoder, adapters, tmp_path):
+    """Pooling, prompts and lengths are the folder's; an adapter beside them does not hide them."""
+    folder = sentence_transformer(tmp_path / "st", tiny_decoder, pooling_mode_lasttoken=True)
+    for name in ("config.json", "model.safetensors", "generation_config.json"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(adapters[0] / name, folder)
+    encoder = Encoder.load(folder, dtype="float32", device="cpu")
+    assert (encoder.settings.pooling, encoder.settings.max_length, encoder.settings.attention) == (
+        "last_token",
+        40,
+        "unchanged",
+    )
+    wanted = Encoder.load(
+        tiny_decoder, adapters=[adapters[0]], dtype="float32", device="cpu", attention="causal", pooling="last_token"
+    )
+    np.testing.assert_allclose(encoder.encode_documents(TEXTS), wanted.encode_documents(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_queries(["fox"]), wanted.encode_documents(["Query: fox"]), atol=1e-5)

@@ -47,6 +47,7 @@ def _encoder(path: Path) -> dict[str, Any]:
     config = read_object(path_of_config)
     config = {**config, **(field(path_of_config, config, "text_config", dict) or {})}
     settings = source.settings
+    folders = (source.base, *source.adapters, *source.projections)
     own = (path / "ragvec.json").is_file()
     return {
         "path": str(path),
@@ -59,10 +60,11 @@ def _encoder(path: Path) -> dict[str, Any]:
         "max_length": settings.max_length,
         "doc_max_length": settings.doc_max_length,
         "query_instruction": settings.query_instruction,
+        "document_instruction": settings.document_instruction,
         "base_model": settings.base_model,
         "adapters": [str(adapter) for adapter in source.adapters] or list(settings.adapters),
         # other layouts complete their settings from the model, and so their fingerprint, on loading
-        **({"fingerprint": fingerprint((source.base, *source.adapters), source.tokenizer, settings)} if own else {}),
+        **({"fingerprint": fingerprint(folders, source.tokenizer, settings)} if own else {}),
     }
 
 

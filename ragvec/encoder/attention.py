@@ -103,6 +103,7 @@ def packed_attention(
         raise RagvecError(f"{type(module).__name__} was not given the layout of packed_inputs(…): batches must be padded")
     query, key, value = _of_one_dtype(query, key, value)
     causal = bool(getattr(module, "is_causal", True))
+    sliding_window = _reach(module, causal, sliding_window)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if softcap is None and takes(query, value) and (s_aux is None or not _is_trained(dropout, query, s_aux)):
         out = flash(
@@ -138,6 +139,16 @@ def _split_runs(states: States, runs: Sequence[tuple[int, int]]) -> Iterator[Sta
     for run, *pieces in zip(runs, queries, keys, values, strict=True):
         query, key, value = (piece.unflatten(1, run).transpose(0, 1) for piece in pieces)
         yield query, key, value
+
+
+def _reach(module: nn.Module, causal: bool, window: int | None) -> int | None:
+    """The window as `_allowed` counts it.
+
+    What is bidirectional by its architecture (ModernBERT, EmbeddingGemma) counts the token itself, as flash kernels do; what
+    was made so by the configuration's flag does not, and transformers' masks go as far to either side.
+    """
+    by_flag = getattr(getattr(module, "config", None), "is_causal", None) is False
+    return window if window is None or causal or by_flag else window - 1
 
 
 def _reaches_all(length: int, causal: bool, window: int | None) -> bool:

@@ -41,6 +41,14 @@ def make_bidirectional(model: "PreTrainedModel") -> None:
     _set_causal(model, False)
 
 
+def reads_both_ways(config: "PreTrainedConfig") -> bool:
+    """Whether a decoder's configuration says that it attends in both directions.
+
+    transformers builds its masks by that; the modules' own flags, which packed batches go by, stay causal.
+    """
+    return getattr(config.get_text_config(), "is_causal", None) is False
+
+
 def make_causal(model: "PreTrainedModel") -> None:
     """Restore a decoder's own causal attention, in place."""
     _set_causal(model, True)

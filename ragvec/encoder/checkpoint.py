@@ -1,9 +1,11 @@
 """An encoder's folder, written whole or not at all: weights, tokenizer and ragvec.json."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ragvec.encoder.projection import Projections, save_projections
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, write_settings
 from ragvec.encoder.weights import quiet
 from ragvec.errors import WrongInput
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 _WRITTEN = re.compile(
     r"ragvec\.json|README\.md|(generation_)?config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
     r"|tokenizer.*\.(json|model)|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt"
-    r"|chat_template\.jinja|additional_chat_templates"
+    r"|projection-\d+|chat_template\.jinja|additional_chat_templates"
 )
 
 
@@ -26,6 +28,7 @@ def save_checkpoint(
     settings: EncoderSettings,
     folder: Path,
     *,
+    projections: Projections | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write weights (safetensors), tokenizer and ragvec.json as one folder that appears only when complete.
@@ -37,7 +40,14 @@ def save_checkpoint(
     check_free(folder, overwrite=overwrite)
     with replacing_folder(folder) as temporary:
         save_weights(model, tokenizer, temporary)
-        write_settings(temporary, settings)
+        write_projected_settings(temporary, settings, projections or Projections())
+
+
+def write_projected_settings(folder: Path, settings: EncoderSettings, projections: Projections) -> None:
+    """Write ragvec.json, and the linear layers that it names beside it."""
+    names = tuple(f"projection-{number}" for number in range(len(projections)))
+    save_projections(projections, folder, names)
+    write_settings(folder, replace(settings, projections=names))
 
 
 def save_weights(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:

@@ -19,6 +19,7 @@ def convert(
     pooling: str | None = None,
     max_length: int | None = None,
     query_instruction: str | None = None,
+    document_instruction: str | None = None,
     template_of: str | None = None,
     overwrite: bool = False,
     offline: bool = False,
@@ -41,6 +42,8 @@ def convert(
         attention="bidirectional",
         pooling=pooling,
         max_length=max_length,
+        query_instruction=query_instruction,
+        document_instruction=document_instruction,
         offline=offline,
     )
     result = probe_model(encoder.model)
@@ -51,9 +54,9 @@ def convert(
             "its attention can't be switched by transformers' is_causal flag, so it can't be converted"
         )
     settings = replace(encoder.settings, packed=result.packs)
-    if query_instruction is not None:
-        settings = replace(settings, query_instruction=query_instruction)
     if template_of is not None:
         settings = replace(settings, template=find_template(template_of, encoder.model.config.model_type, encoder.tokenizer))
-    save_checkpoint(encoder.model, encoder.tokenizer, settings, folder, overwrite=overwrite)
+    save_checkpoint(
+        encoder.model, encoder.tokenizer, settings, folder, projections=encoder.projections, overwrite=overwrite
+    )  # fmt: skip
     return result

@@ -17,7 +17,8 @@ from ragvec.encoder.fingerprint import fingerprint
 from ragvec.encoder.forward import Rows, hidden_states, lay_out, states_of
 from ragvec.encoder.int8 import check_int8, cosines, int8_weights, sample_texts, use_int8_weights
 from ragvec.encoder.pipeline import Pipeline
-from ragvec.encoder.pooling import Places, places_of, pool_places
+from ragvec.encoder.pooling import Places, places_of, poolings_of
+from ragvec.encoder.projection import Projections, load_projections
 from ragvec.encoder.prompt import PromptBuilder, Prompts
 from ragvec.encoder.ready import compile_layers, compile_refusal, complete, prepare_attention
 from ragvec.encoder.settings import EncoderSettings
@@ -72,6 +73,7 @@ class Encoder:
         *,
         source: str,
         fingerprint: str,
+        projections: Projections | None = None,
         batch_tokens: int | None = None,
     ) -> None:
         """Everything ready to run; `Encoder.load` is the way in."""
@@ -86,7 +88,9 @@ class Encoder:
         self.dtype = "int8" if int8_weights(model) else str(model.dtype).removeprefix("torch.")
         self.int8_cosines: tuple[float, float] | None = None  # mean and least, to what it was before its weights were int8
         config = model.config.get_text_config()
-        full: int = getattr(config, "word_embed_proj_dim", None) or config.hidden_size  # OPT projects its output
+        self._states_width: int = getattr(config, "word_embed_proj_dim", None) or config.hidden_size  # OPT projects its output
+        self.projections = (projections or Projections()).to(model.device)
+        full = self.projections.width(self._states_width * poolings_of(settings.pooling))
         if settings.truncate_dim is not None and not 1 <= settings.truncate_dim <= full:
             raise RagvecError(f"truncate_dim {settings.truncate_dim} is outside 1 … {full}, the encoder's dimension")
         self.dimension: int = settings.truncate_dim or full
@@ -107,6 +111,8 @@ class Encoder:
         max_length: int | None = None,
         doc_max_length: int | None = None,
         truncate_dim: int | None = None,
+        query_instruction: str | None = None,
+        document_instruction: str | None = None,
         batch_tokens: int | None = None,
         torch_compile: bool = False,
         offline: bool = False,
@@ -143,7 +149,7 @@ class Encoder:
             dtype="auto" if dtype == "auto" else choose_dtype(dtype, chosen_device),
             merge=merge,
         )
-        tokenizer = load_tokenizer(found.tokenizer)
+        tokenizer = load_tokenizer(found.tokenizer, lower_case=found.settings.lower_case)
         settings = found.settings.override(
             pooling=pooling,
             attention=attention,
@@ -151,13 +157,23 @@ class Encoder:
             max_length=max_length,
             doc_max_length=doc_max_length,
             truncate_dim=truncate_dim,
+            query_instruction=query_instruction,
+            document_instruction=document_instruction,
         )
         with foreign(f"{found.base} does not work as an encoder"):
             settings = complete(settings, model, tokenizer)
             model.to(chosen_device).eval()
             settings = prepare_attention(model, settings)
-        name = fingerprint((found.base, *found.adapters), found.tokenizer, settings)
-        encoder = cls(model, tokenizer, settings, source=str(source), fingerprint=name, batch_tokens=batch_tokens)
+        name = fingerprint((found.base, *found.adapters, *found.projections), found.tokenizer, settings)
+        encoder = cls(
+            model,
+            tokenizer,
+            settings,
+            source=str(source),
+            fingerprint=name,
+            projections=load_projections(found.projections),
+            batch_tokens=batch_tokens,
+        )
         if int8:
             encoder = encoder._with_int8_weights(batch_tokens)
         if torch_compile:
@@ -196,6 +212,7 @@ class Encoder:
             max_length=settings.max_length,
             doc_max_length=settings.doc_max_length,
             skip_instruction=settings.skip_instruction,
+            border=settings.border,
         )
 
     def encode_queries(
@@ -212,9 +229,15 @@ class Encoder:
         return encoded.vectors
 
     def encode_documents(
-        self, texts: Sequence[str], *, instruction: str = "", normalize: bool = True, truncate_dim: int | None = None
+        self, texts: Sequence[str], *, instruction: str | None = None, normalize: bool = True, truncate_dim: int | None = None
     ) -> np.ndarray:
-        """Vectors of documents, (n, d) float32, of length 1 unless normalize is false; documents carry no instruction."""
+        """Vectors of documents, (n, d) float32, of length 1 unless normalize is false.
+
+        instruction   read before each text; None = the encoder's own for documents, which most have not; "" = none
+        truncate_dim  keep the first so many dimensions (Matryoshka), normalised anew
+        """
+        if instruction is None:
+            instruction = self.settings.document_instruction
         return self.encode_counted(texts, instruction=instruction, normalize=normalize, truncate_dim=truncate_dim).vectors
 
     def encode_counted(
@@ -279,8 +302,8 @@ class Encoder:
             for row, hidden in zip(rows, states.split([len(prompts.ids[row]) for row in rows]), strict=True):
                 spans = np.array(self.prompts.offsets(lead, prompts.texts[row])[: len(hidden)]).reshape(-1, 2)
                 inside = np.arange(len(spans)) if whole else np.flatnonzero(spans[:, 1] > spans[:, 0])
-                kept = hidden[self._device.send(torch.from_numpy(inside)), : self.dimension]
-                vectors = _finish(kept.float(), normalize).cpu().numpy()
+                kept = self._projected_tokens(hidden[self._device.send(torch.from_numpy(inside))])
+                vectors = _finish(kept, normalize).cpu().numpy()
                 names = self.tokenizer.convert_ids_to_tokens([prompts.ids[row][place] for place in inside])
                 found[row] = TokenVectors(vectors, spans[inside], names)
         return [found[row] for row in range(len(prompts.ids))]
@@ -292,7 +315,7 @@ class Encoder:
         """
         if self.dtype == "int8":
             raise RagvecError("int8 weights are made while loading and can't be saved: load without `dtype` int8 to save")
-        save_checkpoint(self.model, self.tokenizer, self.settings, Path(folder))
+        save_checkpoint(self.model, self.tokenizer, self.settings, Path(folder), projections=self.projections)
 
     def describe(self) -> dict[str, Any]:
         """What this encoder is, for people and logs; JSON values only."""
@@ -310,6 +333,7 @@ class Encoder:
             "max_length": settings.max_length,
             "doc_max_length": settings.doc_max_length,
             "query_instruction": settings.query_instruction,
+            "document_instruction": settings.document_instruction,
             "packed_batches": bool(settings.packed),
             "base_model": settings.base_model,
             "adapters": list(settings.adapters),
@@ -326,6 +350,7 @@ class Encoder:
             self.settings,
             source=self.source,
             fingerprint=self.fingerprint,
+            projections=self.projections,
             batch_tokens=batch_tokens,
         )
         encoder.int8_cosines = cosines(exact, encoder.encode_documents(texts))
@@ -347,7 +372,14 @@ class Encoder:
         """A batch's vectors (n, width) float32, queued on the device."""
         send = self._device.send
         hidden = states_of(self.model, batch.rows.moved(send))
-        return _finish(pool_places(hidden, batch.places.moved(send))[:, :width], normalize)
+        pooled = batch.places.moved(send).take(hidden)
+        return _finish(self.projections.of(pooled)[:, :width], normalize)
+
+    def _projected_tokens(self, states: torch.Tensor) -> torch.Tensor:
+        """Token states (t, d) float32 as the linear layers behind the pooling make them, where those take single states."""
+        states = states.float()
+        alone = poolings_of(self.settings.pooling) == 1
+        return (self.projections.of(states) if alone else states)[:, : self.dimension]
 
     def _hidden(self, ids: list[list[int]]) -> torch.Tensor:
         return hidden_states(self.model, ids, self.device, packed=bool(self.settings.packed))

@@ -11,8 +11,19 @@ from ragvec.encoder.settings import EncoderSettings
 _WHOLE = 64 << 20  # files up to this size are read whole, larger ones sampled
 _SAMPLES = 256
 _SAMPLE = 64 << 10
-# What does not change a document's vector: where the model came from, how batches are laid out, what queries carry.
-_NOT_IDENTITY = {"base_model", "base_revision", "adapters", "packed", "query_instruction"}
+# What does not change a document's vector: where the model came from, how batches are laid out, what queries carry. What
+# documents carry does, but whoever keeps vectors notes it beside them.
+_NOT_IDENTITY = {
+    "base_model",
+    "base_revision",
+    "adapters",
+    "packed",
+    "query_instruction",
+    "document_instruction",
+    "projections",
+}
+# Settings that came later: where they are as here, fingerprints stay what they were.
+_LATER = {"truncate_dim": None, "border": "text", "lower_case": False}
 
 
 def fingerprint(folders: Iterable[Path], tokenizer: Path, settings: EncoderSettings) -> str:
@@ -27,9 +38,8 @@ def fingerprint(folders: Iterable[Path], tokenizer: Path, settings: EncoderSetti
     for name in ("tokenizer.json", "tokenizer.model"):
         if (tokenizer / name).is_file():
             digest.update((tokenizer / name).read_bytes())
-    identity = {name: value for name, value in asdict(settings).items() if name not in _NOT_IDENTITY}
-    if settings.truncate_dim is None:  # a setting that came later: without it fingerprints stay what they were
-        del identity["truncate_dim"]
+    told = asdict(settings).items()
+    identity = {name: value for name, value in told if name not in _NOT_IDENTITY and (name, value) not in _LATER.items()}
     digest.update(json.dumps(identity, sort_keys=True).encode())
     return digest.hexdigest()
 

@@ -50,7 +50,10 @@ def lay_out(model: "PreTrainedModel", ids: Sequence[Sequence[int]], *, packed: b
     if packed:
         tokens = sum(map(len, ids))
         spare = row_length(tokens) - tokens if model.device.type == "cpu" and model.dtype is torch.bfloat16 else 0
-        return Rows(packed_inputs([*ids, [ids[0][0]] * spare] if spare else ids), tokens)
+        packed_row = packed_inputs([*ids, [ids[0][0]] * spare] if spare else ids)
+        if first := first_position(model):
+            packed_row["position_ids"] += first
+        return Rows(packed_row, tokens)
     lengths = np.array([len(text) for text in ids])
     longest = int(lengths.max())
     mask = torch.from_numpy(np.arange(longest) < lengths[:, None])
@@ -59,10 +62,17 @@ def lay_out(model: "PreTrainedModel", ids: Sequence[Sequence[int]], *, packed: b
     inputs: dict[str, Any] = {"input_ids": padded, "attention_mask": mask.long()}
     accepted = inspect.signature(_unwrapped(model).forward).parameters
     if "position_ids" in accepted:
-        inputs["position_ids"] = torch.arange(longest).repeat(len(ids), 1)
+        inputs["position_ids"] = (torch.arange(longest) + first_position(model)).repeat(len(ids), 1)
     if "use_cache" in accepted:
         inputs["use_cache"] = False
     return Rows(inputs, mask.flatten().nonzero().flatten())  # places: a mask would have to be counted, and waited for
+
+
+def first_position(model: "PreTrainedModel") -> int:
+    """The number of a text's first position: RoBERTa's family (XLM-R, MPNet) counts from behind its padding's."""
+    embeddings = getattr(_unwrapped(model), "embeddings", None)
+    padding, table = getattr(embeddings, "padding_idx", None), getattr(embeddings, "position_embeddings", None)
+    return padding + 1 if isinstance(padding, int) and isinstance(table, torch.nn.Embedding) else 0
 
 
 def states_of(model: "PreTrainedModel", rows: Rows) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ragvec.encoder.attention import Layout
 from ragvec.encoder.encoder import Encoder
+from ragvec.encoder.forward import first_position
 from ragvec.encoder.pooling import pool
 from ragvec.encoder.prompt import Prompts
 from ragvec.errors import first_line
@@ -113,7 +114,7 @@ class Graphs:
         lengths = [len(ids) for ids in prompts.ids]
         hidden = made.hidden(prompts.ids)
         pooled = pool(hidden, lengths, prompts.pool_starts, self._encoder.settings.pooling)
-        return pooled[:, : self._encoder.dimension].float().cpu().numpy()
+        return self._encoder.projections.of(pooled)[:, : self._encoder.dimension].float().cpu().numpy()
 
 
 class _Pass:
@@ -125,6 +126,7 @@ class _Pass:
         self._written = torch.zeros(2, bucket.tokens, dtype=torch.long, pin_memory=pinned)  # ids, positions
         self._ends = torch.zeros(bucket.texts + 2, dtype=torch.int32, pin_memory=pinned)
         self._read, self._offsets = self._written.to(device), self._ends.to(device)
+        self._first = first_position(model)
         self._lengths: tuple[int, ...] = (bucket.tokens,)  # as recorded: the longest that a text can be
         self._offsets[1:] = bucket.tokens
 
@@ -146,13 +148,13 @@ class _Pass:
     def _fill(self, ids: Sequence[Sequence[int]]) -> int:
         """Lay texts end to end, then one of what is left of the tokens, then empty ones; returns the tokens of the texts.
 
-        The positions of what fills up are all 0, which every model has.
+        The positions of what fills up are all the first, which every model has.
         """
         lengths = [len(text) for text in ids]
         total = sum(lengths)
         spare = self.bucket.tokens - total
         self._written[0] = torch.tensor([token for text in ids for token in text] + [ids[0][0]] * spare)
-        self._written[1] = torch.tensor([place for length in lengths for place in range(length)] + [0] * spare)
+        self._written[1] = torch.tensor([place for length in lengths for place in range(length)] + [0] * spare) + self._first
         ends = [0, *accumulate(lengths)]
         self._ends[: len(ends)] = torch.tensor(ends, dtype=torch.int32)
         self._ends[len(ends) :] = self.bucket.tokens

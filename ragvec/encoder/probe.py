@@ -1,7 +1,7 @@
 """Does a model really attend in both directions, and do padding and packing leave its vectors alone?"""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Largest deviation allowed between packed and padded states, as a share of the largest state.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
 _LENGTHS = (3, 7, 3, 11, 1)
+_LONGEST = 600  # tokens of a text made up to be longer than a layer's window; wider windows are believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Probe:
 @torch.inference_mode()
 def probe(model: "PreTrainedModel", vocabulary: int, device: torch.device) -> Probe:
     """Run a model on texts of made-up tokens; leaves it prepared for packed batches if they work, else for padded ones."""
-    texts = [[(7 * row + 3 * place + 5) % vocabulary for place in range(length)] for row, length in enumerate(_LENGTHS)]
+    lengths = (*_LENGTHS, *_beyond_window(model.config.get_text_config()))
+    texts = [[(7 * row + 3 * place + 5) % vocabulary for place in range(length)] for row, length in enumerate(lengths)]
     stock = _use_stock_attention(model)
     alone = torch.cat([hidden_states(model, [text], device, packed=False) for text in texts]).float()
     scale = alone.abs().max().clamp(min=1e-12)
@@ -63,6 +65,14 @@ def probe(model: "PreTrainedModel", vocabulary: int, device: torch.device) -> Pr
     if refusal:
         model.set_attn_implementation(stock)
     return Probe(moved, padding_error, packing_error, packing_refusal=refusal, tolerance=tolerance)
+
+
+def _beyond_window(config: Any) -> list[int]:
+    """The length of a text that a sliding window does not reach across, if there is a window and it is short."""
+    windows = [getattr(config, name, None) for name in ("sliding_window", "local_attention")]
+    positions = getattr(config, "max_position_embeddings", None) or _LONGEST
+    lengths = [window + 3 for window in windows if isinstance(window, int)]
+    return [length for length in lengths[:1] if length <= min(_LONGEST, positions)]
 
 
 def _use_stock_attention(model: "PreTrainedModel") -> str:

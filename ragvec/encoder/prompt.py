@@ -46,22 +46,24 @@ class PromptBuilder:
         max_length: int,
         doc_max_length: int,
         skip_instruction: bool,
+        border: str = "text",
     ) -> None:
         """Prepare a transformers tokenizer backed by `tokenizers`.
 
         separator       between instruction and text; "" joins them as they are
         max_length      limit of the whole prompt in tokens, special tokens included; doc_max_length: of the text alone
-        skip_instruction  pool the text only, not what comes before it
+        skip_instruction  pool the text only, not what comes before it; border: where that begins, as in EncoderSettings
         """
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise WrongInput(f"{type(tokenizer).__name__} has no tokenizer.json: convert it to a fast tokenizer first")
         self._prefix, self._suffix, self._separator = prefix, suffix, separator
         self._max_length, self._doc_max_length = max_length, doc_max_length
-        self._skip_instruction = skip_instruction
+        self._skip_instruction, self._border = skip_instruction, border
         with foreign("the tokenizer can't be used"):
             self._shared, self._splits = backend, backend.encode_special_tokens
             self._front, self._back = special_ids(self._backend)
+            self._special = set(tokenizer.all_special_ids)
         self._lone = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
         self._suffix_length = len(self._encode([suffix])[0]) if suffix else 0
 
@@ -89,6 +91,8 @@ class PromptBuilder:
                 truncated[row] = True
         if not self._skip_instruction:
             pool_starts = [0] * len(kept)
+        elif self._border == "prompt":
+            pool_starts = [self._prompt_length(lead)] * len(kept)
         return Prompts([row or [self._lone] for row in ids], pool_starts, truncated, kept)
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -160,6 +164,13 @@ class PromptBuilder:
             if lengths[0] <= self._doc_max_length and len(ids[0]) <= self._max_length:
                 break
         return ids[0][: self._max_length], starts[0], kept
+
+    def _prompt_length(self, lead: str) -> int:
+        """The tokens of a prompt by itself, but for a special one at its end; 0 without one."""
+        if not lead:
+            return 0
+        ids = [*self._front, *self._encode([lead])[0], *self._back]
+        return len(ids) - (ids[-1] in self._special)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         try:

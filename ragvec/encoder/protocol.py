@@ -38,9 +38,9 @@ class TextEncoder(Protocol):
         """Vectors of queries, (n, d) float32; instruction None = the encoder's own."""
 
     def encode_documents(
-        self, texts: Sequence[str], *, instruction: str = "", normalize: bool = True, truncate_dim: int | None = None
+        self, texts: Sequence[str], *, instruction: str | None = None, normalize: bool = True, truncate_dim: int | None = None
     ) -> np.ndarray:
-        """Vectors of documents, (n, d) float32."""
+        """Vectors of documents, (n, d) float32; instruction None = the encoder's own."""
 
     def encode_counted(
         self, texts: Sequence[str], *, instruction: str, normalize: bool = True, truncate_dim: int | None = None

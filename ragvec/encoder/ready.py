@@ -12,8 +12,9 @@ from torch import nn
 from transformers import AttentionInterface
 
 from ragvec.encoder.attention import PACKED, packed_attention, use_packed_attention
-from ragvec.encoder.bidirectional import make_bidirectional, make_causal
-from ragvec.encoder.pooling import POOLINGS
+from ragvec.encoder.bidirectional import make_bidirectional, make_causal, reads_both_ways
+from ragvec.encoder.forward import first_position
+from ragvec.encoder.pooling import check_pooling
 from ragvec.encoder.probe import Probe, probe
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.encoder.templates import Template, find_template
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 
 def complete(settings: EncoderSettings, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> EncoderSettings:
     """Fill in what only the loaded model can tell: the template, and how long a text its positions allow."""
-    if settings.pooling not in POOLINGS:
-        raise WrongInput(f"unknown pooling {settings.pooling!r}: choose one of {', '.join(POOLINGS)}")
+    check_pooling(settings.pooling)
     config = model.config.get_text_config()
     if settings.template is None:
         plain = settings.attention == "unchanged"  # sentence-transformers folders carry no template
@@ -34,6 +34,8 @@ def complete(settings: EncoderSettings, model: "PreTrainedModel", tokenizer: "Pr
             settings, template=Template() if plain else find_template(settings.base_model, config.model_type, tokenizer)
         )
     positions = getattr(config, "max_position_embeddings", None)
+    if positions:
+        positions -= first_position(model)
     if positions and settings.max_length > positions:
         settings = replace(settings, max_length=positions, doc_max_length=min(settings.doc_max_length, positions))
     return settings
@@ -46,6 +48,8 @@ def prepare_attention(model: "PreTrainedModel", settings: EncoderSettings) -> En
         make_bidirectional(bare)
     elif settings.attention == "causal":
         make_causal(bare)
+    elif reads_both_ways(bare.config):
+        make_bidirectional(bare)
     if settings.packed is None:
         return replace(settings, packed=probe_model(bare).packs)
     if settings.packed:

@@ -14,6 +14,7 @@ from ragvec.files import read_described, write_json
 SETTINGS_FILE = "ragvec.json"
 FORMAT = 1
 ATTENTIONS = ("bidirectional", "causal", "unchanged")
+BORDERS = ("text", "prompt")
 QUERY_INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query:"
 
 
@@ -25,10 +26,15 @@ class EncoderSettings:
     max_length         tokens of a whole prompt; doc_max_length: of the text alone
     skip_instruction   the instruction is read but not pooled
     query_instruction  what encode_queries puts before a query when no other is given
+    document_instruction  what encode_documents puts before a document when no other is given
     separator          between instruction and text
+    border             where skip_instruction begins to pool: "text" = at the text, as the reference finds it; "prompt" = after
+                       as many tokens as the prompt has by itself, and without one at the first, as sentence-transformers does
+    lower_case         texts are read in lower case
     template           what surrounds a prompt; None = not looked up yet
     adapters           the adapters stacked on base_model, first merged first: folders or hub ids
     truncate_dim       only the first so many dimensions of a vector are kept (Matryoshka); None = all
+    projections        folders within the encoder's, of the linear layers behind the pooling
     packed             whether padding-free batches gave the model's own vectors; None = not tried yet
     """
 
@@ -38,12 +44,16 @@ class EncoderSettings:
     doc_max_length: int = 400
     skip_instruction: bool = True
     query_instruction: str = QUERY_INSTRUCTION
+    document_instruction: str = ""
     separator: str = " "
+    border: str = "text"
+    lower_case: bool = False
     template: Template | None = None
     base_model: str = ""
     base_revision: str | None = None
     adapters: tuple[str, ...] = ()
     truncate_dim: int | None = None
+    projections: tuple[str, ...] = ()
     packed: bool | None = None
 
     def __post_init__(self) -> None:
@@ -53,6 +63,8 @@ class EncoderSettings:
             raise RagvecError(f"{error}: give one, or leave it out") from error
         if self.attention not in ATTENTIONS:
             raise WrongInput(f"unknown attention {self.attention!r}: choose one of {', '.join(ATTENTIONS)}")
+        if self.border not in BORDERS:
+            raise WrongInput(f"unknown border {self.border!r}: choose one of {', '.join(BORDERS)}")
         if self.max_length < 1 or self.doc_max_length < 1:
             raise WrongInput(f"max_length {self.max_length} and doc_max_length {self.doc_max_length} must be at least 1 token")
 

@@ -1,19 +1,21 @@
 """Where an encoder comes from: a folder or a hub id, in any of the layouts people have.
 
-Layouts, in the order they are tried: ragvec (ragvec.json), sentence-transformers (modules.json), adapter (adapter_config.json,
-as the reference publishes), merged reference (llm2vec_config.json), plain transformers checkpoint (config.json).
+Layouts, in the order they are tried: ragvec (ragvec.json, an adapter's too), sentence-transformers (modules.json; its
+transformer may be an adapter), adapter (adapter_config.json, as the reference publishes), merged reference
+(llm2vec_config.json), plain transformers checkpoint (config.json).
 """
 
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from ragvec.encoder.door import check_adapter, check_files, check_model, field, inside, read_list, read_object
+from ragvec.encoder.door import check_adapter, check_files, check_model, field, inside, read_object
+from ragvec.encoder.modules import MODULES_FILE, read_modules
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, read_settings
 from ragvec.errors import Damaged, NotFound, WrongInput, first_line
 
 ADAPTER_FILE = "adapter_config.json"
+REFERENCE_FILE = "llm2vec_config.json"
 _FIRST_STAGE = "-mntp"
 _SECOND_STAGES = ("-supervised", "-unsup-simcse")  # published as a second adapter upon …-mntp
 _MOST_BASES = 8  # of adapters upon each other's folders, before it is taken for a circle
@@ -22,12 +24,16 @@ _WANTED = ["*.json", "*.safetensors", "tokenizer.model", "*.txt", "*/config.json
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What to load: base weights, adapters to stack on them in order, the tokenizer's folder, and the settings."""
+    """What to load: base weights, adapters to stack on them in order, the tokenizer's folder, and the settings.
+
+    projections  folders of the linear layers behind the pooling
+    """
 
     base: Path
     adapters: tuple[Path, ...]
     tokenizer: Path
     settings: EncoderSettings
+    projections: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,8 @@ def locate(
             raise NotFound(f"{adapter} holds no {ADAPTER_FILE}: pass an adapter's folder or hub id")
         found = _stack(found, folder, adapter)
     check_model(found.base)
-    check_files(found.tokenizer)
+    for folder in (found.tokenizer, *found.projections):
+        check_files(folder)
     return found
 
 
@@ -114,34 +121,57 @@ def _snapshot(source: str, revision: str | None, *, offline: bool) -> Path:
 
 
 def _locate_folder(folder: Path, name: str, revision: str | None, search: _Search) -> Source:
-    if (folder / ADAPTER_FILE).is_file():
+    is_adapter, is_own = (folder / ADAPTER_FILE).is_file(), (folder / SETTINGS_FILE).is_file()
+    if is_own and not is_adapter:
+        settings = read_settings(folder)
+        return Source(folder, (), folder, settings, _projections(folder, settings))
+    if (folder / MODULES_FILE).is_file() and not is_own and not (folder / REFERENCE_FILE).is_file():
+        return _locate_modules(folder, name, search)
+    if is_adapter:
         return _locate_adapter(folder, name, search)
-    if (folder / SETTINGS_FILE).is_file():
-        return Source(folder, (), folder, read_settings(folder))
-    if (folder / "modules.json").is_file():
-        return _locate_sentence_transformer(folder, name)
     if (folder / "config.json").is_file():
         settings = EncoderSettings(base_model=name, base_revision=revision)
         return Source(folder, (), folder, _reference_settings(folder, settings))
-    raise NotFound(f"{folder} is no model folder: it holds none of {SETTINGS_FILE}, modules.json, {ADAPTER_FILE}, config.json")
+    raise NotFound(
+        f"{folder} is no model folder: it holds none of {SETTINGS_FILE}, {MODULES_FILE}, {ADAPTER_FILE}, config.json"
+    )
+
+
+def _locate_modules(folder: Path, name: str, search: _Search) -> Source:
+    """A sentence-transformers folder. Where its transformer is an adapter, the rest is still what the folder says."""
+    modules = read_modules(folder, name)
+    if not (modules.transformer / ADAPTER_FILE).is_file():
+        return Source(modules.transformer, (), modules.transformer, modules.settings, modules.projections)
+    found = _locate_adapter(modules.transformer, name if modules.transformer == folder else str(modules.transformer), search)
+    told = {item: getattr(found.settings, item) for item in ("base_model", "base_revision", "adapters")}
+    return replace(found, settings=replace(modules.settings, **told), projections=modules.projections)
+
+
+def _projections(folder: Path, settings: EncoderSettings) -> tuple[Path, ...]:
+    path = folder / SETTINGS_FILE
+    return tuple(inside(path, {"projections": name}, "projections") for name in settings.projections)
 
 
 def _locate_adapter(folder: Path, name: str, search: _Search) -> Source:
     """Base, then the adapters this one was trained upon, then this one."""
     path = folder / ADAPTER_FILE
     search = search.below(path)
-    base_name = field(path, read_object(path), "base_model_name_or_path", str)
+    record = read_object(path)
+    base_name = field(path, record, "base_model_name_or_path", str)
     if not base_name:
         raise WrongInput(f"{folder / ADAPTER_FILE} names no base_model_name_or_path: set it to the base model")
     settings = read_settings(folder) if (folder / SETTINGS_FILE).is_file() else None
-    base_revision = settings.base_revision if settings else None
+    base_revision = settings.base_revision if settings else field(path, record, "revision", str)
     base = fetch(base_name, base_revision, search, near=folder)
     found = _locate_folder(base, base_name, base_revision, search)
     earlier = settings.adapters if settings else _first_stage(name)
     for adapter in earlier:
         found = _stack(found, fetch(adapter, None, search, near=folder), adapter)
     found = _stack(found, folder, name)
-    return replace(found, settings=replace(settings, adapters=found.settings.adapters)) if settings else found
+    if settings is None:
+        return found
+    settings = replace(settings, adapters=found.settings.adapters)
+    return replace(found, settings=settings, projections=_projections(folder, settings))
 
 
 def _first_stage(name: str) -> tuple[str, ...]:
@@ -161,12 +191,13 @@ def _stack(found: Source, adapter: Path, name: str) -> Source:
         (*found.adapters, adapter),
         adapter if has_tokenizer else found.tokenizer,
         _reference_settings(adapter, settings),
+        found.projections,
     )
 
 
 def _reference_settings(folder: Path, settings: EncoderSettings) -> EncoderSettings:
     """Take over what the reference's llm2vec_config.json says, if there is one."""
-    path = folder / "llm2vec_config.json"
+    path = folder / REFERENCE_FILE
     if not path.is_file():
         return settings
     record = read_object(path)
@@ -176,49 +207,3 @@ def _reference_settings(folder: Path, settings: EncoderSettings) -> EncoderSetti
         doc_max_length=field(path, record, "doc_max_length", int),
         skip_instruction=field(path, record, "skip_instruction", bool),
     )
-
-
-def _locate_sentence_transformer(folder: Path, name: str) -> Source:
-    """A sentence-transformers folder: its transformer, its pooling; the attention stays as it was trained."""
-    weights, pooling = folder, "mean"
-    limit, skip_instruction = None, False
-    modules = folder / "modules.json"
-    for module in read_list(modules):
-        module = field(modules, {"a module": module}, "a module", dict) or {}
-        kind = (field(modules, module, "type", str) or "").rsplit(".", 1)[-1]
-        if kind == "Transformer":
-            weights = inside(modules, module, "path")
-            limits = weights / "sentence_bert_config.json"
-            limit = field(limits, read_object(limits), "max_seq_length", int) if limits.is_file() else None
-        elif kind == "Pooling":
-            record = read_object(inside(modules, module, "path") / "config.json")
-            pooling, skip_instruction = _sentence_transformer_pooling(record, folder), not record.get("include_prompt", True)
-        elif kind != "Normalize":
-            raise WrongInput(
-                f"{folder} uses the sentence-transformers module {kind}: only Transformer, Pooling and Normalize load here"
-            )
-    settings = EncoderSettings(
-        pooling=pooling,
-        attention="unchanged",
-        skip_instruction=skip_instruction,
-        query_instruction=_sentence_transformer_prompt(folder),
-        separator="",
-        base_model=name,
-    ).override(max_length=limit)
-    return Source(weights, (), weights, settings)
-
-
-def _sentence_transformer_pooling(record: dict[str, Any], folder: Path) -> str:
-    ours = {"mean": "mean", "cls": "bos_token", "lasttoken": "last_token", "weightedmean": "weighted_mean"}
-    modes = {name for name in ours if record.get("pooling_mode") == name}
-    flags = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "lasttoken", "weightedmean_tokens": "weightedmean"}
-    modes |= {name for flag, name in flags.items() if record.get(f"pooling_mode_{flag}")}
-    if len(modes) != 1:
-        raise WrongInput(f"{folder} pools by {sorted(modes) or 'an unknown mode'}: exactly one of {', '.join(ours)} loads here")
-    return ours[modes.pop()]
-
-
-def _sentence_transformer_prompt(folder: Path) -> str:
-    path = folder / "config_sentence_transformers.json"
-    prompts = field(path, read_object(path), "prompts", dict) if path.is_file() else None
-    return field(path, prompts or {}, "query", str) or ""

@@ -1,18 +1,19 @@
 """Loading a transformers model, its adapters and its tokenizer; where it runs and in which precision."""
 
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ragvec.encoder.adapter import add_adapter
 from ragvec.encoder.door import foreign
-from ragvec.errors import Damaged, NotFound, WrongInput, first_line
+from ragvec.errors import Damaged, WrongInput, first_line
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _LONG_LOAD = 1 << 30  # bytes of weights from which loading shows a progress bar
@@ -98,29 +99,26 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
     return model
 
 
-def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """The transformers tokenizer of a folder. Raises RagvecError if there is none."""
+def load_tokenizer(folder: Path, *, lower_case: bool = False) -> "PreTrainedTokenizerBase":
+    """The transformers tokenizer of a folder; lower_case: one that reads every text so. Raises RagvecError if there is none."""
     from transformers import AutoTokenizer
 
     with foreign(f"{folder} holds no tokenizer that loads"):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if lower_case and getattr(tokenizer, "backend_tokenizer", None) is not None:
+            _read_in_lower_case(tokenizer.backend_tokenizer)
+    return tokenizer
 
 
-def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool) -> "PreTrainedModel":
-    """The model with a LoRA adapter of the folder upon it; merge: folded into its weights, in place."""
-    from peft import PeftModel
+def _read_in_lower_case(backend: "Tokenizer") -> None:
+    from tokenizers.normalizers import BertNormalizer, Lowercase, Sequence
 
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise NotFound(
-            f"{folder} holds no adapter_model.safetensors (pickled .bin adapters are not loaded): save it as safetensors"
-        )
-    with warnings.catch_warnings(), foreign(f"the adapter {folder} does not fit its base model"):
-        warnings.simplefilter("ignore")  # peft warns of stored weights that are missing: here they are an error
-        model = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
-        missing = model.load_adapter(str(folder), model.active_adapter, is_trainable=False).missing_keys
-    if missing:
-        raise WrongInput(f"the adapter {folder} does not fit its base model: it lacks {', '.join(missing):.200}")
-    return model.merge_and_unload() if merge else model
+    before = backend.normalizer
+    steps: list[Any] = [] if before is None else [before]
+    if isinstance(before, Sequence):
+        steps = [before[place] for place in range(len(before))]
+    if not any(isinstance(one, Lowercase) or (isinstance(one, BertNormalizer) and one.lowercase) for one in steps):
+        backend.normalizer = Sequence([Lowercase(), *steps])
 
 
 def refuse_pickle(folder: Path) -> None:

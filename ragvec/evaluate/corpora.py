@@ -54,7 +54,9 @@ def dense_index(corpus: Path, encoder: "Encoder", folder: Path, show: bool) -> t
     """
     from ragvec.ingest import encode_corpus
 
-    home = folder / f"{encoder.fingerprint[:_HEX]}-{encoder.dtype}"
+    instruction = encoder.settings.document_instruction  # which is not in the fingerprint
+    told = f"-{hashlib.sha256(instruction.encode()).hexdigest()[:_HEX]}" if instruction else ""
+    home = folder / f"{encoder.fingerprint[:_HEX]}-{encoder.dtype}{told}"
     shards, index = home / "shards", home / "index"
     manifest = _manifest_of(shards)
     if manifest is None or not manifest.complete:

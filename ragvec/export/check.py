@@ -119,7 +119,10 @@ def _own(encoder: Encoder, to: str, task: dict[str, Any]) -> np.ndarray:
         with torch.inference_mode():
             states = hidden_states(encoder.model, task["ids"], encoder.device, packed=bool(encoder.settings.packed))
         return np.stack([part.mean(0).numpy() for part in states.split([len(ids) for ids in task["ids"]])])
-    whole = Encoder(encoder.model, encoder.tokenizer, replace(encoder.settings, truncate_dim=None), source="", fingerprint="")
+    settings = replace(encoder.settings, truncate_dim=None)
+    whole = Encoder(
+        encoder.model, encoder.tokenizer, settings, source="", fingerprint="", projections=encoder.projections
+    )  # fmt: skip
     queries = whole.encode_queries(task["queries"], instruction=task["instruction"], normalize=False)
     documents = whole.encode_documents(task["documents"], normalize=False)
     return np.concatenate([queries, documents, documents])

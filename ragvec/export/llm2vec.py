@@ -10,6 +10,7 @@ from ragvec.export.plain import read_json, set_tokenizer_options
 from ragvec.files import write_json
 
 _FAMILIES = ("llama", "mistral", "gemma")
+_POOLINGS = ("mean", "weighted_mean", "eos_token", "last_token", "bos_token")
 
 
 def write_llm2vec(encoder: Encoder, folder: Path) -> list[str]:
@@ -57,6 +58,12 @@ def _refuse(encoder: Encoder) -> None:
             f"the reference makes every model bidirectional, this encoder's attention is {settings.attention}: "
             "export `to` sentence-transformers or hf"
         )
+    told = {
+        "linear layers behind the pooling": len(encoder.projections),
+        "a document instruction": settings.document_instruction,
+    }
+    if missing := next((what for what, has in told.items() if has), "" if settings.pooling in _POOLINGS else settings.pooling):
+        raise RagvecError(f"the reference has nothing for {missing}: export `to` sentence-transformers")
     template = settings.template or Template()
     theirs = find_template(settings.base_model, kind, encoder.tokenizer)
     if (template.prefix, template.suffix) != (theirs.prefix, theirs.suffix):

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from ragvec.encoder import Encoder
+from ragvec.errors import RagvecError
 from ragvec.files import write_json
 
 
 def write_plain(encoder: Encoder, folder: Path) -> list[str]:
     """transformers' own layout: AutoModel and AutoTokenizer read it, attention in both directions included."""
     notes = [f"transformers pools nothing: take the {encoder.settings.pooling} of last_hidden_state over the text's tokens"]
+    if len(encoder.projections):
+        raise RagvecError("transformers has no linear layers behind a pooling: export `to` sentence-transformers")
     if encoder.settings.attention == "bidirectional":
         notes.append(
             "attention in both directions needs transformers 5.2 or newer; older ones pass over is_causal in config.json"

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from ragvec.encoder import Encoder
+from ragvec.encoder.projection import save_projections
 from ragvec.encoder.prompt import special_ids
 from ragvec.encoder.templates import Template
 from ragvec.errors import RagvecError
@@ -22,11 +23,16 @@ from ragvec.files import write_json
 _MODULES = "sentence_transformers.models."  # the names that every version reads
 _POOLING = {
     "mean": "mean_tokens",
+    "mean_sqrt_len": "mean_sqrt_len_tokens",
+    "max": "max_tokens",
     "weighted_mean": "weightedmean_tokens",
+    "position_mean": "weightedmean_tokens",
     "eos_token": "lasttoken",
     "last_token": "lasttoken",
     "bos_token": "cls_token",
+    "first_token": "cls_token",
 }
+_AT_ONE_POSITION = ("eos_token", "last_token", "bos_token")
 
 
 def write_sentence_transformer(encoder: Encoder, folder: Path) -> list[str]:
@@ -35,10 +41,15 @@ def write_sentence_transformer(encoder: Encoder, folder: Path) -> list[str]:
     Raises RagvecError for what its modules can't do.
     """
     settings, pooling = encoder.settings, encoder.settings.pooling
+    if pooling not in _POOLING:
+        raise RagvecError(f"several poolings ({pooling}) can't be exported there: export `to` hf")
     template = settings.template or Template()
     suffix = template.suffix + (template.eos if pooling == "eos_token" else "")
     suffix_ids = _ids_after_text(encoder.tokenizer.backend_tokenizer, suffix) if suffix else []
-    prompts = {"query": encoder.prompts.lead(settings.query_instruction), "document": encoder.prompts.lead("")}
+    prompts = {
+        "query": encoder.prompts.lead(settings.query_instruction),
+        "document": encoder.prompts.lead(settings.document_instruction),
+    }
     front, back = special_ids(encoder.tokenizer.backend_tokenizer)
     skips = _skips(encoder)
     if skips:
@@ -57,8 +68,13 @@ def write_sentence_transformer(encoder: Encoder, folder: Path) -> list[str]:
     _write(folder / _place(modules), {
         "word_embedding_dimension": width,
         **{f"pooling_mode_{mode}": mode == _POOLING[pooling] for mode in sorted(set(_POOLING.values()))},
-        "include_prompt": not skips,
+        "include_prompt": not (skips or _skips_as_there(encoder)),
     })  # fmt: skip
+    places = []
+    for _ in encoder.projections:
+        modules.append("Dense")
+        places.append(_place(modules))
+    save_projections(encoder.projections, folder, places)
     modules.append("Normalize")
     (folder / _place(modules)).mkdir()
     write_json(folder / "modules.json", _list(modules))
@@ -87,13 +103,19 @@ def same_border(encoder: Encoder, texts: Sequence[str], instruction: str) -> lis
 
 
 def _skips(encoder: Encoder) -> bool:
-    """Whether the instruction is left out of what is pooled; the other poolings look at one position."""
-    return encoder.settings.skip_instruction and encoder.settings.pooling in ("mean", "weighted_mean")
+    """Whether the instruction is left out of what is pooled, as ragvec does it; the other poolings look at one position."""
+    settings = encoder.settings
+    return settings.skip_instruction and settings.border == "text" and settings.pooling not in _AT_ONE_POSITION
+
+
+def _skips_as_there(encoder: Encoder) -> bool:
+    """Whether it is left out as that library does it."""
+    return encoder.settings.skip_instruction and encoder.settings.border == "prompt"
 
 
 def _refuse(encoder: Encoder, prompts: dict[str, str], front: list[int], suffix_ids: list[int]) -> None:
     """Raise RagvecError where pooling the text alone can't be had from the library's Pooling."""
-    if encoder.settings.pooling == "weighted_mean" and (front or any(prompts.values())):
+    if encoder.settings.pooling in ("weighted_mean", "position_mean", "first_token") and (front or any(prompts.values())):
         raise RagvecError(
             "sentence-transformers counts the weights of a weighted mean from the prompt's beginning, ragvec from the text's: "
             "export `to` hf, or train with another pooling"

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 BUNDLED = "bundled"
 
 
-def settings_of(encoder: "TextEncoder", *, options: dict[str, Any] | None = None, **others: Any) -> IndexSettings:
+def settings_of(
+    encoder: "TextEncoder", *, options: dict[str, Any] | None = None, document_instruction: str | None = None, **others: Any
+) -> IndexSettings:
     """The settings of a new index for this encoder.
 
+    document_instruction  before every document that is added; None = the encoder's own
     options  what else `Encoder.load` was given besides the source
     others   what else an index is made with: faiss_key, recall_target, max_memory, passage_tokens, overlap
     """
@@ -25,8 +28,14 @@ def settings_of(encoder: "TextEncoder", *, options: dict[str, Any] | None = None
         dimension=encoder.dimension,
         encoder_options=options or {},
         query_instruction=encoder.settings.query_instruction,
+        document_instruction=own_if_none(encoder, document_instruction),
         **others,
     )
+
+
+def own_if_none(encoder: "TextEncoder", document_instruction: str | None) -> str:
+    """What is put before documents: what is asked for, or the encoder's own."""
+    return encoder.settings.document_instruction if document_instruction is None else document_instruction
 
 
 def lasting_source(source: str) -> str:
@@ -70,3 +79,13 @@ def check_fingerprint(settings: IndexSettings, fingerprint: str, *, dimension: i
         f"this is {source} ({dimension}-d, {fingerprint[:12]}): use the index's encoder, "
         f"or build a new index with `ragvec index … -o NEW_INDEX --encoder {source}`"
     )
+
+
+def check_instruction(settings: IndexSettings, instruction: str | None) -> None:
+    """Raises RagvecError if documents would be read after another instruction than the index's; None = its own."""
+    own = settings.document_instruction
+    if instruction is not None and instruction != own:
+        raise WrongInput(
+            f"the index holds documents read after {own!r}, these are read after {instruction!r}: leave "
+            "`document_instruction` out, or build a new index"
+        )

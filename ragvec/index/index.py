@@ -83,6 +83,7 @@ class Index:
         passage_tokens: int | None = None,
         overlap: int = 0,
         language: str | None = None,
+        document_instruction: str | None = None,
     ) -> "Index":
         """Make an empty index for an encoder's vectors.
 
@@ -93,6 +94,7 @@ class Index:
         passage_tokens cut documents into passages of so many tokens at most, title included; None = a document is one passage
         overlap        tokens that a passage repeats from the one before
         language       what words are stemmed by, one of ragvec.index.words.LANGUAGES; None = what the first documents are in
+        document_instruction  read before every document that is added; None = the encoder's own, which most have not
         Raises RagvecError if the folder holds anything.
         """
         settings = settings_of(
@@ -103,6 +105,7 @@ class Index:
             passage_tokens=passage_tokens,
             overlap=overlap,
             language=language,
+            document_instruction=document_instruction,
         )
         return cls.create_with(path, settings, encoder=encoder)
 

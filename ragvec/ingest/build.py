@@ -16,7 +16,7 @@ from ragvec.corpus.files import STDIN
 from ragvec.corpus.passages import CorpusOptions, count_passages, cut_for, open_documents
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.index.changes import Changes
-from ragvec.index.encoder import check_fingerprint, lasting_source, load_encoder, settings_of
+from ragvec.index.encoder import check_fingerprint, check_instruction, lasting_source, load_encoder, settings_of
 from ragvec.index.index import Index, check_new_folder
 from ragvec.index.layout import ENCODING_NAME, remove_index
 from ragvec.index.lock import writer_lock
@@ -69,6 +69,7 @@ def build(
     id_prefix: str | None = None,
     encoder: str | None = None,
     encoder_options: dict[str, Any] | None = None,
+    document_instruction: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
     offline: bool = False,
@@ -85,6 +86,7 @@ def build(
     id_prefix        stands before each id of the source; None = as before, see `incoming_sources`
     encoder          folder or hub id; None = the one the index was built with, or the bundled one for a new index
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
+    document_instruction  read before every document; None = as the index has it, or, for a new one, the encoder's own
     offline          never ask the hub for a model, not even for one that the index names
     search           how a new index is searched: faiss_key, recall_target, max_memory, as `Index.create` explains them
     reading          how a corpus is read and cut; None = fields by their usual names. Without passage_tokens it is cut as the
@@ -114,7 +116,8 @@ def build(
             streams = [_documents(*each, reading, on_reject) for each in zip(corpora, incoming, strict=True)]
             first = next(streams[0])  # a bad corpus shows before seconds are spent on loading an encoder
             streams[0] = chain([first], streams[0])
-            with _open_or_create(path, encoder, options=encoder_options or {}, loading=loading, search=search or {}) as index:
+            making = {"options": encoder_options or {}, "instruction": document_instruction, "search": search or {}}
+            with _open_or_create(path, encoder, making, loading) as index:
                 reading = _cutting_of(index, reading)
                 total = _count(corpora, reading) if show_progress and not len(index) else None
                 cutter = index.encoder if reading.passage_tokens else None
@@ -206,6 +209,7 @@ def _from_shards(
             source=f"{shards.folder}, made by {manifest.provenance.source}",
         )
         _check_same_search(index, search)
+        check_instruction(index.settings, manifest.instruction)
         cutting = _new_cutting(index, _cutting_of(index, reading))
         incoming[0].rejected = manifest.rejected
         with index.writing() as writer:
@@ -227,13 +231,16 @@ def _settings_of_shards(manifest: Manifest, search: dict[str, Any]) -> IndexSett
     )
 
 
-def _open_or_create(
-    path: Path, source: str | None, *, options: dict[str, Any], loading: dict[str, Any], search: dict[str, Any]
-) -> Index:
-    """The index to fill. One that exists loads its encoder only once there is something to encode, unless one is named."""
+def _open_or_create(path: Path, source: str | None, making: dict[str, Any], loading: dict[str, Any]) -> Index:
+    """The index to fill; making: options, instruction and search of a new one.
+
+    One that exists loads its encoder only once there is something to encode, unless one is named.
+    """
+    options, instruction, search = making["options"], making["instruction"], making["search"]
     if (path / DATABASE_NAME).exists():
         index = Index.open(path, **loading)
         _check_same_search(index, search)
+        check_instruction(index.settings, instruction)
         if not source and not options:
             return index
         with index:
@@ -242,7 +249,7 @@ def _open_or_create(
     from ragvec.encoder import Encoder
 
     encoder = Encoder.load(source, **options, **loading)
-    settings = settings_of(encoder, options=options, **search)
+    settings = settings_of(encoder, options=options, document_instruction=instruction, **search)
     return Index.create_with(path, settings, encoder=encoder)
 
 

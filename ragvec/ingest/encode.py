@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ragvec.corpus.files import InputFile
 from ragvec.encoder.protocol import TextEncoder
 from ragvec.errors import WrongInput
+from ragvec.index.encoder import own_if_none
 from ragvec.ingest.folder import check_folder, locked, make_folder, set_aside, sweep
 from ragvec.ingest.meter import MeasuresWork, Meter
 from ragvec.ingest.ranks import OwnParts, Rank, parts_elsewhere, publish, rank_folder, remove_ranks
@@ -53,7 +54,7 @@ def encode_corpus(
     encoder: TextEncoder,
     folder: str | Path,
     *,
-    instruction: str = "",
+    instruction: str | None = None,
     dtype: str = "float16",
     normalize: bool = True,
     inputs: Sequence[InputFile] = (),
@@ -69,6 +70,7 @@ def encode_corpus(
 ) -> EncodeReport:
     """Encode passages into a folder of shards; the same call after a kill goes on where it stopped.
 
+    instruction  read before every passage; None = the encoder's own for documents, which most have not
     dtype    of the stored vectors: float16, float32, int8 (a scale for each vector) or binary (the signs)
     inputs   the corpus files to record; may fill up while `passages` is read (`read_documents(…, on_file=inputs.append)`)
     count_rejected   asked at the end how many rows and files of the corpus could not be read; recorded
@@ -86,6 +88,7 @@ def encode_corpus(
     started = time.monotonic()
     folder = Path(folder)
     target = rank_folder(folder, rank)
+    instruction = own_if_none(encoder, instruction)
     provenance = _provenance(encoder, instruction=instruction, dtype=dtype, normalized=normalize, options=encoder_options or {})
     _starting_manifest(folder, provenance, overwrite)
     own = OwnParts(cut_parts(passages, part_rows), rank)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ragvec.corpus.passages import CorpusOptions, cut_for, open_documents
 from ragvec.index import Index
 from ragvec.index.ann.choice import planned_bytes
+from ragvec.index.encoder import own_if_none
 from ragvec.ingest import PART_ROWS, encode_corpus
 from ragvec.ingest.build import build
 from ragvec.ingest.encode import PART_CHARACTERS
@@ -57,7 +58,7 @@ def plan_corpus(
     encoder: "Encoder",
     *,
     reading: CorpusOptions | None = None,
-    instruction: str = "",
+    instruction: str | None = None,
     dtype: str = "float16",
     normalize: bool = True,
     devices: int = 1,
@@ -71,6 +72,7 @@ def plan_corpus(
     Raises RagvecError for a corpus that can't be read.
     """
     reading = reading or CorpusOptions()
+    instruction = own_if_none(encoder, instruction)
     documents, chosen = draw(open_documents(source, reading), sample)
     passages = list(cut_for(chosen, reading, encoder, instruction))
     per_document = len(passages) / len(chosen)

@@ -90,7 +90,9 @@ class MtebModel:
             given = ""  # whether an encoder has an instruction of its own is not in its fingerprint
         if given:  # MTEB makes a folder's name of it, in which ? and : are one
             given = f"{given} {hashlib.sha256(given.encode()).hexdigest()[:8]}"
+        own = self.encoder.settings.document_instruction
         changed = {
+            "documents": hashlib.sha256(own.encode()).hexdigest()[:8] if own else None,
             "mode": None if self.mode == "dense" else self.mode,
             "fusion": self.fusion if self.mode == "hybrid" and self.fusion != DEFAULTS["fusion"] else None,
             "instruction": given,
@@ -98,12 +100,12 @@ class MtebModel:
         return {name: value for name, value in changed.items() if value is not None}
 
     def task_instruction(self, task_metadata: Any, prompt_type: Any = None) -> str:
-        """What is put before texts of a task: nothing for documents; else the instruction given, the reference's for this task,
-        or MTEB's. An encoder without a query instruction of its own was not trained with any, and gets none; a
-        sentence-transformers model puts its own prompt before queries, and nothing elsewhere."""
+        """What is put before texts of a task: before documents the encoder's own, if any; else the instruction given, the
+        reference's for this task, or MTEB's. An encoder without a query instruction of its own was not trained with any, and
+        gets none; a sentence-transformers model puts its own prompt before queries, and nothing elsewhere."""
         kind, settings = getattr(prompt_type, "value", prompt_type), self.encoder.settings
         if kind == "document":
-            return ""
+            return settings.document_instruction
         if self.instruction is not None:
             return self.instruction
         if settings.attention == "unchanged" or not settings.query_instruction:

@@ -52,7 +52,8 @@ def maxsim(encoder: "TextEncoder", query: str, texts: Sequence[str], *, instruct
     rows = sorted(range(len(texts)), key=lambda row: -len(texts[row]))  # those of about equal length together
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
-        for row, tokens in zip(block, encoder.encode_tokens([texts[row] for row in block]), strict=True):
+        read = encoder.encode_tokens([texts[row] for row in block], instruction=encoder.settings.document_instruction)
+        for row, tokens in zip(block, read, strict=True):
             if len(tokens.vectors):
                 scores[row] = (asked @ tokens.vectors.T).max(axis=1).mean()
     return scores

@@ -97,10 +97,11 @@ class BatchedEncoder:
         return self._vectors(texts, own if instruction is None else instruction, normalize, truncate_dim)
 
     def encode_documents(
-        self, texts: Sequence[str], *, instruction: str = "", normalize: bool = True, truncate_dim: int | None = None
+        self, texts: Sequence[str], *, instruction: str | None = None, normalize: bool = True, truncate_dim: int | None = None
     ) -> np.ndarray:
-        """Vectors (n, d) float32 of documents, which carry no instruction unless one is given."""
-        return self._vectors(texts, instruction, normalize, truncate_dim)
+        """Vectors (n, d) float32 of documents, with an instruction before each: None = the encoder's own."""
+        own = self.settings.document_instruction
+        return self._vectors(texts, own if instruction is None else instruction, normalize, truncate_dim)
 
     def encode_counted(
         self, texts: Sequence[str], *, instruction: str, normalize: bool = True, truncate_dim: int | None = None

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
 from ragvec.encoder.encoder import Encoded
+from ragvec.encoder.settings import EncoderSettings
 from ragvec.serve.json_route import JsonRoute, json_response, json_rows
 from ragvec.serve.places import folder_name
 from ragvec.serve.schemas import EitherRerankRequest, EmbeddingsRequest, EmbedRequest, Rerank, RerankRequest
@@ -26,7 +27,7 @@ def embedding_routes(service: Service) -> APIRouter:
         texts = _checked(body.texts, service)
         instruction = body.instruction
         if instruction is None:
-            instruction = service.encoder.settings.query_instruction if body.input_type == "query" else ""
+            instruction = own_instruction(service.encoder.settings, body.input_type)
         encoded = await service.encode(texts, instruction=instruction, width=body.dimensions)
         packed = body.encoding_format == "base64"
         written = list(map(_base64, encoded.vectors)) if packed else await json_rows(encoded.vectors)
@@ -39,7 +40,7 @@ def embedding_routes(service: Service) -> APIRouter:
     @router.post("/embed", summary="Embeddings, as text-embeddings-inference gives them")
     async def embed(body: EmbedRequest) -> Response:
         texts = _checked(lambda: [body.inputs] if isinstance(body.inputs, str) else body.inputs, service)
-        instruction = service.encoder.settings.query_instruction if body.prompt_name == "query" else ""
+        instruction = own_instruction(service.encoder.settings, body.prompt_name)
         encoded = await service.encode(texts, instruction=instruction, normalize=body.normalize, width=body.dimensions)
         truncated = _count_truncated(service, encoded)
         _refuse_cut(truncated, body.truncate, service)
@@ -78,6 +79,11 @@ def embedding_routes(service: Service) -> APIRouter:
     return router
 
 
+def own_instruction(settings: EncoderSettings, kind: str | None) -> str:
+    """The encoder's own for a query or a document; a text of which nothing is said is a document."""
+    return settings.query_instruction if kind == "query" else settings.document_instruction
+
+
 class _Ranked(NamedTuple):
     """Rows and their scores, best first, of texts that hold so many tokens and of which so many were cut."""
 
@@ -91,7 +97,7 @@ async def _rank(body: Rerank, texts: list[str], service: Service) -> _Ranked:
     """Texts by the similarity of their vectors to the query's."""
     _check_query(body.query, service)
     query = (await service.encode_queries([body.query], body.instruction))[0]
-    encoded = await service.encode(texts, instruction="")
+    encoded = await service.encode(texts, instruction=own_instruction(service.encoder.settings, "document"))
     scores = encoded.vectors @ query
     best = np.argsort(-scores, kind="stable")[: body.top_n].tolist()
     return _Ranked(

@@ -89,7 +89,7 @@ class EmbeddingsRequest(_Body):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: StrictInt | None = Field(None, ge=1, description="Keep the first so many dimensions, normalised anew.")
     input_type: Literal["query", "document"] = Field(
-        "document", description="query: the encoder's query instruction is put before each text. Documents carry none."
+        "document", description="Which of the encoder's own instructions is put before each text; for documents most have none."
     )
     instruction: StrictStr | None = Field(None, max_length=4096, description="Put before each text instead.")
 
@@ -110,7 +110,9 @@ class EmbedRequest(_Body):
     inputs: StrictStr | Annotated[Many[StrictStr], Field(min_length=1)]
     normalize: StrictBool = True
     truncate: StrictBool = Field(True, description="false: a text that is too long is refused (413) instead of cut.")
-    prompt_name: Literal["query", "document"] | None = Field(None, description="query: with the encoder's query instruction.")
+    prompt_name: Literal["query", "document"] | None = Field(
+        None, description="Which of the encoder's own instructions goes before; none = document."
+    )
     dimensions: StrictInt | None = Field(None, ge=1)
 
 

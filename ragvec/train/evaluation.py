@@ -111,7 +111,10 @@ def _path(recipe: Recipe) -> Path:
 
 
 def _as_encoder(learner: Learner) -> Encoder:
-    return Encoder(learner.backbone, learner.tokenizer, learner.settings, source="in training", fingerprint="in training")
+    return Encoder(
+        learner.backbone, learner.tokenizer, learner.settings, source="in training", fingerprint="in training",
+        projections=learner.projections,
+    )  # fmt: skip
 
 
 def _ndcg(encoder: Encoder, data: RetrievalSet, documents: dict[str, str]) -> float:

@@ -1,7 +1,7 @@
 """The model under training: loaded with earlier adapters merged, made ready for packed batches."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,13 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from ragvec.encoder import Encoder, EncoderSettings
+from ragvec.encoder.adapter import add_adapter
 from ragvec.encoder.bidirectional import make_bidirectional, make_causal
 from ragvec.encoder.device import device_of
 from ragvec.encoder.forward import hidden_states
+from ragvec.encoder.pooling import poolings_of
+from ragvec.encoder.projection import Projections
 from ragvec.encoder.prompt import PromptBuilder
 from ragvec.encoder.ready import complete, probe_model
 from ragvec.encoder.sources import Source, locate
-from ragvec.encoder.weights import DTYPES, add_adapter, choose_dtype, load_tokenizer, quiet, refuse_pickle
+from ragvec.encoder.weights import DTYPES, choose_dtype, load_tokenizer, quiet, refuse_pickle
 from ragvec.errors import WrongInput, first_line
 from ragvec.files import read_described
 from ragvec.train.losses import head_cross_entropy
@@ -36,6 +39,7 @@ class Learner:
     whole      the backbone with its language-model head, where the objective predicts tokens
     adapter    the peft model around the backbone, where LoRA is trained
     prompts    how texts become prompts, where the objective is on whole texts
+    projections  the linear layers behind the pooling, which stay as they are
     base_vocabulary  rows of the token embedding before a mask token was added
     """
 
@@ -49,6 +53,7 @@ class Learner:
     adapter: "PeftModel | None" = None
     prompts: PromptBuilder | None = None
     base_vocabulary: int = 0
+    projections: Projections = field(default_factory=Projections)
 
     def __post_init__(self) -> None:
         self.base_vocabulary = embedding_of(self.backbone).num_embeddings
@@ -64,6 +69,12 @@ class Learner:
         """How texts become prompts, of an objective on whole texts."""
         assert self.prompts is not None
         return self.prompts
+
+    @property
+    def width(self) -> int:
+        """The dimension of a text's vector, before any is cut off."""
+        states = embedding_of(self.backbone).embedding_dim
+        return self.projections.width(states * poolings_of(self.settings.pooling))
 
     def hidden(self, ids: list[list[int]]) -> Tensor:
         """Last hidden states (tokens, dim) of texts lying end to end."""
@@ -97,7 +108,10 @@ def load_encoder(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Le
     # max_seq_length is of the training texts alone
     own = found.settings
     settings = replace(encoder.settings, max_length=own.max_length, doc_max_length=own.doc_max_length)
-    return Learner(encoder.model, encoder.tokenizer, settings, found, device=device, dtype=dtype, prompts=encoder.prompts)
+    return Learner(
+        encoder.model, encoder.tokenizer, settings, found, device=device, dtype=dtype, prompts=encoder.prompts,
+        projections=encoder.projections,
+    )  # fmt: skip
 
 
 def embedding_of(model: nn.Module) -> nn.Embedding:

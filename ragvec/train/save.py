@@ -6,7 +6,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from ragvec.encoder import write_settings
+from ragvec.encoder.checkpoint import write_projected_settings
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings
 from ragvec.encoder.sources import ADAPTER_FILE, Source
 from ragvec.encoder.weights import DTYPES, quiet
@@ -49,7 +49,7 @@ def _write_adapter(learner: Learner, target: Path, folder: Path) -> None:
         warnings.filterwarnings("ignore", message="Could not find a config file")  # peft asks the hub about the base
         learner.adapter.save_pretrained(target, save_embedding_layers=False)
     (target / "README.md").unlink(missing_ok=True)  # peft's empty model card
-    write_settings(target, _settings(learner, _earlier_adapters(found, folder)))
+    write_projected_settings(target, _settings(learner, _earlier_adapters(found, folder)), learner.projections)
 
 
 def _write_whole(learner: Learner, recipe: Recipe, target: Path, *, decoder: bool) -> None:
@@ -64,7 +64,7 @@ def _write_whole(learner: Learner, recipe: Recipe, target: Path, *, decoder: boo
     with quiet(show_progress=False):
         model.save_pretrained(target)
     if not decoder:
-        write_settings(target, _settings(learner, ()))
+        write_projected_settings(target, _settings(learner, ()), learner.projections)
 
 
 def _settings(learner: Learner, adapters: tuple[str, ...]) -> EncoderSettings:
@@ -88,6 +88,9 @@ def _move_in(temporary: Path, folder: Path) -> None:
     for name in (*_LAST, "model.safetensors", "adapter_model.safetensors"):
         if not (temporary / name).exists():
             (folder / name).unlink(missing_ok=True)  # of a run of another kind
+    for path in filter(Path.is_dir, temporary.iterdir()):  # the layers behind the pooling
+        shutil.rmtree(folder / path.name, ignore_errors=True)
+        os.replace(path, folder / path.name)
     for path in sorted(temporary.iterdir(), key=lambda path: _LAST.index(path.name) if path.name in _LAST else -1):
         settle_file(path)
         os.replace(path, folder / path.name)

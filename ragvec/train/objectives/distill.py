@@ -13,7 +13,7 @@ from ragvec.corpus.files import corpus_files
 from ragvec.errors import WrongInput
 from ragvec.train.data import instruction_for, read_examples, read_teacher
 from ragvec.train.losses import distillation, score_distillation
-from ragvec.train.model import Learner, embedding_of, load_encoder
+from ragvec.train.model import Learner, load_encoder
 from ragvec.train.objectives.objective import BatchBuilder, ExampleSet, Objective, Teaching
 from ragvec.train.objectives.texts import (
     PromptTable,
@@ -45,7 +45,7 @@ def _from_vectors(recipe: Recipe, learner: Learner) -> Teaching:
     files = [str(path) for name in recipe.train_file for path in corpus_files(Path(name).expanduser()).paths]
     check_terms(recipe, "distill_cosine", "distill_mse", "distill_kl")
     texts, vectors = read_teacher(recipe, files)
-    student, projection = embedding_of(learner.backbone).embedding_dim, None
+    student, projection = learner.width, None
     if needs_projection(recipe, student, vectors.shape[1]):
         torch.manual_seed(recipe.seed)
         projection = nn.Linear(student, vectors.shape[1], bias=False).to(learner.device)

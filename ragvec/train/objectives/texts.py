@@ -13,7 +13,7 @@ from ragvec.encoder.prompt import PromptBuilder
 from ragvec.errors import WrongInput
 from ragvec.train.cached import in_runs
 from ragvec.train.data import Example
-from ragvec.train.model import Learner, embedding_of
+from ragvec.train.model import Learner
 from ragvec.train.objectives.objective import BatchBuilder, ExampleSet
 from ragvec.train.recipe import Recipe
 
@@ -121,7 +121,7 @@ def text_vectors(learner: Learner, batch: TextBatch, mini_batch_tokens: int | No
 def _pooled(learner: Learner, ids: list[list[int]], pool_starts: list[int]) -> Tensor:
     hidden = learner.hidden(ids)
     with torch.autocast(hidden.device.type, enabled=False):
-        return pool(hidden, [len(text) for text in ids], pool_starts, learner.settings.pooling)
+        return learner.projections.of(pool(hidden, [len(text) for text in ids], pool_starts, learner.settings.pooling))
 
 
 def _runs(lengths: Sequence[int], most: int) -> list[slice]:
@@ -208,7 +208,7 @@ def teacher_of(batch: TextBatch) -> Tensor:
 
 def check_widths(recipe: Recipe, learner: Learner) -> None:
     """Raise WrongInput if matryoshka_dims names dimensions that the model's vectors don't have."""
-    width = embedding_of(learner.backbone).embedding_dim
+    width = learner.width
     wrong = [dim for dim in recipe.matryoshka_dims if not 1 <= dim <= width]
     if wrong:
         raise WrongInput(f"matryoshka_dims: {wrong[0]} is outside 1 … {width}, the dimension of the model's vectors")

@@ -1,0 +1,92 @@
+"""LoRA adapters upon a model without its head, whatever kind of model they were trained on."""
+
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ragvec.encoder.door import foreign
+from ragvec.errors import NotFound, WrongInput
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_ROOT = "base_model.model."
+_HEAD = re.compile(r"(^|\.)(lm_head|score|classifier)\.")
+_EMBEDDING = re.compile(
+    r"\.(embed_tokens|wte|word_embeddings|embed_in)(\.(modules_to_save|base_layer|original_module))*\.weight$"
+)
+
+
+def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool) -> "PreTrainedModel":
+    """The model with a LoRA adapter of the folder upon it; merge: folded into its weights, in place.
+
+    What an adapter of a language model says of the head is left out; where it has more tokens than the model, the model gets
+    them.
+    Raises RagvecError for an adapter that does not fit, or that is none of weights.
+    """
+    from peft import PeftConfig, PeftModel, set_peft_model_state_dict
+
+    path = folder / "adapter_model.safetensors"
+    if not path.is_file():
+        raise NotFound(
+            f"{folder} holds no adapter_model.safetensors (pickled .bin adapters are not loaded): save it as safetensors"
+        )
+    with warnings.catch_warnings(), foreign(f"the adapter {folder} does not fit its base model"):
+        warnings.simplefilter("ignore")  # peft warns of stored weights that are missing: here they are an error
+        config = PeftConfig.from_pretrained(str(folder))
+        if config.is_prompt_learning:
+            raise WrongInput(f"the adapter {folder} is of type {config.peft_type.value}: only those of weights load here")
+        _without_head(config, model)
+        weights = _of_backbone(load_file(path), model)
+        _make_room(model, weights)
+        adapted = PeftModel(model, config)
+        result = set_peft_model_state_dict(adapted, weights)
+        missing = [name for name in adapted.state_dict() if _is_of_adapter(name) and name in result.missing_keys]
+    lost = missing or list(result.unexpected_keys)
+    if lost:
+        does = "lacks" if missing else "has weights for"
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise WrongInput(f"the adapter {folder} does not fit its base model: it {does} {lost[0]}{more}")
+    adapted.eval()
+    return adapted.merge_and_unload() if merge else adapted
+
+
+def _without_head(config: Any, model: "PreTrainedModel") -> None:
+    """Have an adapter's configuration speak of the model without its head: of other layers, under other names."""
+    config.task_type = None  # a causal language model's would ask for its head
+    config.inference_mode = True
+    prefix = "" if hasattr(model, model.base_model_prefix) else f"{model.base_model_prefix}."
+    for listed in ("target_modules", "exclude_modules", "modules_to_save"):
+        names = getattr(config, listed, None)
+        if names and not isinstance(names, str):  # a text is a pattern
+            setattr(
+                config, listed, sorted({name.removeprefix(prefix) for name in names if not _HEAD.search(f"{name}.")}) or None
+            )
+    for pattern in ("rank_pattern", "alpha_pattern"):
+        values = getattr(config, pattern, None) or {}
+        setattr(config, pattern, {name.removeprefix(prefix): value for name, value in values.items()})
+
+
+def _is_of_adapter(name: str) -> bool:
+    return any(part in name for part in ("lora_", ".modules_to_save.", "trainable_tokens", "ia3_", "hada_", "lokr_"))
+
+
+def _of_backbone(weights: dict[str, Tensor], model: "PreTrainedModel") -> dict[str, Tensor]:
+    """The weights under the names that they have in a model without a head."""
+    inner = f"{_ROOT}{model.base_model_prefix}."
+    has_it = hasattr(model, model.base_model_prefix)
+    kept = {name: weight for name, weight in weights.items() if not _HEAD.search(name)}
+    if has_it:
+        return kept
+    return {_ROOT + name.removeprefix(inner) if name.startswith(inner) else name: weight for name, weight in kept.items()}
+
+
+def _make_room(model: "PreTrainedModel", weights: dict[str, Tensor]) -> None:
+    """Give the model as many tokens as the adapter's own embedding has."""
+    rows = [weight.shape[0] for name, weight in weights.items() if _EMBEDDING.search(name)]
+    if rows and rows[0] != model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(rows[0], mean_resizing=False)
