@@ -27,7 +27,7 @@ from ragvec.cli.corpus_options import (
     report_quarantined,
 )
 from ragvec.cli.output import Form, report_skipped
-from ragvec.cli.search_settings import IndexKey, MaxMemory, Recall, search_settings
+from ragvec.cli.search_settings import FilterFields, IndexKey, MaxMemory, Recall, search_settings
 
 if TYPE_CHECKING:
     from ragvec.ingest.build import BuildReport
@@ -67,6 +67,7 @@ def run(
     index_key: IndexKey = None,
     recall: Recall = None,
     max_memory: MaxMemory = None,
+    filter_fields: FilterFields = None,
     format: Annotated[Form, typer.Option(help="How the summary is printed.")] = Form.table,
 ) -> None:
     from ragvec.corpus.quarantine import Quarantine
@@ -78,7 +79,6 @@ def run(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
         max_value_mb=max_value_mb,
     )  # fmt: skip
-    lasting = given(revision=revision, max_length=max_length)
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, corpora) if skips else None)
     with rejects if skips else nullcontext() as on_reject:
@@ -89,11 +89,11 @@ def run(
             name=source,
             id_prefix=id_prefix,
             encoder=encoder,
-            encoder_options=lasting,
+            encoder_options=given(revision=revision, max_length=max_length),
             device=device,
             dtype=dtype,
             offline=offline,
-            search=search_settings(index_key, recall, max_memory),
+            search=search_settings(index_key, recall, max_memory, filter_fields),
             reading=reading,
             on_reject=on_reject,
             sync=sync,
