@@ -82,8 +82,8 @@ def run(
 ) -> None:
     options = Options(
         offset=offset, mode=mode, where=where, where_values=where_values, fusion=fusion, dense_weight=dense_weight,
-        diversity=diversity, rerank=rerank, rerank_depth=rerank_depth, min_score=min_score, snippets=snippets,
-        instruction=instruction, group_by="doc_id" if group_by or format is Format.trec else None,  # a TREC run names a document once
+        diversity=diversity, rerank=rerank, rerank_depth=rerank_depth, min_score=min_score, instruction=instruction,
+        snippets=snippets, group_by="doc_id" if group_by or format is Format.trec else None,  # TREC names a document once
     )  # fmt: skip
     request = Request(k=k, **options)  # what can't be answered shows before seconds are spent on loading an encoder
     single = queries is None and query != "-"
