@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.filter_values import WhereValues
 from ragvec.errors import RagvecError
 
 _SHOWN = 5
@@ -18,19 +19,24 @@ def run(
     ] = None,
     index: Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
     where: Annotated[str | None, typer.Option(help="Filter: delete the documents of all passages that meet it.")] = None,
+    where_values: WhereValues = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which documents would be deleted, and delete none.")] = False,
 ) -> None:
     from ragvec.index import Index
 
     if bool(doc_ids) == (where is not None):
         raise RagvecError("say what to delete: ids of documents, or --where with a filter, not both")
+    if where_values is not None and where is None:
+        raise RagvecError("values are given for a filter, and no filter: give --where too")
     names = [line.rstrip("\r\n") for line in sys.stdin] if doc_ids == ["-"] else doc_ids or []
     names = [name for name in dict.fromkeys(names) if name]
     with Index.open(index) as opened:
         if dry_run:
-            print(_foretold(opened.documents_where(where) if where is not None else opened.documents_named(names)))
+            print(
+                _foretold(opened.documents_where(where, where_values) if where is not None else opened.documents_named(names))
+            )
         elif where is not None:
-            print(f"{opened.delete_where(where):,} documents deleted, {len(opened):,} passages left")
+            print(f"{opened.delete_where(where, where_values):,} documents deleted, {len(opened):,} passages left")
         else:
             deleted = opened.delete(names)
             missing = f", {len(names) - deleted:,} not found" if len(names) > deleted else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragvec.cli.choices import Device, DocumentInstruction, Dtype, EncoderSource, MaxLength, Offline, Revision, given
+from ragvec.cli.choices import Device, DocumentInstruction, Dtype, EncoderSource, MaxLength, Offline, Revision
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -27,7 +27,7 @@ from ragvec.cli.corpus_options import (
     report_quarantined,
 )
 from ragvec.cli.output import Form, report_skipped
-from ragvec.cli.search_settings import IndexKey, MaxMemory, Recall, search_settings
+from ragvec.cli.search_settings import FilterFields, IndexKey, MaxMemory, Recall, search_settings
 
 if TYPE_CHECKING:
     from ragvec.ingest.build import BuildReport
@@ -68,6 +68,7 @@ def run(
     index_key: IndexKey = None,
     recall: Recall = None,
     max_memory: MaxMemory = None,
+    filter_fields: FilterFields = None,
     format: Annotated[Form, typer.Option(help="How the summary is printed.")] = Form.table,
 ) -> None:
     from ragvec.corpus.quarantine import Quarantine
@@ -79,7 +80,6 @@ def run(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
         max_value_mb=max_value_mb,
     )  # fmt: skip
-    lasting = given(revision=revision, max_length=max_length)
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, corpora) if skips else None)
     with rejects if skips else nullcontext() as on_reject:
@@ -95,7 +95,7 @@ def run(
             device=device,
             dtype=dtype,
             offline=offline,
-            search=search_settings(index_key, recall, max_memory),
+            search=search_settings(index_key, recall, max_memory, filter_fields),
             reading=reading,
             on_reject=on_reject,
             sync=sync,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ragvec.cli.choices import Device, Dtype, IndexEncoder, Offline, QueryInstruction
+from ragvec.cli.filter_values import WhereValues
 from ragvec.cli.output import Format, default_format, print_context, print_hits
 from ragvec.errors import RagvecError, first_line
 from ragvec.records import Hit
@@ -65,6 +66,7 @@ def run(
     offline: Offline = False,
     format: HitFormat = None,
     where: Where = DEFAULTS["where"],
+    where_values: WhereValues = DEFAULTS["where_values"],
     offset: Offset = DEFAULTS["offset"],
     min_score: MinScore = DEFAULTS["min_score"],
     group_by: GroupBy = DEFAULTS["group_by"],
@@ -79,9 +81,9 @@ def run(
     api_key: ApiKey = None,
 ) -> None:
     options = Options(
-        offset=offset, mode=mode, where=where, fusion=fusion, dense_weight=dense_weight, diversity=diversity, rerank=rerank,
-        rerank_depth=rerank_depth, min_score=min_score, snippets=snippets, instruction=instruction,
-        group_by="doc_id" if group_by or format is Format.trec else None,  # a TREC run names a document once
+        offset=offset, mode=mode, where=where, where_values=where_values, fusion=fusion, dense_weight=dense_weight,
+        diversity=diversity, rerank=rerank, rerank_depth=rerank_depth, min_score=min_score, instruction=instruction,
+        snippets=snippets, group_by="doc_id" if group_by or format is Format.trec else None,  # TREC names a document once
     )  # fmt: skip
     request = Request(k=k, **options)  # what can't be answered shows before seconds are spent on loading an encoder
     single = queries is None and query != "-"
@@ -98,17 +100,16 @@ def run(
     from ragvec.retrieve import open_retriever
 
     retriever = open_retriever(
-        index, mode=mode, where=where, rerank=rerank, encoder=encoder, device=device, dtype=dtype, offline=offline
-    )
+        index, mode=mode, where=where, where_values=where_values, rerank=rerank, encoder=encoder, device=device, dtype=dtype,
+        offline=offline,
+    )  # fmt: skip
     if context is not None:
         hits = retriever.answer(request)
         _print_single(asked[0][1], hits, _context(asked[0][1], hits, context, retriever, offline=offline), format)
         return
-    for start in range(0, len(asked), BATCH_QUERIES):
-        batch = asked[start : start + BATCH_QUERIES]
+    for batch in (asked[start : start + BATCH_QUERIES] for start in range(0, len(asked), BATCH_QUERIES)):
         found = retriever.retrieve_many([text for _, text in batch], k, **options)
-        results = [(query_id, text, hits) for (query_id, text), hits in zip(batch, found, strict=True)]
-        print_hits(results, format or default_format(), single=single)
+        print_hits([(*pair, hits) for pair, hits in zip(batch, found, strict=True)], format or default_format(), single=single)
 
 
 def _context(query: str, hits: list[Hit], tokens: int, retriever: "Retriever", *, offline: bool) -> dict[str, Any]:

@@ -25,9 +25,15 @@ MaxMemory = Annotated[
     int | None,
     typer.Option(parser=parse_size, metavar="SIZE", help="Most memory for a segment's index, with auto, e.g. 2GB."),
 ]
+FilterFields = Annotated[
+    str | None, typer.Option(help='Metadata fields that filters ask for most, with commas between: year,lang. "" = none.')
+]
 
 
-def search_settings(index_key: str | None, recall: float | None, max_memory: int | None) -> dict[str, Any]:
+def search_settings(
+    index_key: str | None, recall: float | None, max_memory: int | None, filter_fields: str | None
+) -> dict[str, Any]:
     """Those that were given, under the library's names."""
-    given = {"faiss_key": index_key, "recall_target": recall, "max_memory": max_memory}
+    fields = None if filter_fields is None else tuple(name for name in map(str.strip, filter_fields.split(",")) if name)
+    given = {"faiss_key": index_key, "recall_target": recall, "max_memory": max_memory, "filter_fields": fields}
     return {name: value for name, value in given.items() if value is not None}

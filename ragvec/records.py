@@ -1,12 +1,16 @@
 """The records that pass between layers: a document in, passages in between, hits out."""
 
 import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
 from ragvec.errors import WrongInput
+
+FilterValue: TypeAlias = str | int | float | bool
+FilterValues: TypeAlias = Mapping[str, FilterValue | Collection[FilterValue]]  # what each $name in a filter stands for
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,3 +210,24 @@ def test_the_retrievers_own_reranker_is_known_by_its_name(index: Index) -> None:
 def test_requests_choices_load_neither_numpy_nor_an_index() -> None:
     code = "import sys; import ragvec.cli.search; print(sorted({'numpy', 'ragvec.index', 'sqlite3'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_filters_values_are_given_apart_through_every_door(index: Index, tmp_path: Path) -> None:
+    where, values = "n in $some", {"some": [1, 4]}
+    request = SearchRequest(query="fox", where=where, where_values=values)
+    assert request.where_values == values
+    hits = Retriever(index).retrieve("fox dog water river", 6, mode="lexical", where=where, where_values=values)
+    assert sorted(hit.metadata["n"] for hit in hits) == [1, 4]
+    assert Retriever(index).retrieve("fox", mode="lexical", where=where, where_values={"some": []}) == []
+    with pytest.raises(WrongInput, match="give `where` too"):
+        Request(query="x", where_values=values)
+    with pytest.raises(ValidationError):
+        SearchRequest(query="x", where=where, where_values={"some": [{"a": 1}]})
+    program = [sys.executable, "-c", "from ragvec.cli.main import main; main()"]
+    command = [*program, "search", "fox dog water river", "-i", str(index.path), "--mode", "lexical"]
+    found = subprocess.run(
+        [*command, "--where", where, "--where-values", '{"some": [1, 4]}'], capture_output=True, text=True, check=True
+    )
+    assert len(found.stdout.splitlines()) == 2 and '"n": 4' in found.stdout
+    wrong = subprocess.run([*command, "--where", where, "--where-values", "[1]"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and "is no JSON object" in wrong.stderr.replace("\n", " ")

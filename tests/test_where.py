@@ -7,8 +7,9 @@ import sqlite3
 import pytest
 
 from ragvec.errors import RagvecError
+from ragvec.index.conditions import COLUMNS, row_sql
 from ragvec.index.store import SCHEMA
-from ragvec.index.where import COLUMNS, parse_where
+from ragvec.index.where import parse_where
 
 ROWS = [
     {"year": 2019, "lang": "ko", "tags": ["news", "food"], "author": {"name": "Kim", "age": 40}, "draft": False},
@@ -35,7 +36,7 @@ def table():
 
 
 def matching(table: sqlite3.Connection, where: str, fields=FIELDS) -> list[int]:
-    condition, values = parse_where(where, fields)
+    condition, values = row_sql(parse_where(where, fields))
     return [row[0] for row in table.execute(f"SELECT id FROM passages WHERE {condition} ORDER BY id", values)]
 
 
@@ -116,7 +117,15 @@ def test_matches(table: sqlite3.Connection, where: str, rows: list[int]) -> None
         ("title.x = 1", "column 1: no field title.x"),
         ("(" * 60 + "year = 1" + ")" * 60, "column 52: nested deeper than 50"),
         (" or ".join(["year = 1"] * 500), "more than 400 comparisons"),
-        ("year = 1" + " " * 30_000, "the filter is 30,008 characters long: 20,000 are allowed"),
+        ("year = 1" + " " * 1_000_000, "the filter is 1,000,008 characters long: 1,000,000 are allowed; give values as $name"),
+        ("author.b.c.d.e.f.g.h.i = 1", "column 1: a field of more than 8 names"),
+        ("year = $x", "column 8: no value is given for $x"),
+        ("year in $x or year in (1, $x)", "column 9: no value is given for $x"),
+        ("year = $", "column 8: can't read '$'"),
+        ("year in 2020-01-01", 'column 9: expected "(", found 2020-01-01'),
+        ("year > 2020-13-01", "column 8: 2020-13-01 is no date such as 2024-03-01"),
+        ("year > 2020-02-01T25:00", "column 8: 2020-02-01T25:00 is no date"),
+        ("year > 2020-02-01x", "column 15: can't read '-01x'"),
     ],
 )
 def test_what_is_wrong_is_pointed_at(where: str, message: str) -> None:
@@ -143,16 +152,154 @@ def test_as_deep_and_long_as_allowed_is_answered(table: sqlite3.Connection) -> N
 def test_ids_are_looked_up(where: str, index: str) -> None:
     connection = sqlite3.connect(":memory:")
     connection.executescript(SCHEMA)
-    condition, values = parse_where(where, ["year"])
+    condition, values = row_sql(parse_where(where, ["year"]))
     plan = connection.execute(f"EXPLAIN QUERY PLAN SELECT id FROM passages WHERE {condition} ORDER BY id", values)
     steps = [step for *_, step in plan]
     connection.close()
     assert any(step.startswith("SEARCH passages") and index in step for step in steps)
 
 
+def test_an_access_list_of_thousands_is_one_comparison(table: sqlite3.Connection) -> None:
+    ids = ", ".join(f'"{n:032x}-{n:04}"' for n in range(20_000))
+    assert len(f"lang in ({ids})") > 800_000
+    assert matching(table, f'lang in ({ids}, "ko")') == [0]
+    assert matching(table, f'doc_id not in ({ids}, "d1", "d2")') == [0, 3, 4, 5]
+
+
+PEOPLE = [
+    {"authors": [{"name": "Kim", "born": 1980}, {"name": "Lee", "papers": [{"year": 1999}, {"year": 2001}]}], "n": 0},
+    {"authors": {"name": "Kim"}, "n": 1},
+    {"authors": [{"name": ["Park", "Kim"]}, "Kim", 7, None, [{"name": "Kim"}]], "n": 2},
+    {"authors": ['{"name": "Kim"}'], "n": 3},  # a text that looks like JSON
+    {"authors": [{"name": {"first": "Kim"}}], "n": 4},
+    {"authors": [], "n": 5},
+    {"authors": "Kim", "n": 6},
+    {"authors": [{"name": None}, {}], "n": 7},
+    {"authors": [{"name": "", "papers": {"year": 2001}}], "n": 8},
+    {"n": 9},
+]
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        ('authors.name = "Kim"', [0, 1, 2]),
+        ('authors.name != "Kim"', [3, 4, 5, 6, 7, 8, 9]),
+        ('authors.name in ("Lee", "Park")', [0, 2]),
+        ("authors.born < 1990", [0]),
+        ("authors.papers.year = 2001", [0, 8]),
+        ("authors.papers.year >= 1999 and authors.papers.year < 2001", [0]),
+        ('authors.name.first like "K%"', [4]),
+        ("authors.name is null", [3, 5, 6, 7, 9]),
+        ("authors.papers.year is not null", [0, 8]),
+        ('authors = "Kim"', [2, 6]),
+        ("authors = 7", [2]),
+        ("authors.name starts with ''", [0, 1, 2, 8]),
+    ],
+)
+def test_a_list_of_objects_matches_if_one_of_them_does(where: str, rows: list[int]) -> None:
+    assert of_metadata(PEOPLE, where) == rows
+
+
+DATES = [
+    {"at": "2024-03-01T00:00:00Z"},
+    {"at": "2024-03-01T09:00:00+09:00"},  # the same instant
+    {"at": "2024-03-01"},  # and again
+    {"at": "2024-02-29T23:59:59.999Z"},
+    {"at": "2024-03-01 00:00:00.001"},
+    {"at": ["2023-01-01", "2025-01-01T12:00-05:00"]},
+    {"at": "2024"},
+    {"at": 2024},
+    {"at": "2024-03-01T00:00:00 of the morning"},
+    {"at": "now"},
+    {"at": "2024-03-41"},
+    {},
+]
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        ("at = 2024-03-01", [0, 1, 2]),
+        ("at = 2024-02-29T20:00:00-04:00", [0, 1, 2]),
+        ("at in (2024-03-01T00:00Z, 2025-01-01T17:00)", [0, 1, 2, 5]),
+        ("at > 2024-03-01", [4, 5]),
+        ("at < 2024-03-01", [3, 5]),
+        ("at >= 2023-06-01 and at < 2024-03-01T00:00:00Z", [3, 5]),  # of a list, each side by another element
+        ("at != 2024-03-01", [3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        ('at = "2024-03-01T09:00:00+09:00"', [0, 1, 2]),
+        ('at in ("2024-03-01", "2024")', [0, 1, 2, 6, 7]),
+        ('at < "2024-03-01T09:00:00+09:00"', [3, 5, 6, 7, 8]),  # what is no date is compared as text
+        ('at > "2024-03-01T09:00:00+09:00"', [4, 5, 9, 10]),
+        ('at = "2024"', [6, 7]),
+        ("at = 2024", [2, 6, 7, 10]),  # what a text says as a number, up to its first dash
+        ("at like '2024-03-01T%'", [0, 1, 8]),
+    ],
+)
+def test_dates_are_compared_as_instants(where: str, rows: list[int]) -> None:
+    assert of_metadata(DATES, where) == rows
+
+
+def of_metadata(metadata: list[dict], where: str) -> list[int]:
+    with sqlite3.connect(":memory:") as connection:
+        connection.execute("CREATE TABLE passages (id INTEGER PRIMARY KEY, metadata)")
+        connection.executemany("INSERT INTO passages VALUES (?, ?)", [(n, json.dumps(row)) for n, row in enumerate(metadata)])
+        found = matching(connection, where, sorted({name for row in metadata for name in row}))
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("where", "values", "rows"),
+    [
+        ("lang in $langs", {"langs": ["ko", "xx"]}, [0]),
+        ("lang in $langs", {"langs": ("ko", "en")}, [0, 1, 2]),
+        ("lang in $langs", {"langs": {"ko"}}, [0]),
+        ("lang in $langs", {"langs": []}, []),  # who may read nothing finds nothing
+        ("lang not in $langs", {"langs": []}, [0, 1, 2, 3, 4, 5]),
+        ("doc_id in $none or not doc_id in $none", {"none": []}, [0, 1, 2, 3, 4, 5]),
+        ("lang in $one", {"one": "ko"}, [0]),
+        ("year in $mixed", {"mixed": [2019, "unknown", True, 2021.0]}, [0, 2, 4]),
+        ("year >= $least and lang = $lang", {"least": 2020, "lang": "en"}, [1, 2]),
+        ("lang in ('ko', $other)", {"other": "en"}, [0, 1, 2]),
+        ("draft = $no", {"no": False}, [0]),
+        ("big > $huge", {"huge": 10**19}, [4]),
+        ("title starts with $start and not title like $like", {"start": "Title", "like": "% 1"}, [2, 3, 4, 5]),
+        ("lang = $x", {"x": '" or lang is not null or lang = "'}, []),
+        ("note = $note", {"note": 'say "hi"; DROP TABLE passages; --'}, [4]),
+        ("lang in $langs", {"langs": [f"no {n}" for n in range(99_999)] + ["ko"]}, [0]),
+    ],
+)
+def test_values_given_apart_are_never_read_as_a_filter(table: sqlite3.Connection, where: str, values: dict, rows: list) -> None:
+    condition, bound = row_sql(parse_where(where, FIELDS, values))
+    assert [row[0] for row in table.execute(f"SELECT id FROM passages WHERE {condition} ORDER BY id", bound)] == rows
+
+
+@pytest.mark.parametrize(
+    ("where", "values", "message"),
+    [
+        ("lang = $x", {}, "column 8: no value is given for $x"),
+        ("lang = $x", {"y": 1}, "column 8: no value is given for $x"),
+        ("lang = 'ko'", {"groups": []}, "a value is given for $groups, which the filter does not name"),
+        ("lang = $x", {"x": ["ko"]}, "column 8: $x is a list of values, which `in` alone takes"),
+        ("lang in ($x)", {"x": ["ko"]}, "column 10: $x is a list of values, which `in` alone takes"),
+        ("lang starts with $x", {"x": 3}, "column 18: $x must be a text here"),
+        ("lang = $x", {"x": None}, "the value of $x is None: give a text, a number, true, false, or a list of these"),
+        ("lang in $x", {"x": ["a", {"b": 1}]}, "the value of $x is {'b': 1}: give a text"),
+        ("lang in $x", {"x": [float("nan")]}, "the value of $x is nan: give a text"),
+        ("lang in $x", {"x": [1] * 100_001}, "100,001 values are given for a filter: 100,000 are allowed"),
+        ("$x = 1", {"x": "lang"}, "column 1: expected a field, found $x"),
+    ],
+)
+def test_wrong_values_are_named(where: str, values: dict, message: str) -> None:
+    with pytest.raises(RagvecError) as caught:
+        parse_where(where, FIELDS, values)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_values_and_names_are_never_part_of_the_sql() -> None:
     hostile = "x') OR 1=1; DROP TABLE passages; --"
-    condition, values = parse_where(f'`{hostile}` = "{hostile}" and doc_id like "{hostile}"', [hostile])
+    condition, values = row_sql(parse_where(f'`{hostile}` = "{hostile}" and doc_id like "{hostile}"', [hostile]))
     assert "DROP" not in condition and hostile in values
 
 

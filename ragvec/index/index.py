@@ -17,6 +17,7 @@ from ragvec.index import store
 from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, RECALL_TARGET
 from ragvec.index.ann.exact import SearchResult
 from ragvec.index.changes import ChangeReport, Changes
+from ragvec.index.conditions import check_filter_fields
 from ragvec.index.connect import Connections, readable_errors
 from ragvec.index.encoder import check_encoder, load_encoder, settings_of
 from ragvec.index.layout import ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, WORDS_NAME, WORDS_STAGING_NAME
@@ -24,7 +25,7 @@ from ragvec.index.lock import writer_lock
 from ragvec.index.store import IndexSettings
 from ragvec.index.view import View, open_view
 from ragvec.index.writer import Writer, documents_where, writing
-from ragvec.records import Document, Passage
+from ragvec.records import Document, FilterValues, Passage
 
 if TYPE_CHECKING:
     from ragvec.encoder.protocol import TextEncoder
@@ -84,6 +85,7 @@ class Index:
         overlap: int = 0,
         language: str | None = None,
         document_instruction: str | None = None,
+        filter_fields: Sequence[str] = (),
     ) -> "Index":
         """Make an empty index for an encoder's vectors.
 
@@ -95,6 +97,8 @@ class Index:
         overlap        tokens that a passage repeats from the one before
         language       what words are stemmed by, one of ragvec.index.words.LANGUAGES; None = what the first documents are in
         document_instruction  read before every document that is added; None = the encoder's own, which most have not
+        filter_fields  metadata fields that filters ask for most: their values are kept in a table, instead of being read out of
+                       every passage
         Raises RagvecError if the folder holds anything.
         """
         settings = settings_of(
@@ -106,6 +110,7 @@ class Index:
             overlap=overlap,
             language=language,
             document_instruction=document_instruction,
+            filter_fields=_names(filter_fields),
         )
         return cls.create_with(path, settings, encoder=encoder)
 
@@ -160,18 +165,19 @@ class Index:
         with self.writing() as writer:
             return writer.delete(list(doc_ids))
 
-    def delete_where(self, where: str) -> int:
+    def delete_where(self, where: str, values: FilterValues | None = None) -> int:
         """Remove, in one commit, the documents of all passages that meet a filter; returns how many.
 
+        values  what each $name in the filter stands for
         Raises RagvecError, with the column, for a syntax error and for a field that no passage has.
         """
         with self.writing() as writer:
-            return writer.delete(writer.documents_where(where))
+            return writer.delete(writer.documents_where(where, values))
 
-    def documents_where(self, where: str) -> list[str]:
+    def documents_where(self, where: str, values: FilterValues | None = None) -> list[str]:
         """The ids of the documents that `delete_where` would remove, in order; raises as it does."""
         with self.reading() as view:
-            return documents_where(view.connection, where)
+            return documents_where(view.connection, where, values)
 
     def documents_named(self, doc_ids: Iterable[str]) -> list[str]:
         """Those of these ids that documents have."""
@@ -181,12 +187,14 @@ class Index:
     def compact(self, **search: Any) -> None:
         """Merge all segments into one and give the space of deleted passages back.
 
-        search  change how the index is searched, from now on: faiss_key, recall_target, max_memory; see `create`. Nothing is
-                encoded anew.
+        search  change how the index is searched, from now on: faiss_key, recall_target, max_memory, filter_fields, as `create`
+                explains them. Nothing is encoded anew.
         """
-        settings = replace(self.settings, **search)
-        _check_search(settings)
+        if "filter_fields" in search:
+            search["filter_fields"] = _names(search["filter_fields"])
+        _check_search(replace(self.settings, **search))
         with self.writing() as writer:
+            settings = replace(writer.settings, **search)  # another process may have changed the others
             writer.compact(settings)
         self.settings = settings
 
@@ -248,6 +256,7 @@ class Index:
             "passage_tokens": settings.passage_tokens,
             "overlap": settings.overlap,
             "language": settings.language,
+            "filter_fields": list(settings.filter_fields),
             "segments": [
                 {
                     "number": r.number,
@@ -322,7 +331,14 @@ def check_new_folder(path: Path) -> None:
         raise WrongInput(f"{path} holds other files ({foreign[0]} …) and no index: choose another folder")
 
 
+def _names(fields: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(fields, str):
+        raise TypeError("filter_fields must be a sequence of names: pass [field] instead of field")
+    return tuple(fields)
+
+
 def _check_search(settings: IndexSettings) -> None:
+    check_filter_fields(settings.filter_fields)
     if not 0 < settings.recall_target <= 1:
         raise WrongInput(f"the target recall is {settings.recall_target}: choose above 0 and up to 1, such as {RECALL_TARGET}")
     if settings.max_memory is not None and settings.max_memory <= 0:

@@ -1,5 +1,6 @@
 """Reading: one commit of an index, seen whole, however many writers come and go meanwhile."""
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from copy import copy
@@ -10,11 +11,12 @@ import numpy as np
 from ragvec.errors import Damaged, WrongInput
 from ragvec.index import store
 from ragvec.index.ann.exact import RowFilter, SearchResult, keep_best
+from ragvec.index.conditions import Filter
 from ragvec.index.layout import WORDS_NAME
 from ragvec.index.segment import Segment, live_rows
-from ragvec.index.where import Sql, parse_where
+from ragvec.index.where import checked_values, parse_where
 from ragvec.index.words import DEFAULT_LANGUAGE, Ranking, Words
-from ragvec.records import Passage
+from ragvec.records import FilterValues, Passage
 
 BESIDE = 4  # passages looked at beside those asked for; times so many, where all of them score alike
 ROUNDING = 1e-5  # of the best score: nearer ones may be in another order when they are compared otherwise
@@ -51,7 +53,9 @@ class View:
             for segment, mask in zip(segments, live, strict=True)
         )
         self._passages = sum(counts)
-        self._filters: dict[str, np.ndarray] = {}  # ids that filters asked for lately have matched; of all views of the commit
+        self._filters: dict[
+            tuple[str, str], np.ndarray
+        ] = {}  # ids that filters asked for lately have matched; of all views of the commit
 
     def through(self, connection: sqlite3.Connection) -> "View":
         """A view of this commit that reads through another connection."""
@@ -116,22 +120,24 @@ class View:
         """The BM25 of a passage of average length that holds each of the query's words once; 0 for a query without words."""
         return self.words.weight(query)
 
-    def matching(self, where: str) -> np.ndarray:
-        """The ids of the passages that meet a filter, such as `year >= 2020 and lang = "ko"`; (m,) int64, ascending.
+    def matching(self, where: str, values: FilterValues | None = None) -> np.ndarray:
+        """The ids of the passages that meet a filter, such as `year >= 2020 and lang in $langs`; (m,) int64, ascending.
 
-        Raises RagvecError, with the column, for a syntax error and for a field that no passage has.
+        values  what each $name in it stands for, such as {"langs": ["ko", "en"]}
+        Raises RagvecError, with the column, for a syntax error, for a field that no passage has, for a $name without a value.
         """
-        found = self._filters.get(where)
+        asked = where, json.dumps(checked_values(values), sort_keys=True)
+        found = self._filters.get(asked)
         if found is None:
-            found = store.matching_ids(self.connection, self.check_where(where))
+            found = store.matching_ids(self.connection, self.check_where(where, values))
             if len(self._filters) >= KEPT_FILTERS:
                 self._filters.clear()
-            self._filters[where] = found
+            self._filters[asked] = found
         return found
 
-    def check_where(self, where: str) -> Sql:
-        """The filter as SQL; raises as `matching` does."""
-        return parse_where(where, self.fields())
+    def check_where(self, where: str, values: FilterValues | None = None) -> Filter:
+        """The filter, parsed; raises as `matching` does."""
+        return parse_where(where, self.fields(), values)
 
     def passages(self, ids: Sequence[int]) -> list[Passage]:
         """The passages of these ids, in their order."""

@@ -1,50 +1,69 @@
-r"""Filters such as `year >= 2020 and lang = "ko"`: parsed here, answered by SQLite with every name and value bound.
+r"""Filters such as `year >= 2020 and lang in $langs`: parsed here, answered by SQLite with every name and value bound.
 
     filter      = term { "or" term }            term  = factor { "and" factor }
     factor      = "not" factor | "(" filter ")" | comparison
     comparison  = field ("=" | "==" | "!=" | "<>" | "<" | "<=" | ">" | ">=") value
-                | field ["not"] "in" "(" value { "," value } ")" | field "is" ["not"] "null"
-                | field ["not"] "like" string | field ["not"] "starts" "with" string
-    field       = name | `name in backquotes`   value = "string" | 'string' | number | true | false
+                | field ["not"] "in" ( "(" value { "," value } ")" | $name ) | field "is" ["not"] "null"
+                | field ["not"] ( "like" | "starts" "with" ) ( string | $name )
+    field       = name | `name in backquotes`   value = "string" | 'string' | number | true | false | date | $name
+    date        = 2024-03-01 | 2024-03-01T09:00 | 2024-03-01T09:00:00.5+09:00 | … (ISO 8601)
 
-A name with dots reaches into nested objects unless a field is named so. A list matches if one of its elements does.
+A name with dots reaches into nested objects, and into those of a list, unless a field is named so. A list matches if one of its
+elements does. Where both sides are dates they are compared as instants, to the millisecond, also if the filter quotes its own:
+a time without a zone is UTC's, a date alone its first moment. With a date that is not quoted only dates are compared.
+$name stands for a value, or after `in` for a list of them, that is given apart from the filter and never read as part of it.
 In `like`, % stands for any characters and _ for one; \% and \_ for themselves. Both it and `starts with` mind letter case.
 A comparison is true or false, never unknown: a passage without the field fails it, and "!=" is the opposite of "=".
 """
 
-import json
+import math
 import re
-import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from ragvec.errors import RagvecError, WrongInput
+from ragvec.index.conditions import (
+    COLUMNS,
+    DEEPEST_PATH,
+    UNFIT,
+    Comparison,
+    Date,
+    Filter,
+    Joined,
+    Not,
+    Value,
+    compared,
+    is_column,
+    is_date,
+    is_in,
+    is_like,
+    starts_with,
+)
+from ragvec.records import FilterValue, FilterValues
 
-COLUMNS = ("doc_id", "passage_id", "title", "text")
-LONGEST = 20_000  # characters
+# What a filter costs: a tenth of a second to read one of the greatest length, and for each comparison, but for each value of a
+# list hardly more than for one, a look at every passage.
+LONGEST = 1_000_000  # characters
+MOST_VALUES = 100_000  # given apart from the filter
 MOST_COMPARISONS = 400  # SQLite refuses expressions nested deeper than 1,000
 DEEPEST = 50
-LONGEST_GLOB = 50_000  # SQLite's own limit, in bytes
 SHOWN_FIELDS = 40
 
 _TOKEN = re.compile(
     r"""\s*(?:
-      (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
+      (?P<date>\d{4}-\d\d-\d\d(?:T[\d:.]+(?:Z|[+-]\d\d:\d\d)?)?(?![\w.:+-]))
+    | (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
     | (?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
     | (?P<quoted>`[^`]+`)
+    | \$(?P<given>[^\W\d]\w*)
     | (?P<name>[^\W\d][\w.-]*)
     | (?P<sign><=|>=|<>|!=|==|[=<>(),])
     | (?P<end>\Z)
     )""",
     re.VERBOSE | re.DOTALL,
 )
-Sql = tuple[str, list[Any]]  # a condition on rows of the table of passages, with question marks, and what they stand for
 _SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _KEYWORDS = {"and", "or", "not", "in", "like", "is", "null", "true", "false"}
-_TEXT = "t = 'text' AND v"
-_AS_TEXT = "t IN ('text', 'integer', 'real') AND CAST(v AS TEXT)"
-# what a text must look like to be compared with a number, since CSV files and people write numbers as texts
-_NUMERIC = "v GLOB '[0-9.+-]*' AND v NOT GLOB '*[^0-9.eE+-]*'"
 
 
 class _Token(NamedTuple):
@@ -57,67 +76,89 @@ class _Token(NamedTuple):
         return self.text.lower() if self.kind == "name" and self.text.lower() in _KEYWORDS else ""
 
 
-def parse_where(text: str, fields: Collection[str]) -> Sql:
-    """The filter that a text describes, as SQL.
+def parse_where(text: str, fields: Collection[str], values: FilterValues | None = None) -> Filter:
+    """The filter that a text describes.
 
     fields  the metadata fields there are; COLUMNS may be named too
-    Raises RagvecError, with the column, for a syntax error and for a field that is none of them.
+    values  what each $name in it stands for
+    Raises RagvecError, with the column, for a syntax error, for a field that is none of them and for a $name without a value;
+    and for a value that no $name asks for.
     """
     if not isinstance(text, str):
         raise TypeError("where must be a string such as 'year >= 2020'")
     if len(text) > LONGEST:
-        raise WrongInput(f"the filter is {len(text):,} characters long: {LONGEST:,} are allowed")
-    return _Parser(text, fields).parse()
+        raise WrongInput(f"the filter is {len(text):,} characters long: {LONGEST:,} are allowed; give values as $name")
+    return _Parser(text, fields, checked_values(values)).parse()
+
+
+def checked_values(values: FilterValues | None) -> dict[str, FilterValue | list[FilterValue]]:
+    """The values for a filter's names. Raises WrongInput for what is none: texts, numbers, true, false, and lists of these."""
+    checked: dict[str, FilterValue | list[FilterValue]] = {}
+    for name, value in (values or {}).items():
+        if isinstance(value, (list, tuple, set, frozenset)):
+            checked[name] = [_scalar(name, one) for one in value]
+        else:
+            checked[name] = _scalar(name, value)
+    total = sum(len(value) if isinstance(value, list) else 1 for value in checked.values())
+    if total > MOST_VALUES:
+        raise WrongInput(f"{total:,} values are given for a filter: {MOST_VALUES:,} are allowed")
+    return checked
+
+
+def _scalar(name: str, value: Any) -> FilterValue:
+    if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
+        raise WrongInput(f"the value of ${name} is {value!r:.60}: give a text, a number, true, false, or a list of these")
+    # SQLite's integers have 64 bits, its JSON keeps others as floats
+    return float(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
 
 
 class _Parser:
     """A recursive descent over the tokens of one filter."""
 
-    def __init__(self, text: str, fields: Collection[str]) -> None:
+    def __init__(self, text: str, fields: Collection[str], values: Mapping[str, FilterValue | list[FilterValue]]) -> None:
         self.text = text
+        self.values = values
+        self.used: set[str] = set()
         self.fields = {*fields, *COLUMNS}
         self.tokens = _tokens(text)
         self.next = 0
         self.comparisons = 0
 
-    def parse(self) -> Sql:
-        sql, values = self._any(0)
+    def parse(self) -> Filter:
+        node = self._any(0)
         if self._token.kind != "end":
             raise self._expected("and, or, or the end")
-        return sql, values
+        unused = sorted(map(str, self.values.keys() - self.used))
+        if unused:
+            raise WrongInput(f"a value is given for ${unused[0]:.60}, which the filter does not name")
+        return node
 
     @property
     def _token(self) -> _Token:
         return self.tokens[self.next]
 
-    def _any(self, depth: int) -> Sql:
+    def _any(self, depth: int) -> Filter:
         return self._chain("or", lambda: self._chain("and", lambda: self._factor(depth)))
 
-    def _chain(self, word: str, operand: Callable[[], Sql]) -> Sql:
-        parts: list[str] = []
-        values: list[Any] = []
-        while True:
-            sql, more = operand()
-            parts.append(sql)
-            values += more
-            if self._token.keyword != word:
-                return (f"({f' {word.upper()} '.join(parts)})" if len(parts) > 1 else sql), values
-            self.next += 1
+    def _chain(self, word: str, operand: Callable[[], Filter]) -> Filter:
+        nodes = [operand()]
+        while self._take_keyword(word):
+            nodes.append(operand())
+        return Joined(word, tuple(nodes)) if len(nodes) > 1 else nodes[0]
 
-    def _factor(self, depth: int) -> Sql:
+    def _factor(self, depth: int) -> Filter:
         if depth > DEEPEST:
             raise self._error(f"nested deeper than {DEEPEST}")
         if self._take_keyword("not"):
-            sql, values = self._factor(depth + 1)
-            return f"NOT {sql}", values
+            return Not(self._factor(depth + 1))
         if self._take_sign("("):
-            sql, values = self._any(depth + 1)
+            node = self._any(depth + 1)
             if not self._take_sign(")"):
                 raise self._expected('")"')
-            return sql, values
+            return node
         return self._comparison()
 
-    def _comparison(self) -> Sql:
+    def _comparison(self) -> Filter:
         self.comparisons += 1
         if self.comparisons > MOST_COMPARISONS:
             raise self._error(f"more than {MOST_COMPARISONS} comparisons; lists of values go into field in (…)")
@@ -126,25 +167,24 @@ class _Parser:
             negated = self._take_keyword("not")
             if not self._take_keyword("null"):
                 raise self._expected("null")
-            sql, values = _present(field)
-            return (sql if negated else f"NOT {sql}"), values
-        negated = self._take_keyword("not")
+            return Comparison(field, None) if negated else Not(Comparison(field, None))
+        negated, dates = self._take_keyword("not"), not is_column(field)
         if self._take_keyword("in"):
-            condition = _in(self._list())
+            condition = is_in(self._list(), dates=dates)
         elif self._take_keyword("like"):
-            condition = _like(self._raw_string())
+            condition = is_like(self._raw_string())
         elif self._take_starts_with():
-            condition = _starts_with(self._string())
+            condition = starts_with(self._string())
         elif not negated and self._token.text in _SIGNS:
             sign = _SIGNS[self._token.text]
             self.next += 1
             negated = sign == "!="
-            condition = _compared("=" if negated else sign, self._value())
+            condition = compared("=" if negated else sign, self._value(), dates=dates)
         else:
             words = "in, like or starts with"
             raise self._expected(words if negated else "=, !=, <, <=, >, >=, in, like, starts with or is")
-        sql, values = _holds(field, *condition)
-        return (f"NOT {sql}" if negated else sql), values
+        comparison = Comparison(field, condition)
+        return Not(comparison) if negated else comparison
 
     def _field(self) -> tuple[str, ...]:
         token = self._token
@@ -152,16 +192,21 @@ class _Parser:
             raise self._expected("a field")
         self.next += 1
         name = token.text.strip("`")
-        if re.search(r'["\\\x00-\x1f]', name):
+        if UNFIT.search(name):
             raise self._error("a field's name can't hold quotes, backslashes or control characters", token)
         if name in self.fields:
             return (name,)
         path = tuple(name.split("."))
         if token.kind == "name" and len(path) > 1 and all(path) and path[0] in self.fields - set(COLUMNS):
+            if len(path) > DEEPEST_PATH:
+                raise self._error(f"a field of more than {DEEPEST_PATH} names", token)
             return path
         raise self._error(f"no field {name}; there are {_listed(self.fields)}", token)
 
-    def _list(self) -> list[Any]:
+    def _list(self) -> list[Value]:
+        if self._token.kind == "given":
+            value = self._given()
+            return value if isinstance(value, list) else [value]
         if not self._take_sign("("):
             raise self._expected('"("')
         values = [self._value()]
@@ -171,11 +216,16 @@ class _Parser:
             raise self._expected('"," or ")"')
         return values
 
-    def _value(self) -> Any:
+    def _value(self) -> Value:
         token = self._token
-        if token.kind == "number":
+        if token.kind == "given":
+            value: FilterValue | list[FilterValue] = self._given()
+            if isinstance(value, list):
+                raise self._error(f"${token.text} is a list of values, which `in` alone takes", token)
+            return value
+        if token.kind in ("number", "date"):
             self.next += 1
-            return _number(token.text)
+            return _number(token.text) if token.kind == "number" else self._date(token)
         if token.keyword in ("true", "false"):
             self.next += 1
             return token.keyword == "true"
@@ -185,15 +235,38 @@ class _Parser:
             raise self._expected(f'a value (texts are quoted: "{token.text}")')
         return self._string("a value")
 
+    def _given(self) -> Any:
+        token = self._token
+        if token.text not in self.values:
+            raise self._error(f"no value is given for ${token.text}")
+        self.next += 1
+        self.used.add(token.text)
+        return self.values[token.text]
+
+    def _date(self, token: _Token) -> Date:
+        if not is_date(token.text):
+            raise self._error(f"{token.text} is no date such as 2024-03-01 or 2024-03-01T09:00:00+09:00", token)
+        return Date(token.text)
+
     def _string(self, what: str = "a quoted text") -> str:
+        if self._token.kind == "given":
+            return self._given_text()
         return re.sub(r"\\(.)", r"\1", self._raw_string(what), flags=re.DOTALL)
 
     def _raw_string(self, what: str = "a quoted text") -> str:
         """What stands between the quotes, backslashes included."""
+        if self._token.kind == "given":
+            return self._given_text()
         if self._token.kind != "string":
             raise self._expected(what)
         self.next += 1
         return self.tokens[self.next - 1].text[1:-1]
+
+    def _given_text(self) -> str:
+        token, value = self._token, self._given()
+        if not isinstance(value, str):
+            raise self._error(f"${token.text} must be a text here", token)
+        return value
 
     def _take_starts_with(self) -> bool:
         """These two words are no keywords: fields may be named so."""
@@ -212,7 +285,8 @@ class _Parser:
         return wanted
 
     def _expected(self, what: str) -> RagvecError:
-        found = "the end" if self._token.kind == "end" else self._token.text
+        token = self._token
+        found = "the end" if token.kind == "end" else f"${token.text}" if token.kind == "given" else token.text
         return self._error(f"expected {what}, found {found}")
 
     def _error(self, message: str, token: _Token | None = None) -> RagvecError:
@@ -232,7 +306,7 @@ def _tokens(text: str) -> list[_Token]:
             )
         kind = match.lastgroup
         assert kind is not None  # each alternative is a named group
-        tokens.append(_Token(kind, match.group(kind), match.start(kind)))
+        tokens.append(_Token(kind, match.group(kind), match.start(kind) - (kind == "given")))
         place = match.end()
     return tokens
 
@@ -253,80 +327,3 @@ def _number(text: str) -> int | float:
     if re.fullmatch(r"[+-]?\d{1,18}", text):
         return int(text)
     return float(text)
-
-
-def _compared(sign: str, value: Any) -> Sql:
-    """A condition on a value v of JSON type t, and what its question mark stands for."""
-    if isinstance(value, bool):
-        return f"t IN ('true', 'false') AND v {sign} ?", [int(value)]
-    if isinstance(value, str):
-        return f"{_AS_TEXT} {sign} ?", [value]
-    return f"(t IN ('integer', 'real') OR t = 'text' AND {_NUMERIC}) AND CAST(v AS NUMERIC) {sign} ?", [value]
-
-
-def _like(pattern: str) -> Sql:
-    """The condition that a value fits a pattern, by GLOB: SQLite's LIKE takes A for a."""
-    glob = re.sub(r"\\(.)|(.)", _glob_part, pattern, flags=re.DOTALL)
-    if len(glob.encode("utf-8", "surrogatepass")) > LONGEST_GLOB:
-        raise RagvecError(f"the pattern of like is too long: {LONGEST_GLOB:,} bytes are allowed")
-    return f"{_TEXT} GLOB ?", [glob]
-
-
-def _glob_part(part: re.Match[str]) -> str:
-    escaped, plain = part.groups()
-    if plain in ("%", "_"):
-        return "*" if plain == "%" else "?"
-    char = escaped or plain
-    return f"[{char}]" if char in "*?[" else char
-
-
-def _starts_with(prefix: str) -> Sql:
-    """The condition that a value begins so, as a range of texts, in which SQLite can look doc_id and passage_id up."""
-    stem = prefix.rstrip(chr(sys.maxunicode))
-    if not stem:
-        return f"{_TEXT} >= ?", [prefix]
-    after = ord(stem[-1]) + 1
-    end = stem[:-1] + chr(
-        0xE000 if after == 0xD800 else after
-    )  # texts are compared as UTF-8, which surrogates have no place in
-    return f"{_TEXT} >= ? AND {_TEXT} < ?", [prefix, end]
-
-
-def _in(values: list[Any]) -> Sql:
-    """The condition that a value is one of a list, which may be of several kinds and very long."""
-    parts = [_compared("=", value) for value in dict.fromkeys(value for value in values if isinstance(value, bool))]
-    for kind in (str, (int, float)):
-        some = [value for value in values if isinstance(value, kind) and not isinstance(value, bool)]
-        if some:
-            sql, _ = _compared("IN", some[0])
-            parts.append((sql.replace("?", "(SELECT value FROM json_each(?))"), [json.dumps(some)]))
-    if len(parts) == 1:
-        return parts[0]
-    return " OR ".join(f"({sql})" for sql, _ in parts), [value for _, more in parts for value in more]
-
-
-def _holds(field: tuple[str, ...], condition: str, values: list[Any]) -> Sql:
-    """SQL that is true where the field's value, or one of a list's elements, meets the condition, and else false."""
-    for text in (_AS_TEXT, _TEXT):
-        if _is_column(field) and condition.startswith(text):  # SQLite can look it up: doc_id and passage_id are indexed
-            return f"({condition.replace(text, field[0])})", values
-    if _is_column(field):
-        return f"EXISTS (SELECT 1 FROM (SELECT {field[0]} AS v, 'text' AS t) WHERE {condition})", values
-    path = _path(field)
-    element = "SELECT value AS v, type AS t FROM json_each(metadata, ?)"
-    no_object = "coalesce(json_type(metadata, ?), '') <> 'object'"
-    return f"({no_object} AND EXISTS (SELECT 1 FROM ({element}) WHERE {condition}))", [path, path, *values]
-
-
-def _present(field: tuple[str, ...]) -> Sql:
-    if _is_column(field):
-        return f"({field[0]} <> '')", []
-    return "(coalesce(json_type(metadata, ?), 'null') <> 'null')", [_path(field)]
-
-
-def _is_column(field: tuple[str, ...]) -> bool:
-    return len(field) == 1 and field[0] in COLUMNS
-
-
-def _path(field: tuple[str, ...]) -> str:
-    return "$" + "".join(f'."{name}"' for name in field)

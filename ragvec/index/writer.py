@@ -24,7 +24,7 @@ from ragvec.index.segment import Segment, SegmentWriter, live_rows
 from ragvec.index.store import IndexSettings
 from ragvec.index.where import parse_where
 from ragvec.index.words import remove_staging, sweep_words
-from ragvec.records import Passage
+from ragvec.records import FilterValues, Passage
 
 COPY_ROWS = 8192
 MERGE_FACTOR = 16  # so many segments of one size become one of the next
@@ -87,15 +87,16 @@ class Writer:
         self._sweep_words()
         return deleted
 
-    def documents_where(self, where: str) -> list[str]:
+    def documents_where(self, where: str, values: FilterValues | None = None) -> list[str]:
         """The doc_ids of all passages that meet a filter."""
-        return documents_where(self.connection, where)
+        return documents_where(self.connection, where, values)
 
     def compact(self, settings: IndexSettings | None = None) -> None:
         """Merge all segments into one without the deleted rows, and give their space on disk back; no word of theirs remains.
 
         A single segment whose kind of index an older ragvec chose gets the one that would be chosen today.
-        settings  with another way to search (faiss_key, recall_target, max_memory), which is kept; None = as it was
+        settings  with another way to search (faiss_key, recall_target, max_memory) or other filter_fields, which are kept; None
+                  = as it was
         """
         wanted = {} if settings is None else {key: getattr(settings, key) for key in store.SEARCH_SETTINGS}
         changed = any(getattr(self.settings, key) != value for key, value in wanted.items())
@@ -103,9 +104,14 @@ class Writer:
         old = self._open(store.read_segments(self.connection))
         as_it_is = len(old) <= 1 and not len(dead) and not changed and all(map(self._is_current, old))
         stale = not store.is_current(self.connection) or store.read_words(self.connection).deleted > 0
-        if as_it_is and not stale:
+        fields = self.settings.filter_fields if settings is None else settings.filter_fields
+        if as_it_is and not stale and fields == self.settings.filter_fields:
             return
         with self._transaction(), self._new_words(anew=stale):
+            if fields != self.settings.filter_fields:
+                self.settings = replace(self.settings, filter_fields=fields)
+                store.write_filter_fields(self.connection, fields)
+                store.renew_values(self.connection)
             if not as_it_is:
                 self._merge_all(wanted if changed else {}, old, dead)
             store.recount_fields(self.connection)
@@ -243,9 +249,9 @@ class Writer:
             segment.discard()
 
 
-def documents_where(connection: sqlite3.Connection, where: str) -> list[str]:
+def documents_where(connection: sqlite3.Connection, where: str, values: FilterValues | None = None) -> list[str]:
     """The doc_ids of all passages that meet a filter, in order."""
-    ids = store.matching_ids(connection, parse_where(where, store.read_fields(connection))).tolist()
+    ids = store.matching_ids(connection, parse_where(where, store.read_fields(connection), values)).tolist()
     return sorted(set(store.read_doc_ids(connection, ids).values()))
 
 

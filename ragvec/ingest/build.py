@@ -88,7 +88,7 @@ def build(
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
     document_instruction  read before every document; None = as the index has it, or, for a new one, the encoder's own
     offline          never ask the hub for a model, not even for one that the index names
-    search           how a new index is searched: faiss_key, recall_target, max_memory, as `Index.create` explains them
+    search           how a new index is searched: faiss_key, recall_target, max_memory, filter_fields; see `Index.create`
     reading          how a corpus is read and cut; None = fields by their usual names. Without passage_tokens it is cut as the
                      index's documents were; with them, that is how it is cut from now on
     on_reject        called with each row that can't be read; None = the first one raises
@@ -271,9 +271,10 @@ def _new_cutting(index: Index, reading: CorpusOptions) -> Cutting:
 def _check_same_search(index: Index, search: dict[str, Any]) -> None:
     for name, value in search.items():
         if value != (kept := getattr(index.settings, name)):
+            was, asked = (",".join(one) or "none" if isinstance(one, tuple) else one for one in (kept, value))
             raise WrongInput(
-                f"the index in {index.path} was made with `{name}` {kept}, not {value}: leave `{name}` out, "
-                f"or change the index by `ragvec compact` with `{name}` {value}"
+                f"the index in {index.path} was made with `{name}` {was}, not {asked}: leave `{name}` out, "
+                f"or change the index by `ragvec compact` with `{name}` {asked}"
             )
 
 

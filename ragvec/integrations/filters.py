@@ -63,7 +63,7 @@ def narrowed(retriever: Retriever, request: Request, further: str | None) -> Req
     if request.where is None:
         return replace(request, where=further)
     with retriever.index.reading() as view:
-        view.check_where(request.where)
+        view.check_where(request.where, request.where_values)
     return replace(request, where=f"({request.where}) and {further}")
 
 

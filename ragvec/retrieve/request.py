@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from ragvec.errors import WrongInput
+from ragvec.records import FilterValues
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,7 @@ class Options(TypedDict, total=False):
     offset: int
     mode: Mode | None
     where: str | None
+    where_values: FilterValues | None
     fusion: Fusion
     dense_weight: float | None
     diversity: float
@@ -55,6 +57,8 @@ class Request:
     mode          dense: similarity of vectors (score = cosine). lexical: the query's words (score = BM25). hybrid: both, fused.
                   None = hybrid for a query, dense for a vector alone
     where         a filter on metadata, such as `year >= 2020 and lang = "ko"`; see ragvec.index.where
+    where_values  what each $name in that filter stands for: `group in $groups` with {"groups": ["a", "b"]}. Whatever a value
+                  holds, it is never read as part of the filter
     fusion        hybrid only; weighted: the cosine and the words' part (BM25 scaled to the query's best, less where that holds
                   few of its words), added up to 1. rrf: reciprocal ranks, score = sum of 1 / (60 + rank)
     dense_weight  the share of the vectors in a fusion, 0 … 1; None = what suits the fusion, see DENSE_WEIGHTS
@@ -78,6 +82,7 @@ class Request:
     offset: int = 0
     mode: Mode | None = None
     where: str | None = None
+    where_values: FilterValues | None = None
     fusion: Fusion = FUSIONS[0]
     dense_weight: float | None = None
     diversity: float = 0.0
@@ -107,6 +112,8 @@ class Request:
             raise WrongInput(f"diversity is {self.diversity}: choose from 0 to 1")
         if self.dense_weight is not None and not 0 <= self.dense_weight <= 1:
             raise WrongInput(f"dense weight is {self.dense_weight}: choose from 0 to 1")
+        if self.where_values is not None and self.where is None:
+            raise WrongInput("values are given for a filter, and no filter: give `where` too, such as group in $groups")
         if self.vector is not None:
             self._check_vector(self.vector)
 

@@ -9,7 +9,7 @@ import numpy as np
 from ragvec.errors import WrongInput
 from ragvec.index import Index
 from ragvec.index.encoder import check_encoder, load_encoder
-from ragvec.records import Hit
+from ragvec.records import FilterValues, Hit
 from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate
 from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, Mode, Options, Request, check_queries
 from ragvec.retrieve.rerank import MAXSIM, Reranker, load_reranker
@@ -85,7 +85,7 @@ class Retriever:
         elif vectors is None:
             vectors = self._encode(queries, request)
         with self.index.reading() as view:
-            allowed = None if request.where is None else view.matching(request.where)
+            allowed = None if request.where is None else view.matching(request.where, request.where_values)
             first = FirstStage(view, request, allowed)
             rankings = first.rank(queries, vectors, first_depth(request, reranker))
             hits = []
@@ -147,6 +147,7 @@ def open_retriever(
     *,
     mode: Mode | None = DEFAULT_MODE,
     where: str | None = None,
+    where_values: FilterValues | None = None,
     rerank: str | None = None,
     encoder: str | None = None,
     device: str | None = None,
@@ -156,7 +157,7 @@ def open_retriever(
     """A Retriever over an index folder, with the encoder the index was built with; none is loaded where none is needed.
 
     mode     that will be asked for
-    where    a filter that will be asked for, checked before the encoder is loaded
+    where    a filter that will be asked for, with where_values, checked before the encoder is loaded
     rerank   "maxsim", or a cross-encoder's folder or hub id, by which the best hits of every request are scored again; None =
              hits stay as they are, unless a request asks for maxsim
     encoder  load this folder or hub id instead; it must be the same encoder
@@ -168,7 +169,7 @@ def open_retriever(
         raise WrongInput(f"the index in {path} is empty: fill it with `ragvec index CORPUS -o {path}`")
     if where is not None:
         with index.reading() as view:
-            view.check_where(where)
+            view.check_where(where, where_values)
     needed = mode != "lexical" or rerank == MAXSIM
     loaded = load_encoder(index.settings, encoder, device=device, dtype=dtype, offline=offline) if needed else None
     reranker = None if rerank is None else load_reranker(rerank, loaded, device=device, offline=offline)

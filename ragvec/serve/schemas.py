@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from ragvec.index.where import LONGEST
 from ragvec.retrieve.request import DEFAULTS, DENSE_WEIGHTS, Fusion, Group, Mode
 
 _SHARES = ", ".join(f"{share} with {fusion}" for fusion, share in DENSE_WEIGHTS.items())
@@ -35,6 +36,7 @@ def _without_nul(text: str) -> str:
 
 Query = Annotated[StrictStr, AfterValidator(_not_blank)]
 CleanText = Annotated[StrictStr, AfterValidator(_without_nul)]
+FilterValue = StrictStr | StrictBool | StrictInt | StrictFloat
 Share = Annotated[StrictFloat, Field(ge=0, le=1)]  # which takes whole numbers too
 DocId = Annotated[StrictStr, Field(min_length=1, max_length=1024), AfterValidator(_without_nul)]
 
@@ -131,7 +133,10 @@ class SearchRequest(_Strict):
         DEFAULTS["instruction"], max_length=4096, description='Default: the encoder\'s own; "" = none.'
     )
     where: StrictStr | None = Field(
-        DEFAULTS["where"], max_length=4096, description='A filter on metadata: `year >= 2020 and lang = "ko"`.'
+        DEFAULTS["where"], max_length=LONGEST, description='A filter on metadata: `year >= 2020 and lang = "ko"`.'
+    )
+    where_values: dict[str, FilterValue | Many[FilterValue]] | None = Field(
+        DEFAULTS["where_values"], description='What each $name in `where` stands for: `group in $groups`, {"groups": ["a"]}.'
     )
     offset: StrictInt = Field(DEFAULTS["offset"], ge=0, description="Hits to pass over, for pages.")
     min_score: StrictFloat | None = Field(DEFAULTS["min_score"], description="No hit below it.")

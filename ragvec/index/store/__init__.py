@@ -1,5 +1,6 @@
 """index.sqlite, the one truth of an index, by subject: all its SQL stands here, but for how a connection begins and ends."""
 
+from ragvec.index.store.filter_values import matching_ids, renew_values
 from ragvec.index.store.passages import (
     StoredPassage,
     all_passages,
@@ -9,7 +10,6 @@ from ragvec.index.store.passages import (
     ids_below,
     ids_of,
     insert_passages,
-    matching_ids,
     passages_of,
     read_doc_ids,
     read_fields,
@@ -40,6 +40,7 @@ from ragvec.index.store.settings import (
     read_value,
     read_words,
     write_cutting,
+    write_filter_fields,
     write_near,
     write_search_settings,
     write_value,
@@ -102,10 +103,12 @@ __all__ = [
     "read_words",
     "record_source",
     "recount_fields",
+    "renew_values",
     "source_name",
     "update_passages",
     "write_cutting",
     "write_near",
+    "write_filter_fields",
     "write_search_settings",
     "write_source_files",
     "write_value",

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ragvec.errors import WrongInput
+from ragvec.index.store.filter_values import forget_values, note_values
 from ragvec.index.store.segments import id_array
 from ragvec.index.validity import check_kinds, checked_passage
-from ragvec.index.where import Sql
 from ragvec.records import Passage
 
 
@@ -42,6 +42,7 @@ def insert_passages(
     try:
         connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         _note_fields(connection, passages)
+        note_values(connection, ids)
     except sqlite3.IntegrityError as error:
         seen = Counter(p.passage_id for p in passages)
         twice = next((p.passage_id for p in passages if seen[p.passage_id] > 1 or _is_stored(connection, p, ids[0])), "?")
@@ -65,12 +66,6 @@ def recount_fields(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM fields WHERE name NOT IN (SELECT key FROM passages, json_each(metadata))")
 
 
-def matching_ids(connection: sqlite3.Connection, where: Sql) -> np.ndarray:
-    """The ids of all passages that meet a filter; (n,) int64, ascending."""
-    condition, values = where
-    return id_array(connection.execute(f"SELECT id FROM passages WHERE {condition} ORDER BY id", values))
-
-
 def _is_stored(connection: sqlite3.Connection, passage: Passage, before: int) -> bool:
     query = "SELECT 1 FROM passages WHERE passage_id = ? AND id < ?"
     return connection.execute(query, (passage.passage_id, before)).fetchone() is not None
@@ -78,6 +73,7 @@ def _is_stored(connection: sqlite3.Connection, passage: Passage, before: int) ->
 
 def delete_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
     """Remove passages by id; their vectors become tombstones until the index is compacted."""
+    forget_values(connection, ids)
     rows = [(number,) for number in ids]
     connection.executemany("DELETE FROM passages WHERE id = ?", rows)
     connection.executemany("INSERT INTO tombstones VALUES (?)", rows)
@@ -85,9 +81,12 @@ def delete_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
 
 def update_passages(connection: sqlite3.Connection, changes: Sequence[tuple[int, Passage]]) -> None:
     """Take over title, text and metadata of passages whose encoded text, taken together, did not change."""
+    ids = [number for number, _ in changes]
+    forget_values(connection, ids)
     rows = [(p.title, p.text, p.metadata_json, number) for number, p in changes]
     connection.executemany("UPDATE passages SET title = ?, text = ?, metadata = ? WHERE id = ?", rows)
     _note_fields(connection, [passage for _, passage in changes])
+    note_values(connection, ids)
 
 
 def passages_of(connection: sqlite3.Connection, doc_id: str, source: str = "source") -> dict[str, StoredPassage]:

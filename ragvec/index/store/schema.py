@@ -13,7 +13,13 @@ CREATE TABLE sources (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, id_pref
 CREATE TABLE source_files (source INTEGER NOT NULL, path TEXT NOT NULL, PRIMARY KEY (source, path)) WITHOUT ROWID;
 """
 
-SCHEMA = f"""
+VALUES = """
+CREATE TABLE filter_values (
+    field INTEGER NOT NULL, kind INTEGER NOT NULL, v NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (field, kind, v, id)
+) WITHOUT ROWID;
+"""
+
+_BEFORE = f"""
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE segments (
     number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, faiss_key TEXT NOT NULL, search_parameters TEXT NOT NULL, recall REAL,
@@ -27,14 +33,15 @@ CREATE TABLE fields (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX passages_doc_id ON passages (doc_id, source);
 CREATE TABLE tombstones (id INTEGER PRIMARY KEY);
 {TABLES}"""
+SCHEMA = _BEFORE + VALUES
 _OLD_WORDS = """
 CREATE VIRTUAL TABLE lexical USING fts5 (
     terms, content='', tokenize="porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
 );
 """
 SCHEMAS = {
-    3: SCHEMA.removesuffix(TABLES).replace(", source INTEGER", "").replace(", source)", ")") + _OLD_WORDS,  # kept no sources
-    4: SCHEMA + _OLD_WORDS,  # kept its words in SQLite
+    3: _BEFORE.removesuffix(TABLES).replace(", source INTEGER", "").replace(", source)", ")") + _OLD_WORDS,  # kept no sources
+    4: _BEFORE + _OLD_WORDS,  # kept its words in SQLite
     FORMAT: SCHEMA,
 }
 
@@ -61,6 +68,7 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.execute("CREATE INDEX passages_doc_id ON passages (doc_id, source)")
         for statement in TABLES.strip().split("\n"):
             connection.execute(statement)
+    connection.execute(VALUES)
     connection.execute("DROP TABLE lexical")
     connection.execute("DELETE FROM settings WHERE key = 'words_left'")
     connection.execute("INSERT INTO settings VALUES ('words', '{}')")

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any, NamedTuple
 
 from ragvec.artefacts import DATABASE_NAME
 from ragvec.checked import check_range, check_value
-from ragvec.errors import Damaged
+from ragvec.errors import Damaged, WrongInput
 from ragvec.files import fsync_folder, settle_file
 from ragvec.index.ann.choice import AUTO_KEY, RECALL_TARGET
+from ragvec.index.conditions import check_filter_fields
 from ragvec.index.store.schema import FORMAT, OLDEST, SCHEMA
 from ragvec.index.validity import checked_settings, doubted
 from ragvec.index.words.files import WordsRecord, as_json, checked_record
@@ -20,7 +22,8 @@ _WORDS = "words"  # the record of the files that hold them
 _NEAR = "near"  # what `ragvec.index.nearness` has measured
 MOST_COUNT = 2**62
 SEARCH_SETTINGS = ("faiss_key", "recall_target", "max_memory")
-_LATER = ("passage_tokens", "overlap", "language")  # settings that an index of the same format may lack
+FILTER_FIELDS = "filter_fields"
+_LATER = ("passage_tokens", "overlap", "language", FILTER_FIELDS)  # settings that an index of the same format may lack
 
 
 class Nearness(NamedTuple):
@@ -42,6 +45,7 @@ class IndexSettings:
     passage_tokens   most tokens of a passage that documents are cut into, title included; None = a document is one passage
     overlap          tokens that a passage repeats from the one before
     language         what words are stemmed by, see ragvec.index.words; None = what the first documents are in
+    filter_fields    metadata fields whose values are kept in a table, so that filters on them don't read every passage
     """
 
     encoder_source: str
@@ -57,6 +61,7 @@ class IndexSettings:
     passage_tokens: int | None = None
     overlap: int = 0
     language: str | None = None
+    filter_fields: tuple[str, ...] = ()
 
 
 def create_store(folder: Path, settings: IndexSettings) -> None:
@@ -157,6 +162,24 @@ def write_search_settings(connection: sqlite3.Connection, settings: IndexSetting
     """Change how new segments are searched."""
     for key in SEARCH_SETTINGS:
         write_value(connection, key, getattr(settings, key))
+
+
+def read_filter_fields(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """The metadata fields whose values are kept in a table; none in an index of an older format."""
+    if connection.execute("SELECT 1 FROM settings WHERE key = ?", (FILTER_FIELDS,)).fetchone() is None:
+        return ()
+    with doubted("setting "):
+        fields: tuple[str, ...] = check_value(FILTER_FIELDS, read_value(connection, FILTER_FIELDS), tuple[str, ...])
+    try:
+        check_filter_fields(fields)
+    except WrongInput as error:
+        raise sqlite3.DatabaseError(f"setting {FILTER_FIELDS}: {error}") from error
+    return fields
+
+
+def write_filter_fields(connection: sqlite3.Connection, fields: Sequence[str]) -> None:
+    """Change which fields they are; their values are then to be gathered anew."""
+    write_value(connection, FILTER_FIELDS, list(fields))
 
 
 def write_cutting(connection: sqlite3.Connection, passage_tokens: int, overlap: int) -> None:
