@@ -21,7 +21,7 @@ from ragvec.retrieve.fusion import (
     joined,
 )
 from ragvec.retrieve.request import Request
-from ragvec.retrieve.rerank import Reranker
+from ragvec.retrieve.rerank import MaxSim, Reranker, blend
 
 GROUP_POOL = 4  # passages looked at per document asked for, and how much deeper each further look goes
 DIVERSITY_POOL = 100  # hits that are made to differ; further ones follow in their order
@@ -84,7 +84,7 @@ def second_stage(
     """
     request, view = first.request, first.view
     depth, wanted = first_depth(request, reranker), max(request.last, DIVERSITY_POOL if request.diversity else 0)
-    again = _reranked(view, query, ranking[: request.rerank_depth], reranker)
+    again = _reranked(first, query, ranking[: request.rerank_depth], reranker)
     while True:
         kept = ranking if reranker is None else again + _after(again, ranking[request.rerank_depth - 1 :])
         if request.min_score is not None:
@@ -103,12 +103,16 @@ def second_stage(
     return diversify(pool, view.vectors([one.passage for one in pool]), request.last, request.diversity) + kept[DIVERSITY_POOL:]
 
 
-def _reranked(view: View, query: str, ranking: list[Candidate], reranker: Reranker | None) -> list[Candidate]:
+def _reranked(first: FirstStage, query: str, ranking: list[Candidate], reranker: Reranker | None) -> list[Candidate]:
     if reranker is None or not ranking:
         return ranking
-    passages = view.passages([one.passage for one in ranking])
-    scores = reranker(query, [passage.encoded_text for passage in passages]).tolist()
-    return sorted((one._replace(score=score) for one, score in zip(ranking, scores, strict=True)), key=lambda one: -one.score)
+    passages = first.view.passages([one.passage for one in ranking])
+    scores = reranker(query, [passage.encoded_text for passage in passages])
+    if isinstance(reranker, MaxSim):
+        least = -1.0 if first.request.chosen_mode == "dense" else 0.0
+        scores = blend([one.score for one in ranking], scores, least=least)
+    rescored = zip(ranking, scores.tolist(), strict=True)
+    return sorted((one._replace(score=score) for one, score in rescored), key=lambda one: -one.score)
 
 
 def _after(again: list[Candidate], rest: list[Candidate]) -> list[Candidate]:
