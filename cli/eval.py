@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from ragvec.cli.choices import Device, DocumentInstruction, Dtype, MaxLength, Offline, Revision
+from ragvec.cli.corpus_options import Overlap, PassageTokens
 from ragvec.cli.output import Form, wants_json
+from ragvec.cli.search import DenseWeight, RerankDepth, Where
 from ragvec.metrics import RETRIEVAL_METRICS
-from ragvec.retrieve import DEFAULTS, MODES, Fusion, Mode
+from ragvec.retrieve import DEFAULTS, MODES, Fusion, Mode, Options
 
 if TYPE_CHECKING:
     from ragvec.evaluate import Evaluation
@@ -56,7 +58,15 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="With --mteb: print the 
 NamedBaselines = Annotated[list[str] | None, typer.Option(help="An encoder whose figures stand beside; may be repeated.")]
 Baselines = Annotated[bool, typer.Option(help="Show BM25, and all-MiniLM-L6-v2 where installed, beside.")]
 TestName = Annotated[str, typer.Option(help="How systems are compared: bootstrap or t-test, both paired.")]
-SaveRun = Annotated[Path | None, typer.Option(help=f"{_FILE} the first system's hits, as a TREC run.")]
+SaveRun = Annotated[
+    Path | None, typer.Option(help=f"{_FILE} the hits, as a TREC run; of several systems each gets FILE-SYSTEM beside it.")
+]
+IgnoreIdenticalIds = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-identical-ids", help="Leave out hits with the query's id, whatever they say. Default: only the same text."
+    ),
+]
 PerQuery = Annotated[Path | None, typer.Option(help=f"{_FILE} the figures by query (.tsv).")]
 ReportFile = Annotated[Path | None, typer.Option(help=f"{_FILE} a report (.md or .json).")]
 ChartFile = Annotated[Path | None, typer.Option(help=f"{_FILE} a chart (.png, .svg or .pdf).")]
@@ -72,7 +82,13 @@ def run(
     index: IndexFolder = None,
     mode: Modes = None,
     fusion: Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.")] = DEFAULTS["fusion"],
-    rerank: Rerank = None,
+    dense_weight: DenseWeight = DEFAULTS["dense_weight"],
+    where: Where = DEFAULTS["where"],
+    rerank: Rerank = DEFAULTS["rerank"],
+    rerank_depth: RerankDepth = DEFAULTS["rerank_depth"],
+    passage_tokens: PassageTokens = None,
+    overlap: Overlap = 0,
+    ignore_identical_ids: IgnoreIdenticalIds = False,
     instruction: Instructions = None,
     split: Split = "test",
     topics: Topics = None,
@@ -108,22 +124,26 @@ def run(
     modes = _modes(mode or [])
     if mteb:
         _only_mteb(
-            dataset=dataset, index=index, rerank=rerank, topics=topics, qrels=qrels, run=score_run, metric=metric,
+            dataset=dataset, index=index, where=where, rerank=rerank, passage_tokens=passage_tokens, overlap=overlap,
+            ignore_identical_ids=ignore_identical_ids, topics=topics, qrels=qrels, run=score_run, metric=metric,
             task=task, probe=probe, probe_previous=probe_previous, save_run=save_run, per_query=per_query, report=report,
             chart=chart,
         )  # fmt: skip
         _one_of_each(encoder, mode, instruction)
-        how = _Mteb(modes[0], fusion, instruction[0] if instruction else None, kept / "mteb")
+        how = _Mteb(modes[0], fusion, dense_weight, instruction[0] if instruction else None, kept / "mteb")
         source = encoder[0] if encoder else None
         _mteb(mteb, source, options, how, named=baseline or [], automatic=baselines, dry=dry_run, as_json=wants_json(format))
         return
     if dry_run:
         raise typer.BadParameter("it goes with --mteb", param_hint="--dry-run")
+    from ragvec.corpus.passages import CorpusOptions
     from ragvec.evaluate.evaluation_plan import EvaluationPlan
     from ragvec.evaluate.output import Files
 
+    search = Options(fusion=fusion, dense_weight=dense_weight, where=where, rerank=rerank, rerank_depth=rerank_depth)
     plan = EvaluationPlan(
-        dataset=dataset, encoders=tuple(encoder or (None,)), modes=modes, fusion=fusion, reranker=rerank, split=split,
+        dataset=dataset, encoders=tuple(encoder or (None,)), modes=modes, search=search, split=split,
+        cut=CorpusOptions(passage_tokens=passage_tokens, overlap=overlap), ignore_identical_ids=ignore_identical_ids,
         instructions=tuple((None,) if instruction is None else instruction), topics=topics, qrels=qrels, index=index,
         runs=tuple(score_run or ()), task=task, probe=probe, probe_previous=probe_previous,
         metrics=tuple(metric or RETRIEVAL_METRICS), baselines=tuple(baseline or ()), automatic_baselines=baselines,
@@ -146,6 +166,7 @@ class _Mteb(NamedTuple):
 
     mode: Mode
     fusion: Fusion
+    dense_weight: float | None
     instruction: str | None
     results: Path
 

@@ -90,7 +90,7 @@ def run(
             name=source,
             id_prefix=id_prefix,
             encoder=encoder,
-            encoder_options=lasting,
+            encoder_options=given(revision=revision, max_length=max_length),
             document_instruction=document_instruction,
             device=device,
             dtype=dtype,

@@ -187,7 +187,7 @@ def _trec_line(hit: Hit, query_id: str) -> str:
     for name in (query_id, hit.doc_id):
         if not name or re.search(r"\s", name):
             raise RagvecError(f"the id {name!r} holds white space, which a TREC run can't carry: use --format json")
-    return f"{query_id} Q0 {hit.doc_id} {hit.rank} {hit.score:.6f} {RUN_NAME}"
+    return f"{query_id} Q0 {hit.doc_id} {hit.rank} {float(hit.score)!r} {RUN_NAME}"
 
 
 def _clean(text: str) -> str:

@@ -10,7 +10,9 @@ import pytest
 from ragvec.cli.main import main
 from ragvec.encoder import Encoded
 from ragvec.errors import RagvecError
-from ragvec.evaluate import evaluate
+from ragvec.evaluate import evaluate, read_retrieval_set
+from ragvec.evaluate.retrieval import _is_query, evaluate_retrieval, evaluate_run
+from ragvec.records import Hit
 from tests.conftest import shared
 
 
@@ -80,7 +82,7 @@ def test_a_retrieval_set_gives_the_figures_worked_out_by_hand(beir):
     assert found.figures["MAP@100"] == pytest.approx((1 + 1 / 2) / 2)
     assert found.values["q2"]["MRR@10"] == 0.5
     assert list(found.run["q2"]) == ["d2", "d1", "d3"]
-    assert found.counts == {"documents": 3, "queries": 2, "truncated": 1}
+    assert found.counts == {"documents": 3, "queries": 2, "truncated_documents": 1, "truncated_queries": 0}
     assert encoder.instructions == ["", "Find:"], "documents carry no instruction, queries the encoder's own"
 
 
@@ -148,11 +150,27 @@ def test_words_alone_need_no_encoder_and_hybrid_fuses_both(beir):
 
 
 def test_a_document_with_the_querys_own_id_is_left_out(beir):
+    """Where it is the query itself, letter case, white space and the title's place aside; any other is a document by chance."""
     with open(beir / "corpus.jsonl", "a") as corpus:
-        corpus.write('{"_id": "q1", "text": "cccc"}\n')
-    found = evaluate(beir, LetterEncoder())
-    assert list(found.run["q1"])[0] == "d3" and found.run["q1"].keys() == {"d1", "d2", "d3"}
-    assert found.run["q2"].keys() == {"d1", "d2", "d3", "q1"}
+        corpus.write('{"_id": "q1", "title": "", "text": " c\\n"}\n{"_id": "q2", "text": "aabb"}\n')
+    data = read_retrieval_set(beir, "test")
+    found = evaluate_retrieval(data, LetterEncoder())
+    assert found.run["q1"].keys() == {"d1", "d2", "d3", "q2"}
+    assert found.run["q2"].keys() == {"d1", "d2", "d3", "q1", "q2"} and list(found.run["q2"])[0] == "q2"
+    data.queries["q2"] = "Aabb"
+    assert "q2" not in evaluate_retrieval(data, LetterEncoder()).run["q2"]
+    data.queries["q2"] = "ab"
+    assert "q2" not in evaluate_retrieval(data, LetterEncoder(), ignore_identical_ids=True).run["q2"]
+    run = {"q2": {"q2": 1.0, "d1": 0.5}}
+    assert evaluate_run(data, run, "r", ["MRR@10"]).values["q2"]["MRR@10"] == 0.5
+    assert evaluate_run(data, run, "r", ["MRR@10"], ignore_identical_ids=True).values["q2"]["MRR@10"] == 1.0
+
+
+def test_a_query_is_a_part_or_the_title_and_text_of_its_document():
+    hit = Hit(1, 1.0, "q", "q", "A title", "and  its\nTEXT")
+    assert _is_query(hit, "a Title and its text") and _is_query(hit, "And its text") and not _is_query(hit, "its text")
+    part = Hit(1, 1.0, "q", "q#2", "", "and its")
+    assert _is_query(part, "a title and its text") and not _is_query(part, "a title")
 
 
 def test_a_similarity_table_gives_the_rank_correlation(sts):
@@ -226,7 +244,7 @@ def test_instructions_and_modes_are_compared_in_one_call(letters, beir, capsys):
         main(["eval", str(beir), "--instruction", "", "--instruction", "aaa", "--no-baselines", "--format", "table"])
     assert ended.value.code == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "letters, test: 3 documents, 2 queries, 1 truncated"
+    assert lines[0] == "letters, test: 3 documents, 2 queries, 1 truncated documents"
     assert [line.split("  ")[0] for line in lines[2:4]] == ["letters “”", "letters “aaa”"]
     assert lines[4].startswith("letters “aaa” against letters “”: nDCG@10 +0.0000 [") and "equal on 2, worse on 0" in lines[4]
     first, second = command(capsys, beir, "--mode", "dense", "--mode", "lexical", "--no-baselines")
@@ -288,6 +306,9 @@ def test_reports_values_and_charts_are_written(letters, beir, capsys, tmp_path):
         (["--chart", "nowhere/c.png"], "its folder does not exist"),
         (["--metric", "nDGC@10"], "unknown metric 'nDGC@10'"),
         (["--test", "wilcoxon"], "unknown test 'wilcoxon'"),
+        (["--dense-weight", "2"], "dense weight is 2.0"),
+        (["--overlap", "3"], "give --passage-tokens too"),
+        (["--index", "i", "--passage-tokens", "9"], "an index holds passages already"),
         (["--task", "clustering"], "is a retrieval data set, so it can't be measured as clustering"),
     ],
 )
@@ -311,6 +332,62 @@ def test_a_real_encoder_is_measured_end_to_end(beir, tiny_decoder, capsys, tmp_p
         capsys, beir, "--encoder", tiny_decoder, "--instruction", "", "--cache", tmp_path / "cache", "--no-baselines"
     )
     assert 0 < found["nDCG@10"] <= 1 and found["recall@100"] == 1.0
+
+
+def test_eval_is_search(beir, tiny_decoder, capsys, tmp_path):
+    """The same documents in the same order with the same scores, by every mode and with a reranker."""
+    corpus = [
+        {"_id": f"d{row}", "title": f"t{row}", "text": f"word{row % 7} fox {'dog ' * (row % 5)}", "n": row}
+        for row in range(120)
+    ]
+    (beir / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in corpus))
+    (beir / "queries.jsonl").write_text('{"_id": "q1", "text": "word3 dog"}\n{"_id": "q2", "text": "fox t9"}\n')
+    index, run, cache = tmp_path / "index", tmp_path / "hits.run", tmp_path / "cache"
+    cut = ("--passage-tokens", 12, "--overlap", 4)
+    ragvec(capsys, "index", beir / "corpus.jsonl", "-o", index, "-e", tiny_decoder, *cut)
+    ways: list[list] = [["--mode", mode] for mode in ("dense", "lexical", "hybrid")]
+    ways += [[*ways[2], "--fusion", "rrf"], [*ways[2], "--dense-weight", "0.3", "--where", "n >= 30"]]
+    ways += [[*way, "--rerank", "maxsim", "--rerank-depth", "7"] for way in ways[:3]]
+    for way in ways:
+        words = ["--queries", beir / "queries.jsonl", "-i", index, "-k", "100", "--format", "trec"]
+        asked = ragvec(capsys, "search", *way, *words).splitlines()
+        expected = [line.split()[:5] for line in asked]
+        for where in (["-e", tiny_decoder, *cut], ["-i", index]):
+            ragvec(capsys, "eval", beir, *way, *where, "--no-baselines", "--save-run", run, "--cache", cache)
+            found = [line.split()[:5] for line in run.read_text().splitlines()]
+            assert [row[:4] for row in found] == [row[:4] for row in expected], way
+            np.testing.assert_allclose(*([float(row[4]) for row in rows] for rows in (found, expected)), atol=1e-6)
+        assert len(expected) >= 30
+
+
+def ragvec(capsys, *words) -> str:
+    """What a command prints; it ends well."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(map(str, words)))
+    shown = capsys.readouterr()
+    assert ended.value.code == 0, shown.err
+    return shown.out
+
+
+def test_what_was_asked_for_is_told_and_each_system_has_its_own_run(letters, beir, capsys, tmp_path):
+    run = tmp_path / "hits.run"
+    ways = ("--mode", "dense", "--mode", "hybrid", "--no-baselines")
+    first, second = command(capsys, beir, *ways, "--dense-weight", "0.3", "--save-run", run)
+    assert "dense_weight" not in first and second["dense_weight"] == 0.3 and not run.exists()
+    names = ["hits-letters-hybrid.run", "hits-letters.run"]
+    assert sorted(path.name for path in tmp_path.glob("hits*")) == names
+    (again,) = command(capsys, beir, "--run", tmp_path / names[0])
+    assert again["nDCG@10"] == second["nDCG@10"]
+
+
+def test_the_sets_name_is_its_folders_or_the_indexs(beir, tmp_path):
+    qrels, index = beir / "qrels" / "test.tsv", tmp_path / "books"
+    assert read_retrieval_set(None, "test", qrels=qrels, needs_queries=False).name == "letters"
+    assert read_retrieval_set(None, "test", qrels=qrels, index=index, needs_queries=False).name == "letters"
+    moved = qrels.rename(tmp_path / "judged.tsv")
+    assert read_retrieval_set(None, "test", qrels=moved, index=index, needs_queries=False).name == "books"
+    assert read_retrieval_set(None, "test", qrels=moved, needs_queries=False).name == "judged"
+    assert read_retrieval_set(beir / "corpus.jsonl", "test", qrels=moved, needs_queries=False).name == "letters"
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from ragvec.errors import RagvecError, WrongInput
 from ragvec.index import Index
 from ragvec.records import Passage
 from ragvec.retrieve import DEFAULT_MODE, DEFAULTS, MODES, Options, Request, Retriever
-from ragvec.retrieve.rerank import maxsim
+from ragvec.retrieve.rerank import blend, maxsim
 from ragvec.serve.schemas import SearchRequest
 
 # What only one door has a use for: the CLI has no vectors, and its query is an argument; the others are the door's own.
@@ -185,11 +185,12 @@ def test_what_no_request_may_ask(index: Index, encoder: Encoder, request_of: Any
 
 def test_a_request_may_ask_for_a_reranker_and_its_instruction_counts(index: Index, encoder: Encoder) -> None:
     retriever = Retriever(index, encoder)
-    texts = [hit.text for hit in retriever.retrieve("lazy fox", 6, mode="dense")]
     for instruction in (None, "Find:"):
+        pool = retriever.retrieve("lazy fox", 6, instruction=instruction)
         hits = retriever.retrieve("lazy fox", 6, rerank="maxsim", instruction=instruction)
-        expected = maxsim(encoder, "lazy fox", texts, instruction=instruction)
-        assert [hit.score for hit in hits] == pytest.approx(sorted(expected.tolist(), reverse=True), abs=1e-5)
+        expected = maxsim(encoder, "lazy fox", [hit.text for hit in pool], instruction=instruction)
+        blended = blend([hit.score for hit in pool], expected, least=0.0)
+        assert [hit.score for hit in hits] == pytest.approx(sorted(blended.tolist(), reverse=True), abs=1e-5)
         assert Retriever(index, encoder, rerank="maxsim").retrieve("lazy fox", 6, instruction=instruction) == hits
     with pytest.raises(RagvecError, match="maxsim needs an encoder"):
         Retriever(index).retrieve("fox", mode="lexical", rerank="maxsim")

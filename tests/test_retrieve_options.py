@@ -12,7 +12,7 @@ from ragvec.records import Hit, Passage
 from ragvec.retrieve import Retriever, load_reranker, open_retriever
 from ragvec.retrieve.diversity import diversify
 from ragvec.retrieve.fusion import Candidate, fused_scores, joined
-from ragvec.retrieve.rerank import maxsim
+from ragvec.retrieve.rerank import blend, maxsim
 from ragvec.retrieve.snippets import best_sentences, sentences
 
 WORDS = ["red", "brown", "dog", "lazy", "bear", "protein", "grams", "women", "day", "water", "river", "capital", "city"]
@@ -128,13 +128,24 @@ def test_maxsim_is_the_mean_of_the_best_cosines(encoder: Encoder) -> None:
     assert scores[2] == -1.0
 
 
+def test_a_blend_is_the_weighted_sum_of_what_is_scaled_to_the_best() -> None:
+    scores = np.array([0.0, 1.0], dtype=np.float32)
+    assert blend([0.5, 0.0], scores, least=-1.0).tolist() == pytest.approx([0.8 + 0.2 * 0.5, 0.8 / 1.5 + 0.2])
+    assert blend([4.0, 2.0], scores, least=0.0).tolist() == pytest.approx([0.8 + 0.2 * 0.5, 0.8 * 0.5 + 0.2])
+    assert blend([30.0, -60.0], scores, least=-1.0).tolist() == pytest.approx([0.8 + 0.2 * 0.5, 0.8 * 60 / 150 + 0.2])
+    assert blend([0.0, 0.0], scores - 1, least=0.0).tolist() == pytest.approx([0.0, 0.2])
+
+
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
 def test_reranked_hits_come_in_the_rerankers_order(retriever: Retriever, encoder: Encoder, mode: str) -> None:
     sharp = Retriever(retriever.index, encoder, reranker=load_reranker("maxsim", encoder))
     hits = sharp.retrieve("lazy bear", 5, mode=mode, rerank_depth=20)
     pool = retriever.retrieve("lazy bear", 20, mode=mode)
     scores = maxsim(encoder, "lazy bear", [hit.text for hit in pool])
-    assert [hit.score for hit in hits] == pytest.approx(sorted(scores.tolist(), reverse=True)[:5], abs=1e-5)
+    found, least = np.array([hit.score for hit in pool]), -1.0 if mode == "dense" else 0.0
+    blended = 0.8 * (found - least) / (found.max() - least) + 0.2 * (scores + 1) / (scores.max() + 1)
+    assert [hit.score for hit in hits] == pytest.approx(sorted(blended.tolist(), reverse=True)[:5], abs=1e-5)
+    assert [hit.doc_id for hit in hits] == [pool[row].doc_id for row in np.argsort(-blended, kind="stable")[:5]]
     with pytest.raises(RagvecError, match="maxsim needs an encoder"):
         load_reranker("maxsim", None)
 

@@ -1,6 +1,7 @@
 """A data set's corpus as an index: encoded once, kept as shards under the corpus' hash and the encoder's fingerprint.
 
 CACHE/corpora/NAME-<corpus hash>/<fingerprint>-<dtype>/shards, …/index     and …/lexical for search by words alone
+A corpus that is cut into passages lies beside, in folders whose names end in -<passage tokens>+<overlap>.
 """
 
 import hashlib
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragvec.artefacts import DATABASE_NAME
-from ragvec.corpus import count_documents, read_documents, to_passages
+from ragvec.corpus import read_documents
 from ragvec.corpus.files import corpus_files
+from ragvec.corpus.passages import CorpusOptions, count_passages, passages_of
 from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
 from ragvec.index import Index, IndexSettings
@@ -47,8 +49,8 @@ def corpus_folder(corpus: Path, cache: Path | None) -> Iterator[Path]:
     yield cache / "corpora" / f"{name}-{digest.hexdigest()[:_HEX]}"
 
 
-def dense_index(corpus: Path, encoder: "Encoder", folder: Path, show: bool) -> tuple[Path, Manifest]:
-    """An index of the corpus with this encoder's vectors, and the manifest of the shards it was built from.
+def dense_index(corpus: Path, encoder: "Encoder", folder: Path, *, cut: CorpusOptions, show: bool) -> tuple[Path, Manifest]:
+    """An index of the corpus, cut as these options say, with this encoder's vectors, and the manifest of its shards.
 
     Both are made where they are missing, unfinished, damaged or of another ragvec's format, and taken as they are otherwise.
     """
@@ -56,26 +58,29 @@ def dense_index(corpus: Path, encoder: "Encoder", folder: Path, show: bool) -> t
 
     instruction = encoder.settings.document_instruction  # which is not in the fingerprint
     told = f"-{hashlib.sha256(instruction.encode()).hexdigest()[:_HEX]}" if instruction else ""
-    home = folder / f"{encoder.fingerprint[:_HEX]}-{encoder.dtype}{told}"
+    home = folder / f"{encoder.fingerprint[:_HEX]}-{encoder.dtype}{told}{_how_cut(cut)}"
     shards, index = home / "shards", home / "index"
     manifest = _manifest_of(shards)
     if manifest is None or not manifest.complete:
-        total = count_documents(corpus) if show else None
-        encode_corpus(to_passages(read_documents(corpus)), encoder, shards, total=total, show_progress=show)
+        total = count_passages(corpus, cut) if show else None
+        encode_corpus(passages_of(read_documents(corpus), cut, encoder), encoder, shards, total=total, show_progress=show)
         manifest = load_manifest(shards)
     if _passages_in(index) != manifest.rows:
         build(shards, index, name="corpus", show_progress=show)  # wherever the cache lies
     return index, manifest
 
 
-def lexical_index(corpus: Path, folder: Path, show: bool) -> Path:
-    """An index of the corpus for search by words; its vectors say nothing, so no encoder is needed."""
-    index = folder / "lexical"
-    done = folder / "lexical.done"
+def lexical_index(corpus: Path, encoder: "Encoder | None", folder: Path, *, cut: CorpusOptions, show: bool) -> Path:
+    """An index of the corpus for search by words; its vectors say nothing. An encoder is needed where passages are cut."""
+    name = "lexical"
+    if cut.passage_tokens is not None:
+        assert encoder is not None
+        name += f"-{encoder.fingerprint[:_HEX]}{_how_cut(cut)}"
+    index, done = folder / name, folder / f"{name}.done"
     if not _passages_in(index) or not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        total = count_documents(corpus) if show else None
-        index_words(index, to_passages(read_documents(corpus)), total=total, show=show).close()
+        total = count_passages(corpus, cut) if show else None
+        index_words(index, passages_of(read_documents(corpus), cut, encoder), total=total, show=show).close()
         done.touch()
     return index
 
@@ -101,6 +106,10 @@ def _blocks(passages: Iterable[Passage], total: int | None, show: bool) -> Itera
                 block = []
         if block:
             yield block, np.zeros((len(block), 1), np.float32)
+
+
+def _how_cut(cut: CorpusOptions) -> str:
+    return "" if cut.passage_tokens is None else f"-{cut.passage_tokens}+{cut.overlap}"
 
 
 def _manifest_of(shards: Path) -> Manifest | None:

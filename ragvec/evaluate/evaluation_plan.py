@@ -1,11 +1,12 @@
 """Everything one call of `ragvec eval` measures: systems, the baselines beside them, and how they compare."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ragvec.corpus.passages import CorpusOptions
 from ragvec.errors import RagvecError
 from ragvec.evaluate.baselines import AUTOMATIC_LIMIT, load_baselines
 from ragvec.evaluate.compare import TESTS, Comparison, compare
@@ -13,7 +14,7 @@ from ragvec.evaluate.report import row_names
 from ragvec.evaluate.result import Evaluation
 from ragvec.evaluate.sets import RetrievalSet, read_retrieval_set, task_of
 from ragvec.metrics import RETRIEVAL_METRICS
-from ragvec.retrieve import FUSIONS, Fusion, Mode
+from ragvec.retrieve import DEFAULTS, Mode, Options, Request
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
@@ -29,9 +30,9 @@ class EvaluationPlan:
     dataset        None = queries and judgements come from `topics` and `qrels`, the corpus from `index`
     encoders       folders or hub ids; None = the index's, or the bundled one
     instructions   None = the encoder's own
-    fusion         how mode hybrid joins its two rankings: weighted or rrf
+    search         further fields of `Request` for retrieval: fusion, dense_weight, where, rerank, rerank_depth
+    cut            into what passages the corpus is cut; ignore_identical_ids: as in `evaluate_retrieval`
     runs           TREC run files to score; then nothing is encoded
-    reranker       "maxsim", or a cross-encoder's folder or hub id
     task           clustering, where labelled texts shall be clustered and not classified; None = what the data's layout says
     probe          the column of tags of a CoNLL file: measures words; probe_previous: off the states before them
     baselines      encoders whose figures stand beside; automatic_baselines: BM25 and all-MiniLM-L6-v2 too, if installed
@@ -42,13 +43,14 @@ class EvaluationPlan:
     encoders: tuple[str | None, ...] = (None,)
     instructions: tuple[str | None, ...] = (None,)
     modes: tuple[Mode, ...] = ("dense",)
-    fusion: Fusion = FUSIONS[0]
+    search: Options = field(default_factory=Options)
+    cut: CorpusOptions = field(default_factory=CorpusOptions)
+    ignore_identical_ids: bool = False
     split: str = "test"
     topics: Path | None = None
     qrels: Path | None = None
     index: Path | None = None
     runs: tuple[Path, ...] = ()
-    reranker: str | None = None
     task: str | None = None
     probe: str | None = None
     probe_previous: bool = False
@@ -102,26 +104,36 @@ def _retrieval(plan: EvaluationPlan, show: bool) -> tuple[list[Evaluation], list
     from ragvec.evaluate.trec import read_run
 
     data = read_retrieval_set(
-        plan.dataset, plan.split, topics=plan.topics, qrels=plan.qrels, needs_queries=not plan.runs or plan.index is not None
+        plan.dataset, plan.split, topics=plan.topics, qrels=plan.qrels, index=plan.index, needs_queries=not plan.runs
     )
     if plan.runs:
-        return [evaluate_run(data, read_run(path), str(path), plan.metrics) for path in plan.runs], []
+        ignored = {"ignore_identical_ids": plan.ignore_identical_ids}
+        return [evaluate_run(data, read_run(path), str(path), plan.metrics, **ignored) for path in plan.runs], []
+    if plan.index is not None and plan.cut.passage_tokens is not None:
+        raise RagvecError("an index holds passages already: leave `passage_tokens` out, or the index")
+    Request(**plan.search)  # what can't be asked for shows before anything is loaded
     common: dict[str, Any] = {
-        "fusion": plan.fusion,
         "index": plan.index,
+        "cut": plan.cut,
+        "ignore_identical_ids": plan.ignore_identical_ids,
         "metrics": plan.metrics,
         "cache": plan.cache,
         "show_progress": show,
     }
-    systems = []
+    systems: list[Evaluation] = []
+    words: list[Evaluation] = []
+    reranker = _reranker(plan)
     for encoder in _encoders(plan):
-        for mode, instruction in _ways(plan, encoder):
-            reranker = _reranker(plan, encoder, instruction)
-            found = evaluate_retrieval(
-                data, encoder, mode=mode, instruction=instruction, reranker=reranker, reranker_name=plan.reranker, **common
-            )
-            systems.append(found)
-    return systems, list(_retrieval_baselines(plan, data, systems, common))
+        for mode, instruction in _ways(plan):
+            asked: Options = {**plan.search, "mode": mode, "instruction": instruction}
+            systems.append(evaluate_retrieval(data, encoder, reranker=reranker, **common, **asked))
+        if not words and _wants_words(plan):  # here, as it takes the encoder's tokens where passages are cut
+            words = [evaluate_retrieval(data, encoder, mode="lexical", where=plan.search.get("where"), **common)]
+    return systems, [*words, *_retrieval_baselines(plan, data, systems, common)]
+
+
+def _wants_words(plan: EvaluationPlan) -> bool:
+    return plan.automatic_baselines and ("lexical" not in plan.modes or plan.search.get("rerank") is not None)
 
 
 def _retrieval_baselines(
@@ -129,17 +141,27 @@ def _retrieval_baselines(
 ) -> Iterator[Evaluation]:
     from ragvec.evaluate.retrieval import evaluate_retrieval
 
-    if plan.automatic_baselines and not any(system.mode == "lexical" and not system.reranker for system in systems):
-        yield evaluate_retrieval(data, None, mode="lexical", **common)
     if data.corpus is not None:
         small = systems[0].counts["documents"] <= AUTOMATIC_LIMIT
         for encoder in _baseline_encoders(plan, systems, automatic=small):
-            yield evaluate_retrieval(data, encoder, **{**common, "index": None})
+            room = encoder.prompts.room() if plan.cut.passage_tokens is not None else 0
+            options = {**common, "index": None, "cut": _fitting(plan.cut, room), "where": plan.search.get("where")}
+            yield evaluate_retrieval(data, encoder, **options)
+
+
+def _fitting(cut: CorpusOptions, room: int) -> CorpusOptions:
+    """The same passages, or as long ones as an encoder reads that stands beside."""
+    if cut.passage_tokens is None or cut.passage_tokens <= room:
+        return cut
+    return replace(cut, passage_tokens=room, overlap=min(cut.overlap, room // 2))
 
 
 def _of_vectors(plan: EvaluationPlan, task: str, show: bool) -> tuple[list[Evaluation], list[Evaluation]]:
-    if plan.modes != ("dense",) or plan.index or plan.reranker:
-        raise RagvecError(f"{plan.dataset} is a {task} data set: it takes no `modes`, `index` or `reranker`")
+    given = {"modes": plan.modes != ("dense",), "index": plan.index, "passage_tokens": plan.cut.passage_tokens}
+    given |= {name: value != DEFAULTS[name] for name, value in plan.search.items()}
+    given |= {"ignore_identical_ids": plan.ignore_identical_ids}
+    if unfit := [f"`{name}`" for name, value in given.items() if value]:
+        raise RagvecError(f"{plan.dataset} is a {task} data set: it takes no {', '.join(unfit)}")
     measure = _measure(plan, task)
     systems = [
         measure(plan.dataset, encoder, instruction=instruction or "", show_progress=show)
@@ -171,7 +193,8 @@ def _encoders(plan: EvaluationPlan) -> "Iterator[Encoder | None]":
     from ragvec.index import Index
     from ragvec.index.encoder import load_encoder
 
-    if set(plan.modes) == {"lexical"} and plan.reranker != "maxsim":
+    needs_none = plan.cut.passage_tokens is None and plan.search.get("rerank") != "maxsim"
+    if set(plan.modes) == {"lexical"} and needs_none:
         yield None
         return
     from ragvec.encoder import Encoder
@@ -185,20 +208,23 @@ def _encoders(plan: EvaluationPlan) -> "Iterator[Encoder | None]":
             yield load_encoder(settings, source, **plan.options)
 
 
-def _ways(plan: EvaluationPlan, encoder: "Encoder | None") -> Iterator[tuple[Mode, str | None]]:
+def _ways(plan: EvaluationPlan) -> Iterator[tuple[Mode, str | None]]:
     """Modes and instructions; words alone carry none, so they are searched once."""
     for mode in plan.modes:
         for instruction in plan.instructions[:1] if mode == "lexical" else plan.instructions:
             yield mode, None if mode == "lexical" else instruction
 
 
-def _reranker(plan: EvaluationPlan, encoder: "Encoder | None", instruction: str | None) -> "Reranker | None":
-    if plan.reranker is None:
+def _reranker(plan: EvaluationPlan) -> "Reranker | None":
+    """A cross-encoder, loaded once; maxsim is the encoder's own."""
+    from ragvec.retrieve import MAXSIM, load_reranker
+
+    name = plan.search.get("rerank")
+    if name in (None, MAXSIM):
         return None
-    from ragvec.retrieve import load_reranker
 
     loading = {name: value for name, value in plan.options.items() if name in ("device", "offline")}
-    return load_reranker(plan.reranker, encoder, instruction=instruction, **loading)
+    return load_reranker(name, None, **loading)
 
 
 def _baseline_encoders(plan: EvaluationPlan, systems: Sequence[Evaluation], *, automatic: bool = True) -> "Iterator[Encoder]":

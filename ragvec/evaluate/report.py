@@ -39,7 +39,8 @@ def table(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison] =
 def heading(evaluation: Evaluation) -> str:
     """`scifact, test: 5,183 documents, 300 queries`."""
     name = ", ".join(part for part in (evaluation.dataset, evaluation.split) if part)
-    counts = ", ".join(f"{value:,} {what}" for what, value in evaluation.counts.items() if value or what != "truncated")
+    told = ((what.replace("_", " "), value) for what, value in evaluation.counts.items())
+    counts = ", ".join(f"{value:,} {what}" for what, value in told if value or not what.startswith("truncated"))
     return f"{name}: {counts}"
 
 

@@ -15,9 +15,10 @@ class Evaluation:
     task      retrieval, similarity, classification, clustering or tagging
     encoder   where it was loaded from; "" where words alone were searched or a run file was read
     mode      dense, lexical or hybrid; None outside retrieval; fusion: how hybrid joined the two; reranker: what scored the
-              hits again
+              hits again; settings: what else was asked for, such as dense_weight or passage_tokens
     figures   metric → value
-    counts    how much was measured: documents and queries, or pairs; and how many texts were truncated
+    counts    how much was measured: documents and queries, or pairs; how many texts were truncated (in retrieval documents
+              and queries apart)
     values    the same figures by query (retrieval) or text (classification): id → metric → value
     run       retrieval only: query_id → doc_id → score
     """
@@ -33,6 +34,7 @@ class Evaluation:
     mode: Mode | None = None
     fusion: Fusion | None = None
     reranker: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
     values: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
     run: dict[str, dict[str, float]] | None = field(default=None, repr=False)
 
@@ -40,7 +42,7 @@ class Evaluation:
         """One flat object of JSON values, figures and counts beside the rest."""
         names = ("dataset", "split", "task", "encoder", "fingerprint", "instruction")
         told = {name: getattr(self, name) for name in ("mode", "fusion", "reranker") if getattr(self, name) is not None}
-        return {**{name: getattr(self, name) for name in names}, **told, **self.counts, **self.figures}
+        return {**{name: getattr(self, name) for name in names}, **told, **self.settings, **self.counts, **self.figures}
 
     @property
     def system(self) -> str:

@@ -1,11 +1,13 @@
 """Retrieval measured: queries through the real retriever over the real index, scored against qrels."""
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from ragvec.corpus.passages import CorpusOptions
 from ragvec.errors import RagvecError
 from ragvec.evaluate.corpora import corpus_folder, dense_index, lexical_index
 from ragvec.evaluate.result import Evaluation
@@ -13,9 +15,12 @@ from ragvec.evaluate.sets import RetrievalSet
 from ragvec.index import Index
 from ragvec.metrics import RETRIEVAL_METRICS, cutoff, import_measures, mean_figures, parse_metric, score_queries
 from ragvec.progress import progress_bar
-from ragvec.retrieve import FUSIONS, Fusion, Mode, Options, Retriever
+from ragvec.records import Hit
+from ragvec.retrieve import DEFAULTS, MAXSIM, Mode, Options, Request, Retriever, load_reranker
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ragvec.encoder import Encoder
     from ragvec.retrieve import Reranker
 
@@ -27,69 +32,84 @@ def evaluate_retrieval(
     data: RetrievalSet,
     encoder: "Encoder | None",
     *,
-    mode: Mode = "dense",
-    fusion: Fusion = FUSIONS[0],
-    instruction: str | None = None,
     index: Path | None = None,
     reranker: "Reranker | None" = None,
-    reranker_name: str | None = None,
     metrics: Sequence[str] = RETRIEVAL_METRICS,
     depth: int = DEPTH,
+    cut: CorpusOptions = CorpusOptions(),  # noqa: B008 - frozen
+    ignore_identical_ids: bool = False,
     cache: Path | None = None,
     show_progress: bool = False,
+    **options: "Unpack[Options]",
 ) -> Evaluation:
-    """Search the queries of a set and score what is found.
+    """Search the queries of a set as `Retriever` does, and score what is found.
 
-    encoder  None is enough for mode lexical
-    fusion   how mode hybrid joins its two rankings: weighted or rrf
-    index    search this one; None = an index of the set's corpus, kept in `cache` (None: made for this once)
-    depth    hits per query; more if a metric looks deeper
-    Raises RagvecError for an unknown metric, an encoder that is missing or not the index's, an empty query.
+    encoder   None is enough for mode lexical
+    index     search this one; None = an index of the set's corpus, kept in `cache` (None: made for this once)
+    reranker  what scores the best hits again, where `rerank` names one; "maxsim" needs none
+    depth     hits per query; more if a metric looks deeper
+    cut       into what passages the set's corpus is cut
+    ignore_identical_ids  leave out every hit with the query's own id; false = only where the texts are the same too
+    options   fields of `Request`: mode (dense if none is given), fusion, dense_weight, where, rerank, rerank_depth …
+    Raises RagvecError for an unknown metric, an encoder that is missing or not the index's, an empty query, a wrong filter.
     """
     for metric in metrics:
         parse_metric(metric)  # before anything is encoded
-    if encoder is None and mode != "lexical":
-        raise RagvecError(f"{mode} retrieval needs an encoder: name one, or evaluate mode lexical")
+    search: Options = {"mode": "dense", **options, "group_by": "doc_id"}
+    mode = Request(**search).chosen_mode
+    if encoder is None and (mode != "lexical" or cut.passage_tokens is not None):
+        need = f"{mode} retrieval" if mode != "lexical" else "cutting a corpus into passages"
+        raise RagvecError(f"{need} needs an encoder: name one{', or evaluate mode lexical' if mode != 'lexical' else ''}")
     depth = max(depth, *(cutoff(metric) for metric in metrics))
-    counted = None if encoder is None or mode == "lexical" else _Counted(encoder)
-    if instruction is None:
-        instruction = counted.settings.query_instruction if counted else ""
-    search: Options = {"mode": mode, "fusion": fusion, "instruction": instruction, "group_by": "doc_id"}
+    counted = None if encoder is None else _Counted(encoder)
+    vectors = None if mode == "lexical" else counted
+    searching = _Searching(counted, reranker, depth, search, ignore_identical_ids, show_progress)
     if index is not None:
-        run, counts = _search(index, data, counted, reranker=reranker, depth=depth, search=search, show=show_progress)
+        run, counts = _search(index, data, searching)
     elif data.corpus is None:
         raise RagvecError("no corpus: name a BEIR folder or a corpus file, or search an index with `index`")
     else:
         with corpus_folder(data.corpus, cache) as folder:
-            if counted and encoder is not None:
-                path, manifest = dense_index(data.corpus, encoder, folder, show_progress)
+            if encoder is not None and mode != "lexical":
+                path, manifest = dense_index(data.corpus, encoder, folder, cut=cut, show=show_progress)
             else:
-                path, manifest = lexical_index(data.corpus, folder, show_progress), None
-            run, counts = _search(path, data, counted, reranker=reranker, depth=depth, search=search, show=show_progress)
-        counts["truncated"] += manifest.truncated if manifest else 0
+                path, manifest = lexical_index(data.corpus, encoder, folder, cut=cut, show=show_progress), None
+            run, counts = _search(path, data, searching)
+        if manifest is not None:
+            counts["truncated_documents"] = manifest.truncated
+    if vectors is not None:
+        counts["truncated_queries"] = vectors.truncated
     values = score_queries(data.qrels, run, metrics)
+    given = search.get("instruction")
     return Evaluation(
         dataset=data.name,
         split=data.split,
         task="retrieval",
-        encoder=counted.source if counted else "",
-        fingerprint=counted.fingerprint if counted else "",
-        instruction=instruction,
+        encoder=vectors.source if vectors else "",
+        fingerprint=vectors.fingerprint if vectors else "",
+        instruction="" if vectors is None else vectors.settings.query_instruction if given is None else given,
         figures=mean_figures(values),
         counts=counts,
         mode=mode,
-        fusion=fusion if mode == "hybrid" else None,
-        reranker=reranker_name,
+        fusion=search.get("fusion", DEFAULTS["fusion"]) if mode == "hybrid" else None,
+        reranker=search.get("rerank"),
+        settings=_told(search, mode, cut),
         values=values,
         run=run,
     )
 
 
 def evaluate_run(
-    data: RetrievalSet, run: dict[str, dict[str, float]], name: str, metrics: Sequence[str] = RETRIEVAL_METRICS
+    data: RetrievalSet,
+    run: dict[str, dict[str, float]],
+    name: str,
+    metrics: Sequence[str] = RETRIEVAL_METRICS,
+    *,
+    ignore_identical_ids: bool = False,
 ) -> Evaluation:
     """Score a run that something else made; no encoder, no index.
 
+    ignore_identical_ids  leave out hits with the query's own id; by default they count
     Raises RagvecError if no query of the run is judged.
     """
     import_measures()
@@ -97,6 +117,8 @@ def evaluate_run(
         raise RagvecError(
             f"{name}: none of its {len(run)} queries is in the qrels, such as {min(run)!r}: is it of this data set?"
         )
+    if ignore_identical_ids:
+        run = {query_id: {key: score for key, score in found.items() if key != query_id} for query_id, found in run.items()}
     values = score_queries(data.qrels, run, metrics)
     counts = {"queries": len(data.qrels), "answered": len(run.keys() & data.qrels.keys())}
     return Evaluation(
@@ -112,7 +134,9 @@ class _Counted:
         self._encoder = encoder
         self.truncated = 0
 
-    def encode_queries(self, texts: Sequence[str], *, instruction: str) -> np.ndarray:
+    def encode_queries(self, texts: Sequence[str], *, instruction: str | None) -> np.ndarray:
+        if instruction is None:
+            instruction = self.settings.query_instruction
         encoded = self._encoder.encode_counted(texts, instruction=instruction)
         self.truncated += int(encoded.truncated.sum())
         return encoded.vectors
@@ -121,28 +145,62 @@ class _Counted:
         return getattr(self._encoder, name)
 
 
-def _search(
-    path: Path,
-    data: RetrievalSet,
-    encoder: _Counted | None,
-    *,
-    reranker: "Reranker | None",
-    depth: int,
-    search: Options,
-    show: bool,
-) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    """The run, and how much was searched. A document scores as its best passage; one with the query's own id is left out, as
-    BEIR does."""
+class _Searching(NamedTuple):
+    """How the queries of a set are searched."""
+
+    encoder: _Counted | None
+    reranker: "Reranker | None"
+    depth: int
+    options: Options
+    ignore_identical_ids: bool
+    show: bool
+
+
+def _search(path: Path, data: RetrievalSet, how: _Searching) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """The run, and how much was searched. A document scores as its best passage."""
     query_ids, texts = list(data.queries), list(data.queries.values())
     run: dict[str, dict[str, float]] = {}
-    with Index.open(path) as index, progress_bar("queries", total=len(texts), unit="queries", show=show) as bar:
-        retriever = Retriever(index, cast("Encoder | None", encoder), reranker=reranker)
+    with Index.open(path) as index, progress_bar("queries", total=len(texts), unit="queries", show=how.show) as bar:
+        retriever, options = _retriever(index, how)
         for start in range(0, len(texts), _QUERIES):
             block = texts[start : start + _QUERIES]
-            found = retriever.retrieve_many(block, depth + 1, **search)  # one more: it may be the query's own
-            for query_id, hits in zip(query_ids[start:], found, strict=False):
-                scores = {hit.doc_id: float(hit.score) for hit in hits if hit.doc_id != query_id}
-                run[query_id] = dict(list(scores.items())[:depth])
+            found = retriever.retrieve_many(block, how.depth + 1, **options)  # one more: it may be the query's own
+            for query_id, text, hits in zip(query_ids[start:], block, found, strict=False):
+                kept = (hit for hit in hits if hit.doc_id != query_id or not (how.ignore_identical_ids or _is_query(hit, text)))
+                run[query_id] = {hit.doc_id: float(hit.score) for hit in islice(kept, how.depth)}
             bar.update(len(block))
-        documents = index.describe()["documents"]
-    return run, {"documents": documents, "queries": len(texts), "truncated": encoder.truncated if encoder else 0}
+        counts = {"documents": index.describe()["documents"], "queries": len(texts)}
+    return run, counts
+
+
+def _retriever(index: Index, how: _Searching) -> tuple[Retriever, Options]:
+    """A retriever, and what to ask of it. An index made for words alone knows no encoder, but one may score its hits again."""
+    encoder, rerank = cast("Encoder | None", how.encoder), how.options.get("rerank")
+    if how.options.get("mode") != "lexical":
+        return Retriever(index, encoder, reranker=how.reranker, rerank=rerank), how.options
+    if rerank != MAXSIM:
+        return Retriever(index, reranker=how.reranker, rerank=rerank), how.options
+    maxsim = load_reranker(MAXSIM, encoder, instruction=how.options.get("instruction"))
+    return Retriever(index, reranker=maxsim), {**how.options, "rerank": None}
+
+
+def _is_query(hit: Hit, query: str) -> bool:
+    """Whether a hit with a query's id is the query itself, as in ArguAna and Quora: letter case and white space don't count."""
+    asked, text = _folded(query), _folded(hit.text)
+    if hit.passage_id != hit.doc_id:  # a part of a document that was cut
+        return text in asked
+    return asked in (text, _folded(f"{hit.title} {hit.text}"))
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _told(search: Options, mode: Mode, cut: CorpusOptions) -> dict[str, Any]:
+    """What else was asked for than is asked for by default."""
+    names = ["where"] + (["dense_weight"] if mode == "hybrid" else []) + (["rerank_depth"] if search.get("rerank") else [])
+    asked: dict[str, Any] = dict(search)
+    told = {name: asked[name] for name in names if asked.get(name, DEFAULTS[name]) != DEFAULTS[name]}
+    if cut.passage_tokens is not None:
+        told |= {"passage_tokens": cut.passage_tokens, "overlap": cut.overlap}
+    return told

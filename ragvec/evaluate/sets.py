@@ -60,11 +60,17 @@ def task_of(path: Path) -> str:
 
 
 def read_retrieval_set(
-    dataset: Path | None, split: str, *, topics: Path | None = None, qrels: Path | None = None, needs_queries: bool = True
+    dataset: Path | None,
+    split: str,
+    *,
+    topics: Path | None = None,
+    qrels: Path | None = None,
+    index: Path | None = None,
+    needs_queries: bool = True,
 ) -> RetrievalSet:
     """Read a BEIR folder, or a corpus (file or folder) with TREC topics and qrels; queries are those that the qrels name.
 
-    dataset        None = an index holds the corpus
+    dataset        None = an index holds the corpus; index: that one, which may lend the set its name
     topics, qrels  files that stand for the folder's own; needs_queries: false if a run file is at hand
     Raises RagvecError naming what is missing.
     """
@@ -78,8 +84,20 @@ def read_retrieval_set(
     if dataset is not None:
         corpus = dataset if dataset.is_file() or topics is not None else _find(dataset, "corpus.jsonl")
     queries = _read_queries(dataset, topics, judged, name or "given") if needs_queries else {}
-    place = dataset.resolve().name if dataset is not None else qrels.stem if qrels is not None else ""
-    return RetrievalSet(name=place, split=name, corpus=corpus, queries=queries, qrels=judged)
+    return RetrievalSet(name=_name(dataset, qrels, index), split=name, corpus=corpus, queries=queries, qrels=judged)
+
+
+def _name(dataset: Path | None, qrels: Path | None, index: Path | None) -> str:
+    """What a set is called: its folder, that of BEIR's qrels/test.tsv, or the index; else the file of judgements."""
+    if dataset is not None:
+        place = dataset.resolve()
+        return place.parent.name if place.is_file() and place.name.startswith("corpus.") else place.name
+    if qrels is not None and qrels.resolve().parent.name == "qrels":
+        return qrels.resolve().parent.parent.name
+    if index is not None:
+        return index.resolve().name
+    assert qrels is not None
+    return qrels.stem
 
 
 def read_similarity_set(path: Path) -> SimilaritySet:

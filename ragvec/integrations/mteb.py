@@ -26,7 +26,7 @@ from ragvec.index import Index
 from ragvec.ingest.build import index_passages
 from ragvec.integrations.mteb_tasks import find_tasks, import_mteb, preview, prompt_of
 from ragvec.records import Passage
-from ragvec.retrieve import DEFAULTS, Fusion, Mode, Retriever
+from ragvec.retrieve import DEFAULTS, Fusion, Mode, Options, Request, Retriever
 
 if TYPE_CHECKING:
     from mteb.models.model_meta import ModelMeta
@@ -49,18 +49,20 @@ class MtebModel:
         encoder: Encoder | None = None,
         mode: Mode = "dense",
         fusion: Fusion = DEFAULTS["fusion"],
+        dense_weight: float | None = DEFAULTS["dense_weight"],
         instruction: str | None = None,
     ) -> None:
         """Load an encoder, or take one that is loaded, with whatever else `Encoder.load` may be given.
 
         model_name   folder or hub id, as for `Encoder.load`, which also takes revision and device
         mode         how retrieval tasks are searched: dense, lexical (nothing is encoded then) or hybrid
-        fusion       how hybrid joins its two rankings: weighted or rrf
+        fusion       how hybrid joins its two rankings: weighted or rrf; dense_weight: the vectors' share, 0 … 1
         instruction  before the queries of every task; None = the task's own, if the encoder was trained with instructions
         """
         self.encoder = encoder or Encoder.load(model_name, revision=revision, device=device)
         self.mode = mode
         self.fusion = fusion
+        self.dense_weight = Request(dense_weight=dense_weight).dense_weight
         self.instruction = instruction
         self._opened: tuple[Index, TemporaryDirectory[str]] | None = None  # of the last task
 
@@ -95,6 +97,7 @@ class MtebModel:
             "documents": hashlib.sha256(own.encode()).hexdigest()[:8] if own else None,
             "mode": None if self.mode == "dense" else self.mode,
             "fusion": self.fusion if self.mode == "hybrid" and self.fusion != DEFAULTS["fusion"] else None,
+            "dense_weight": str(self.dense_weight) if self.mode == "hybrid" and self.dense_weight is not None else None,
             "instruction": given,
         }
         return {name: value for name, value in changed.items() if value is not None}
@@ -173,9 +176,10 @@ class MtebModel:
             vectors = self.encoder.encode_queries(texts, instruction=instruction)
             return _rerank(index, dict(zip(query_ids, vectors, strict=True)), top_ranked, top_k)
         retriever, run = Retriever(index, None if self.mode == "lexical" else self.encoder), {}
+        search = Options(mode=self.mode, fusion=self.fusion, dense_weight=self.dense_weight, instruction=instruction)
         for start in range(0, len(texts), _QUERIES):
             block = slice(start, start + _QUERIES)
-            found = retriever.retrieve_many(texts[block], top_k, mode=self.mode, fusion=self.fusion, instruction=instruction)
+            found = retriever.retrieve_many(texts[block], top_k, **search)
             for query_id, hits in zip(query_ids[block], found, strict=True):
                 run[query_id] = {hit.doc_id: float(hit.score) for hit in hits}
         return run
@@ -209,6 +213,7 @@ def evaluate_mteb(
     *,
     mode: Mode = "dense",
     fusion: Fusion = DEFAULTS["fusion"],
+    dense_weight: float | None = DEFAULTS["dense_weight"],
     instruction: str | None = None,
     results: Path | None = None,
     show_progress: bool = False,
@@ -221,7 +226,7 @@ def evaluate_mteb(
     Raises RagvecError if mteb is not installed, a task is unknown, or its data can't be had.
     """
     mteb = import_mteb()
-    model = MtebModel(encoder=encoder, mode=mode, fusion=fusion, instruction=instruction)
+    model = MtebModel(encoder=encoder, mode=mode, fusion=fusion, dense_weight=dense_weight, instruction=instruction)
     cache = None if results is None else mteb.ResultCache(cache_path=results)
     for task in find_tasks(tasks):
         try:

@@ -64,7 +64,7 @@ class Request:
     dense_weight  the share of the vectors in a fusion, 0 … 1; None = what suits the fusion, see DENSE_WEIGHTS
     diversity     0 … 1: how much hits shall differ from those above them (maximal marginal relevance); the best 100 are
                   chosen from, and further ones follow in their order
-    rerank        score the best hits again: "maxsim" = by the encoder's token vectors, or the name of the reranker that the
+    rerank        score the best hits again: "maxsim" = by the encoder's token vectors too, or the name of the reranker that the
                   retriever was opened with; None = as the retriever does by itself. A request loads no model
     rerank_depth  how many hits are scored again; further ones follow in their order, with scores below
     group_by      "doc_id": of each document only its best passage

@@ -1,7 +1,7 @@
 """Scoring the best hits again with something slower and sharper: late interaction, or a cross-encoder."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from ragvec.encoder.protocol import TextEncoder
 
 MAXSIM = "maxsim"
+MAXSIM_SHARE = (
+    0.2  # in a hit's score, the rest being the first search's: more of it made most data sets worse (docs/retrieval.md)
+)
 BLOCK = 16  # texts whose token vectors are held at once, and after which an encoder may end what nobody waits for any more
 
 Reranker = Callable[[str, Sequence[str]], np.ndarray]  # (query, texts) → (n,) scores, higher is better
@@ -24,7 +27,7 @@ def load_reranker(
     device: str | None = None,
     offline: bool = False,
 ) -> Reranker:
-    """A reranker by name: "maxsim" = the encoder's own token vectors, else a cross-encoder's folder or hub id.
+    """A reranker by name: "maxsim" = the encoder's own token vectors (see `blend`), else a cross-encoder's folder or hub id.
 
     offline  never ask the hub for it
 
@@ -34,7 +37,33 @@ def load_reranker(
         return load_cross_encoder(name, device, offline=offline)
     if encoder is None:
         raise WrongInput("reranking by maxsim needs an encoder: pass one to Retriever")
-    return lambda query, texts: maxsim(encoder, query, texts, instruction=instruction)
+    return MaxSim(encoder, instruction)
+
+
+class MaxSim(NamedTuple):
+    """The encoder's own token vectors as a reranker, whose scores count beside those that hits were found by."""
+
+    encoder: "TextEncoder"
+    instruction: str | None = None
+
+    def __call__(self, query: str, texts: Sequence[str]) -> np.ndarray:
+        """As `maxsim`."""
+        return maxsim(self.encoder, query, texts, instruction=self.instruction)
+
+
+def blend(found: Sequence[float], scores: np.ndarray, *, least: float) -> np.ndarray:
+    """The scores that hits were found by and those of `maxsim` made one, 0 … 1, (n,) float32.
+
+    found   best first; each kind is scaled from the least it can be to the best of these hits, as hybrid search scales: where
+            all texts are equally near, as in a language that the encoder does not know, it says little
+    least   of the first kind: -1 for a cosine, 0 for BM25 and what is fused
+    """
+    first = np.asarray(found, dtype=np.float32)
+    if least < 0 and (most := float(np.abs(first).max())) > 1.01:  # products of vectors of any length have no least
+        least = -2 * most
+    parts = [(kind - low) / max(float(kind.max()) - low, 1e-9) for kind, low in ((first, least), (scores, -1.0))]
+    blended: np.ndarray = (1 - MAXSIM_SHARE) * parts[0] + MAXSIM_SHARE * parts[1]
+    return blended
 
 
 def maxsim(encoder: "TextEncoder", query: str, texts: Sequence[str], *, instruction: str | None = None) -> np.ndarray:

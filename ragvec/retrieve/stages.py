@@ -12,7 +12,7 @@ from ragvec.index import View
 from ragvec.retrieve.diversity import diversify
 from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate, Ranking, by_similarity, by_words, fused_ranks, fused_scores, joined
 from ragvec.retrieve.request import Request
-from ragvec.retrieve.rerank import Reranker
+from ragvec.retrieve.rerank import MaxSim, Reranker, blend
 
 GROUP_POOL = 4  # passages looked at per document asked for
 DEEPER = 4  # times as deep goes each further look
@@ -87,7 +87,7 @@ def second_stage(
     """
     request, view = first.request, first.view
     depth, wanted = first_depth(request, reranker), max(request.last, DIVERSITY_POOL if request.diversity else 0)
-    again = _reranked(view, query, ranking[: request.rerank_depth], reranker)
+    again = _reranked(first, query, ranking[: request.rerank_depth], reranker)
     while True:
         kept = ranking if reranker is None else again + _after(again, ranking[request.rerank_depth - 1 :])
         if request.min_score is not None:
@@ -106,12 +106,16 @@ def second_stage(
     return diversify(pool, view.vectors([one.passage for one in pool]), request.last, request.diversity) + kept[DIVERSITY_POOL:]
 
 
-def _reranked(view: View, query: str, ranking: list[Candidate], reranker: Reranker | None) -> list[Candidate]:
+def _reranked(first: FirstStage, query: str, ranking: list[Candidate], reranker: Reranker | None) -> list[Candidate]:
     if reranker is None or not ranking:
         return ranking
-    passages = view.passages([one.passage for one in ranking])
-    scores = reranker(query, [passage.encoded_text for passage in passages]).tolist()
-    return sorted((one._replace(score=score) for one, score in zip(ranking, scores, strict=True)), key=lambda one: -one.score)
+    passages = first.view.passages([one.passage for one in ranking])
+    scores = reranker(query, [passage.encoded_text for passage in passages])
+    if isinstance(reranker, MaxSim):
+        least = -1.0 if first.request.chosen_mode == "dense" else 0.0
+        scores = blend([one.score for one in ranking], scores, least=least)
+    rescored = zip(ranking, scores.tolist(), strict=True)
+    return sorted((one._replace(score=score) for one, score in rescored), key=lambda one: -one.score)
 
 
 def _after(again: list[Candidate], rest: list[Candidate]) -> list[Candidate]:
