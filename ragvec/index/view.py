@@ -13,7 +13,7 @@ from ragvec.index.ann.exact import RowFilter, SearchResult, keep_best
 from ragvec.index.layout import WORDS_NAME
 from ragvec.index.segment import Segment
 from ragvec.index.where import Sql, parse_where
-from ragvec.index.words import DEFAULT_LANGUAGE, Ranking, Words
+from ragvec.index.words import DEFAULT_LANGUAGE, Limited, Ranking, Words
 from ragvec.records import Passage
 
 KEPT_FILTERS = 16  # of one commit, at 8 bytes a match each
@@ -77,13 +77,20 @@ class View:
             best = SearchResult(best.scores[:, :filled], best.ids[:, :filled])
         return best
 
-    def search_lexical(self, query: str, k: int, *, allowed: np.ndarray | None = None) -> Ranking:
+    def search_lexical(self, query: str, k: int, *, allowed: np.ndarray | None = None, syntax: bool = False) -> Ranking:
         """The k best (passage id, BM25 score) for a query's words, best first; none if it holds no words.
 
         allowed  (m,) int64, ascending: only these passage ids may be found; None = all
+        syntax   the query is in the query language, see `ragvec.index.words.query`
         """
         _check_k(k)
-        return self.words.search(query, k, allowed=allowed)
+        return self.words.search(query, k, allowed=allowed, syntax=syntax)
+
+    def within(self, limited: Limited, allowed: np.ndarray | None) -> np.ndarray:
+        """The passage ids that a query's words leave of those allowed, (m,) int64, ascending; None = all."""
+        if limited.allowed:
+            return limited.ids if allowed is None else np.intersect1d(limited.ids, allowed, assume_unique=True)
+        return np.setdiff1d(self._ids() if allowed is None else allowed, limited.ids, assume_unique=True)
 
     def matching(self, where: str) -> np.ndarray:
         """The ids of the passages that meet a filter, such as `year >= 2020 and lang = "ko"`; (m,) int64, ascending.
@@ -136,6 +143,11 @@ class View:
     def __len__(self) -> int:
         """The number of passages."""
         return self._passages
+
+    def _ids(self) -> np.ndarray:
+        live = zip(self.segments, self.live, strict=True)
+        parts = [np.asarray(segment.ids) if mask is None else segment.ids[mask] for segment, mask in live]
+        return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
 
     def _checked(self, vectors: np.ndarray, k: int) -> np.ndarray:
         _check_k(k)

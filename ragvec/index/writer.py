@@ -66,7 +66,7 @@ class Writer:
             words.delete_passages(changes.take_stale())
             store.note_sources(self.connection, changes.take_adopted())
             words.delete_passages(changes.take_gone(first))
-            store.update_passages(self.connection, changes.take_updates())  # the same words
+            words.update_passages(changes.take_updates())
             if cutting:
                 store.write_cutting(self.connection, *cutting)
             if segment.rows:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from ragvec.errors import WrongInput
+from ragvec.retrieve.asked import meaning
 from ragvec.retrieve.fusion import DENSE_WEIGHTS, FUSIONS, Fusion
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Options(TypedDict, total=False):
 
     offset: int
     mode: Mode | None
+    syntax: bool
     where: str | None
     fusion: Fusion
     dense_weight: float | None
@@ -49,6 +51,8 @@ class Request:
     offset        hits to pass over, for pages; ranks go on counting
     mode          dense: similarity of vectors (score = cosine). lexical: the query's words (score = BM25). hybrid: both, fused.
                   None = hybrid for a query, dense for a vector alone
+    syntax        the query is in the query language: "in sequence", +word, -word, title:word, begin*, wrod~; see
+                  ragvec.index.words.query. False = it is text, whatever signs it holds
     where         a filter on metadata, such as `year >= 2020 and lang = "ko"`; see ragvec.index.where
     fusion        hybrid only; weighted: scores scaled to the query's best and added, score = 0 … 1. rrf: reciprocal ranks,
                   score = sum of 1 / (60 + rank)
@@ -71,6 +75,7 @@ class Request:
     k: int = 10
     offset: int = 0
     mode: Mode | None = None
+    syntax: bool = False
     where: str | None = None
     fusion: Fusion = FUSIONS[0]
     dense_weight: float | None = None
@@ -120,6 +125,11 @@ class Request:
         if self.mode is not None:
             return self.mode
         return "dense" if self.query is None and self.vector is not None else DEFAULT_MODE
+
+    @property
+    def meaning(self) -> str:
+        """What the query says to an encoder or a language model; "" for a vector alone."""
+        return meaning(self.query or "", syntax=self.syntax)
 
     @property
     def share(self) -> float:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ragvec.index import View
+from ragvec.retrieve.asked import meaning
 from ragvec.retrieve.diversity import diversify
 from ragvec.retrieve.fusion import Ranking, fuse, fuse_scores, fusion_depth
 from ragvec.retrieve.request import Request
@@ -27,10 +28,13 @@ class FirstStage(NamedTuple):
         mode = self.request.chosen_mode
         deep = fusion_depth(depth) if mode == "hybrid" else depth
         dense = [] if vectors is None else self._dense(vectors, deep)
-        lexical = [] if mode == "dense" else [self.view.search_lexical(query, deep, allowed=self.allowed) for query in queries]
+        lexical = [] if mode == "dense" else [self._by_words(query, deep) for query in queries]
         if mode != "hybrid":
             return dense or lexical
         return [self._fused(*pair)[:depth] for pair in zip(dense, lexical, strict=True)]
+
+    def _by_words(self, query: str, depth: int) -> Ranking:
+        return self.view.search_lexical(query, depth, allowed=self.allowed, syntax=self.request.syntax)
 
     def _dense(self, vectors: np.ndarray, depth: int) -> list[Ranking]:
         nearest = self.view.search(vectors, depth, allowed=self.allowed)
@@ -66,7 +70,7 @@ def second_stage(
     request = first.request
     depth = first_depth(request, reranker)
     while True:
-        kept = _reranked(first.view, query, ranking, reranker)
+        kept = _reranked(first.view, meaning(query, syntax=request.syntax), ranking, reranker)
         if request.min_score is not None:
             kept = [(passage, score) for passage, score in kept if score >= request.min_score]
         ended = len(ranking) < depth or len(kept) < len(ranking)
