@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ragvec.cli.output import size_text
-from ragvec.cli.search_settings import IndexKey, MaxMemory, Recall, search_settings
+from ragvec.cli.search_settings import IndexKey, Language, MaxMemory, Recall, search_settings
 
 
 def run(
@@ -14,12 +14,13 @@ def run(
     index_key: IndexKey = None,
     recall: Recall = None,
     max_memory: MaxMemory = None,
+    language: Language = None,
 ) -> None:
     from ragvec.index import Index
 
     with Index.open(index) as opened:
         before = opened.describe()
-        opened.compact(**search_settings(index_key, recall, max_memory))
+        opened.compact(**search_settings(index_key, recall, max_memory, language))
         after = opened.describe()
     print(
         f"{index}: segments {len(before['segments'])} → {len(after['segments'])}, "

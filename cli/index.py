@@ -27,7 +27,7 @@ from ragvec.cli.corpus_options import (
     report_quarantined,
 )
 from ragvec.cli.output import Form, report_skipped
-from ragvec.cli.search_settings import IndexKey, MaxMemory, Recall, search_settings
+from ragvec.cli.search_settings import IndexKey, Language, MaxMemory, Recall, search_settings
 
 if TYPE_CHECKING:
     from ragvec.ingest.build import BuildReport
@@ -67,6 +67,7 @@ def run(
     index_key: IndexKey = None,
     recall: Recall = None,
     max_memory: MaxMemory = None,
+    language: Language = None,
     format: Annotated[Form, typer.Option(help="How the summary is printed.")] = Form.table,
 ) -> None:
     from ragvec.corpus.quarantine import Quarantine
@@ -93,7 +94,7 @@ def run(
             device=device,
             dtype=dtype,
             offline=offline,
-            search=search_settings(index_key, recall, max_memory),
+            search=search_settings(index_key, recall, max_memory, language),
             reading=reading,
             on_reject=on_reject,
             sync=sync,

@@ -25,9 +25,15 @@ MaxMemory = Annotated[
     int | None,
     typer.Option(parser=parse_size, metavar="SIZE", help="Most memory for a segment's index, with auto, e.g. 2GB."),
 ]
+Language = Annotated[
+    str | None,
+    typer.Option(help="What words are stemmed by, such as german, or none; default: what the first documents are in."),
+]
 
 
-def search_settings(index_key: str | None, recall: float | None, max_memory: int | None) -> dict[str, Any]:
+def search_settings(
+    index_key: str | None, recall: float | None, max_memory: int | None, language: str | None
+) -> dict[str, Any]:
     """Those that were given, under the library's names."""
-    given = {"faiss_key": index_key, "recall_target": recall, "max_memory": max_memory}
+    given = {"faiss_key": index_key, "recall_target": recall, "max_memory": max_memory, "language": language}
     return {name: value for name, value in given.items() if value is not None}

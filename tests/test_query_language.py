@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ragvec.encoder import Encoder
+from ragvec.errors import WrongInput
 from ragvec.index import Index
 from ragvec.index.words import Words, WordsRecord, WordWriter
 from ragvec.index.words.query import MOST_IN_SEQUENCE, MOST_SIGNS, read_query
@@ -318,3 +319,20 @@ def test_a_word_that_moves_between_title_and_text_is_found_where_it_is(tmp_path:
         assert [name for name, _ in found(index, unit_vectors(2)[:1], 1)[0]] == ["1"]
         index.compact()
         assert titled("title:b") == [1]
+
+
+def test_compact_changes_the_language_that_words_are_stemmed_by(tmp_path: Path) -> None:
+    with Index.create_with(tmp_path / "index", SETTINGS) as index:
+        put(index, [Passage("1", "1", "Die Häuser stehen")], unit_vectors(1))
+
+        def hits(query: str) -> int:
+            with index.reading() as view:
+                return len(view.search_lexical(query, 5))
+
+        assert hits("Hauses") == 0
+        index.compact(language="german")
+        assert hits("Hauses") == 1 and index.describe()["language"] == "german" == index.settings.language
+        index.compact()
+        assert hits("Hauses") == 1 and index.describe()["language"] == "german"
+        with pytest.raises(WrongInput, match="no stemmer for the language 'klingon': choose one of arabic, "):
+            index.compact(language="klingon")

@@ -93,7 +93,7 @@ class Writer:
         """Merge all segments into one without the deleted rows, and give their space on disk back; no word of theirs remains.
 
         A single segment whose kind of index an older ragvec chose gets the one that would be chosen today.
-        settings  with another way to search (faiss_key, recall_target, max_memory), which is kept; None = as it was
+        settings  with another way to search (faiss_key, recall_target, max_memory, language), which is kept; None = as it was
         """
         wanted = {} if settings is None else {key: getattr(settings, key) for key in store.SEARCH_SETTINGS}
         changed = any(getattr(self.settings, key) != value for key, value in wanted.items())
@@ -101,14 +101,26 @@ class Writer:
         old = self._open(store.read_segments(self.connection))
         as_it_is = len(old) <= 1 and not len(dead) and not changed and all(map(self._is_current, old))
         stale = not store.is_current(self.connection) or store.read_words(self.connection).deleted > 0
-        if as_it_is and not stale:
+        language = None if settings is None else settings.language
+        if language in (None, self.settings.language):
+            language = None
+        if as_it_is and not stale and not language:
             return
-        with self._transaction(), self._new_words(anew=stale):
+        with self._transaction(), self._stemmed_by(language), self._new_words(anew=stale or language is not None):
             if not as_it_is:
                 self._merge_all(wanted if changed else {}, old, dead)
             store.recount_fields(self.connection)
         store.give_back_space(self.connection)
         sweep(self.folder, self.connection)
+
+    @contextmanager
+    def _stemmed_by(self, language: str | None) -> Iterator[None]:
+        """Note, in a transaction, the language that words are stemmed by from now on; None = as before."""
+        if language is not None:
+            store.write_value(self.connection, "language", language)
+        yield
+        if language is not None:
+            self.settings = replace(self.settings, language=language)
 
     def _merge_all(self, wanted: dict[str, Any], old: list[Segment], dead: np.ndarray) -> None:
         if wanted:

@@ -86,7 +86,7 @@ def build(
     encoder          folder or hub id; None = the one the index was built with, or the bundled one for a new index
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
     offline          never ask the hub for a model, not even for one that the index names
-    search           how a new index is searched: faiss_key, recall_target, max_memory, as `Index.create` explains them
+    search           how a new index is searched, as `Index.create` explains it: faiss_key, recall_target, max_memory, language
     reading          how a corpus is read and cut; None = fields by their usual names. Without passage_tokens it is cut as the
                      index's documents were; with them, that is how it is cut from now on
     on_reject        called with each row that can't be read; None = the first one raises
