@@ -79,7 +79,6 @@ def run(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
         max_value_mb=max_value_mb,
     )  # fmt: skip
-    lasting = given(revision=revision, max_length=max_length)
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, corpora) if skips else None)
     with rejects if skips else nullcontext() as on_reject:
@@ -90,7 +89,7 @@ def run(
             name=source,
             id_prefix=id_prefix,
             encoder=encoder,
-            encoder_options=lasting,
+            encoder_options=given(revision=revision, max_length=max_length),
             device=device,
             dtype=dtype,
             offline=offline,
