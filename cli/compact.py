@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ragvec.cli.output import size_text
-from ragvec.cli.search_settings import FilterFields, IndexKey, MaxMemory, Recall, search_settings
+from ragvec.cli.search_settings import FilterFields, IndexKey, Language, MaxMemory, Recall, search_settings
 
 
 def run(
@@ -15,12 +15,13 @@ def run(
     recall: Recall = None,
     max_memory: MaxMemory = None,
     filter_fields: FilterFields = None,
+    language: Language = None,
 ) -> None:
     from ragvec.index import Index
 
     with Index.open(index) as opened:
         before = opened.describe()
-        opened.compact(**search_settings(index_key, recall, max_memory, filter_fields))
+        opened.compact(**search_settings(index_key, recall, max_memory, filter_fields=filter_fields, language=language))
         after = opened.describe()
     print(
         f"{index}: segments {len(before['segments'])} → {len(after['segments'])}, "

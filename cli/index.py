@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragvec.cli.choices import Device, DocumentInstruction, Dtype, EncoderSource, MaxLength, Offline, Revision
+from ragvec.cli.choices import Device, DocumentInstruction, Dtype, EncoderSource, MaxLength, Offline, Revision, given
 from ragvec.cli.corpus_options import (
     IdField,
     MaxValueMb,
@@ -27,7 +27,7 @@ from ragvec.cli.corpus_options import (
     report_quarantined,
 )
 from ragvec.cli.output import Form, report_skipped
-from ragvec.cli.search_settings import FilterFields, IndexKey, MaxMemory, Recall, search_settings
+from ragvec.cli.search_settings import FilterFields, IndexKey, Language, MaxMemory, Recall, search_settings
 
 if TYPE_CHECKING:
     from ragvec.ingest.build import BuildReport
@@ -69,6 +69,7 @@ def run(
     recall: Recall = None,
     max_memory: MaxMemory = None,
     filter_fields: FilterFields = None,
+    language: Language = None,
     format: Annotated[Form, typer.Option(help="How the summary is printed.")] = Form.table,
 ) -> None:
     from ragvec.corpus.quarantine import Quarantine
@@ -95,7 +96,7 @@ def run(
             device=device,
             dtype=dtype,
             offline=offline,
-            search=search_settings(index_key, recall, max_memory, filter_fields),
+            search=search_settings(index_key, recall, max_memory, filter_fields=filter_fields, language=language),
             reading=reading,
             on_reject=on_reject,
             sync=sync,

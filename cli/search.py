@@ -31,6 +31,14 @@ Hits = Annotated[int, typer.Option("-k", help="Hits per query.")]
 QueryFile = Annotated[
     Path | None, typer.Option(help="Read queries from a file: JSONL (_id, text), TSV (id, text), or one a line.")
 ]
+Syntax = Annotated[
+    bool | None,
+    typer.Option(
+        "--syntax/--plain",
+        help='Signs in the query mean something: "in sequence", +word, -word, title:word, begin*, wrod~; '
+        "default: in one that is typed, not in those of a file or stdin.",
+    ),
+]
 Where = Annotated[str | None, typer.Option(help="Filter, e.g. 'year >= 2020 and lang = \"ko\"'.")]
 Offset = Annotated[int, typer.Option(help="Hits to pass over, for pages.")]
 MinScore = Annotated[float | None, typer.Option(help="No hit below this score.")]
@@ -65,6 +73,7 @@ def run(
     dtype: Dtype = None,
     offline: Offline = False,
     format: HitFormat = None,
+    syntax: Syntax = None,
     where: Where = DEFAULTS["where"],
     where_values: WhereValues = DEFAULTS["where_values"],
     offset: Offset = DEFAULTS["offset"],
@@ -80,13 +89,14 @@ def run(
     server: AskServer = True,
     api_key: ApiKey = None,
 ) -> None:
+    single = queries is None and query != "-"
     options = Options(
-        offset=offset, mode=mode, where=where, where_values=where_values, fusion=fusion, dense_weight=dense_weight,
-        diversity=diversity, rerank=rerank, rerank_depth=rerank_depth, min_score=min_score, instruction=instruction,
-        snippets=snippets, group_by="doc_id" if group_by or format is Format.trec else None,  # TREC names a document once
+        offset=offset, mode=mode, syntax=single if syntax is None else syntax, where=where, where_values=where_values,
+        fusion=fusion, dense_weight=dense_weight, diversity=diversity, rerank=rerank, rerank_depth=rerank_depth,
+        min_score=min_score, snippets=snippets, instruction=instruction,
+        group_by="doc_id" if group_by or format is Format.trec else None,  # a TREC run names a document once
     )  # fmt: skip
     request = Request(k=k, **options)  # what can't be answered shows before seconds are spent on loading an encoder
-    single = queries is None and query != "-"
     asked = [("1", query or "")] if single else list(_read_queries(query, queries))
     check_queries([text for _, text in asked])
     if context is not None:
@@ -95,7 +105,7 @@ def run(
     if single and server and not (encoder or device or dtype) and rerank in (None, "maxsim"):
         answer = search_served(index, _as_json(request, context), api_key=api_key)
         if answer is not None:
-            _print_single(asked[0][1], [Hit(**record) for record in answer["hits"]], answer.get("context"), format)
+            _print_single(request.meaning, [Hit(**record) for record in answer["hits"]], answer.get("context"), format)
             return
     from ragvec.retrieve import open_retriever
 
@@ -105,7 +115,7 @@ def run(
     )  # fmt: skip
     if context is not None:
         hits = retriever.answer(request)
-        _print_single(asked[0][1], hits, _context(asked[0][1], hits, context, retriever, offline=offline), format)
+        _print_single(request.meaning, hits, _context(request.meaning, hits, context, retriever, offline=offline), format)
         return
     for batch in (asked[start : start + BATCH_QUERIES] for start in range(0, len(asked), BATCH_QUERIES)):
         found = retriever.retrieve_many([text for _, text in batch], k, **options)

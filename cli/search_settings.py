@@ -28,12 +28,27 @@ MaxMemory = Annotated[
 FilterFields = Annotated[
     str | None, typer.Option(help='Metadata fields that filters ask for most, with commas between: year,lang. "" = none.')
 ]
+Language = Annotated[
+    str | None,
+    typer.Option(help="What words are stemmed by, such as german, or none; default: what the first documents are in."),
+]
 
 
 def search_settings(
-    index_key: str | None, recall: float | None, max_memory: int | None, filter_fields: str | None
+    index_key: str | None,
+    recall: float | None,
+    max_memory: int | None,
+    *,
+    filter_fields: str | None = None,
+    language: str | None = None,
 ) -> dict[str, Any]:
     """Those that were given, under the library's names."""
     fields = None if filter_fields is None else tuple(name for name in map(str.strip, filter_fields.split(",")) if name)
-    given = {"faiss_key": index_key, "recall_target": recall, "max_memory": max_memory, "filter_fields": fields}
+    given = {
+        "faiss_key": index_key,
+        "recall_target": recall,
+        "max_memory": max_memory,
+        "filter_fields": fields,
+        "language": language,
+    }
     return {name: value for name, value in given.items() if value is not None}

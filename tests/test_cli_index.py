@@ -194,6 +194,21 @@ def test_another_encoder_is_refused_with_the_remedy(
     assert len(contents(here / "ragvec-index")) == 3
 
 
+def test_the_language_is_chosen_recorded_and_changed(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:
+    write_corpus(here / "corpus.jsonl", ROWS)
+    code, _, err = ragvec(capsys, "index", "corpus.jsonl", "-e", tiny_decoder, "--language", "klingon")
+    assert code == 1 and err.startswith("error: no stemmer for the language 'klingon': choose one of arabic, ")
+    assert ragvec(capsys, "index", "corpus.jsonl", "-e", tiny_decoder, "--language", "german")[0] == 0
+    code, _, err = ragvec(capsys, "index", "corpus.jsonl", "--language", "french")
+    assert (code, err) == (
+        1,
+        "error: the index in ragvec-index was made with --language german, not french: leave --language out, "
+        "or change the index by `ragvec compact` with --language french\n",
+    )
+    assert ragvec(capsys, "compact", "--language", "french")[0] == 0
+    assert json.loads(ragvec(capsys, "info", "ragvec-index", "--format", "json")[1])["language"] == "french"
+
+
 def test_from_shards_equals_from_the_corpus(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:
     write_corpus(here / "corpus.jsonl", ROWS)
     encoder = Encoder.load(tiny_decoder)

@@ -229,6 +229,23 @@ def test_filter_pages_least_score_and_snippets(folder: Path, capsys: pytest.Capt
     assert "snippet" not in whole[0]
 
 
+def test_signs_mean_something_where_a_query_is_typed_and_are_text_elsewhere(
+    folder: Path, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    def ids(*words: str) -> list[str]:
+        code, out, err = ragvec(capsys, "search", "-i", folder, "--mode", "lexical", *words)
+        assert (code, err) == (0, "")
+        return [json.loads(line)["doc_id"] for line in out.splitlines()]
+
+    query = "fox -terror"
+    (tmp_path / "queries.txt").write_text(f"{query}\n", encoding="utf-8")
+    assert sorted(ids(query)) == sorted(ids("--queries", str(tmp_path / "queries.txt"), "--syntax")) == ["b", "long"]
+    assert sorted(ids(query, "--plain")) == sorted(ids("--queries", str(tmp_path / "queries.txt"))) == ["b", "evil", "long"]
+    assert ids("title:nutritoin~") == ids('"grams of protein" fox') == ["a"]
+    code, out, err = ragvec(capsys, "search", '"grams of protein" fox', "-i", folder, "--context", "2000")
+    assert (code, err) == (0, "") and "Question: grams of protein fox" in out and "[2] " not in out
+
+
 def test_weights_groups_diversity_and_reranking_reach_the_retriever(folder: Path, capsys: pytest.CaptureFixture) -> None:
     def ids(*words: str) -> list[str]:
         code, out, err = ragvec(capsys, "search", "the fox", "-i", folder, *words)

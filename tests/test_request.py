@@ -86,12 +86,12 @@ def test_http_has_the_requests_fields_and_defaults() -> None:
 def test_the_command_line_has_the_requests_fields_and_defaults() -> None:
     parameters = inspect.signature(cli_search.run).parameters
     assert set(parameters) - CLI_OWN == set(DEFAULTS) - {"vector"}
-    of_a_query = {**DEFAULTS, "mode": DEFAULT_MODE}
+    of_a_query = {**DEFAULTS, "mode": DEFAULT_MODE, "syntax": None}  # by where the query comes from
     assert {name: parameters[name].default for name in parameters if name not in CLI_OWN} == {
         name: value for name, value in of_a_query.items() if name != "vector"
     }
     kinds = hints(Request)
-    for name in set(parameters) - CLI_OWN - {"mode"}:
+    for name in set(parameters) - CLI_OWN - {"mode", "syntax"}:
         assert parameters[name].annotation.__origin__ == kinds[name], name
     assert get_args(kinds["mode"])[0] == parameters["mode"].annotation.__origin__  # which is never None here
 

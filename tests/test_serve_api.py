@@ -156,6 +156,27 @@ def test_highlights_show_the_stretch_with_the_words(client):
     assert [shown["text"][start:end] for start, end in shown["marks"]] == ["fox"] and len(shown["text"]) < 330
 
 
+def test_signs_mean_something_if_a_request_says_so(client):
+    def found(query, **options):
+        hits = client.post("/search", json={"query": query, **options}).json()["hits"]
+        return {hit["doc_id"]: hit.get("highlight") for hit in hits}
+
+    query = "protein -nutrition fox"
+    assert found(query).keys() == {"protein", "문서/서울", "fox"}
+    for mode in ("hybrid", "dense"):
+        assert found(query, syntax=True, mode=mode).keys() == {"문서/서울", "fox"}
+    shown = found('"quick brown" -appears* filler -nutrition', mode="lexical", highlight=True)["fox"]
+    assert shown["marks"]
+    assert found('"quick brown" filler -appears', mode="lexical", syntax=True) == {}
+    shown = found('"quick brown" -protein', mode="lexical", syntax=True, highlight=True)["fox"]
+    assert {shown["text"][start:end] for start, end in shown["marks"]} == {"quick", "brown"}
+    [passage] = client.get("/documents/protein?query=women%20-protein&syntax=true").json()["passages"]
+    marked = {passage["text"][start:end].lower() for start, end in passage["marks"]}
+    assert "protein" not in marked
+    [passage] = client.get("/documents/protein?query=women%20-protein").json()["passages"]
+    assert "protein" in {passage["text"][start:end].lower() for start, end in passage["marks"]}
+
+
 def test_a_document_by_its_id(client):
     answer = client.get("/documents/%EB%AC%B8%EC%84%9C%2F%EC%84%9C%EC%9A%B8")
     assert answer.json() == {

@@ -13,7 +13,7 @@ _BLOCK = 4096  # passages that are read at a time
 
 
 class CommitWords:
-    """The words that one transaction adds and takes out."""
+    """The words that one transaction adds and takes out; passages are removed and altered in the tables with them."""
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, *, anew: bool = False) -> None:
         """anew: not what an earlier commit wrote, but the words of all passages, once `finish` is called."""
@@ -34,6 +34,16 @@ class CommitWords:
         store.delete_passages(self._connection, ids)
         if len(ids) and not self._anew:
             self._writer().delete(ids)
+
+    def update_passages(self, changes: Sequence[tuple[int, Passage]]) -> None:
+        """Take over titles, texts and metadata; see the store's. Words that moved into a title, or out of it, count anew."""
+        titles = store.read_titles(self._connection, [number for number, _ in changes])
+        store.update_passages(self._connection, changes)
+        retitled = [] if self._anew else [change for change in changes if titles[change[0]] != change[1].title]
+        if retitled:
+            ids = [number for number, _ in retitled]
+            self._writer().delete(ids)
+            self._writer().add(ids, [passage for _, passage in retitled])
 
     def finish(self) -> None:
         """Put the words' files in place, and note them in the transaction."""

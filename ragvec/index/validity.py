@@ -15,6 +15,7 @@ from ragvec.checked import Mismatch, check_fields, check_range, shown
 from ragvec.index.ann.choice import EXACT_KEY
 from ragvec.index.ann.tuning import SearchParameters
 from ragvec.index.layout import FAISS_NAME, IDS_NAME, VECTORS_NAME
+from ragvec.index.words.language import LANGUAGES
 from ragvec.records import Passage
 
 MOST_ROWS = 2**31
@@ -106,6 +107,8 @@ def checked_settings(values: dict[str, Any], record: type[Record]) -> Record:
         for name, least in (("max_memory", 1), ("passage_tokens", 1), ("overlap", 0)):
             if checked.get(name) is not None:
                 check_range(name, checked[name], least, MOST_TOKENS if name != "max_memory" else 2**62)
+        if (language := checked.get("language")) is not None and language not in LANGUAGES:
+            raise Mismatch(f"language is {shown(language)}, which nothing is stemmed by")
         options = checked["encoder_options"]
         if unknown := sorted(set(options) - set(EncoderOptions._fields)):
             raise Mismatch(f"encoder_options has {shown(unknown[0])}, which no encoder takes")

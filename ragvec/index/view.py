@@ -15,7 +15,7 @@ from ragvec.index.conditions import Filter
 from ragvec.index.layout import WORDS_NAME
 from ragvec.index.segment import Segment, live_rows
 from ragvec.index.where import checked_values, parse_where
-from ragvec.index.words import DEFAULT_LANGUAGE, Ranking, Words
+from ragvec.index.words import DEFAULT_LANGUAGE, Limited, Ranking, Words
 from ragvec.records import FilterValues, Passage
 
 BESIDE = 4  # passages looked at beside those asked for; times so many, where all of them score alike
@@ -108,17 +108,24 @@ class View:
         scores, ids = found[0] if len(found) == 1 else map(np.hstack, zip(*found, strict=True))
         return keep_best(SearchResult(scores, ids), k)
 
-    def search_lexical(self, query: str, k: int, *, allowed: np.ndarray | None = None) -> Ranking:
+    def search_lexical(self, query: str, k: int, *, allowed: np.ndarray | None = None, syntax: bool = False) -> Ranking:
         """The k best (passage id, BM25 score) for a query's words, best first; none if it holds no words.
 
         allowed  (m,) int64, ascending: only these passage ids may be found; None = all
+        syntax   the query is in the query language, see `ragvec.index.words.query`
         """
         _check_k(k)
-        return self.words.search(query, k, allowed=allowed)
+        return self.words.search(query, k, allowed=allowed, syntax=syntax)
 
-    def words_weight(self, query: str) -> float:
+    def within(self, limited: Limited, allowed: np.ndarray | None) -> np.ndarray:
+        """The passage ids that a query's words leave of those allowed, (m,) int64, ascending; None = all."""
+        if limited.allowed:
+            return limited.ids if allowed is None else np.intersect1d(limited.ids, allowed, assume_unique=True)
+        return np.setdiff1d(self._ids() if allowed is None else allowed, limited.ids, assume_unique=True)
+
+    def words_weight(self, query: str, *, syntax: bool = False) -> float:
         """The BM25 of a passage of average length that holds each of the query's words once; 0 for a query without words."""
-        return self.words.weight(query)
+        return self.words.weight(query, syntax=syntax)
 
     def matching(self, where: str, values: FilterValues | None = None) -> np.ndarray:
         """The ids of the passages that meet a filter, such as `year >= 2020 and lang in $langs`; (m,) int64, ascending.
@@ -184,6 +191,11 @@ class View:
     def __len__(self) -> int:
         """The number of passages."""
         return self._passages
+
+    def _ids(self) -> np.ndarray:
+        live = zip(self.segments, self.live, strict=True)
+        parts = [np.asarray(segment.ids) if mask is None else segment.ids[mask] for segment, mask in live]
+        return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
 
     def _checked(self, vectors: np.ndarray, k: int) -> np.ndarray:
         _check_k(k)

@@ -67,7 +67,7 @@ class Writer:
             words.delete_passages(changes.take_stale())
             store.note_sources(self.connection, changes.take_adopted())
             words.delete_passages(changes.take_gone(first))
-            store.update_passages(self.connection, changes.take_updates())  # the same words
+            words.update_passages(changes.take_updates())
             if cutting:
                 store.write_cutting(self.connection, *cutting)
             if segment.rows:
@@ -95,8 +95,8 @@ class Writer:
         """Merge all segments into one without the deleted rows, and give their space on disk back; no word of theirs remains.
 
         A single segment whose kind of index an older ragvec chose gets the one that would be chosen today.
-        settings  with another way to search (faiss_key, recall_target, max_memory) or other filter_fields, which are kept; None
-                  = as it was
+        settings  with another way to search (faiss_key, recall_target, max_memory), other filter_fields or another language,
+                  which are kept; None = as it was
         """
         wanted = {} if settings is None else {key: getattr(settings, key) for key in store.SEARCH_SETTINGS}
         changed = any(getattr(self.settings, key) != value for key, value in wanted.items())
@@ -105,9 +105,10 @@ class Writer:
         as_it_is = len(old) <= 1 and not len(dead) and not changed and all(map(self._is_current, old))
         stale = not store.is_current(self.connection) or store.read_words(self.connection).deleted > 0
         fields = self.settings.filter_fields if settings is None else settings.filter_fields
-        if as_it_is and not stale and fields == self.settings.filter_fields:
+        language = None if settings is None or settings.language == self.settings.language else settings.language
+        if as_it_is and not stale and not language and fields == self.settings.filter_fields:
             return
-        with self._transaction(), self._new_words(anew=stale):
+        with self._transaction(), self._stemmed_by(language), self._new_words(anew=stale or language is not None):
             if fields != self.settings.filter_fields:
                 self.settings = replace(self.settings, filter_fields=fields)
                 store.write_filter_fields(self.connection, fields)
@@ -127,6 +128,15 @@ class Writer:
             segments = self._open(records)
             near = measure_near(segments, [live_rows(segment, dead) for segment in segments])
             store.write_near(self.connection, store.Nearness(near, passages))
+
+    @contextmanager
+    def _stemmed_by(self, language: str | None) -> Iterator[None]:
+        """Note, in a transaction, the language that words are stemmed by from now on; None = as before."""
+        if language is not None:
+            store.write_value(self.connection, "language", language)
+        yield
+        if language is not None:
+            self.settings = replace(self.settings, language=language)
 
     def _merge_all(self, wanted: dict[str, Any], old: list[Segment], dead: np.ndarray) -> None:
         if wanted:

@@ -88,7 +88,8 @@ def build(
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
     document_instruction  read before every document; None = as the index has it, or, for a new one, the encoder's own
     offline          never ask the hub for a model, not even for one that the index names
-    search           how a new index is searched: faiss_key, recall_target, max_memory, filter_fields; see `Index.create`
+    search           how a new index is searched, as `Index.create` explains it: faiss_key, recall_target, max_memory,
+                     filter_fields, language
     reading          how a corpus is read and cut; None = fields by their usual names. Without passage_tokens it is cut as the
                      index's documents were; with them, that is how it is cut from now on
     on_reject        called with each row that can't be read; None = the first one raises

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from ragvec.errors import WrongInput
 from ragvec.records import FilterValues
+from ragvec.retrieve.asked import meaning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,7 @@ class Options(TypedDict, total=False):
 
     offset: int
     mode: Mode | None
+    syntax: bool
     where: str | None
     where_values: FilterValues | None
     fusion: Fusion
@@ -56,6 +58,8 @@ class Request:
     offset        hits to pass over, for pages; ranks go on counting
     mode          dense: similarity of vectors (score = cosine). lexical: the query's words (score = BM25). hybrid: both, fused.
                   None = hybrid for a query, dense for a vector alone
+    syntax        the query is in the query language: "in sequence", +word, -word, title:word, begin*, wrod~; see
+                  ragvec.index.words.query. False = it is text, whatever signs it holds
     where         a filter on metadata, such as `year >= 2020 and lang = "ko"`; see ragvec.index.where
     where_values  what each $name in that filter stands for: `group in $groups` with {"groups": ["a", "b"]}. Whatever a value
                   holds, it is never read as part of the filter
@@ -81,6 +85,7 @@ class Request:
     k: int = 10
     offset: int = 0
     mode: Mode | None = None
+    syntax: bool = False
     where: str | None = None
     where_values: FilterValues | None = None
     fusion: Fusion = FUSIONS[0]
@@ -133,6 +138,11 @@ class Request:
         if self.mode is not None:
             return self.mode
         return "dense" if self.query is None and self.vector is not None else DEFAULT_MODE
+
+    @property
+    def meaning(self) -> str:
+        """What the query says to an encoder or a language model; "" for a vector alone."""
+        return meaning(self.query or "", syntax=self.syntax)
 
     @property
     def share(self) -> float:

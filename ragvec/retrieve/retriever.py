@@ -10,6 +10,7 @@ from ragvec.errors import WrongInput
 from ragvec.index import Index
 from ragvec.index.encoder import check_encoder, load_encoder
 from ragvec.records import FilterValues, Hit
+from ragvec.retrieve.asked import held, meaning
 from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate
 from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, Mode, Options, Request, check_queries
 from ragvec.retrieve.rerank import MAXSIM, Reranker, load_reranker
@@ -83,17 +84,19 @@ class Retriever:
         if request.chosen_mode == "lexical":
             vectors = None
         elif vectors is None:
-            vectors = self._encode(queries, request)
+            vectors = self._encode([meaning(query, syntax=request.syntax) for query in queries], request)
+        hits: list[list[Hit]] = [[] for _ in queries]
         with self.index.reading() as view:
-            allowed = None if request.where is None else view.matching(request.where, request.where_values)
-            first = FirstStage(view, request, allowed)
-            rankings = first.rank(queries, vectors, first_depth(request, reranker))
-            hits = []
-            for row, (query, ranking) in enumerate(zip(queries, rankings, strict=True)):
-                vector = None if vectors is None else vectors[row]
-                ranking = second_stage(first, ranking, query=query, vector=vector, reranker=reranker)
-                hits.append(self._hits(first, ranking[request.offset : request.last], query, vector))
-            return hits
+            filtered = None if request.where is None else view.matching(request.where, request.where_values)
+            for rows, allowed in held(view, queries, filtered, syntax=request.syntax and vectors is not None):
+                first = FirstStage(view, request, allowed)
+                asked = None if vectors is None else vectors[rows]
+                rankings = first.rank([queries[row] for row in rows], asked, first_depth(request, reranker))
+                for row, ranking in zip(rows, rankings, strict=True):
+                    query, vector = queries[row], None if vectors is None else vectors[row]
+                    ranking = second_stage(first, ranking, query=query, vector=vector, reranker=reranker)
+                    hits[row] = self._hits(first, ranking[request.offset : request.last], query, vector)
+        return hits
 
     def _encode(self, queries: Sequence[str], request: Request) -> np.ndarray:
         if self.encoder is None:
@@ -112,10 +115,14 @@ class Retriever:
 
     def _hits(self, first: FirstStage, ranking: list[Candidate], query: str, vector: np.ndarray | None) -> list[Hit]:
         passages = first.view.passages([one.passage for one in ranking])
+        words_weight = first.words_weight(query)
         snippets: Sequence[str | None] = [None] * len(passages)
         if first.request.snippets:
+            query = meaning(query, syntax=first.request.syntax)
             snippets = best_sentences(query, [passage.text for passage in passages], vector, self.encoder)
-        words_weight = 0.0 if first.request.chosen_mode == "dense" else first.view.words_weight(query)
+        words_weight = (
+            0.0 if first.request.chosen_mode == "dense" else first.view.words_weight(query, syntax=first.request.syntax)
+        )
         rows = zip(passages, ranking, snippets, strict=True)
         return [
             Hit(

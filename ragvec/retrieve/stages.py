@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ragvec.index import View
+from ragvec.retrieve.asked import meaning
 from ragvec.retrieve.diversity import diversify
 from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate, Ranking, by_similarity, by_words, fused_ranks, fused_scores, joined
 from ragvec.retrieve.request import Request
@@ -48,10 +49,16 @@ class FirstStage(NamedTuple):
         found = joined(*near, lexical, lambda passages: self.view.similarities(vector, passages))
         if self.request.fusion == "rrf":
             return found.best(fused_ranks(found, self.request.share), depth)
-        return found.best(fused_scores(found, self.request.share, self.view.words_weight(query)), depth)
+        return found.best(
+            fused_scores(found, self.request.share, self.words_weight(query)), depth
+        )
 
     def _by_words(self, query: str, depth: int) -> Ranking:
-        return self.view.search_lexical(query, depth, allowed=self.allowed)
+        return self.view.search_lexical(query, depth, allowed=self.allowed, syntax=self.request.syntax)
+
+    def words_weight(self, query: str) -> float:
+        """What all words of a query are worth in BM25; 0 where words are not looked at."""
+        return 0.0 if self.request.chosen_mode == "dense" else self.view.words_weight(query, syntax=self.request.syntax)
 
     def is_weak(self, one: Candidate, words_weight: float) -> bool:
         """Whether a passage neither is near the query nor holds half of its words (by their IDF), of what the mode looks at."""
@@ -87,7 +94,7 @@ def second_stage(
     """
     request, view = first.request, first.view
     depth, wanted = first_depth(request, reranker), max(request.last, DIVERSITY_POOL if request.diversity else 0)
-    again = _reranked(first, query, ranking[: request.rerank_depth], reranker)
+    again = _reranked(first, meaning(query, syntax=request.syntax), ranking[: request.rerank_depth], reranker)
     while True:
         kept = ranking if reranker is None else again + _after(again, ranking[request.rerank_depth - 1 :])
         if request.min_score is not None:

@@ -129,6 +129,10 @@ class SearchRequest(_Strict):
     vector: Many[StrictFloat] | None = Field(DEFAULTS["vector"], description="Instead of a query; found by similarity alone.")
     k: StrictInt = Field(DEFAULTS["k"], ge=1)
     mode: Mode | None = Field(DEFAULTS["mode"], description="Default: hybrid for a query; a vector is always dense.")
+    syntax: StrictBool = Field(
+        DEFAULTS["syntax"],
+        description='Signs in the query mean something: "in sequence", +word, -word, title:word, begin*, wrod~.',
+    )
     instruction: StrictStr | None = Field(
         DEFAULTS["instruction"], max_length=4096, description='Default: the encoder\'s own; "" = none.'
     )

@@ -12,6 +12,7 @@ from ragvec.errors import WrongInput
 from ragvec.index import Index
 from ragvec.records import Document, Hit
 from ragvec.retrieve import DEFAULTS, Request, Retriever
+from ragvec.retrieve.asked import meaning
 from ragvec.retrieve.context import build_context
 from ragvec.retrieve.highlight import marks, snippet
 from ragvec.retrieve.lookup import read_document
@@ -46,12 +47,13 @@ def search_routes(service: Service) -> APIRouter:
         return json_response(content, {INDEX_HEADER: answer.identity})
 
     @router.get("/documents/{doc_id:path}", summary="One document with all its passages")
-    async def document(doc_id: str, query: str = "") -> Response:
-        """query: mark its words in the passages."""
+    async def document(doc_id: str, query: str = "", syntax: bool = False) -> Response:
+        """query: mark its words in the passages; syntax: it is in the query language."""
         passages = await service.read(lambda index: read_document(index, doc_id))
         if not passages:
             raise HTTPException(404, f"there is no document {doc_id!r}")
         first = passages[0]
+        marked = meaning(query[: service.limits.query_characters], syntax=syntax)
         return json_response(
             {
                 "doc_id": doc_id,
@@ -61,7 +63,7 @@ def search_routes(service: Service) -> APIRouter:
                     {
                         "passage_id": passage.passage_id,
                         "text": passage.text,
-                        **({"marks": marks(passage.text, query[: service.limits.query_characters])} if query else {}),
+                        **({"marks": marks(passage.text, marked)} if query else {}),
                     }
                     for passage in passages
                 ],
@@ -123,7 +125,7 @@ async def _with_vector(request: Request, service: Service) -> Request:
     """The request with its query's vector, if the mode needs one: encoded in the batches that all requests share."""
     if request.query is None or request.chosen_mode == "lexical":
         return request
-    [vector] = await service.encode_queries([request.query], request.instruction)
+    [vector] = await service.encode_queries([request.meaning], request.instruction)
     return replace(request, vector=vector)
 
 
@@ -136,15 +138,16 @@ class _Found(NamedTuple):
 
 def _answer(index: Index, request: Request, body: SearchRequest, encoder: "TextEncoder") -> _Found:
     hits = Retriever(index, encoder).answer(request)
-    content: dict[str, Any] = {"hits": [_record(hit, body) for hit in hits]}
+    content: dict[str, Any] = {"hits": [_record(hit, request.meaning if body.highlight else "") for hit in hits]}
     if body.context is not None and request.query is not None:
-        content["context"] = build_context(request.query, hits, body.context, encoder.count_tokens).record()
+        content["context"] = build_context(request.meaning, hits, body.context, encoder.count_tokens).record()
     return _Found(content, index_identity(index.path))
 
 
-def _record(hit: Hit, body: SearchRequest) -> dict[str, Any]:
+def _record(hit: Hit, highlighted: str) -> dict[str, Any]:
+    """highlighted: the words to mark; "" = none."""
     record = hit.record()
-    if body.highlight and body.query:
-        shown = snippet(hit.text, body.query, SNIPPET_CHARACTERS)
-        record["highlight"] = {"text": shown, "marks": marks(shown, body.query)}
+    if highlighted:
+        shown = snippet(hit.text, highlighted, SNIPPET_CHARACTERS)
+        record["highlight"] = {"text": shown, "marks": marks(shown, highlighted)}
     return record

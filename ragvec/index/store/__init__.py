@@ -15,6 +15,7 @@ from ragvec.index.store.passages import (
     read_fields,
     read_listing,
     read_passages,
+    read_titles,
     recount_fields,
     update_passages,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "read_settings",
     "read_source_files",
     "read_sources",
+    "read_titles",
     "read_tombstones",
     "read_value",
     "read_words",

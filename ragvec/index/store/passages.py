@@ -126,6 +126,12 @@ def read_doc_ids(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int
     return found
 
 
+def read_titles(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, str]:
+    """The title of each of these passages."""
+    query = "SELECT id, title FROM passages WHERE id IN (SELECT value FROM json_each(?))"
+    return {row[0]: str(row[1]) for row in connection.execute(query, (json.dumps([int(number) for number in ids]),))}
+
+
 def ids_of(connection: sqlite3.Connection, doc_id: str) -> list[int]:
     """The ids of a document's passages, in their order."""
     return [row[0] for row in connection.execute("SELECT id FROM passages WHERE doc_id = ? ORDER BY id", (doc_id,))]

@@ -3,11 +3,12 @@
 from ragvec.index.words.engine import WordWriter, remove_staging, sweep_words
 from ragvec.index.words.files import WordFile, WordsRecord, as_json, checked_record
 from ragvec.index.words.language import DEFAULT_LANGUAGE, LANGUAGES, guess_language
-from ragvec.index.words.searcher import Ranking, Words
+from ragvec.index.words.searcher import Limited, Ranking, Words
 
 __all__ = [
     "DEFAULT_LANGUAGE",
     "LANGUAGES",
+    "Limited",
     "Ranking",
     "WordFile",
     "WordWriter",

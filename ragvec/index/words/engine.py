@@ -11,6 +11,7 @@ from ragvec.files import fsync_folder, is_own_folder, remove_own, settle_file, s
 from ragvec.index.words.analysis import folded_words
 from ragvec.index.words.files import (
     ID,
+    TITLE,
     TOKENIZER,
     WORDS,
     WordFile,
@@ -82,6 +83,8 @@ class WordWriter:
                 document = tantivy.Document()
                 document.add_unsigned(ID, number)
                 document.add_text(WORDS, folded_words(passage.encoded_text))
+                if passage.title:
+                    document.add_text(TITLE, folded_words(passage.title))
                 writer.add_document(document)
 
     def delete(self, ids: Sequence[int]) -> None:

@@ -22,7 +22,7 @@ from ragvec.files import is_own_file, sha256_file
 if TYPE_CHECKING:
     import tantivy
 
-WORDS, ID = "words", "id"  # the fields of a passage
+WORDS, TITLE, ID = "words", "title", "id"  # the fields of a passage: the words of title and text, and the title's alone
 TOKENIZER = "ragvec"
 _META = "meta.json"
 _SUFFIXES = ("term", "idx", "pos", "fast", "fieldnorm", "store")
@@ -163,12 +163,18 @@ def schema() -> "tantivy.Schema":
 
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field(ID, indexed=True, fast=True)
-    builder.add_text_field(WORDS, tokenizer_name=TOKENIZER)
+    for name in (WORDS, TITLE):
+        builder.add_text_field(name, tokenizer_name=TOKENIZER)
     return builder.build()
 
 
-_INDEXING = {"record": "position", "fieldnorms": True, "tokenizer": TOKENIZER}
+def _text(name: str) -> dict[str, Any]:
+    indexing = {"record": "position", "fieldnorms": True, "tokenizer": TOKENIZER}
+    return {"name": name, "type": "text", "options": {"indexing": indexing, "stored": False, "fast": False}}
+
+
 _SCHEMA = [
     {"name": ID, "type": "u64", "options": {"indexed": True, "fieldnorms": False, "fast": True, "stored": False}},
-    {"name": WORDS, "type": "text", "options": {"indexing": _INDEXING, "stored": False, "fast": False}},
+    _text(WORDS),
+    _text(TITLE),
 ]

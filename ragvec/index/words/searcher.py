@@ -4,24 +4,35 @@ from collections import Counter
 from collections.abc import Sequence
 from math import log
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ragvec.index.words.engine import opened, readable
-from ragvec.index.words.files import ID, WORDS, WordsRecord, schema
+from ragvec.index.words.files import ID, TITLE, WORDS, WordsRecord, schema
 from ragvec.index.words.language import analyzer, function_words
-from ragvec.index.words.query import words_asked
+from ragvec.index.words.query import Asked, WordQuery, may_be_near, read_query, spellings
 
 if TYPE_CHECKING:
     import tantivy
 
 Ranking = list[tuple[int, float]]  # (passage id, score), best first
 FEW = 500  # allowed passages that are looked up one by one: more of them cost more than passing over those that are not
+MOST_TIES = 1000  # passages of one score that are ordered by id; if there are more, they come as they lie in the files
 FIRST_LOOK = 1000  # hits looked at, at least, to find those that are allowed
-MOST_BEGINNINGS = 128  # words that a beginning stands for: the most frequent
+MOST_BEGINNINGS = 64  # beginnings, and words that others are near to, of a query
 MOST_TERMS = 1000  # of a query
+MOST_SEQUENCES = 64  # of a query: words that are frequent take 0.2 s in a million passages
+MOST_LIMITED = 16  # what queries asked for lately leave of the passages: kept, for the next page
 SEQUENCE_WEIGHT = 0.25  # of words that stand in the sequence asked for, beside the words themselves
+TITLE_WEIGHT = 0.25  # of a word in the title, beside that word in title and text
+
+
+class Limited(NamedTuple):
+    """Passages, (m,) int64 ascending, that are allowed or that are not: those that are fewer."""
+
+    ids: np.ndarray
+    allowed: bool
 
 
 class Words:
@@ -35,30 +46,33 @@ class Words:
         self.record = record
         self.language = language
         self._schema = schema()
+        self._limited: dict[tuple[Asked, ...], Limited] = {}
         self._searcher = opened(folder, record, {} if last is None else last.record.files)
 
     def __len__(self) -> int:
         """How many passages can be found by their words."""
         return self._searcher.num_docs
 
-    def search(self, query: str, k: int, *, allowed: np.ndarray | None = None) -> Ranking:
+    def search(self, query: str, k: int, *, allowed: np.ndarray | None = None, syntax: bool = False) -> Ranking:
         """The k best (passage id, BM25 score), best first, equal scores by id; none if the query holds no words.
 
+        The first of many are those of few, also where more than MOST_TIES scores are equal, which are not in order of ids.
         allowed  (m,) int64, ascending: only these may be found; None = all
+        syntax   the query is in the query language, see `ragvec.index.words.query`
         """
-        asked = self._query(query)
+        asked = self._query(read_query(query, syntax=syntax))
         if asked is None or not len(self) or (allowed is not None and not len(allowed)):
             return []
         if allowed is not None and len(allowed) <= FEW:
-            return self._best(self._among(asked, allowed.tolist()), min(k, len(allowed)))
+            return self._best(self._only(asked, allowed.tolist()), k, len(allowed) + 1)
         if allowed is None:
-            return self._best(asked, min(k, len(self)))
-        return self._best_allowed(asked, k, allowed)
+            return self._best(asked, k, k + max(16, k // 8))
+        return self._best(asked, k, max(FIRST_LOOK, int(1.5 * k * len(self) / len(allowed))), allowed)
 
-    def weight(self, query: str) -> float:
+    def weight(self, query: str, *, syntax: bool = False) -> float:
         """The BM25 of a passage of average length that holds each of the query's words once: the sum of their IDF."""
-        asked, idle = words_asked(query), function_words(self.language)
-        words = [word for one in asked for word in one.terms]
+        asked, idle = read_query(query, syntax=syntax).asked, function_words(self.language)
+        words = [word for one in asked if one.sign != "-" for word in one.terms]
         telling = [word for word in words if word not in idle] or words
         frequencies = (self._searcher.doc_freq(WORDS, stem) for word in telling[:MOST_TERMS] for stem in self._stems([word]))
         return sum(self._idf(frequency) for frequency in frequencies)
@@ -66,27 +80,42 @@ class Words:
     def _idf(self, frequency: int) -> float:
         return log(1 + (len(self) - frequency + 0.5) / (frequency + 0.5))
 
-    def _best(self, asked: "tantivy.Query", k: int) -> Ranking:
-        """The k best; of equal scores at the end those of the lowest ids, so that one page follows from another."""
-        look = k + max(16, k // 8)
-        while True:
-            found = self._found(asked, look)
-            if len(found) < look or found[k - 1][1] > found[-1][1] or look >= len(self):
-                return sorted(found, key=_by_score)[:k]
-            look = min(4 * look, len(self))
+    def limited(self, query: str) -> Limited | None:
+        """What a query in the query language leaves of the passages; None if it says nothing of what must or must not be."""
+        import tantivy
 
-    def _best_allowed(self, asked: "tantivy.Query", k: int, allowed: np.ndarray) -> Ranking:
-        """The k best of many allowed ones: hits are passed over until enough are left."""
-        total = len(self)
-        look = min(total, max(FIRST_LOOK, int(1.5 * k * total / len(allowed))))
+        asked = read_query(query, syntax=True)
+        limits = self._limits(asked)
+        if not limits:
+            return None
+        if (known := self._limited.get(asked.limits)) is not None:
+            return known
+        everything = (tantivy.Occur.Must, tantivy.Query.all_query())
+        within = tantivy.Query.boolean_query([everything, *limits])
+        count = self._count(within)
+        allowed = 2 * count <= len(self)
+        if not allowed:
+            within, count = tantivy.Query.boolean_query([everything, (tantivy.Occur.MustNot, within)]), len(self) - count
+        with readable():
+            hits = self._searcher.search(within, max(1, count), count=False, order_by_field=ID).hits
+        found = Limited(np.sort(np.fromiter((number for number, _ in hits), dtype=np.int64, count=len(hits))), allowed)
+        if len(self._limited) >= MOST_LIMITED:
+            self._limited.clear()
+        self._limited[asked.limits] = found
+        return found
+
+    def _best(self, asked: "tantivy.Query", k: int, look: int, allowed: np.ndarray | None = None) -> Ranking:
+        """The k best, or all; equal scores at the end are looked at as well, so that one page follows from another.
+
+        look     hits to begin with; of those that are not allowed others take the place
+        """
         while True:
-            found = self._found(asked, look)
-            ids = np.fromiter((passage for passage, _ in found), dtype=np.int64, count=len(found))
-            kept = [hit for hit, there in zip(found, np.isin(ids, allowed, assume_unique=True).tolist(), strict=True) if there]
-            ended = len(found) < look or look >= total
-            if ended or (len(kept) > k and kept[k - 1][1] > found[-1][1]):
-                return sorted(kept, key=_by_score)[:k]
-            look = min(4 * look, total)
+            found = self._found(asked, min(look, len(self)))
+            kept = found if allowed is None else _among(found, allowed)
+            ties = Counter(score for _, score in found)
+            if len(found) < look or (len(kept) >= k and (found[-1][1] < kept[k - 1][1] or ties[kept[k - 1][1]] > MOST_TIES)):
+                return sorted(kept, key=lambda hit: (-hit[1], 0 if ties[hit[1]] > MOST_TIES else hit[0]))[:k]
+            look *= 4
 
     def _found(self, asked: "tantivy.Query", look: int) -> Ranking:
         with readable():
@@ -94,26 +123,45 @@ class Words:
             ids = self._searcher.fast_field_values(ID, [address for _, address in hits])
         return [(int(passage or 0), score) for passage, (score, _) in zip(ids, hits, strict=True)]
 
-    def _among(self, asked: "tantivy.Query", ids: Sequence[int]) -> "tantivy.Query":
+    def _only(self, asked: "tantivy.Query", ids: Sequence[int]) -> "tantivy.Query":
         import tantivy
 
         known = [number for number in ids if number >= 0]
         these = tantivy.Query.const_score_query(tantivy.Query.term_set_query(self._schema, ID, known), 0.0)
         return tantivy.Query.boolean_query([(tantivy.Occur.Must, these), (tantivy.Occur.Must, asked)])
 
-    def _query(self, query: str) -> "tantivy.Query | None":
-        """What adds to a score: every word as often as it is asked for, and names of code in sequence; None = no words.
+    def _query(self, query: WordQuery) -> "tantivy.Query | None":
+        """The query as tantivy is asked it; None if it has no words to find."""
+        import tantivy
+
+        occur = tantivy.Occur
+        parts = [(occur.Should, part) for part in self._scores([one for one in query.asked if one.sign != "-"])]
+        limits = self._limits(query)
+        if not parts or not limits:
+            return tantivy.Query.boolean_query(parts) if parts else None
+        if any(must == occur.Must for must, _ in limits):
+            return tantivy.Query.boolean_query([*limits, *parts])
+        return tantivy.Query.boolean_query([(occur.Must, tantivy.Query.boolean_query(parts)), *limits])
+
+    def _limits(self, query: WordQuery) -> "list[tuple[tantivy.Occur, tantivy.Query]]":
+        """What must, and what must not, be in a passage; it adds nothing to a score."""
+        import tantivy
+
+        signs = {"+": tantivy.Occur.Must, "-": tantivy.Occur.MustNot}
+        return [(signs[one.sign], tantivy.Query.const_score_query(self._whole(one), 0.0)) for one in query.asked if one.sign]
+
+    def _scores(self, asked: Sequence[Asked]) -> "list[tantivy.Query]":
+        """What adds to a score: every word as often as it is asked for, more in a title, and words in sequence.
 
         Function words are left out, unless the query has no others.
         """
         import tantivy
 
-        asked = words_asked(query)
-        counts = Counter(word for one in asked if not one.prefix for word in one.terms)
-        beginnings = [one.words[0] for one in asked if one.prefix]
+        counts = Counter(word for one in asked for word in one.terms)
+        further = [one for one in asked if one.prefix or one.near][:MOST_BEGINNINGS]
         idle = function_words(self.language)
         telling = {word: count for word, count in counts.items() if word not in idle}
-        if not telling and not beginnings:
+        if not telling and not further:
             telling = counts
         stems: Counter[str] = Counter()
         for word, count in telling.items():
@@ -122,28 +170,83 @@ class Words:
         if len(stems) > MOST_TERMS:
             known = [stem for stem in stems if self._searcher.doc_freq(WORDS, stem)]
             stems = Counter({stem: stems[stem] for stem in known[:MOST_TERMS]})
-        parts = [_times(self._term(stem), count) for stem, count in stems.items()]
-        for one in [one for one in asked if one.code][:MOST_TERMS]:
+        parts = [_times(self._term(WORDS, stem), count) for stem, count in stems.items()]
+        titles = [stem for stem in stems if self._searcher.doc_freq(TITLE, stem)]
+        parts += [_times(self._term(TITLE, stem), TITLE_WEIGHT * stems[stem]) for stem in titles]
+        sequences = [one for one in asked if one.exact or (one.code and not idle.issuperset(one.words))]
+        for one in sequences[:MOST_SEQUENCES]:
             sequence = self._stems(one.words)
             if len(sequence) > 1:
                 phrase = tantivy.Query.phrase_query(self._schema, WORDS, list(enumerate(sequence)))
                 parts.append(_times(phrase, SEQUENCE_WEIGHT))
-        parts += [self._begun(beginning) for beginning in beginnings[:MOST_TERMS]]
-        return tantivy.Query.boolean_query([(tantivy.Occur.Should, part) for part in parts]) if parts else None
+        return parts + [self._as_one_word(self._whole(one)) for one in further]
 
-    def _begun(self, beginning: str) -> "tantivy.Query":
-        """Any word that begins so; all of them weigh as one word would that is as frequent as they are together."""
+    def _whole(self, one: Asked) -> "tantivy.Query":
+        """Passages that hold a word, its words in sequence, any word that begins so, or all of those that are near."""
         import tantivy
 
-        words = self._searcher.terms_with_prefix(WORDS, beginning, None, MOST_BEGINNINGS)
-        any_of_them = tantivy.Query.boolean_query([(tantivy.Occur.Should, self._term(word)) for word, _ in words])
-        frequency = min(len(self), sum(count for _, count in words))
-        return tantivy.Query.const_score_query(any_of_them, self._idf(frequency))
+        field = TITLE if one.title else WORDS
+        if one.prefix:
+            return self._begun(field, one.words)
+        if one.near:
+            near = [(tantivy.Occur.Must, self._near(field, word)) for word in one.words]
+            return near[0][1] if len(near) == 1 else tantivy.Query.boolean_query(near)
+        stems = self._stems(one.words)
+        if len(stems) > 1:
+            return tantivy.Query.phrase_query(self._schema, field, list(enumerate(stems)))
+        return self._term(field, stems[0]) if stems else tantivy.Query.empty_query()
 
-    def _term(self, word: str) -> "tantivy.Query":
+    def _begun(self, field: str, words: Sequence[str]) -> "tantivy.Query":
+        """Words of which the last is a beginning; what is indexed are stems, so the beginning's own is meant too.
+
+        Not in sequence: that takes a second where the words are frequent.
+        """
         import tantivy
 
-        return tantivy.Query.term_query(self._schema, WORDS, word, "freq")
+        *before, beginning = words
+        parts = [self._like(field, beginning, 0, prefix=True)]
+        parts += [self._term(field, stem) for stem in self._stems([beginning]) if not stem.startswith(beginning)]
+        begun = tantivy.Query.boolean_query([(tantivy.Occur.Should, part) for part in parts])
+        if not before:
+            return begun
+        others = [self._term(field, stem) for stem in self._stems(before)]
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, part) for part in (begun, *others)])
+
+    def _near(self, field: str, word: str) -> "tantivy.Query":
+        """A word, or one that differs by a letter, left out, put in or another, or by two that changed places.
+
+        What is indexed are stems, and a wrong letter may be in what is cut off: so other spellings are stemmed as well.
+        """
+        import tantivy
+
+        stems = {*self._stems([word])}
+        if may_be_near(word):
+            stems |= {stem for stem in self._stems([*spellings(word)]) if self._searcher.doc_freq(field, stem)}
+        parts = [self._term(field, stem) for stem in sorted(stems)]
+        parts += [self._like(field, stem, 1) for stem in self._stems([word]) if may_be_near(stem)]
+        return tantivy.Query.boolean_query([(tantivy.Occur.Should, part) for part in parts])
+
+    def _like(self, field: str, word: str, distance: int, *, prefix: bool = False) -> "tantivy.Query":
+        import tantivy
+
+        return tantivy.Query.fuzzy_term_query(self._schema, field, word, distance=distance, prefix=prefix)
+
+    def _as_one_word(self, query: "tantivy.Query") -> "tantivy.Query":
+        """All that it finds weighs as a word would that is as frequent."""
+        import tantivy
+
+        frequency = self._count(query)
+        return tantivy.Query.const_score_query(query, self._idf(frequency))
+
+    def _term(self, field: str, word: str) -> "tantivy.Query":
+        import tantivy
+
+        return tantivy.Query.term_query(self._schema, field, word, "freq")
+
+    def _count(self, query: "tantivy.Query") -> int:
+        with readable():
+            found: Any = self._searcher.search(query, 1)  # whose count its types don't know
+            return int(found.count)
 
     def _stems(self, words: Sequence[str]) -> list[str]:
         return analyzer(self.language).analyze(" ".join(words))
@@ -155,5 +258,6 @@ def _times(query: "tantivy.Query", count: float) -> "tantivy.Query":
     return query if count == 1 else tantivy.Query.boost_query(query, count)
 
 
-def _by_score(hit: tuple[int, float]) -> tuple[float, int]:
-    return -hit[1], hit[0]
+def _among(found: Ranking, allowed: np.ndarray) -> Ranking:
+    ids = np.fromiter((passage for passage, _ in found), dtype=np.int64, count=len(found))
+    return [hit for hit, there in zip(found, np.isin(ids, allowed, assume_unique=True).tolist(), strict=True) if there]
