@@ -110,7 +110,6 @@ def run(
     format: Summary = None,
 ) -> None:
     from ragvec.corpus.quarantine import Quarantine
-    from ragvec.index.encoder import own_if_none
     from ragvec.ingest import PART_ROWS, Rank, check_folder, encode_corpus
 
     check_folder(output)
@@ -128,7 +127,7 @@ def run(
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
     chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
     loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, place=place)
-    instruction = own_if_none(loaded, instruction)
+    instruction = loaded.settings.document_instruction if instruction is None else instruction
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if skips and place.number == 0 else None)
     encode = partial(

@@ -116,10 +116,8 @@ def run(
     document_instruction: DocumentInstruction = None,
     format: Summary = None,
 ) -> None:
-    options = {
-        "revision": revision, "device": device, "dtype": dtype, "offline": offline, "max_length": max_length,
-        "document_instruction": document_instruction,
-    }  # fmt: skip
+    options = {"revision": revision, "device": device, "dtype": dtype, "offline": offline, "max_length": max_length}
+    options["document_instruction"] = document_instruction
     kept = cache or Path.home() / ".cache" / "ragvec"
     modes = _modes(mode or [])
     if mteb:
@@ -129,9 +127,8 @@ def run(
             task=task, probe=probe, probe_previous=probe_previous, save_run=save_run, per_query=per_query, report=report,
             chart=chart,
         )  # fmt: skip
-        _one_of_each(encoder, mode, instruction)
+        source = _one_of_each(encoder, mode, instruction)
         how = _Mteb(modes[0], fusion, dense_weight, instruction[0] if instruction else None, kept / "mteb")
-        source = encoder[0] if encoder else None
         _mteb(mteb, source, options, how, named=baseline or [], automatic=baselines, dry=dry_run, as_json=wants_json(format))
         return
     if dry_run:
@@ -183,11 +180,13 @@ def _only_mteb(**others: object) -> None:
         raise typer.BadParameter(f"it brings data and metrics of its own: leave {', '.join(given)} out", param_hint="--mteb")
 
 
-def _one_of_each(*options: list[str] | None) -> None:
+def _one_of_each(encoder: list[str] | None, *others: list[str] | None) -> str | None:
+    """The one encoder, where no option was given several times."""
     from ragvec.errors import RagvecError
 
-    if any(len(given or ()) > 1 for given in options):
+    if any(len(given or ()) > 1 for given in (encoder, *others)):
         raise RagvecError("--mteb measures one encoder, mode and instruction a call: MTEB keeps the results for comparison")
+    return encoder[0] if encoder else None
 
 
 def _mteb(

@@ -81,6 +81,7 @@ def run(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
         max_value_mb=max_value_mb,
     )  # fmt: skip
+    where = {"device": device, "dtype": dtype, "offline": offline}
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, corpora) if skips else None)
     with rejects if skips else nullcontext() as on_reject:
@@ -93,9 +94,7 @@ def run(
             encoder=encoder,
             encoder_options=given(revision=revision, max_length=max_length),
             document_instruction=document_instruction,
-            device=device,
-            dtype=dtype,
-            offline=offline,
+            **where,
             search=search_settings(index_key, recall, max_memory, filter_fields=filter_fields, language=language),
             reading=reading,
             on_reject=on_reject,

@@ -143,12 +143,8 @@ class Encoder:
         if int8 := dtype == "int8":
             check_int8(chosen_device, torch_compile)
             dtype = None
-        model = load_model(
-            found.base,
-            found.adapters,
-            dtype="auto" if dtype == "auto" else choose_dtype(dtype, chosen_device),
-            merge=merge,
-        )
+        precision = "auto" if dtype == "auto" else choose_dtype(dtype, chosen_device)
+        model = load_model(found.base, found.adapters, dtype=precision, merge=merge)
         tokenizer = load_tokenizer(found.tokenizer, lower_case=found.settings.lower_case)
         settings = found.settings.override(
             pooling=pooling,
@@ -162,18 +158,12 @@ class Encoder:
         )
         with foreign(f"{found.base} does not work as an encoder"):
             settings = complete(settings, model, tokenizer)
-            model.to(chosen_device).eval()
-            settings = prepare_attention(model, settings)
+            settings = prepare_attention(model.to(chosen_device).eval(), settings)
         name = fingerprint((found.base, *found.adapters, *found.projections), found.tokenizer, settings)
         encoder = cls(
-            model,
-            tokenizer,
-            settings,
-            source=str(source),
-            fingerprint=name,
+            model, tokenizer, settings, source=str(source), fingerprint=name, batch_tokens=batch_tokens,
             projections=load_projections(found.projections),
-            batch_tokens=batch_tokens,
-        )
+        )  # fmt: skip
         if int8:
             encoder = encoder._with_int8_weights(batch_tokens)
         if torch_compile:
