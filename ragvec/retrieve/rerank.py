@@ -1,7 +1,8 @@
 """Scoring the best hits again with something slower and sharper: late interaction, or a cross-encoder."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -40,7 +41,8 @@ def load_reranker(
     return MaxSim(encoder, instruction)
 
 
-class MaxSim(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MaxSim:
     """The encoder's own token vectors as a reranker, whose scores count beside those that hits were found by."""
 
     encoder: "TextEncoder"
