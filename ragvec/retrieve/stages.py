@@ -49,9 +49,7 @@ class FirstStage(NamedTuple):
         found = joined(*near, lexical, lambda passages: self.view.similarities(vector, passages))
         if self.request.fusion == "rrf":
             return found.best(fused_ranks(found, self.request.share), depth)
-        return found.best(
-            fused_scores(found, self.request.share, self.words_weight(query)), depth
-        )
+        return found.best(fused_scores(found, self.request.share, self.words_weight(query)), depth)
 
     def _by_words(self, query: str, depth: int) -> Ranking:
         return self.view.search_lexical(query, depth, allowed=self.allowed, syntax=self.request.syntax)

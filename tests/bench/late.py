@@ -52,7 +52,7 @@ def measure(data: RetrievalSet, asked: list[str], encoder: Encoder, shares: list
             runs = [plain.retrieve_many(texts, DEPTH)]
             scored = rerank.maxsim
 
-            def once(encoder, query, texts, *, instruction=None):
+            def once(encoder: Encoder, query: str, texts: Sequence[str], *, instruction: str | None = None) -> object:
                 if query not in kept:
                     kept[query] = scored(encoder, query, texts, instruction=instruction)
                 return kept[query]
