@@ -128,7 +128,7 @@ def run(
             chart=chart,
         )  # fmt: skip
         source = _one_of_each(encoder, mode, instruction)
-        how = _Mteb(modes[0], fusion, dense_weight, instruction[0] if instruction else None, kept / "mteb")
+        how = _Mteb(modes[0], fusion, dense_weight, instruction[0] if instruction else None, results=kept / "mteb")
         _mteb(mteb, source, options, how, named=baseline or [], automatic=baselines, dry=dry_run, as_json=wants_json(format))
         return
     if dry_run:

@@ -103,8 +103,6 @@ def run(
         )
     _print(report, format, sync)
     report_quarantined(rejects.count, rejects.path)
-    if report.held:
-        print(f"{report.held:,} documents stay as they were: their new text could not be encoded", file=sys.stderr)
     report_failed(report.failed, len(report.failed), again=not is_shards(corpora[0]))
 
 
@@ -114,6 +112,8 @@ def _print(report: "BuildReport", format: Form, sync: bool) -> None:
         print(json.dumps({**report._asdict(), "path": str(report.path), "failed": failed}, ensure_ascii=False))
     else:
         print("\n".join(_sentences(report, sync)))
+    if report.held:
+        print(f"{report.held:,} documents stay as they were: their new text could not be encoded", file=sys.stderr)
 
 
 def _sentences(report: "BuildReport", sync: bool) -> Iterator[str]:

@@ -258,8 +258,8 @@ def old_format(folder: str) -> None:
             DROP INDEX passages_doc_id;
             ALTER TABLE passages DROP COLUMN source;
             CREATE INDEX passages_doc_id ON passages (doc_id);
-            DROP TABLE sources; DROP TABLE source_files;
-            DELETE FROM settings WHERE key IN ('words', 'language');
+            DROP TABLE sources; DROP TABLE source_files; DROP TABLE filter_values;
+            DELETE FROM settings WHERE key IN ('words', 'language', 'near', 'filter_fields');
             UPDATE settings SET value = '3' WHERE key = 'format';
         """)
         tokens = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"

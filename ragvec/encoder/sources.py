@@ -124,7 +124,7 @@ def _locate_folder(folder: Path, name: str, revision: str | None, search: _Searc
     is_adapter, is_own = (folder / ADAPTER_FILE).is_file(), (folder / SETTINGS_FILE).is_file()
     if is_own and not is_adapter:
         settings = read_settings(folder)
-        return Source(folder, (), folder, settings, _projections(folder, settings))
+        return Source(folder, (), folder, settings, projections=_projections(folder, settings))
     if (folder / MODULES_FILE).is_file() and not is_own and not (folder / REFERENCE_FILE).is_file():
         return _locate_modules(folder, name, search)
     if is_adapter:
@@ -141,7 +141,7 @@ def _locate_modules(folder: Path, name: str, search: _Search) -> Source:
     """A sentence-transformers folder. Where its transformer is an adapter, the rest is still what the folder says."""
     modules = read_modules(folder, name)
     if not (modules.transformer / ADAPTER_FILE).is_file():
-        return Source(modules.transformer, (), modules.transformer, modules.settings, modules.projections)
+        return Source(modules.transformer, (), modules.transformer, modules.settings, projections=modules.projections)
     found = _locate_adapter(modules.transformer, name if modules.transformer == folder else str(modules.transformer), search)
     told = {item: getattr(found.settings, item) for item in ("base_model", "base_revision", "adapters")}
     return replace(found, settings=replace(modules.settings, **told), projections=modules.projections)
@@ -191,7 +191,7 @@ def _stack(found: Source, adapter: Path, name: str) -> Source:
         (*found.adapters, adapter),
         adapter if has_tokenizer else found.tokenizer,
         _reference_settings(adapter, settings),
-        found.projections,
+        projections=found.projections,
     )
 
 

@@ -63,7 +63,14 @@ def evaluate_retrieval(
     depth = max(depth, *(cutoff(metric) for metric in metrics))
     counted = None if encoder is None else _Counted(encoder)
     vectors = None if mode == "lexical" else counted
-    searching = _Searching(counted, reranker, depth, search, ignore_identical_ids, show_progress)
+    searching = _Searching(
+        encoder=counted,
+        reranker=reranker,
+        depth=depth,
+        options=search,
+        ignore_identical_ids=ignore_identical_ids,
+        show=show_progress,
+    )
     if index is not None:
         run, counts = _search(index, data, searching)
     elif data.corpus is None:

@@ -5,6 +5,7 @@ nDCG@10 of a hundred queries of each BEIR folder: the first 30 hits as they are,
 
 import argparse
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from unittest.mock import patch
 
