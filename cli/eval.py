@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 
@@ -76,6 +76,12 @@ CacheFolder = Annotated[
 Summary = Annotated[Form | None, typer.Option(help="Default: a table on a terminal, JSON on a pipe.")]
 
 
+_NOT_OF_MTEB = (
+    "dataset", "index", "where", "rerank", "passage_tokens", "overlap", "ignore_identical_ids", "topics", "qrels", "score_run",
+    "metric", "task", "probe", "probe_previous", "save_run", "per_query", "report", "chart",
+)  # fmt: skip
+
+
 def run(
     dataset: DatasetPath = None,
     encoder: Encoders = None,
@@ -116,37 +122,43 @@ def run(
     document_instruction: DocumentInstruction = None,
     format: Summary = None,
 ) -> None:
-    options = {"revision": revision, "device": device, "dtype": dtype, "offline": offline, "max_length": max_length}
-    options["document_instruction"] = document_instruction
+    given = dict(locals())
+    options = {name: given[name] for name in ("revision", "device", "dtype", "offline", "max_length", "document_instruction")}
     kept = cache or Path.home() / ".cache" / "ragvec"
     modes = _modes(mode or [])
     if mteb:
-        _only_mteb(
-            dataset=dataset, index=index, where=where, rerank=rerank, passage_tokens=passage_tokens, overlap=overlap,
-            ignore_identical_ids=ignore_identical_ids, topics=topics, qrels=qrels, run=score_run, metric=metric,
-            task=task, probe=probe, probe_previous=probe_previous, save_run=save_run, per_query=per_query, report=report,
-            chart=chart,
-        )  # fmt: skip
+        _only_mteb({name: given[name] for name in _NOT_OF_MTEB})
         source = _one_of_each(encoder, mode, instruction)
         how = _Mteb(modes[0], fusion, dense_weight, instruction[0] if instruction else None, results=kept / "mteb")
         _mteb(mteb, source, options, how, named=baseline or [], automatic=baselines, dry=dry_run, as_json=wants_json(format))
         return
     if dry_run:
         raise typer.BadParameter("it goes with --mteb", param_hint="--dry-run")
-    from ragvec.corpus.passages import CorpusOptions
-    from ragvec.evaluate.evaluation_plan import EvaluationPlan
     from ragvec.evaluate.output import Files
 
-    search = Options(fusion=fusion, dense_weight=dense_weight, where=where, rerank=rerank, rerank_depth=rerank_depth)
-    plan = EvaluationPlan(
-        dataset=dataset, encoders=tuple(encoder or (None,)), modes=modes, search=search, split=split,
-        cut=CorpusOptions(passage_tokens=passage_tokens, overlap=overlap), ignore_identical_ids=ignore_identical_ids,
-        instructions=tuple((None,) if instruction is None else instruction), topics=topics, qrels=qrels, index=index,
-        runs=tuple(score_run or ()), task=task, probe=probe, probe_previous=probe_previous,
-        metrics=tuple(metric or RETRIEVAL_METRICS), baselines=tuple(baseline or ()), automatic_baselines=baselines,
-        test=test, cache=kept, options=options,
-    )  # fmt: skip
+    plan = _plan(given, modes=modes, cache=kept, options=options)
     _measure(plan, Files(save_run=save_run, per_query=per_query, report=report, chart=chart), as_json=wants_json(format))
+
+
+def _plan(given: dict[str, Any], **others: Any) -> "EvaluationPlan":
+    """What is to be measured, from what was given on the command line."""
+    from ragvec.corpus.passages import CorpusOptions
+    from ragvec.evaluate.evaluation_plan import EvaluationPlan
+
+    alike = ("dataset", "split", "topics", "qrels", "index", "ignore_identical_ids", "task", "probe", "probe_previous", "test")
+    asked = ("fusion", "dense_weight", "where", "rerank", "rerank_depth")
+    return EvaluationPlan(
+        **{name: given[name] for name in alike},
+        encoders=tuple(given["encoder"] or (None,)),
+        search=cast("Options", {name: given[name] for name in asked}),
+        cut=CorpusOptions(passage_tokens=given["passage_tokens"], overlap=given["overlap"]),
+        instructions=tuple((None,) if given["instruction"] is None else given["instruction"]),
+        runs=tuple(given["score_run"] or ()),
+        metrics=tuple(given["metric"] or RETRIEVAL_METRICS),
+        baselines=tuple(given["baseline"] or ()),
+        automatic_baselines=given["baselines"],
+        **others,
+    )
 
 
 def _measure(plan: "EvaluationPlan", files: "Files", *, as_json: bool) -> None:
@@ -175,8 +187,9 @@ def _modes(words: list[str]) -> tuple[Mode, ...]:
     return tuple(mode for word in words for mode in MODES if mode == word) or ("dense",)
 
 
-def _only_mteb(**others: object) -> None:
-    if given := ["DATASET" if name == "dataset" else f"--{name.replace('_', '-')}" for name, value in others.items() if value]:
+def _only_mteb(others: dict[str, Any]) -> None:
+    names = {"dataset": "DATASET", "score_run": "--run"}
+    if given := [names.get(name, f"--{name.replace('_', '-')}") for name, value in others.items() if value]:
         raise typer.BadParameter(f"it brings data and metrics of its own: leave {', '.join(given)} out", param_hint="--mteb")
 
 

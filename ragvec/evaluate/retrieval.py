@@ -76,14 +76,7 @@ def evaluate_retrieval(
     elif data.corpus is None:
         raise RagvecError("no corpus: name a BEIR folder or a corpus file, or search an index with `index`")
     else:
-        with corpus_folder(data.corpus, cache) as folder:
-            if encoder is not None and mode != "lexical":
-                path, manifest = dense_index(data.corpus, encoder, folder, cut=cut, show=show_progress)
-            else:
-                path, manifest = lexical_index(data.corpus, encoder, folder, cut=cut, show=show_progress), None
-            run, counts = _search(path, data, searching)
-        if manifest is not None:
-            counts["truncated_documents"] = manifest.truncated
+        run, counts = _search_corpus(data, searching, cut, cache)
     if vectors is not None:
         counts["truncated_queries"] = vectors.truncated
     values = score_queries(data.qrels, run, metrics)
@@ -104,6 +97,20 @@ def evaluate_retrieval(
         values=values,
         run=run,
     )
+
+
+def _search_corpus(
+    data: RetrievalSet, how: "_Searching", cut: CorpusOptions, cache: Path | None
+) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """The run over the set's own corpus, indexed for it, and how much was searched."""
+    assert data.corpus is not None
+    encoder = None if how.encoder is None else how.encoder.encoder
+    with corpus_folder(data.corpus, cache) as folder:
+        if encoder is None or how.options.get("mode") == "lexical":
+            return _search(lexical_index(data.corpus, encoder, folder, cut=cut, show=how.show), data, how)
+        path, manifest = dense_index(data.corpus, encoder, folder, cut=cut, show=how.show)
+        run, counts = _search(path, data, how)
+        return run, {**counts, "truncated_documents": manifest.truncated}
 
 
 def evaluate_run(
@@ -138,18 +145,18 @@ class _Counted:
     """An encoder that counts the queries it had to shorten."""
 
     def __init__(self, encoder: "Encoder") -> None:
-        self._encoder = encoder
+        self.encoder = encoder
         self.truncated = 0
 
     def encode_queries(self, texts: Sequence[str], *, instruction: str | None) -> np.ndarray:
         if instruction is None:
             instruction = self.settings.query_instruction
-        encoded = self._encoder.encode_counted(texts, instruction=instruction)
+        encoded = self.encoder.encode_counted(texts, instruction=instruction)
         self.truncated += int(encoded.truncated.sum())
         return encoded.vectors
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._encoder, name)
+        return getattr(self.encoder, name)
 
 
 class _Searching(NamedTuple):
