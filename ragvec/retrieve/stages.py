@@ -18,6 +18,7 @@ from ragvec.retrieve.rerank import MaxSim, Reranker, blend
 GROUP_POOL = 4  # passages looked at per document asked for
 DEEPER = 4  # times as deep goes each further look
 DIVERSITY_POOL = 100  # hits that are made to differ; further ones follow in their order
+FILTERED_DEPTH = 50  # passages of the best words in a fusion with a filter, where many that are not allowed are passed over
 LEAST_SHARE = 0.5  # of the words of a query, by which a passage is no weak match
 
 
@@ -45,7 +46,7 @@ class FirstStage(NamedTuple):
 
     def _fused(self, query: str, vector: np.ndarray, near: tuple[np.ndarray, np.ndarray], *, depth: int) -> list[Candidate]:
         """The best of what is near (ids and scores) and what has the words: any other passage scores below all that is near."""
-        lexical = self._by_words(query, FUSION_DEPTH)
+        lexical = self._by_words(query, FUSION_DEPTH if self.allowed is None else FILTERED_DEPTH)
         found = joined(*near, lexical, lambda passages: self.view.similarities(vector, passages))
         if self.request.fusion == "rrf":
             return found.best(fused_ranks(found, self.request.share), depth)

@@ -52,7 +52,7 @@ _DIGIT = re.compile(r"[^\D0-9]")
 _ARTICLE = re.compile("(?<![\u0600-\u06ff])(?:[\u0648\u0628\u0643\u0641]?\u0627\u0644|\u0644\u0644)(?=[\u0600-\u06ff]{3})")
 
 # Names in code: words run together, told apart by capitals; and names of languages that end in signs.
-_HUMP = re.compile("[a-z][A-Z]|[A-Z]{2}[a-z]")
+_SHAPES = bytes(ord("a") if chr(byte).islower() else ord("A") if chr(byte).isupper() else 32 for byte in range(128)).ljust(256)
 _RUN_TOGETHER = re.compile("[A-Za-z0-9]*(?:[a-z][A-Z]|[A-Z]{2}[a-z])[A-Za-z0-9]*")
 _PART = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SIGNED = re.compile(r"(?<![A-Za-z0-9])([A-Za-z]{1,12})\+\+(?![A-Za-z0-9+])|(?<![A-Za-z0-9&#])([A-Za-z])#(?![A-Za-z0-9#])")
@@ -114,7 +114,8 @@ def pairs(run: str) -> list[str]:
 
 def _with_names(text: str) -> str:
     """The text with names of code taken apart: `getUserId` as `getUserId get User Id`, C++ as cplusplus."""
-    if _HUMP.search(text):
+    shape = text.encode("ascii", "replace").translate(_SHAPES)
+    if b"aA" in shape or b"AAa" in shape:  # a pattern takes thirty times as long to find that there is none
         text = _RUN_TOGETHER.sub(lambda name: f"{name.group()} {' '.join(_PART.findall(name.group()))} ", text)
     if "+" in text or "#" in text:
         text = _SIGNED.sub(lambda name: f"{name[1]}plusplus" if name[1] else f"{name[2]}sharp", text)
