@@ -66,16 +66,16 @@ def locate(
     Raises RagvecError if nothing is found, naming what was tried, and for files that are not what they must be.
     """
     search = _Search(offline, named_by)
-    found = _locate_folder(fetch(source, revision, search), source, revision, search)
+    located = _locate_folder(fetch(source, revision, search), source, revision, search)
     for adapter in adapters:
         folder = fetch(adapter, None, search)
         if not (folder / ADAPTER_FILE).is_file():
             raise NotFound(f"{adapter} holds no {ADAPTER_FILE}: pass an adapter's folder or hub id")
-        found = _stack(found, folder, adapter)
-    check_model(found.base)
-    for folder in (found.tokenizer, *found.projections):
+        located = _stack(located, folder, adapter)
+    check_model(located.base)
+    for folder in (located.tokenizer, *located.projections):
         check_files(folder)
-    return found
+    return located
 
 
 def fetch(source: str, revision: str | None, search: _Search = _Search(), near: Path | None = None) -> Path:
@@ -142,9 +142,9 @@ def _locate_modules(folder: Path, name: str, search: _Search) -> Source:
     modules = read_modules(folder, name)
     if not (modules.transformer / ADAPTER_FILE).is_file():
         return Source(modules.transformer, (), modules.transformer, modules.settings, projections=modules.projections)
-    found = _locate_adapter(modules.transformer, name if modules.transformer == folder else str(modules.transformer), search)
-    told = {item: getattr(found.settings, item) for item in ("base_model", "base_revision", "adapters")}
-    return replace(found, settings=replace(modules.settings, **told), projections=modules.projections)
+    located = _locate_adapter(modules.transformer, name if modules.transformer == folder else str(modules.transformer), search)
+    told = {item: getattr(located.settings, item) for item in ("base_model", "base_revision", "adapters")}
+    return replace(located, settings=replace(modules.settings, **told), projections=modules.projections)
 
 
 def _projections(folder: Path, settings: EncoderSettings) -> tuple[Path, ...]:
@@ -163,15 +163,15 @@ def _locate_adapter(folder: Path, name: str, search: _Search) -> Source:
     settings = read_settings(folder) if (folder / SETTINGS_FILE).is_file() else None
     base_revision = settings.base_revision if settings else field(path, record, "revision", str)
     base = fetch(base_name, base_revision, search, near=folder)
-    found = _locate_folder(base, base_name, base_revision, search)
+    located = _locate_folder(base, base_name, base_revision, search)
     earlier = settings.adapters if settings else _first_stage(name)
     for adapter in earlier:
-        found = _stack(found, fetch(adapter, None, search, near=folder), adapter)
-    found = _stack(found, folder, name)
+        located = _stack(located, fetch(adapter, None, search, near=folder), adapter)
+    located = _stack(located, folder, name)
     if settings is None:
-        return found
-    settings = replace(settings, adapters=found.settings.adapters)
-    return replace(found, settings=settings, projections=_projections(folder, settings))
+        return located
+    settings = replace(settings, adapters=located.settings.adapters)
+    return replace(located, settings=settings, projections=_projections(folder, settings))
 
 
 def _first_stage(name: str) -> tuple[str, ...]:
@@ -182,16 +182,16 @@ def _first_stage(name: str) -> tuple[str, ...]:
     return ()
 
 
-def _stack(found: Source, adapter: Path, name: str) -> Source:
+def _stack(located: Source, adapter: Path, name: str) -> Source:
     check_adapter(adapter)
-    settings = replace(found.settings, adapters=(*found.settings.adapters, name))
+    settings = replace(located.settings, adapters=(*located.settings.adapters, name))
     has_tokenizer = any((adapter / file).is_file() for file in ("tokenizer.json", "tokenizer.model"))
     return Source(
-        found.base,
-        (*found.adapters, adapter),
-        adapter if has_tokenizer else found.tokenizer,
+        located.base,
+        (*located.adapters, adapter),
+        adapter if has_tokenizer else located.tokenizer,
         _reference_settings(adapter, settings),
-        projections=found.projections,
+        projections=located.projections,
     )
 
 

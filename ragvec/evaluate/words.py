@@ -116,11 +116,11 @@ def read_conll(path: Path, column: str) -> list[Tagged]:
 
 def span_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
     """F1 over spans with their types, by sentences of tags B-X, I-X, O; an I-X that follows no X begins a span (conlleval)."""
-    found = right = wanted = 0
+    told = right = wanted = 0
     for truth, guess in zip(gold, predicted, strict=True):
         theirs, ours = set(_spans(truth)), set(_spans(guess))
-        found, wanted, right = found + len(ours), wanted + len(theirs), right + len(theirs & ours)
-    return 2 * right / (found + wanted) if found + wanted else 1.0
+        told, wanted, right = told + len(ours), wanted + len(theirs), right + len(theirs & ours)
+    return 2 * right / (told + wanted) if told + wanted else 1.0
 
 
 def _spans(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
@@ -145,8 +145,8 @@ def _place(column: str, universal: bool) -> int:
 
 def _tables(path: Path) -> tuple[Path, Path]:
     if path.is_dir():
-        found = {name: sorted(path.glob(f"{name}.*")) for name in ("train", "test")}
-        tables = [files[0] if files else path / name for name, files in found.items()]
+        files_of = {name: sorted(path.glob(f"{name}.*")) for name in ("train", "test")}
+        tables = [files[0] if files else path / name for name, files in files_of.items()]
     else:
         tables = [path.with_name(path.name.replace("test", "train")), path]
     for name, table in zip(("train", "test"), tables, strict=True):

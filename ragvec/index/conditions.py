@@ -48,7 +48,7 @@ class Condition(NamedTuple):
     in_table: list[tuple[int, Sql]]
 
 
-class Comparison(NamedTuple):
+class FieldCondition(NamedTuple):
     """A field, by its names from the outside in, of which a value meets a condition; None = that there is one."""
 
     field: tuple[str, ...]
@@ -68,7 +68,7 @@ class Joined(NamedTuple):
     nodes: tuple["Filter", ...]
 
 
-Filter: TypeAlias = Comparison | Not | Joined
+Filter: TypeAlias = FieldCondition | Not | Joined
 
 
 def check_filter_fields(names: Sequence[str]) -> None:

@@ -86,7 +86,7 @@ class View:
         """
         look = k + BESIDE
         best = self._candidates(queries, look, allowed)
-        found = SearchResult(best.scores[:, :k], best.ids[:, :k])
+        nearest = SearchResult(best.scores[:, :k], best.ids[:, :k])
         rows = np.arange(len(queries))
         while best.ids.shape[1] >= look:
             tied = (best.ids[:, -1] >= 0) & (best.scores[:, k - 1] - best.scores[:, -1] <= ROUNDING * np.abs(best.scores[:, 0]))
@@ -94,18 +94,18 @@ class View:
                 break
             rows, look = rows[tied], look * BESIDE
             best = self._candidates(queries[rows], look, allowed)
-            found.scores[rows], found.ids[rows] = best.scores[:, :k], best.ids[:, :k]
-        return found
+            nearest.scores[rows], nearest.ids[rows] = best.scores[:, :k], best.ids[:, :k]
+        return nearest
 
     def _candidates(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> SearchResult:
-        found = []
+        parts = []
         for segment, live in zip(self.segments, self.live, strict=True):
             here = segment.allowed(live, allowed)
             if len(queries) and (here is None or here.count):
-                found.append(_found_in(segment, queries, k, here))
-        if not found:
+                parts.append(_found_in(segment, queries, k, here))
+        if not parts:
             return SearchResult(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
-        scores, ids = found[0] if len(found) == 1 else map(np.hstack, zip(*found, strict=True))
+        scores, ids = parts[0] if len(parts) == 1 else map(np.hstack, zip(*parts, strict=True))
         return keep_best(SearchResult(scores, ids), k)
 
     def search_lexical(self, query: str, k: int, *, allowed: np.ndarray | None = None, syntax: bool = False) -> Ranking:
@@ -134,13 +134,13 @@ class View:
         Raises RagvecError, with the column, for a syntax error, for a field that no passage has, for a $name without a value.
         """
         asked = where, json.dumps(checked_values(values), sort_keys=True)
-        found = self._filters.get(asked)
-        if found is None:
-            found = store.matching_ids(self.connection, self.check_where(where, values))
+        matching = self._filters.get(asked)
+        if matching is None:
+            matching = store.matching_ids(self.connection, self.check_where(where, values))
             if len(self._filters) >= KEPT_FILTERS:
                 self._filters.clear()
-            self._filters[asked] = found
-        return found
+            self._filters[asked] = matching
+        return matching
 
     def check_where(self, where: str, values: FilterValues | None = None) -> Filter:
         """The filter, parsed; raises as `matching` does."""
@@ -148,8 +148,8 @@ class View:
 
     def passages(self, ids: Sequence[int]) -> list[Passage]:
         """The passages of these ids, in their order."""
-        found = store.read_passages(self.connection, ids)
-        return [found[number] for number in ids]
+        passages = store.read_passages(self.connection, ids)
+        return [passages[number] for number in ids]
 
     def document(self, doc_id: str) -> list[Passage]:
         """A document's passages in their order; none if there is no such document."""
@@ -165,8 +165,8 @@ class View:
 
     def doc_ids(self, ids: Sequence[int]) -> list[str]:
         """The documents that these passages belong to, in their order."""
-        found = store.read_doc_ids(self.connection, ids)
-        return [found[number] for number in ids]
+        doc_ids = store.read_doc_ids(self.connection, ids)
+        return [doc_ids[number] for number in ids]
 
     def vectors(self, ids: Sequence[int]) -> np.ndarray:
         """The stored vectors of these passages, (n, dimension) float32, in their order."""

@@ -26,8 +26,8 @@ from ragvec.index.conditions import (
     COLUMNS,
     DEEPEST_PATH,
     UNFIT,
-    Comparison,
     Date,
+    FieldCondition,
     Filter,
     Joined,
     Not,
@@ -167,7 +167,7 @@ class _Parser:
             negated = self._take_keyword("not")
             if not self._take_keyword("null"):
                 raise self._expected("null")
-            return Comparison(field, None) if negated else Not(Comparison(field, None))
+            return FieldCondition(field, None) if negated else Not(FieldCondition(field, None))
         negated, dates = self._take_keyword("not"), not is_column(field)
         if self._take_keyword("in"):
             condition = is_in(self._list(), dates=dates)
@@ -183,7 +183,7 @@ class _Parser:
         else:
             words = "in, like or starts with"
             raise self._expected(words if negated else "=, !=, <, <=, >, >=, in, like, starts with or is")
-        comparison = Comparison(field, condition)
+        comparison = FieldCondition(field, condition)
         return Not(comparison) if negated else comparison
 
     def _field(self) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def by_words(ranking: Ranking) -> list[Candidate]:
     return [Candidate(passage, score, bm25=score, lexical_rank=rank) for rank, (passage, score) in enumerate(ranking, 1)]
 
 
-class Joined(NamedTuple):
+class Candidates(NamedTuple):
     """What was found either way, not scored yet: arrays (n,) with a row for each passage.
 
     bm25  0 where its words are not among the best; ranks from 1 on, 0 where it was not come upon that way
@@ -72,20 +72,22 @@ class Joined(NamedTuple):
         ]
 
 
-def joined(ids: np.ndarray, scores: np.ndarray, lexical: Ranking, similarities: Callable[[np.ndarray], np.ndarray]) -> Joined:
+def joined(
+    ids: np.ndarray, scores: np.ndarray, lexical: Ranking, similarities: Callable[[np.ndarray], np.ndarray]
+) -> Candidates:
     """The nearest passages, best first, and those of the best words.
 
     ids, scores   of the nearest, (m,)
     similarities  of passages that words alone have brought up, (n,) → (n,)
     """
-    found = np.array([passage for passage, _ in lexical], dtype=np.int64)
+    worded = np.array([passage for passage, _ in lexical], dtype=np.int64)
     bm25 = np.array([score for _, score in lexical], dtype=np.float64)
-    _, places, rows = np.intersect1d(ids, found, assume_unique=True, return_indices=True)
-    alone = np.setdiff1d(np.arange(len(found)), rows, assume_unique=True)
+    _, places, rows = np.intersect1d(ids, worded, assume_unique=True, return_indices=True)
+    alone = np.setdiff1d(np.arange(len(worded)), rows, assume_unique=True)
     near, others = len(ids), len(alone)
-    result = Joined(
-        passages=np.concatenate([ids, found[alone]]),
-        similarity=np.concatenate([scores, similarities(found[alone])]).astype(np.float64),
+    result = Candidates(
+        passages=np.concatenate([ids, worded[alone]]),
+        similarity=np.concatenate([scores, similarities(worded[alone])]).astype(np.float64),
         bm25=np.zeros(near + others),
         dense_rank=np.concatenate([np.arange(1, near + 1), np.zeros(others, np.int64)]),
         lexical_rank=np.zeros(near + others, np.int64),
@@ -95,17 +97,17 @@ def joined(ids: np.ndarray, scores: np.ndarray, lexical: Ranking, similarities: 
     return result
 
 
-def fused_scores(found: Joined, dense_weight: float, words_weight: float) -> np.ndarray:
+def fused_scores(candidates: Candidates, dense_weight: float, words_weight: float) -> np.ndarray:
     """A weighted sum of the similarity, as it is, and the words' part, 0 … 1; (n,).
 
     The words' part is BM25 scaled to the query's best, times what that best is worth (`words_worth`). So a score says how good
     a match is, and may be compared with those of other queries to the same encoder.
     words_weight  the BM25 that all words of the query would have
     """
-    length = max(1.0, found.similarity.max(initial=1.0))  # above 1 of vectors that may have any
-    most = found.bm25.max(initial=0.0)
+    length = max(1.0, candidates.similarity.max(initial=1.0))  # above 1 of vectors that may have any
+    most = candidates.bm25.max(initial=0.0)
     worth = words_worth(most / words_weight) / most if most > 0 and words_weight > 0 else 0.0
-    scores: np.ndarray = dense_weight * found.similarity / length + (1 - dense_weight) * worth * found.bm25
+    scores: np.ndarray = dense_weight * candidates.similarity / length + (1 - dense_weight) * worth * candidates.bm25
     return scores
 
 
@@ -117,14 +119,14 @@ def words_worth(share: float) -> float:
     return min(1.0, (1 + HALF_WORTH) * share / (HALF_WORTH + share))
 
 
-def fused_ranks(found: Joined, dense_weight: float) -> np.ndarray:
+def fused_ranks(candidates: Candidates, dense_weight: float) -> np.ndarray:
     """Reciprocal ranks: the sum of weight / (60 + rank) over both kinds, the weights' mean being 1; (n,).
 
     Of passages that both brought up, ranks by vectors beyond FUSION_DEPTH don't count.
     Source: Cormack, Clarke, Büttcher, SIGIR 2009.
     """
-    counts = (found.dense_rank > 0) & ((found.dense_rank <= FUSION_DEPTH) | (found.lexical_rank == 0))
-    dense = np.where(counts, 2 * dense_weight / (FUSION_CONSTANT + found.dense_rank), 0.0)
-    lexical = np.where(found.lexical_rank > 0, 2 * (1 - dense_weight) / (FUSION_CONSTANT + found.lexical_rank), 0.0)
+    counts = (candidates.dense_rank > 0) & ((candidates.dense_rank <= FUSION_DEPTH) | (candidates.lexical_rank == 0))
+    dense = np.where(counts, 2 * dense_weight / (FUSION_CONSTANT + candidates.dense_rank), 0.0)
+    lexical = np.where(candidates.lexical_rank > 0, 2 * (1 - dense_weight) / (FUSION_CONSTANT + candidates.lexical_rank), 0.0)
     scores: np.ndarray = dense + lexical
     return scores

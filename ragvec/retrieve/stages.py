@@ -38,19 +38,19 @@ class FirstStage(NamedTuple):
         if vectors is None or mode == "lexical":
             return [by_words(self._by_words(query, depth)) for query in queries]
         nearest = self.view.search(vectors, _nearest_depth(depth), allowed=self.allowed)
-        found = [(ids[ids >= 0], scores[ids >= 0]) for ids, scores in zip(nearest.ids, nearest.scores, strict=True)]
+        near = [(ids[ids >= 0], scores[ids >= 0]) for ids, scores in zip(nearest.ids, nearest.scores, strict=True)]
         if mode == "dense":
-            return [by_similarity(ids[:depth].tolist(), scores[:depth].tolist()) for ids, scores in found]
-        rows = zip(queries, vectors, found, strict=True)
+            return [by_similarity(ids[:depth].tolist(), scores[:depth].tolist()) for ids, scores in near]
+        rows = zip(queries, vectors, near, strict=True)
         return [self._fused(query, vector, near, depth=depth) for query, vector, near in rows]
 
     def _fused(self, query: str, vector: np.ndarray, near: tuple[np.ndarray, np.ndarray], *, depth: int) -> list[Candidate]:
         """The best of what is near (ids and scores) and what has the words: any other passage scores below all that is near."""
         lexical = self._by_words(query, FUSION_DEPTH if self.allowed is None else FILTERED_DEPTH)
-        found = joined(*near, lexical, lambda passages: self.view.similarities(vector, passages))
+        candidates = joined(*near, lexical, lambda passages: self.view.similarities(vector, passages))
         if self.request.fusion == "rrf":
-            return found.best(fused_ranks(found, self.request.share), depth)
-        return found.best(fused_scores(found, self.request.share, self.words_weight(query)), depth)
+            return candidates.best(fused_ranks(candidates, self.request.share), depth)
+        return candidates.best(fused_scores(candidates, self.request.share, self.words_weight(query)), depth)
 
     def _by_words(self, query: str, depth: int) -> Ranking:
         return self.view.search_lexical(query, depth, allowed=self.allowed, syntax=self.request.syntax)

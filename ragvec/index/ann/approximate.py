@@ -115,22 +115,22 @@ class ApproximateIndex:
         queries, nprobe = np.ascontiguousarray(queries, np.float32), self.parameters.nprobe / share
         if self._gpu_refined is not None and allowed is None and max(pool, nprobe) <= MOST_RESULTS:
             with self._gpu_turn:
-                found = SearchResult(*self._gpu_refined.search(queries, wanted, params=parameters))
+                best = SearchResult(*self._gpu_refined.search(queries, wanted, params=parameters))
         else:
-            found = SearchResult(*in_blocks(partial(self._refined.search, params=parameters), queries, wanted, nprobe))
-        if found.ids[:, -1].min() >= 0:
-            return found
-        short = found.ids[:, -1] < 0
+            best = SearchResult(*in_blocks(partial(self._refined.search, params=parameters), queries, wanted, nprobe))
+        if best.ids[:, -1].min() >= 0:
+            return best
+        short = best.ids[:, -1] < 0
         whole = self._exactly(queries[short], wanted, allowed)  # the lists visited held too few
-        found.scores[short], found.ids[short] = whole
-        return found
+        best.scores[short], best.ids[short] = whole
+        return best
 
     def _exactly(self, queries: np.ndarray, k: int, allowed: RowFilter | None) -> SearchResult:
         """Exact search; its rows' scores are computed as those of all others, so that they are the same to the bit."""
-        found = search_exact(self.vectors, queries, k, allowed)
-        for query, rows, scores in zip(queries, found.ids, found.scores, strict=True):
+        best = search_exact(self.vectors, queries, k, allowed)
+        for query, rows, scores in zip(queries, best.ids, best.scores, strict=True):
             scores[:] = self.similarities(query, rows)
-        return found
+        return best
 
     def similarities(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The inner products of a query (d,) with these rows' exact vectors; (n,) float32."""

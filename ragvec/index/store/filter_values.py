@@ -18,7 +18,7 @@ from ragvec.index.conditions import (
     IS_VALUE,
     KIND,
     OTHER,
-    Comparison,
+    FieldCondition,
     Filter,
     Joined,
     Not,
@@ -107,27 +107,27 @@ class _Matching:
 
     def _is_kept(self, node: Filter) -> bool:
         """Whether the table alone answers a filter."""
-        if isinstance(node, Comparison):
+        if isinstance(node, FieldCondition):
             return node.field in self._paths
         return all(map(self._is_kept, node.nodes)) if isinstance(node, Joined) else self._is_kept(node.node)
 
     def _kept(self, node: Filter) -> np.ndarray:
         if isinstance(node, Not):
             return np.setdiff1d(_all_ids(self._connection), self._kept(node.node), assume_unique=True)
-        if isinstance(node, Comparison):
+        if isinstance(node, FieldCondition):
             return self._compared(node)
         if node.word == "or":
             return _union([self._kept(one) for one in node.nodes])
         ids = [self._kept(one) for one in node.nodes if not isinstance(one, Not)]
-        found = ids[0] if ids else _all_ids(self._connection)
+        matching = ids[0] if ids else _all_ids(self._connection)
         for more in ids[1:]:
-            found = np.intersect1d(found, more, assume_unique=True)
+            matching = np.intersect1d(matching, more, assume_unique=True)
         for one in node.nodes:
             if isinstance(one, Not):
-                found = np.setdiff1d(found, self._kept(one.node), assume_unique=True)
-        return found
+                matching = np.setdiff1d(matching, self._kept(one.node), assume_unique=True)
+        return matching
 
-    def _compared(self, comparison: Comparison) -> np.ndarray:
+    def _compared(self, comparison: FieldCondition) -> np.ndarray:
         number = self._paths[comparison.field]
         if comparison.condition is None:
             return _union([self._values("field = ?", [number])])
@@ -174,7 +174,7 @@ def _blocks(ids: Sequence[int]) -> Iterator[list[int]]:
 
 def _is_looked_up(node: Filter) -> bool:
     """Whether SQLite finds the passages by the index of a column."""
-    if not isinstance(node, Comparison) or node.condition is None or node.field[0] not in _LOOKED_UP:
+    if not isinstance(node, FieldCondition) or node.condition is None or node.field[0] not in _LOOKED_UP:
         return False
     return is_column(node.field) and "GLOB" not in node.condition.in_rows[0]
 

@@ -92,22 +92,22 @@ def update_passages(connection: sqlite3.Connection, changes: Sequence[tuple[int,
 def passages_of(connection: sqlite3.Connection, doc_id: str, source: str = "source") -> dict[str, StoredPassage]:
     """A document's passages in the index, by passage_id; source: "NULL" where the tables don't say."""
     query = f"SELECT passage_id, id, content_hash, title, metadata, {source} FROM passages WHERE doc_id = ?"
-    found = {}
+    stored = {}
     for row in connection.execute(query, (doc_id,)):
         check_kinds(row[1], row[:5], (str, int, bytes, str, str))
         check_kinds(row[1], row[5:], (int if row[5] is not None else type(None),))
-        found[row[0]] = StoredPassage(*row[1:])
-    return found
+        stored[row[0]] = StoredPassage(*row[1:])
+    return stored
 
 
 def read_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Passage]:
     """Passages by id. Raises sqlite3.DatabaseError for an id that is not in the index."""
     query = "SELECT id, passage_id, doc_id, text, title, metadata FROM passages WHERE id IN (SELECT value FROM json_each(?))"
     rows = connection.execute(query, (json.dumps([int(number) for number in ids]),))
-    found = {row[0]: checked_passage(*row[1:]) for row in rows}
-    if len(found) < len(set(ids)):
-        raise sqlite3.DatabaseError(f"passage {min(set(ids) - found.keys())} is missing")
-    return found
+    passages = {row[0]: checked_passage(*row[1:]) for row in rows}
+    if len(passages) < len(set(ids)):
+        raise sqlite3.DatabaseError(f"passage {min(set(ids) - passages.keys())} is missing")
+    return passages
 
 
 def ids_below(connection: sqlite3.Connection, limit: int, source: int | None) -> np.ndarray:
@@ -120,10 +120,10 @@ def ids_below(connection: sqlite3.Connection, limit: int, source: int | None) ->
 def read_doc_ids(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, str]:
     """The doc_id of each of these passages."""
     query = "SELECT id, doc_id FROM passages WHERE id IN (SELECT value FROM json_each(?))"
-    found = {row[0]: str(row[1]) for row in connection.execute(query, (json.dumps([int(number) for number in ids]),))}
-    if len(found) < len(set(ids)):
-        raise sqlite3.DatabaseError(f"passage {min(set(ids) - found.keys())} is missing")
-    return found
+    doc_ids = {row[0]: str(row[1]) for row in connection.execute(query, (json.dumps([int(number) for number in ids]),))}
+    if len(doc_ids) < len(set(ids)):
+        raise sqlite3.DatabaseError(f"passage {min(set(ids) - doc_ids.keys())} is missing")
+    return doc_ids
 
 
 def read_titles(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, str]:

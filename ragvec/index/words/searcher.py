@@ -98,11 +98,11 @@ class Words:
             within, count = tantivy.Query.boolean_query([everything, (tantivy.Occur.MustNot, within)]), len(self) - count
         with readable():
             hits = self._searcher.search(within, max(1, count), count=False, order_by_field=ID).hits
-        found = Limited(np.sort(np.fromiter((number for number, _ in hits), dtype=np.int64, count=len(hits))), allowed)
+        limited = Limited(np.sort(np.fromiter((number for number, _ in hits), dtype=np.int64, count=len(hits))), allowed)
         if len(self._limited) >= MOST_LIMITED:
             self._limited.clear()
-        self._limited[asked.limits] = found
-        return found
+        self._limited[asked.limits] = limited
+        return limited
 
     def _best(self, asked: "tantivy.Query", k: int, look: int, allowed: np.ndarray | None = None) -> Ranking:
         """The k best, or all; equal scores at the end are looked at as well, so that one page follows from another.
@@ -110,10 +110,10 @@ class Words:
         look     hits to begin with; of those that are not allowed others take the place
         """
         while True:
-            found = self._found(asked, min(look, len(self)))
-            kept = found if allowed is None else _among(found, allowed)
-            ties = Counter(score for _, score in found)
-            if len(found) < look or (len(kept) >= k and (found[-1][1] < kept[k - 1][1] or ties[kept[k - 1][1]] > MOST_TIES)):
+            hits = self._found(asked, min(look, len(self)))
+            kept = hits if allowed is None else _among(hits, allowed)
+            ties = Counter(score for _, score in hits)
+            if len(hits) < look or (len(kept) >= k and (hits[-1][1] < kept[k - 1][1] or ties[kept[k - 1][1]] > MOST_TIES)):
                 return sorted(kept, key=lambda hit: (-hit[1], 0 if ties[hit[1]] > MOST_TIES else hit[0]))[:k]
             look *= 4
 
@@ -245,8 +245,8 @@ class Words:
 
     def _count(self, query: "tantivy.Query") -> int:
         with readable():
-            found: Any = self._searcher.search(query, 1)  # whose count its types don't know
-            return int(found.count)
+            counted: Any = self._searcher.search(query, 1)  # whose count its types don't know
+            return int(counted.count)
 
     def _stems(self, words: Sequence[str]) -> list[str]:
         return analyzer(self.language).analyze(" ".join(words))
@@ -258,6 +258,6 @@ def _times(query: "tantivy.Query", count: float) -> "tantivy.Query":
     return query if count == 1 else tantivy.Query.boost_query(query, count)
 
 
-def _among(found: Ranking, allowed: np.ndarray) -> Ranking:
-    ids = np.fromiter((passage for passage, _ in found), dtype=np.int64, count=len(found))
-    return [hit for hit, there in zip(found, np.isin(ids, allowed, assume_unique=True).tolist(), strict=True) if there]
+def _among(hits: Ranking, allowed: np.ndarray) -> Ranking:
+    ids = np.fromiter((passage for passage, _ in hits), dtype=np.int64, count=len(hits))
+    return [hit for hit, there in zip(hits, np.isin(ids, allowed, assume_unique=True).tolist(), strict=True) if there]

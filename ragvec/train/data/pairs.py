@@ -137,20 +137,20 @@ def _label_fields(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _label(value: Any, place: str) -> bool:
-    found = _LABELS.get(str(value).lower())
-    if found is None:
+    label = _LABELS.get(str(value).lower())
+    if label is None:
         raise RagvecError(
             f"{place}: label {value!r:.40} is neither 1 (the texts belong together) nor 0: make it one, or set "
             '"loss": "cosent", which learns from degrees'
         )
-    return found
+    return label
 
 
 def _field(row: dict[str, Any], names: tuple[str, ...], place: str) -> str:
-    found = next((name for name in names if name in row), None)
-    if found is None:
+    field = next((name for name in names if name in row), None)
+    if field is None:
         raise RagvecError(f"{place}: no {names[0]} field (looked for {', '.join(names)}; fields seen: {_seen(row)})")
-    return found
+    return field
 
 
 def _seen(row: dict[str, Any]) -> str:
