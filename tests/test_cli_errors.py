@@ -52,7 +52,7 @@ def test_arguments_are_named_as_the_commands_options(said, shown):
         (["index", "-", "--sync"], "--sync needs a whole corpus, and a pipe that broke looks like one that ended"),
         (["index", "rows.jsonl", "--index-key", "Nonsense7"], "--index-key 'Nonsense7' makes no FAISS index of "),
         (["index", "long.jsonl", "--max-value-mb", "1"], "break it up, or allow more (--max-value-mb)"),
-        (["eval", "pairs.tsv", "--mode", "lexical"], "it takes no --mode, --index or --rerank"),
+        (["eval", "pairs.tsv", "--mode", "lexical"], "it takes no --mode"),
         (["eval", "--topics", "topics.tsv"], "name a BEIR folder, or pass --qrels FILE"),
         (["train", "mntp", "recipe.json", "--set", "lora_r"], "--set 'lora_r' is not key=value"),
         (["encode", "rows.jsonl", "-o", "shards", "--device", "gpu"], "choose cpu, or leave --device out"),

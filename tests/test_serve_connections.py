@@ -303,7 +303,7 @@ def test_reranking_has_a_deadline(encoder, folder):
 
 
 def test_scoring_again_is_bounded(address):
-    for asked in ({"rerank_depth": 201}, {"k": 101, "offset": 100}):
+    for asked in ({"rerank_depth": 201}, {"k": 101, "offset": 100, "rerank_depth": 201}):
         with connect(address) as client:
             client.sendall(post("/search", {"query": "fox", "rerank": "maxsim", **asked}))
             said = client.recv(65536)
