@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,6 +80,7 @@ class Words:
     """An encoder on a device: a vector of each text's length, a token a word; every stage takes a while."""
 
     dimension, fingerprint, source, block_tokens = 4, "ab" * 16, "words", 200
+    settings = SimpleNamespace(document_instruction="")
 
     def __init__(self, device: Simulated) -> None:
         self.device = device

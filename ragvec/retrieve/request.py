@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 Fusion = Literal["weighted", "rrf"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)  # the first is the default
-DENSE_WEIGHTS: dict[Fusion, float] = {
-    "weighted": 0.6,
-    "rrf": 0.5,
-}  # the vectors' share where none is given
+DENSE_WEIGHTS: dict[Fusion, float] = {"weighted": 0.6, "rrf": 0.5}  # the vectors' share where none is given
 Mode = Literal["hybrid", "dense", "lexical"]
 Group = Literal["doc_id"]
 MODES: tuple[Mode, ...] = get_args(Mode)

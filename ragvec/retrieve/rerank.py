@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from ragvec.encoder.protocol import TextEncoder
 
 MAXSIM = "maxsim"
-MAXSIM_SHARE = (
-    0.2  # in a hit's score, the rest being the first search's: more of it made most data sets worse (docs/retrieval.md)
-)
+MAXSIM_SHARE = 0.2  # in a hit's score, the rest being the first search's: by itself it made every data set worse
 BLOCK = 16  # texts whose token vectors are held at once, and after which an encoder may end what nobody waits for any more
 
 Reranker = Callable[[str, Sequence[str]], np.ndarray]  # (query, texts) → (n,) scores, higher is better
@@ -56,8 +54,8 @@ class MaxSim:
 def blend(found: Sequence[float], scores: np.ndarray, *, least: float) -> np.ndarray:
     """The scores that hits were found by and those of `maxsim` made one, 0 … 1, (n,) float32.
 
-    found   best first; each kind is scaled from the least it can be to the best of these hits, as hybrid search scales: where
-            all texts are equally near, as in a language that the encoder does not know, it says little
+    found   best first; each kind is scaled from the least it can be to the best of these hits: where all texts are equally
+            near, as in a language that the encoder does not know, it says little
     least   of the first kind: -1 for a cosine, 0 for BM25 and what is fused
     """
     first = np.asarray(found, dtype=np.float32)

@@ -115,14 +115,10 @@ class Retriever:
 
     def _hits(self, first: FirstStage, ranking: list[Candidate], query: str, vector: np.ndarray | None) -> list[Hit]:
         passages = first.view.passages([one.passage for one in ranking])
-        words_weight = first.words_weight(query)
         snippets: Sequence[str | None] = [None] * len(passages)
         if first.request.snippets:
-            query = meaning(query, syntax=first.request.syntax)
-            snippets = best_sentences(query, [passage.text for passage in passages], vector, self.encoder)
-        words_weight = (
-            0.0 if first.request.chosen_mode == "dense" else first.view.words_weight(query, syntax=first.request.syntax)
-        )
+            said = meaning(query, syntax=first.request.syntax)
+            snippets = best_sentences(said, [passage.text for passage in passages], vector, self.encoder)
         rows = zip(passages, ranking, snippets, strict=True)
         return [
             Hit(
@@ -134,7 +130,7 @@ class Retriever:
                 text=passage.text,
                 metadata=passage.metadata,
                 snippet=snippet,
-                weak=first.is_weak(one, words_weight),
+                weak=first.is_weak(one, query),
                 similarity=one.similarity,
                 bm25=one.bm25,
                 dense_rank=_told(one.dense_rank),

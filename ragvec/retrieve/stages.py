@@ -4,7 +4,7 @@ Both give the first hits of what they would give if more were asked for, so that
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,12 +22,14 @@ FILTERED_DEPTH = 50  # passages of the best words in a fusion with a filter, whe
 LEAST_SHARE = 0.5  # of the words of a query, by which a passage is no weak match
 
 
-class FirstStage(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FirstStage:
     """Candidates of one commit for one request, of the passages allowed; None = all."""
 
     view: View
     request: Request
     allowed: np.ndarray | None
+    _weights: dict[str, float] = field(default_factory=dict, init=False)  # of the words of queries, which are asked for twice
 
     def rank(self, queries: Sequence[str], vectors: np.ndarray | None, depth: int) -> list[list[Candidate]]:
         """The `depth` best passages of each query, best first; vectors (n, d) are the queries', None for lexical.
@@ -50,21 +52,22 @@ class FirstStage(NamedTuple):
         candidates = joined(*near, lexical, lambda passages: self.view.similarities(vector, passages))
         if self.request.fusion == "rrf":
             return candidates.best(fused_ranks(candidates, self.request.share), depth)
-        return candidates.best(fused_scores(candidates, self.request.share, self.words_weight(query)), depth)
+        return candidates.best(fused_scores(candidates, self.request.share, self._words_weight(query)), depth)
 
     def _by_words(self, query: str, depth: int) -> Ranking:
         return self.view.search_lexical(query, depth, allowed=self.allowed, syntax=self.request.syntax)
 
-    def words_weight(self, query: str) -> float:
-        """What all words of a query are worth in BM25; 0 where words are not looked at."""
-        return 0.0 if self.request.chosen_mode == "dense" else self.view.words_weight(query, syntax=self.request.syntax)
-
-    def is_weak(self, one: Candidate, words_weight: float) -> bool:
+    def is_weak(self, one: Candidate, query: str) -> bool:
         """Whether a passage neither is near the query nor holds half of its words (by their IDF), of what the mode looks at."""
         mode = self.request.chosen_mode
         near = mode != "lexical" and (self.view.near is None or one.similarity is None or one.similarity >= self.view.near)
-        told = mode != "dense" and (one.bm25 or 0.0) >= LEAST_SHARE * words_weight
-        return not (near or told)
+        return not near and (mode == "dense" or (one.bm25 or 0.0) < LEAST_SHARE * self._words_weight(query))
+
+    def _words_weight(self, query: str) -> float:
+        """What all words of a query are worth in BM25."""
+        if query not in self._weights:
+            self._weights[query] = self.view.words_weight(query, syntax=self.request.syntax)
+        return self._weights[query]
 
 
 def _nearest_depth(depth: int) -> int:

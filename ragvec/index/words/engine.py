@@ -139,6 +139,7 @@ class WordWriter:
         remove_staging(self._staging)
         self._staging.mkdir()
         link_files(self._folder, self._record, self._staging)
+        check_files(self._folder, self._record.files)  # what merges them runs in threads whose panic ends the process
         with self._failing():
             if self._record.segments:
                 index = tantivy.Index.open(str(self._staging))
