@@ -71,11 +71,8 @@ class Words:
 
     def weight(self, query: str, *, syntax: bool = False) -> float:
         """The BM25 of a passage of average length that holds each of the query's words once: the sum of their IDF."""
-        asked, idle = read_query(query, syntax=syntax).asked, function_words(self.language)
-        words = [word for one in asked if one.sign != "-" for word in one.terms]
-        telling = [word for word in words if word not in idle] or words
-        frequencies = (self._searcher.doc_freq(WORDS, stem) for word in telling[:MOST_TERMS] for stem in self._stems([word]))
-        return sum(self._idf(frequency) for frequency in frequencies)
+        stems = self._telling([one for one in read_query(query, syntax=syntax).asked if one.sign != "-"])
+        return sum(count * self._idf(self._searcher.doc_freq(WORDS, stem)) for stem, count in stems.items())
 
     def _idf(self, frequency: int) -> float:
         return log(1 + (len(self) - frequency + 0.5) / (frequency + 0.5))
@@ -151,25 +148,10 @@ class Words:
         return [(signs[one.sign], tantivy.Query.const_score_query(self._whole(one), 0.0)) for one in query.asked if one.sign]
 
     def _scores(self, asked: Sequence[Asked]) -> "list[tantivy.Query]":
-        """What adds to a score: every word as often as it is asked for, more in a title, and words in sequence.
-
-        Function words are left out, unless the query has no others.
-        """
+        """What adds to a score: every word as often as it is asked for, more in a title, and words in sequence."""
         import tantivy
 
-        counts = Counter(word for one in asked for word in one.terms)
-        further = [one for one in asked if one.prefix or one.near][:MOST_BEGINNINGS]
-        idle = function_words(self.language)
-        telling = {word: count for word, count in counts.items() if word not in idle}
-        if not telling and not further:
-            telling = counts
-        stems: Counter[str] = Counter()
-        for word, count in telling.items():
-            for stem in self._stems([word]):
-                stems[stem] += count
-        if len(stems) > MOST_TERMS:
-            known = [stem for stem in stems if self._searcher.doc_freq(WORDS, stem)]
-            stems = Counter({stem: stems[stem] for stem in known[:MOST_TERMS]})
+        stems, idle = self._telling(asked), function_words(self.language)
         parts = [_times(self._term(WORDS, stem), count) for stem, count in stems.items()]
         titles = [stem for stem in stems if self._searcher.doc_freq(TITLE, stem)]
         parts += [_times(self._term(TITLE, stem), TITLE_WEIGHT * stems[stem]) for stem in titles]
@@ -179,7 +161,23 @@ class Words:
             if len(sequence) > 1:
                 phrase = tantivy.Query.phrase_query(self._schema, WORDS, list(enumerate(sequence)))
                 parts.append(_times(phrase, SEQUENCE_WEIGHT))
-        return parts + [self._as_one_word(self._whole(one)) for one in further]
+        return parts + [self._as_one_word(self._whole(one)) for one in _further(asked)]
+
+    def _telling(self, asked: Sequence[Asked]) -> "Counter[str]":
+        """The stems of words, and how often each is asked for; of function words only where there is nothing else."""
+        counts = Counter(word for one in asked for word in one.terms)
+        idle = function_words(self.language)
+        telling = {word: count for word, count in counts.items() if word not in idle}
+        if not telling and not _further(asked):
+            telling = counts
+        stems: Counter[str] = Counter()
+        for word, count in telling.items():
+            for stem in self._stems([word]):
+                stems[stem] += count
+        if len(stems) <= MOST_TERMS:
+            return stems
+        known = [stem for stem in stems if self._searcher.doc_freq(WORDS, stem)]
+        return Counter({stem: stems[stem] for stem in known[:MOST_TERMS]})
 
     def _whole(self, one: Asked) -> "tantivy.Query":
         """Passages that hold a word, its words in sequence, any word that begins so, or all of those that are near."""
@@ -250,6 +248,11 @@ class Words:
 
     def _stems(self, words: Sequence[str]) -> list[str]:
         return analyzer(self.language).analyze(" ".join(words))
+
+
+def _further(asked: Sequence[Asked]) -> list[Asked]:
+    """Beginnings, and words that others are near to."""
+    return [one for one in asked if one.prefix or one.near][:MOST_BEGINNINGS]
 
 
 def _times(query: "tantivy.Query", count: float) -> "tantivy.Query":
