@@ -73,8 +73,9 @@ class LiveIndex:
             raise
 
     def _call(self, work: Callable[[Index], Answer]) -> Answer:
-        started = time.monotonic()
+        started, again = time.monotonic(), True
         while True:
+            opened = None
             try:
                 opened = self._current()
                 answer = work(opened.index)
@@ -82,11 +83,13 @@ class LiveIndex:
                 raise  # the server is short of time, whatever index it was for
             except (RagvecError, OSError) as error:
                 there = database_identity(self.path)
-                if there == self._opened.identity:  # the index is where it was: replacing it is not the reason
+                if opened is not None and there == opened.identity:  # the index that failed is where it was
                     if not isinstance(error, (Damaged, Unavailable, OSError)):
                         raise
-                    raise IndexUnavailable(str(error)) from error
-                if time.monotonic() > started + (PATIENCE_S if there is None else SETTLING_S):
+                    if not again:
+                        raise IndexUnavailable(str(error)) from error
+                    again = False  # it may have been away meanwhile, and come back
+                elif time.monotonic() > started + (PATIENCE_S if there is None else SETTLING_S):
                     raise IndexUnavailable(f"the index in {self.path.name} was moved away or replaced: {error}") from error
                 time.sleep(PAUSE_S)
                 continue
