@@ -109,6 +109,7 @@ def run(
     overwrite: Overwrite = False,
     format: Summary = None,
 ) -> None:
+    """Encode a corpus, or say which of its parts are left."""
     from ragvec.corpus.quarantine import Quarantine
     from ragvec.ingest import PART_ROWS, Rank, check_folder, encode_corpus
 

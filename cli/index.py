@@ -72,6 +72,7 @@ def run(
     language: Language = None,
     format: Annotated[Form, typer.Option(help="How the summary is printed.")] = Form.table,
 ) -> None:
+    """Build the index or bring it up to date, and sum up what changed."""
     from ragvec.corpus.quarantine import Quarantine
     from ragvec.ingest.build import build, is_shards
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ragvec.index.words.engine import opened, readable
 from ragvec.index.words.files import ID, TITLE, WORDS, WordsRecord, schema
 from ragvec.index.words.language import analyzer, function_words
 from ragvec.index.words.query import Asked, WordQuery, may_be_near, read_query, spellings
+from ragvec.index.words.tantivy_index import opened, readable
 
 if TYPE_CHECKING:
     import tantivy
