@@ -114,6 +114,10 @@ def _print(report: "BuildReport", format: Form, sync: bool) -> None:
         print("\n".join(_sentences(report, sync)))
     if report.held:
         print(f"{report.held:,} documents stay as they were: their new text could not be encoded", file=sys.stderr)
+    if report.empty:
+        more = ", …" if report.empty > len(report.first_empty) else ""
+        what = "1 text is empty" if report.empty == 1 else f"{report.empty:,} texts are empty"
+        print(f"{what}, and found by id and filter alone: {', '.join(map(repr, report.first_empty))}{more}", file=sys.stderr)
 
 
 def _sentences(report: "BuildReport", sync: bool) -> Iterator[str]:

@@ -12,6 +12,8 @@ from ragvec.index import store
 from ragvec.index.sources import BY_HAND, BY_HAND_NAME, UNKNOWN_NAME, Incoming
 from ragvec.records import Passage
 
+SHOWN_EMPTY = 5
+
 
 class ChangeReport(NamedTuple):
     """Documents that were new, that took the place of an older version, that were in the index already, that were removed.
@@ -37,6 +39,8 @@ class Changes:
         self.kept = 0  # documents that did not come by and stay, since they may still be there
         self.doubts: list[str] = []  # why
         self.held: dict[str, set[int]] = {}
+        self.empty = 0  # passages without any text that came by
+        self.first_empty: list[str] = []  # the documents of some
         self._connection = connection
         self._column = "source" if store.has_sources(connection) else "NULL"
         self._empty = store.count(connection) == 0
@@ -73,6 +77,10 @@ class Changes:
 
         Raises WrongInput if its document's id belongs to another source.
         """
+        if passage.is_empty:
+            self.empty += 1
+            if len(self.first_empty) < SHOWN_EMPTY:
+                self.first_empty.append(passage.doc_id)
         if passage.doc_id in self.held:
             return False
         if passage.doc_id != self._doc_id:

@@ -240,11 +240,12 @@ class Index:
             connection.execute("BEGIN")
             settings, segments = store.read_settings(connection), store.read_segments(connection)
             passages, documents = store.count(connection), store.count(connection, "DISTINCT doc_id")
+            deleted = len(store.read_tombstones(connection))
         return {
             "path": str(self.path),
             "documents": documents,
             "passages": passages,
-            "deleted_rows": sum(record.rows for record in segments) - passages,
+            "deleted_rows": deleted,
             "dimension": settings.dimension,
             "encoder": settings.encoder_source,
             "fingerprint": settings.fingerprint,

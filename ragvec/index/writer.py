@@ -52,6 +52,7 @@ class Writer:
     ) -> None:
         """Add passages with their vectors as one new segment, and carry out the changes that made them necessary.
 
+        What an encoder makes of a text that shows nothing is near any query that says nothing: no segment holds it.
         blocks   passages and their vectors (n, dimension), block by block
         cutting  passage_tokens and overlap by which documents are cut from now on; None = as before
         """
@@ -61,7 +62,7 @@ class Writer:
             for passages, vectors in blocks:
                 words.delete_passages(changes.take_stale())  # first: new passages take over their ids' names
                 ids = self._take_ids(len(passages))
-                segment.append(vectors, ids)
+                segment.append(*_telling(passages, vectors, ids))
                 store.insert_passages(self.connection, ids.tolist(), passages, changes.sources_of(passages))
                 words.add(ids.tolist(), passages)
             words.delete_passages(changes.take_stale())
@@ -123,7 +124,9 @@ class Writer:
     def _measure_near(self) -> None:
         """Measure from where on passages are near, where the index has become half or twice what it was."""
         records, dead = store.read_segments(self.connection), store.read_tombstones(self.connection)
-        passages, before = sum(record.rows for record in records) - len(dead), store.read_near(self.connection).passages
+        # of empty texts that were deleted no segment held a row
+        passages = max(0, sum(record.rows for record in records) - len(dead))
+        before = store.read_near(self.connection).passages
         if 2 * before < passages or 2 * passages < before:
             segments = self._open(records)
             near = measure_near(segments, [live_rows(segment, dead) for segment in segments])
@@ -257,6 +260,12 @@ class Writer:
             store.write_value(self.connection, "next_segment", number + 1)
         else:
             segment.discard()
+
+
+def _telling(passages: Sequence[Passage], vectors: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors and ids of those passages that are not empty."""
+    telling = np.array([not passage.is_empty for passage in passages], dtype=bool)
+    return (vectors, ids) if telling.all() else (vectors[telling], ids[telling])
 
 
 def documents_where(connection: sqlite3.Connection, where: str, values: FilterValues | None = None) -> list[str]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from ragvec.index.store import IndexSettings, passages_of, read_sources
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.folder import remove_shards
 from ragvec.ingest.origins import check_readable, incoming_sources
+from ragvec.ingest.report import BuildReport, report_of
 from ragvec.progress import progress_bar
 from ragvec.records import Document, Passage
 from ragvec.shards import Failure, Manifest, Shards
@@ -33,31 +34,6 @@ BLOCK_ROWS = 4096
 
 Blocks = Iterator[tuple[list[Passage], np.ndarray]]
 Cutting = tuple[int, int] | None
-
-
-class BuildReport(NamedTuple):
-    """What a build did: documents added, replaced, left as they were, removed; passages encoded, and of them shortened.
-
-    failed   passages that could not be encoded, and are not in the index; held: documents whose older version stays for that
-    kept     documents that did not come by and were not removed, as `doubts` say: they may still be in the source
-    rejected rows and files that could not be read
-    """
-
-    path: Path
-    added: int
-    replaced: int
-    unchanged: int
-    removed: int
-    encoded: int
-    truncated: int
-    passages: int
-    dimension: int
-    seconds: float
-    failed: tuple[Failure, ...] = ()
-    held: int = 0
-    kept: int = 0
-    doubts: tuple[str, ...] = ()
-    rejected: int = 0
 
 
 def build(
@@ -187,7 +163,7 @@ def _index_streams(
             blocks = _without_held(shards.blocks(BLOCK_ROWS), changes)
             writer.commit(_counted(blocks, encoded, show_progress), changes, cutting=cutting)
         remove_shards(folder)
-    return _report(index, changes, incoming, encoded=encoded, truncated=truncated, failed=failed)
+    return report_of(index, changes, incoming, encoded=encoded, truncated=truncated, failed=failed)
 
 
 def _from_shards(
@@ -218,7 +194,7 @@ def _from_shards(
             changes.hold([failure.doc_id for failure in manifest.failed], compared=False)
             blocks = _counted(shards.blocks(BLOCK_ROWS), manifest.rows, show_progress)
             writer.commit(_fresh_rows(blocks, changes), changes, cutting=cutting)
-        return _report(index, changes, incoming, failed=manifest.failed)
+        return report_of(index, changes, incoming, failed=manifest.failed)
 
 
 def _settings_of_shards(manifest: Manifest, search: dict[str, Any]) -> IndexSettings:
@@ -347,31 +323,6 @@ def _counted(blocks: Blocks, rows: int, show: bool) -> Blocks:
         for passages, vectors in blocks:
             yield passages, vectors
             bar.update(len(passages))
-
-
-def _report(
-    index: Index,
-    changes: Changes,
-    incoming: Sequence[Incoming],
-    *,
-    encoded: int = 0,
-    truncated: int = 0,
-    failed: tuple[Failure, ...],
-) -> BuildReport:
-    return BuildReport(
-        path=index.path,
-        **changes.report()._asdict(),
-        encoded=encoded,
-        truncated=truncated,
-        passages=len(index),
-        dimension=index.settings.dimension,
-        seconds=0.0,
-        failed=failed,
-        held=len(changes.held),
-        kept=changes.kept,
-        doubts=tuple(changes.doubts),
-        rejected=sum(each.rejected for each in incoming),
-    )
 
 
 @contextmanager
