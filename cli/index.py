@@ -30,7 +30,7 @@ from ragvec.cli.output import Form, report_skipped
 from ragvec.cli.search_settings import FilterFields, IndexKey, Language, MaxMemory, Recall, search_settings
 
 if TYPE_CHECKING:
-    from ragvec.ingest.build import BuildReport
+    from ragvec.ingest.report import BuildReport
 
 
 Corpora = Annotated[

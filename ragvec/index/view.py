@@ -149,7 +149,7 @@ class View:
 
     def document(self, doc_id: str) -> list[Passage]:
         """A document's passages in their order; none if there is no such document."""
-        return self.passages(store.ids_of(self.connection, doc_id))
+        return store.read_documents(self.connection, [doc_id]).get(doc_id, [])
 
     def listing(self) -> list[tuple[int, str]]:
         """Every passage's id, ascending, and the document it belongs to."""
