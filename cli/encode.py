@@ -14,8 +14,10 @@ import typer
 
 from ragvec.cli.choices import AllDevices, DocumentInstruction, EncoderSource, Offline, Revision, TruncateDim, given
 from ragvec.cli.corpus_options import (
+    DropFields,
     IdField,
     MaxValueMb,
+    MetadataFields,
     OnError,
     OnErrorChoice,
     Overlap,
@@ -89,6 +91,8 @@ def run(
     overlap: Overlap = 0,
     text_fields: TextFields = None,
     id_field: IdField = None,
+    metadata_fields: MetadataFields = None,
+    drop_fields: DropFields = None,
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
     on_error: OnError = OnErrorChoice.stop,
@@ -115,7 +119,7 @@ def run(
     check_folder(output)
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        max_value_mb=max_value_mb,
+        max_value_mb=max_value_mb, metadata_fields=metadata_fields, drop_fields=drop_fields,
     )  # fmt: skip
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     devices = _devices(corpus, device, processes, place)
@@ -125,8 +129,14 @@ def run(
         _encode_in_processes(context.obj, output, devices, format)
         return
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
-    chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
-    loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, place=place)
+    chosen = {
+        **lasting,
+        "device": device or _own_gpu(place.of),
+        "dtype": dtype,
+        "offline": offline,
+        "batch_tokens": batch_tokens,
+    }
+    loaded = _load(encoder, chosen, compiled=torch_compile, corpus=corpus, place=place)
     instruction = loaded.settings.document_instruction if instruction is None else instruction
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if skips and place.number == 0 else None)
@@ -135,8 +145,7 @@ def run(
         part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=lambda: rejects.count,
     )  # fmt: skip
     source = ToEncode(corpus, reading, instruction, rejects if skips else None)
-    report = _encode(source, loaded, output, encode, place=place, log_json=log_json)
-    _finish(report, output, format, rejects)
+    _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json), output, format, rejects)
 
 
 class ToEncode(NamedTuple):

@@ -4,11 +4,14 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
 from ragvec.errors import WrongInput
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FilterValue: TypeAlias = str | int | float | bool
 FilterValues: TypeAlias = Mapping[str, FilterValue | Collection[FilterValue]]  # what each $name in a filter stands for
@@ -41,12 +44,14 @@ class Document:
     """One source item of a corpus, as its reader found it.
 
     metadata holds every further field of the source; its values are JSON values.
+    vector   (d,) numbers that were made of it elsewhere; None = the index's encoder makes one
     """
 
     doc_id: str
     text: str
     title: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    vector: "np.ndarray | None" = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

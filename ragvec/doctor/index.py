@@ -13,7 +13,7 @@ from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
 from ragvec.index import Index, View, store
 from ragvec.index.ann.choice import EXACT_KEY
-from ragvec.index.encoder import load_encoder
+from ragvec.index.encoder import NO_ENCODER, load_encoder
 from ragvec.index.layout import ENCODING_NAME, SEGMENTS_NAME, WORDS_NAME
 from ragvec.index.segment import Segment
 from ragvec.records import Passage
@@ -134,6 +134,9 @@ def _orphans(folder: Path, segments: list[Segment]) -> Check:
 
 
 def _encoder(index: Index, loading: dict[str, Any]) -> Iterator[Check]:
+    if index.settings.encoder_source == NO_ENCODER:
+        yield Check(AREA, "fingerprint", OK, "no encoder: its vectors were brought along")
+        return
     try:
         encoder = load_encoder(index.settings, **loading)
     except RagvecError as error:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,8 +62,12 @@ class Changes:
     def fresh_of(self, streams: Iterable[Iterable[Passage]]) -> Iterator[Passage]:
         """The passages to be encoded of all incoming sources, one after another."""
         for place, stream in enumerate(streams):
-            self._at = place
+            self.begin(place)
             yield from self.fresh(stream)
+
+    def begin(self, place: int) -> None:
+        """From now on passages are of the incoming source at this place."""
+        self._at = place
 
     def fresh(self, passages: Iterable[Passage]) -> Iterator[Passage]:
         """The passages that are not in the index as they are, and so must be encoded."""
@@ -72,12 +76,13 @@ class Changes:
                 yield passage
         self.finish()
 
-    def is_fresh(self, passage: Passage) -> bool:
+    def is_fresh(self, passage: Passage, same_vector: Callable[[int], bool] | None = None) -> bool:
         """Whether this passage must be encoded. Call `finish` after the last one.
 
+        same_vector  of a passage that brings its vector: whether the one of this id has the same; an empty text may have one
         Raises WrongInput if its document's id belongs to another source.
         """
-        if passage.is_empty:
+        if same_vector is None and passage.is_empty:
             self.empty += 1
             if len(self.first_empty) < SHOWN_EMPTY:
                 self.first_empty.append(passage.doc_id)
@@ -87,7 +92,8 @@ class Changes:
             self.finish()
             self._begin(passage.doc_id)
         old = self._old.pop(passage.passage_id, None)
-        if old is None or old.content_hash.hex() != passage.content_hash:
+        same = old is not None and old.content_hash.hex() == passage.content_hash
+        if old is None or not same or (same_vector is not None and not same_vector(old.id)):
             if old is not None:
                 self._stale.append(old.id)
             self._changed = True
