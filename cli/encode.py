@@ -119,8 +119,7 @@ def run(
     check_folder(output)
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        max_value_mb=max_value_mb, metadata_fields=metadata_fields, drop_fields=drop_fields,
-    )  # fmt: skip
+        max_value_mb=max_value_mb, metadata_fields=metadata_fields, drop_fields=drop_fields)  # fmt: skip
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     devices = _devices(corpus, device, processes, place)
     if place.number == 0:
@@ -129,14 +128,8 @@ def run(
         _encode_in_processes(context.obj, output, devices, format)
         return
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
-    chosen = {
-        **lasting,
-        "device": device or _own_gpu(place.of),
-        "dtype": dtype,
-        "offline": offline,
-        "batch_tokens": batch_tokens,
-    }
-    loaded = _load(encoder, chosen, compiled=torch_compile, corpus=corpus, place=place)
+    chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
+    loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, place=place)
     instruction = loaded.settings.document_instruction if instruction is None else instruction
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if skips and place.number == 0 else None)
