@@ -14,8 +14,10 @@ import typer
 
 from ragvec.cli.choices import AllDevices, DocumentInstruction, EncoderSource, Offline, Revision, TruncateDim, given
 from ragvec.cli.corpus_options import (
+    DropFields,
     IdField,
     MaxValueMb,
+    MetadataFields,
     OnError,
     OnErrorChoice,
     Overlap,
@@ -89,6 +91,8 @@ def run(
     overlap: Overlap = 0,
     text_fields: TextFields = None,
     id_field: IdField = None,
+    metadata_fields: MetadataFields = None,
+    drop_fields: DropFields = None,
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
     on_error: OnError = OnErrorChoice.stop,
@@ -116,8 +120,7 @@ def run(
     check_folder(output)
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        max_value_mb=max_value_mb,
-    )  # fmt: skip
+        max_value_mb=max_value_mb, metadata_fields=metadata_fields, drop_fields=drop_fields)  # fmt: skip
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     devices = _devices(corpus, device, processes, place)
     if place.number == 0:
@@ -136,8 +139,7 @@ def run(
         part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=lambda: rejects.count,
     )  # fmt: skip
     source = ToEncode(corpus, reading, instruction, rejects if skips else None)
-    report = _encode(source, loaded, output, encode, place=place, log_json=log_json)
-    _finish(report, output, format, rejects)
+    _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json), output, format, rejects)
 
 
 class ToEncode(NamedTuple):

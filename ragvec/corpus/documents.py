@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec.corpus.conversion import Converter
-from ragvec.corpus.fields import FieldNames, to_document
+from ragvec.corpus.fields import FieldNames, NumberLists, to_document
 from ragvec.corpus.files import (
     STDIN,
     CorpusFiles,
@@ -21,6 +21,7 @@ from ragvec.corpus.ids import Ids
 from ragvec.corpus.parquet import parquet_length
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
+from ragvec.corpus.vectors import VectorField
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.records import Document, Passage
 
@@ -41,6 +42,10 @@ def read_documents(
     *,
     text_fields: Sequence[str] = (),
     id_field: str | None = None,
+    vector_field: str | None = None,
+    dimension: int | None = None,
+    metadata_fields: Sequence[str] | None = None,
+    drop_fields: Sequence[str] = (),
     text_lines: bool = False,
     max_value_mb: int | None = None,
     id_prefix: str = "",
@@ -54,6 +59,8 @@ def read_documents(
     source       a file (.jsonl .json .csv .tsv .txt .md .html .pdf .docx, also with .gz or .zst; .parquet), a folder of them,
                  or "-": JSONL from standard input
     text_fields  the fields that make the text, in order; empty = the usual names. id_field: likewise
+    vector_field the field that holds each document's vector: a list of numbers, of this dimension (None = as the first has)
+    metadata_fields  the fields that become metadata, None = all that are left over; drop_fields: those that do not
     text_lines   each non-empty line of a .txt file is a document; otherwise the file is one
     max_value_mb longest line, JSON value, CSV field, Parquet value, and file that is read whole, in MB (2**20 bytes);
                  None = 128, and what is longer names no argument that would raise it
@@ -66,7 +73,10 @@ def read_documents(
     is over the limit or inflates without end, pipes and devices, no document at all.
     """
     ids = Ids(id_prefix, made_prefix)
-    names = FieldNames(tuple(text_fields), id_field)
+    vectors = None if vector_field is None else VectorField(vector_field, dimension)
+    metadata = None if metadata_fields is None else tuple(metadata_fields)
+    names = FieldNames(tuple(text_fields), id_field, vector=vectors, metadata=metadata, drop=tuple(drop_fields))
+    lists = NumberLists()
     read = rejected = 0
     with Converter(max_value_mb) as converter:
         reading = _Reading(
@@ -77,6 +87,7 @@ def read_documents(
             on_reject=on_reject,
             on_found=on_found,
             converter=converter,
+            vector_field=vector_field,
         )
         for place, row, from_csv in _rows(source, reading):
             try:
@@ -90,6 +101,7 @@ def read_documents(
                 on_reject(Rejected(place, str(error), row.record if isinstance(row, BadRow) else row))
                 continue
             read += 1
+            lists.look(document.metadata)
             yield document
     if not read:
         reason = f" that can be read: {rejected:,} were rejected" if rejected else ""
@@ -136,6 +148,7 @@ class _Reading(NamedTuple):
     on_reject: Callable[[Rejected], None] | None
     on_found: Callable[[str], None] | None
     converter: Converter
+    vector_field: str | None
 
 
 def _rows(source: str | Path, reading: _Reading) -> Iterator[tuple[str, dict[str, Any] | BadRow, bool]]:
@@ -174,4 +187,5 @@ def _file_rows(path: Path, files: CorpusFiles, reading: _Reading) -> Iterator[Ro
         within=files.within,
         on_file=reading.on_file,
         converter=reading.converter,
+        vector_field=reading.vector_field,
     )

@@ -8,7 +8,7 @@ import regex
 from ragvec.corpus.chunk import CountTokens, Cutter
 from ragvec.errors import WrongInput
 from ragvec.index import IndexSettings
-from ragvec.index.encoder import BUNDLED
+from ragvec.index.encoder import BUNDLED, NO_ENCODER
 from ragvec.records import Document, Hit
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def token_counter(settings: IndexSettings, encoder: "TextEncoder | None" = None,
     from ragvec.encoder.weights import load_tokenizer
 
     recorded = settings.encoder_source
-    source = str(data_path("encoder")) if recorded == BUNDLED else recorded
+    source = str(data_path("encoder")) if recorded in (BUNDLED, NO_ENCODER) else recorded
     located = locate(source, revision=settings.encoder_options.get("revision"), offline=offline, named_by="the index")
     tokenizer = load_tokenizer(located.tokenizer).backend_tokenizer
     tokenizer.no_truncation()
