@@ -9,10 +9,11 @@ from ragvec.errors import RagvecError
 from ragvec.index import Index, IndexSettings
 from ragvec.index.ann import choice, exact
 from ragvec.index.ann.approximate import ApproximateIndex, build_faiss
-from ragvec.index.ann.build import filled_index
+from ragvec.index.ann.build import filled_index, lists_of
 from ragvec.index.ann.choice import lists_for, memory_of, plan_keys, planned_bytes
 from ragvec.index.ann.exact import RowFilter, search_exact
 from ragvec.index.ann.gpu import gpu_count
+from ragvec.index.ann.threads import load_faiss
 from ragvec.index.ann.tuning import SampleQueries, SearchParameters, draw_queries, in_blocks, ivf_of, recalls, survey, tune
 from tests.test_index import DIMENSION, expected, found, passages_named, put, same, unit_vectors
 
@@ -340,3 +341,18 @@ def test_compacting_with_another_key_builds_anew_without_encoding(tmp_path: Path
         assert recall(found(index, vectors[:50], 10), expected(range(2000), vectors, vectors[:50], 10)) >= 0.97
         index.compact()  # nothing to do
         assert [s["number"] for s in index.describe()["segments"]] == [2]
+
+
+@pytest.mark.parametrize(
+    ("dimension", "first", "second"),
+    [(64, "IVF32,PQ8x4fsr", "IVF32,PQ16x4fsr"), (66, "Pad68,IVF32_HNSW32,PQ17x4fs", "Pad68,IVF32_HNSW32,PQ34x4fs")],
+)
+def test_codes_that_come_second_take_over_the_lists_of_the_first(dimension: int, first: str, second: str) -> None:
+    faiss = load_faiss()
+    vectors = np.random.default_rng(5).standard_normal((4_000, dimension)).astype(np.float16)
+    lists = lists_of(filled_index(first, vectors))
+    assert lists is not None and len(lists.numbers) == 4_000
+    anew, taken_over = filled_index(second, vectors), filled_index(second, vectors, lists)
+    assert np.array_equal(faiss.serialize_index(anew), faiss.serialize_index(taken_over))
+    others = lists._replace(numbers=np.zeros(4_000, np.int32))
+    assert not np.array_equal(faiss.serialize_index(anew), faiss.serialize_index(filled_index(second, vectors, others)))

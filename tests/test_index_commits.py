@@ -18,7 +18,7 @@ import pytest
 from ragvec.errors import RagvecError
 from ragvec.index import Index
 from ragvec.index.changes import Changes
-from ragvec.index.writer import small_tail
+from ragvec.index.merging import merging_tail
 from tests.conftest import REPOSITORY
 from tests.test_index import SETTINGS, expected, found, passages_named, put, run_python, same, unit_vectors, words_found
 
@@ -231,11 +231,49 @@ def test_killed_at_any_moment_the_index_holds_exactly_its_commits(index: Index, 
         ([*[16] * 15, *[1] * 15], 0),
         ([*[16] * 15, 256, 16], 0),
         ([256] * 16, 16),
-        ([*[4096] * 50], 0),
+        ([*[4096] * 30], 0),  # 122,880
+        ([*[256] * 15, *[16] * 15, *[1] * 16], 46),  # what comes of one merge is due for the next: once, not three times
+        # from here on 125,000 rows are searched exactly at most
+        ([100_000], 0),
+        ([100_000] * 2, 2),
+        ([200_000, 100_000], 0),
+        ([200_000, 100_000, 25_000], 0),
+        ([200_000, 100_000, 25_001], 2),
+        ([*[200_000] * 3, 100_000, 100_000], 5),
+        ([1_000_000, *[200_000] * 3, 4_000], 0),
+        ([1_000_000, *[200_000] * 4, 4_000], 5),
+        ([*[1_000_000] * 3, 130_000, *[200_000] * 3], 7),
+        ([*[4_000_000] * 4], 4),
+        ([*[4_000_000] * 3, 6_000_000], 0),  # more than is merged without being asked
+        ([126_000], 0),
     ],
 )
-def test_segments_become_one_when_there_are_sixteen_of_a_size(rows: list[int], newest: int) -> None:
-    assert small_tail(rows) == newest
+def test_segments_become_one_when_there_are_many_of_a_size(rows: list[int], newest: int) -> None:
+    assert merging_tail(rows, 128, "auto") == newest
+
+
+def test_segments_searched_exactly_as_one_wishes_are_merged_while_they_are_small() -> None:
+    assert merging_tail([100_000] * 9, 128, "exact") == 0
+    assert merging_tail([*[100_000] * 9, *[1] * 16], 128, "exact") == 16
+
+
+def test_segments_that_are_slow_together_become_one_with_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragvec.index.ann.choice.EXACT_VALUES", 150 * 16)
+    random = np.random.default_rng(3)
+    vectors = random.standard_normal((20, 16))[random.integers(0, 20, 2_000)] + 0.1 * random.standard_normal((2_000, 16))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
+    index = Index.create(tmp_path / "large", dimension=16, fingerprint="f")
+    for start in range(0, 2_000, 100):
+        put(index, passages_named(range(start, start + 100)), vectors[start : start + 100])
+        if start == 100:
+            index.delete([str(row) for row in range(20)])
+    rows = [segment["rows"] for segment in index.describe()["segments"]]
+    assert rows == [780, 800, 200, 200]  # without the deleted ones
+    assert all(segment["faiss_key"] != "exact" for segment in index.describe()["segments"])
+    kept = np.arange(20, 2_000)
+    hits = [{doc_id for doc_id, _ in line} for line in found(index, vectors[200:300], 10)]
+    truth = [{doc_id for doc_id, _ in line} for line in expected(kept, vectors[kept], vectors[200:300], 10)]
+    assert np.mean([len(one & other) for one, other in zip(hits, truth, strict=True)]) > 9
 
 
 def test_many_small_commits_leave_few_segments(index: Index) -> None:
@@ -264,7 +302,7 @@ def test_a_merge_that_fails_costs_no_commit(index: Index, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("ragvec.index.writer._live_blocks", full)
     put(index, [names[15]], vectors[15:16])
-    assert "small segments stay apart for now" in caplog.text and "No space left" in caplog.text
+    assert "segments stay apart for now" in caplog.text and "No space left" in caplog.text
     assert (len(index), len(index.describe()["segments"])) == (16, 16)
     monkeypatch.undo()
     put(index, [names[16]], vectors[16:])

@@ -87,6 +87,8 @@ def read_settings(folder: Path) -> EncoderSettings:
     path = folder / SETTINGS_FILE
     try:
         record = json.loads(read_described(path))
+        if not isinstance(record, dict) or "format" not in record:
+            raise Mismatch("`format` is not there")
         written = check_value("format", record.pop("format"), int)
         values = check_fields(record, EncoderSettings) if written <= FORMAT else {}
     except Mismatch as error:

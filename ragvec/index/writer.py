@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ragvec.index.commit_words import CommitWords
 from ragvec.index.connect import connection_to_write, readable_errors
 from ragvec.index.layout import WORDS_NAME, WORDS_STAGING_NAME, remove_segment, segment_folder, segment_folders
 from ragvec.index.lock import writer_lock
+from ragvec.index.merging import merging_tail
 from ragvec.index.nearness import measure_near
 from ragvec.index.segment import Segment, SegmentWriter, live_rows
 from ragvec.index.store import IndexSettings
@@ -28,8 +28,6 @@ from ragvec.index.words import remove_staging, sweep_words
 from ragvec.records import FilterValues, Passage
 
 COPY_ROWS = 8192
-MERGE_FACTOR = 16  # so many segments of one size become one of the next
-MERGE_SIZES = (1, MERGE_FACTOR, MERGE_FACTOR**2)  # rows from which a segment is of each size; larger ones wait for `compact`
 
 _log = logging.getLogger("ragvec")
 
@@ -78,7 +76,7 @@ class Writer:
                 store.insert_segment(self.connection, segment.finish(self.settings))
             self._measure_near()
         self._sweep_words()
-        self._merge_small()
+        self._merge_newest()
 
     def holds(self, number: int, vector: np.ndarray) -> bool:
         """Whether the vector of a passage, of an earlier commit, is this one (dimension,), as it is stored."""
@@ -175,15 +173,16 @@ class Writer:
         keys = plan_keys(record.rows, wanted.dimension, max_memory=wanted.max_memory, normalized=wanted.normalized)
         return record.faiss_key in keys
 
-    def _merge_small(self) -> None:
-        """Merge the newest segments where many commits of few rows have left many: a hundred at most remain below 4,096 rows.
+    def _merge_newest(self) -> None:
+        """Merge the newest segments where commits have left more than a search should look through.
 
         The commit before is not undone if that fails.
         """
         records = store.read_segments(self.connection)
-        tail = small_tail([record.rows for record in records])
+        tail = merging_tail([record.rows for record in records], self.settings.dimension, self.settings.faiss_key)
         if not tail:
             return
+        _log.info("merging %d segments of %d passages in all", tail, sum(record.rows for record in records[-tail:]))
         try:
             old = self._open(records[-tail:])
             with self._transaction(), self._new_segment() as merged:
@@ -194,7 +193,7 @@ class Writer:
                     store.insert_segment(self.connection, merged.finish(self.settings))
             sweep(self.folder, self.connection)
         except (RagvecError, sqlite3.Error, OSError, MemoryError) as error:
-            _log.warning("small segments stay apart for now: %s", error)
+            _log.warning("segments stay apart for now: %s", error)
 
     def _open(self, records: Sequence[store.SegmentRecord]) -> list[Segment]:
         try:
@@ -287,18 +286,6 @@ def documents_where(connection: sqlite3.Connection, where: str, values: FilterVa
     """The doc_ids of all passages that meet a filter, in order."""
     ids = store.matching_ids(connection, parse_where(where, store.read_fields(connection), values)).tolist()
     return sorted(set(store.read_doc_ids(connection, ids).values()))
-
-
-def small_tail(rows: Sequence[int]) -> int:
-    """How many of the newest segments are to become one, given the rows of each, oldest first; 0 = none.
-
-    They are when 16 of them have 1–15 rows, or 16–255, or 256–4,095, and none of them more: so a row is copied three times.
-    """
-    for least in MERGE_SIZES:
-        tail = list(takewhile((least * MERGE_FACTOR).__gt__, reversed(rows)))
-        if sum(count >= least for count in tail) >= MERGE_FACTOR:
-            return len(tail)
-    return 0
 
 
 @contextmanager

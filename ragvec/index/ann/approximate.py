@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ragvec.index.ann.build import filled_index
+from ragvec.index.ann.build import filled_index, lists_of
 from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, enough_rows, plan_keys
 from ragvec.index.ann.exact import RowFilter, SearchResult, mapped_index, search_exact
 from ragvec.index.ann.gpu import MOST_RESULTS, on_gpu
@@ -41,11 +41,11 @@ def build_faiss(
         keys = [key] if enough_rows(key, len(vectors)) else [EXACT_KEY]
     if keys[0] == EXACT_KEY:
         return EXACT_KEY, "", None
-    sample = draw_queries(vectors)
+    sample, lists = draw_queries(vectors), None
     for chosen in keys:
         if chosen == EXACT_KEY:
             break
-        index = filled_index(chosen, vectors)
+        index = filled_index(chosen, vectors, lists)
         best = tune(index, sample, recall)
         if best.least >= recall or key != AUTO_KEY:
             load_faiss().write_index(index, str(path))
@@ -55,6 +55,8 @@ def build_faiss(
                 return chosen, str(best.parameters), round(best.recall, 4)
             path.unlink()  # vectors without clusters: nearly all must be looked at
             break
+        lists = lists_of(index)
+        del index
     return EXACT_KEY, "", None
 
 

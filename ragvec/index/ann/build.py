@@ -1,6 +1,6 @@
 """Filling: a FAISS index, trained on a sample of a segment's vectors, that holds them all."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from ragvec.errors import WrongInput, last_line
 from ragvec.index.ann.exact import float32_blocks, to_float32
 from ragvec.index.ann.gpu import build_cagra, cagra_degree, check_cagra, clustering_on_gpu, on_gpu
 from ragvec.index.ann.threads import load_faiss
-from ragvec.index.ann.tuning import ivf_of
+from ragvec.index.ann.tuning import ivf_of, list_numbers, transformed
 
 TRAINING_ROWS = 200_000  # for codes such as PQ's
 IVF_TRAINING_ROWS = 50_000  # for an inverted file's
@@ -28,24 +28,46 @@ def check_key(key: str, dimension: int) -> None:
         _make(key, dimension)
 
 
-def filled_index(key: str, vectors: np.ndarray) -> Any:
-    """A FAISS index of this key, trained, that holds the vectors (rows, d) float16."""
+class Lists(NamedTuple):
+    """An inverted file's lists: their centroids (nlist, d) float32, and in which each vector lies (rows,) int32."""
+
+    centroids: np.ndarray
+    numbers: np.ndarray
+
+
+def filled_index(key: str, vectors: np.ndarray, lists: Lists | None = None) -> Any:
+    """A FAISS index of this key, trained, that holds the vectors (rows, d) float16.
+
+    lists  of an index of other codes over the same vectors, where it has as many: taken over, which are most of its work
+    """
     try:
         if degree := cagra_degree(key):
             return build_cagra(degree, vectors)
         index = _make(key, vectors.shape[1])
         ivf = ivf_of(index)
-        return _filled(index, vectors, TRAINING_ROWS) if ivf is None else _filled_ivf(index, ivf, vectors)
+        return _filled(index, vectors, TRAINING_ROWS) if ivf is None else _filled_ivf(index, ivf, vectors, lists)
     except RuntimeError as error:
         raise WrongInput(f"FAISS can't build {key!r} over {len(vectors)} vectors: {_reason(error)}") from error
 
 
-def _filled_ivf(index: Any, ivf: Any, vectors: np.ndarray) -> Any:
+def lists_of(index: Any) -> Lists | None:
+    """The lists of an index that is filled; None for a kind without."""
+    ivf = ivf_of(index)
+    if ivf is None:
+        return None
+    return Lists(ivf.quantizer.reconstruct_n(0, ivf.nlist), list_numbers(ivf))
+
+
+def _filled_ivf(index: Any, ivf: Any, vectors: np.ndarray, lists: Lists | None) -> Any:
     """An inverted file, filled on the GPU where FAISS has its kind there. A graph of lists comes last: it is slow to fill."""
     rows, graph = max(_prepare(ivf), ivf.nlist * POINTS_PER_LIST), _take_graph(ivf)
+    codes = load_faiss().downcast_index(ivf)
     with clustering_on_gpu(ivf):
         held = on_gpu(index)
-        filled = _filled(index if held is None else held, vectors, rows)
+        if held is None and lists and len(lists.centroids) == ivf.nlist and isinstance(codes, load_faiss().IndexIVFPQFastScan):
+            filled = _filled_lists(index, codes, vectors, rows=rows, lists=lists)
+        else:
+            filled = _filled(index if held is None else held, vectors, rows)
     if held is not None:
         filled = load_faiss().index_gpu_to_cpu(held)
     if graph is not None:
@@ -58,6 +80,28 @@ def _filled(index: Any, vectors: np.ndarray, rows: int) -> Any:
     _speed_coding(index)
     for _, block in float32_blocks(vectors):
         index.add(block)
+    return index
+
+
+def _filled_lists(index: Any, ivf: Any, vectors: np.ndarray, *, rows: int, lists: Lists) -> Any:
+    """The same as `_filled`, to the byte, for lists that are known.
+
+    FAISS puts vectors into lists that it is told for the slower kind of these codes alone, and makes the fast one of that.
+    """
+    faiss = load_faiss()
+    ivf.quantizer.add(lists.centroids)  # which keeps training from looking for some
+    index.train(_sample(vectors, rows))
+    slow = faiss.IndexIVFPQ(ivf.quantizer, ivf.d, ivf.nlist, ivf.pq.M, ivf.pq.nbits, faiss.METRIC_INNER_PRODUCT)
+    slow.own_fields, slow.by_residual, slow.pq, slow.is_trained = False, ivf.by_residual, ivf.pq, True
+    slow.pq.sync_transposed_centroids()
+    for start, block in float32_blocks(vectors):
+        numbers = lists.numbers[start : start + len(block)].astype(np.int64)
+        block = transformed(index, block)
+        slow.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(numbers))
+    fast = faiss.IndexIVFPQFastScan(slow)
+    ivf.replace_invlists(fast.invlists, True)
+    fast.own_invlists = False
+    ivf.ntotal = index.ntotal = fast.ntotal
     return index
 
 

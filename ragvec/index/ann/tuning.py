@@ -203,19 +203,30 @@ def survey(index: Any, ivf: Any, sample: SampleQueries) -> tuple[np.ndarray, np.
     """How many lists are nearer to a query than that of each of its true neighbours, (q, 10); the rows in a query's nearest
     1, 2, 3 … lists, on average, (nlist,).
     """
-    faiss = load_faiss()
-    sizes = np.array([ivf.invlists.list_size(number) for number in range(ivf.nlist)])
-    list_of = np.empty(index.ntotal, np.int64)
-    for number, size in enumerate(sizes.tolist()):
-        if size:
-            list_of[faiss.rev_swig_ptr(ivf.invlists.get_ids(number), size)] = number
-    queries, outer = sample.queries, faiss.downcast_index(index)
-    for number in range(outer.chain.size() if isinstance(outer, faiss.IndexPreTransform) else 0):
-        queries = outer.chain.at(number).apply(queries)
-    scores = queries @ ivf.quantizer.reconstruct_n(0, ivf.nlist).T
+    list_of = list_numbers(ivf)
+    sizes = np.bincount(list_of, minlength=ivf.nlist)
+    scores = transformed(index, sample.queries) @ ivf.quantizer.reconstruct_n(0, ivf.nlist).T
     reached = np.take_along_axis(scores, list_of[sample.truth], 1)
     nearer = np.stack([(scores > column[:, None]).sum(axis=1) for column in reached.T], axis=1)
     return nearer, sizes[np.argsort(-scores[:COUNTED], axis=1)].cumsum(axis=1).mean(axis=0)
+
+
+def list_numbers(ivf: Any) -> np.ndarray:
+    """In which list of an inverted file each of its vectors lies, (rows,) int32."""
+    faiss, numbers = load_faiss(), np.empty(ivf.ntotal, np.int32)
+    for number in range(ivf.nlist):
+        if size := ivf.invlists.list_size(number):
+            numbers[faiss.rev_swig_ptr(ivf.invlists.get_ids(number), size)] = number
+    return numbers
+
+
+def transformed(index: Any, vectors: np.ndarray) -> np.ndarray:
+    """Vectors (n, d) float32 as the lists of an index see them, such as padded."""
+    faiss = load_faiss()
+    outer = faiss.downcast_index(index)
+    for number in range(outer.chain.size() if isinstance(outer, faiss.IndexPreTransform) else 0):
+        vectors = outer.chain.at(number).apply(vectors)
+    return vectors
 
 
 def _tune_graph(index: Any, graph: Any, sample: SampleQueries, target: float) -> Trial:
