@@ -30,7 +30,7 @@ FilterFields = Annotated[
 ]
 Language = Annotated[
     str | None,
-    typer.Option(help="What words are stemmed by, such as german, or none; default: what the first documents are in."),
+    typer.Option(help="What words are stemmed by, such as german, korean or none; default: what the first documents are in."),
 ]
 
 

@@ -25,7 +25,7 @@ from ragvec.index.layout import ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, WORDS_N
 from ragvec.index.lock import writer_lock
 from ragvec.index.store import IndexSettings
 from ragvec.index.view import View, open_view
-from ragvec.index.words import LANGUAGES
+from ragvec.index.words import check_language
 from ragvec.index.writer import Writer, documents_where, writing
 from ragvec.records import Document, FilterValues, Passage
 
@@ -373,8 +373,8 @@ def _check_search(settings: IndexSettings) -> None:
         raise WrongInput(f"the target recall is {settings.recall_target}: choose above 0 and up to 1, such as {RECALL_TARGET}")
     if settings.max_memory is not None and settings.max_memory <= 0:
         raise WrongInput(f"the most memory is {settings.max_memory} bytes: allow some, or leave it out")
-    if settings.language is not None and settings.language not in LANGUAGES:
-        raise WrongInput(f"no stemmer for the language {settings.language!r}: choose one of {', '.join(LANGUAGES)}")
+    if settings.language is not None:
+        check_language(settings.language)
     if settings.faiss_key not in (AUTO_KEY, EXACT_KEY):
         from ragvec.index.ann.build import check_key
 

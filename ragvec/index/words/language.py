@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from ragvec.errors import WrongInput
 from ragvec.index.words.analysis import STOPWORDS, folded_words
+from ragvec.index.words.morphemes import check_kiwi
 
 if TYPE_CHECKING:
     import tantivy
 
 NO_STEMMER = "none"
+KOREAN = "korean"
 DEFAULT_LANGUAGE = "english"  # where the texts don't tell: English words stand in texts of most languages
 LONGEST_WORD = 255  # bytes of a word that can be found
 
@@ -35,10 +38,18 @@ _TELLING = {
     "tamil": "ஒரு என்று மற்றும் இந்த என்ற அவர் இது என அந்த",
     "turkish": "ve bir bu da de için ile olarak çok daha olan gibi ne kadar sonra var değil",
 }
-LANGUAGES = (*_TELLING, NO_STEMMER)  # Snowball's stemmers, as tantivy has them
+LANGUAGES = (*_TELLING, KOREAN, NO_STEMMER)  # Snowball's stemmers, as tantivy has them; of Korean morphemes, see `morphemes`
 _SAMPLE = 200  # texts
 _SAMPLE_LETTERS = 2000  # of each
 _LEAST_SHARE = 0.08  # of a text's words that are among its language's most frequent: English has about 0.25
+
+
+def check_language(language: str) -> None:
+    """Raises WrongInput for one that is not known, Unavailable where what it needs is not installed."""
+    if language not in LANGUAGES:
+        raise WrongInput(f"no stemmer for the language {language!r}: choose one of {', '.join(LANGUAGES)}")
+    if language == KOREAN:
+        check_kiwi()
 
 
 @cache
@@ -48,7 +59,7 @@ def analyzer(language: str) -> "tantivy.TextAnalyzer":
 
     builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).filter(tantivy.Filter.remove_long(LONGEST_WORD))
     if language != NO_STEMMER:
-        builder = builder.filter(tantivy.Filter.stemmer(language))
+        builder = builder.filter(tantivy.Filter.stemmer(DEFAULT_LANGUAGE if language == KOREAN else language))
     return builder.build()
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ragvec.index.words.files import ID, TITLE, WORDS, WordsRecord, schema
-from ragvec.index.words.language import analyzer, function_words
+from ragvec.index.words.language import KOREAN, analyzer, function_words
+from ragvec.index.words.morphemes import morphemes
 from ragvec.index.words.query import Asked, WordQuery, may_be_near, read_query, spellings
 from ragvec.index.words.tantivy_index import opened, readable
 
@@ -60,7 +61,7 @@ class Words:
         allowed  (m,) int64, ascending: only these may be found; None = all
         syntax   the query is in the query language, see `ragvec.index.words.query`
         """
-        asked = self._query(read_query(query, syntax=syntax))
+        asked = self._query(self._read(query, syntax=syntax))
         if asked is None or not len(self) or (allowed is not None and not len(allowed)):
             return []
         if allowed is not None and len(allowed) <= FEW:
@@ -72,8 +73,14 @@ class Words:
 
     def weight(self, query: str, *, syntax: bool = False) -> float:
         """The BM25 of a passage of average length that holds each of the query's words once: the sum of their IDF."""
-        stems = self._telling([one for one in read_query(query, syntax=syntax).asked if one.sign != "-"])
+        stems = self._telling([one for one in self._read(query, syntax=syntax).asked if one.sign != "-"])
         return sum(count * self._idf(self._searcher.doc_freq(WORDS, stem)) for stem, count in stems.items())
+
+    def _read(self, query: str, *, syntax: bool) -> WordQuery:
+        """A query's words; of Korean their morphemes as well."""
+        asked = read_query(query, syntax=syntax)
+        further = morphemes(asked.meaning) if self.language == KOREAN else []
+        return asked._replace(asked=(*asked.asked, *(Asked((morpheme,)) for morpheme in further)))
 
     def _idf(self, frequency: int) -> float:
         return log(1 + (len(self) - frequency + 0.5) / (frequency + 0.5))

@@ -24,7 +24,8 @@ from ragvec.index.words.files import (
     read_meta,
     schema,
 )
-from ragvec.index.words.language import analyzer
+from ragvec.index.words.language import KOREAN, analyzer
+from ragvec.index.words.morphemes import morphemes
 from ragvec.records import Passage
 
 if TYPE_CHECKING:
@@ -82,10 +83,14 @@ class WordWriter:
             for number, passage in zip(ids, passages, strict=True):
                 document = tantivy.Document()
                 document.add_unsigned(ID, number)
-                document.add_text(WORDS, folded_words(passage.encoded_text))
+                document.add_text(WORDS, self._words(passage.encoded_text))
                 if passage.title:
-                    document.add_text(TITLE, folded_words(passage.title))
+                    document.add_text(TITLE, self._words(passage.title))
                 writer.add_document(document)
+
+    def _words(self, text: str) -> str:
+        words = folded_words(text)
+        return " ".join([words, *morphemes(text)]) if self._language == KOREAN else words
 
     def delete(self, ids: Sequence[int]) -> None:
         """Let passages be found no more."""
