@@ -24,6 +24,7 @@ COMMANDS = {
     "encode": "Encode a corpus into Parquet shards.",
     "index": "Build or update an index from a corpus or from shards.",
     "search": "Search an index.",
+    "ask": "Answer a question from an index by a language model, with the sources.",
     "documents": "List, look up, count and write out the documents of an index.",
     "delete": "Delete documents from an index.",
     "compact": "Merge an index's segments and give back the space of deleted documents.",
