@@ -20,10 +20,8 @@ from ragvec.index import Index
 from ragvec.records import Document, Hit
 from ragvec.retrieve import Retriever
 from ragvec.retrieve.templates import KOREAN_TASK, TASK
-from ragvec.serve import Service, create_app
-from ragvec.serve.advert import Advert, advertised
 from tests.endpoints import stubbing
-from tests.test_page import running
+from tests.serving import serving
 
 DOCUMENTS = [
     Document(
@@ -276,15 +274,16 @@ def test_a_source_in_one_line(metadata, line):
     assert str(source) == line and source.url in (None, "https://x.org/a", "HTTPS://x.org/a")
 
 
-def test_a_running_server_finds_the_passages(stub, index, tiny_decoder, capsysbinary):
+@pytest.mark.slow
+def test_a_running_server_finds_the_passages(stub, tiny_decoder, tmp_path, capsysbinary):
     """It has the encoder loaded; only the index's tokenizer is loaded beside it, to count."""
-    with Service(Encoder.load(tiny_decoder), index) as service, running(create_app(service)) as address:
-        port = int(address.rsplit(":", 1)[1])
-        advert = Advert(pid=os.getpid(), host="127.0.0.1", port=port, needs_key=False, secret=service.secret)
-        with advertised(index, advert):
-            code, out, err = ask(stub, index, LIGHT, capsysbinary=capsysbinary)
+    with Index.create(tmp_path / "ragvec-index", encoder=Encoder.load(tiny_decoder)) as index:
+        index.add(DOCUMENTS)
+    with serving(cwd=tmp_path) as server:
+        before = server.metric("ragvec_search_seconds_count")
+        code, out, err = ask(stub, tmp_path / "ragvec-index", LIGHT, capsysbinary=capsysbinary)
         assert (code, err) == (0, "") and out.endswith(f"\n[1] {SOURCE}\n")
-        assert b"ragvec_search_seconds_count 1.0" in service.metrics.text()
+        assert server.metric("ragvec_search_seconds_count") == before + 1
 
 
 def test_closing_a_reply_leaves_no_thread_behind(stub, index):
