@@ -31,6 +31,7 @@ COMMANDS = {
     "serve": "Serve embeddings and search over HTTP, with a search page.",
     "mcp": "Let assistants search an index, over the Model Context Protocol.",
     "eval": "Evaluate an encoder on a retrieval or similarity data set.",
+    "generate": "Have a language model write questions to an index's passages, to evaluate with.",
     "plan": "Predict what encoding and indexing a corpus will take: time, memory, disk.",
     "info": "Describe an encoder, shards or an index.",
     "doctor": "Examine an encoder, shards or an index, and the machine.",

@@ -120,7 +120,7 @@ def token_counter(settings: IndexSettings, encoder: "TextEncoder | None" = None,
 def _block(number: int, hit: Hit, room: int, count_tokens: CountTokens) -> str:
     """A passage under its number; cut where it is longer than the room, "" where there is no room to speak of."""
     heading = _heading(number, hit)
-    text = _quoted(hit.text[: max(room, 0) * MOST_CHARACTERS_PER_TOKEN])
+    text = quoted(hit.text[: max(room, 0) * MOST_CHARACTERS_PER_TOKEN])
     heading_tokens, tokens = count_tokens([heading, f"{text}\n\n"])
     room -= heading_tokens
     if tokens <= room:
@@ -143,7 +143,7 @@ def _name(text: str) -> str:
     return line if len(line) <= LONGEST_NAME else f"{line[:LONGEST_NAME].rstrip()}…"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A passage with a mark before each of its lines, blank lines next to each other made one."""
     lines = _BLANK_LINES.sub("\n\n", _printable(text).strip()).split("\n")
     return "\n".join(f"{QUOTE}{line}".rstrip() for line in lines)
