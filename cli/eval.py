@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 import typer
 
 from ragvec.cli.choices import Device, DocumentInstruction, Dtype, MaxLength, Offline, Revision
-from ragvec.cli.corpus_options import Overlap, PassageTokens
+from ragvec.cli.corpus_options import Overlap
 from ragvec.cli.output import Form, wants_json
 from ragvec.cli.search import DenseWeight, RerankDepth, Where
 from ragvec.metrics import RETRIEVAL_METRICS
@@ -33,6 +33,12 @@ IndexFolder = Annotated[Path | None, typer.Option("--index", "-i", help="Search 
 Modes = Annotated[
     list[str] | None,
     typer.Option(metavar=f"<{'|'.join(MODES)}>", help="dense (default), lexical or hybrid; several are compared."),
+]
+PassageSizes = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--passage-tokens", min=1, help="Cut documents into passages of so many tokens at most; several are compared."
+    ),
 ]
 Rerank = Annotated[str | None, typer.Option(help="Score the best hits again: maxsim, or a cross-encoder.")]
 Instructions = Annotated[
@@ -92,7 +98,7 @@ def run(
     where: Where = DEFAULTS["where"],
     rerank: Rerank = DEFAULTS["rerank"],
     rerank_depth: RerankDepth = DEFAULTS["rerank_depth"],
-    passage_tokens: PassageTokens = None,
+    passage_tokens: PassageSizes = None,
     overlap: Overlap = 0,
     ignore_identical_ids: IgnoreIdenticalIds = False,
     instruction: Instructions = None,
@@ -152,7 +158,7 @@ def _plan(given: dict[str, Any], **others: Any) -> "EvaluationPlan":
         **{name: given[name] for name in alike},
         encoders=tuple(given["encoder"] or (None,)),
         search=cast("Options", {name: given[name] for name in asked}),
-        cut=CorpusOptions(passage_tokens=given["passage_tokens"], overlap=given["overlap"]),
+        cuts=tuple(CorpusOptions(passage_tokens=size, overlap=given["overlap"]) for size in given["passage_tokens"] or (None,)),
         instructions=tuple((None,) if given["instruction"] is None else given["instruction"]),
         runs=tuple(given["score_run"] or ()),
         metrics=tuple(given["metric"] or RETRIEVAL_METRICS),
@@ -262,6 +268,7 @@ def _json_lines(outcome: "Outcome") -> list[str]:
 
 
 def _table(outcome: "Outcome") -> str:
-    from ragvec.evaluate.report import table
+    from ragvec.evaluate.report import table, verdict
 
-    return table([*outcome.systems, *outcome.baselines], outcome.comparisons)
+    told = table([*outcome.systems, *outcome.baselines], outcome.comparisons)
+    return told if outcome.best is None else f"{told}\n{verdict(outcome.best)}"

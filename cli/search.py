@@ -104,7 +104,7 @@ def run(
         _check_context(single, format)
     request = replace(request, query=asked[0][1] if single else None)
     if single and server and not (encoder or device or dtype) and rerank in (None, "maxsim"):
-        answer = search_served(index, _as_json(request, context), api_key=api_key)
+        answer = search_served(index, as_json(request, context), api_key=api_key)
         if answer is not None:
             _print_single(request.meaning, [Hit(**record) for record in answer["hits"]], answer.get("context"), format)
             return
@@ -131,7 +131,7 @@ def _context(query: str, hits: list[Hit], tokens: int, retriever: "Retriever", *
     return build_context(query, hits, tokens, count_tokens).record()
 
 
-def _as_json(request: Request, context: int | None) -> dict[str, Any]:
+def as_json(request: Request, context: int | None) -> dict[str, Any]:
     """A request as `POST /search` takes it."""
     return {**{name: getattr(request, name) for name in DEFAULTS if name != "vector"}, "context": context}
 

@@ -1,13 +1,20 @@
 """`ragvec serve`: embeddings and search over HTTP."""
 
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ragvec.cli.ask import PromptTemplate
 from ragvec.cli.choices import Device, Dtype, Offline
+from ragvec.cli.endpoint_options import BaseUrl, ModelName, endpoint_of
 from ragvec.errors import RagvecError
+
+if TYPE_CHECKING:
+    from ragvec.serve.ask_routes import Asking
 
 
 def run(
@@ -27,6 +34,12 @@ def run(
         list[str] | None, typer.Option(help="A name that it is reached by, such as behind a proxy; repeatable.")
     ] = None,
     root_path: Annotated[str, typer.Option(help="The path that a proxy puts before the server's own: /search.")] = "",
+    ask: Annotated[
+        bool, typer.Option("--ask", envvar="RAGVEC_ASK", help="Answer questions by a language model; its key: OPENAI_API_KEY.")
+    ] = False,
+    base_url: BaseUrl = None,
+    model: ModelName = None,
+    prompt_template: PromptTemplate = None,
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch.")] = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -42,6 +55,7 @@ def run(
     from ragvec.serve.run import serve, warn_if_open
     from ragvec.serve.source import choose_index, loader
 
+    asking = _asking(base_url, model, prompt_template) if ask else None
     warn_if_open(host, api_key)
     path = choose_index(index, writable=writable)
     what = path or "embeddings alone, for want of an index,"
@@ -55,5 +69,22 @@ def run(
         origins=origin or (),
         root_path=root_path,
         writable=writable,
+        asking=asking,
         on_start=lambda url: print(f"serving {what} on {url}", file=sys.stderr, flush=True),
     )
+
+
+def _asking(base_url: str | None, model: str | None, prompt_template: Path | None) -> "Callable[[], Asking]":
+    """What makes the answers; wrong options show before anything is loaded."""
+    from ragvec.retrieve.templates import read_template
+
+    # --api-key is the server's own
+    endpoint = endpoint_of(base_url, model=model, api_key=os.environ.get("OPENAI_API_KEY"), timeout=None)
+    template = None if prompt_template is None else read_template(prompt_template)
+
+    def make() -> "Asking":
+        from ragvec.serve.ask_routes import Asking
+
+        return Asking(endpoint, template=template)
+
+    return make

@@ -16,13 +16,15 @@ WIDTH = 100
 
 # Module → its public names, in the order of a reader's way.
 API = {
-    "ragvec": ["Encoder", "Index", "Retriever", "Document", "Passage", "Hit", "RagvecError"],
+    "ragvec": ["ask", "Answerer", "Encoder", "Index", "Retriever", "Document", "Passage", "Hit", "RagvecError"],
     "ragvec.errors": ["WrongInput", "NotFound", "Busy", "Damaged"],
     "ragvec.encoder": ["convert", "EncoderSettings"],
     "ragvec.index": ["IndexSettings", "ChangeReport"],
     "ragvec.retrieve": ["Request", "open_retriever", "load_reranker"],
     "ragvec.retrieve.context": ["build_context"],
     "ragvec.retrieve.lookup": ["stored_documents", "stored_count", "distinct_values"],
+    "ragvec.retrieve.templates": ["Template"],
+    "ragvec.answers": ["Endpoint", "EndpointFailed", "Answer", "Reply", "Source"],
     "ragvec.corpus": ["read_documents"],
     "ragvec.corpus.passages": ["CorpusOptions"],
     "ragvec.ingest": ["encode_corpus"],

@@ -10,13 +10,20 @@ from ragvec.errors import RagvecError
 from ragvec.records import Document, Hit, Passage
 
 if TYPE_CHECKING:
+    from ragvec.answers import Answerer, ask
     from ragvec.encoder import Encoder
     from ragvec.index import Index
     from ragvec.retrieve import Retriever
 
 __version__ = "0.1.0"
-_LAZY = {"Encoder": "ragvec.encoder", "Index": "ragvec.index", "Retriever": "ragvec.retrieve"}
-__all__ = ["Document", "Encoder", "Hit", "Index", "Passage", "RagvecError", "Retriever", "__version__"]
+_LAZY = {
+    "Answerer": "ragvec.answers",
+    "Encoder": "ragvec.encoder",
+    "Index": "ragvec.index",
+    "Retriever": "ragvec.retrieve",
+    "ask": "ragvec.answers",
+}
+__all__ = ["Answerer", "Document", "Encoder", "Hit", "Index", "Passage", "RagvecError", "Retriever", "__version__", "ask"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ LAYERS = [
     {"encoder"},
     {"index"},
     {"retrieve", "ingest"},
+    {"answers"},
     {"evaluate", "doctor", "export", "train"},
     {"serve"},
     {"integrations"},
@@ -85,7 +86,8 @@ def test_no_commands_file_imports_what_takes_long():
 
 
 def test_public_names():
-    assert ragvec.__all__ == ["Document", "Encoder", "Hit", "Index", "Passage", "RagvecError", "Retriever", "__version__"]
+    names = ["Answerer", "Document", "Encoder", "Hit", "Index", "Passage", "RagvecError", "Retriever", "__version__", "ask"]
+    assert ragvec.__all__ == names
     for name in ragvec.__all__:
         assert getattr(ragvec, name) is not None
     with pytest.raises(AttributeError, match="Encodr"):

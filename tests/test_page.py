@@ -228,3 +228,44 @@ def test_the_description_of_the_api_needs_nothing_from_elsewhere(page, address):
     text = page.run("document.body.textContent")
     for needed in ("/v1/embeddings", "input_type", "/search", "min_score", "/v1/rerank", "/metrics"):
         assert needed in text
+
+
+def test_an_answer_is_written_with_its_sources(open_browser, service):
+    """Piece by piece, [n] opens the source, and nothing a model writes is more than text."""
+    from ragvec.answers import Endpoint
+    from ragvec.serve.ask_routes import Asking
+    from tests.endpoints import stubbing
+
+    hostile = "<img src=x onerror=alert(1)> **A fox** [1], [1, 7] [9]"
+    page = open_browser
+    with (
+        stubbing(lambda call: call.stream(*hostile)) as stub,
+        Asking(Endpoint(stub.url)) as asking,
+        running(create_app(service, asking=asking)) as address,
+    ):
+        page.complaints.clear()
+        page.open(address)
+        page.wait("!byId('answer').hidden")
+        page.run("query.value = 'quick brown fox'; byId('answer').click()")
+        page.wait("document.querySelectorAll('#cited li').length")
+        shown = page.run("byId('reply-text').textContent")
+        assert shown == "<img src=x onerror=alert(1)> **A fox** [1], [1][7] [9]"
+        assert page.run("document.querySelectorAll('#reply img').length") == 0
+        cites = page.run("[...document.querySelectorAll('#reply-text .cite')].map((one) => one.textContent)")
+        assert cites == ["[1]", "[1]"]
+        assert page.run("document.querySelector('#cited li').textContent") == "[1] Foxes & <b>dogs</b> (fox)"
+        page.wait(f"{CARDS}.length")
+        page.run("document.querySelector('#reply-text .cite').click()")
+        page.wait("document.getElementById('document').open")
+        assert page.run("document.getElementById('document-title').textContent") == "Foxes & <b>dogs</b>"
+        page.press("Escape")
+        stub.chat = lambda call: call.reply(401, {})
+        page.run("byId('answer').click()")
+        page.wait("byId('reply-about').textContent.includes('API key')")
+        page.run("query.value = 'apple'; form.requestSubmit()")
+        page.wait("reply.hidden")
+        assert not page.complaints
+
+
+def test_no_answers_without_a_language_model(page):
+    assert page.run("document.getElementById('answer').hidden && document.getElementById('reply').hidden")

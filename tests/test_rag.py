@@ -13,7 +13,7 @@ import pytest
 from ragvec.encoder import Encoder
 from ragvec.index import Index
 from ragvec.records import Document
-from ragvec.retrieve.context import TASK
+from ragvec.retrieve.templates import TASK
 from tests.conftest import REPOSITORY
 
 DOCUMENTS = [

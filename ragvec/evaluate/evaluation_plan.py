@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,7 +32,7 @@ class EvaluationPlan:
     encoders       folders or hub ids; None = the index's, or the bundled one
     instructions   None = the encoder's own
     search         further fields of `Request` for retrieval: fusion, dense_weight, where, rerank, rerank_depth
-    cut            into what passages the corpus is cut; ignore_identical_ids: as in `evaluate_retrieval`
+    cuts           into what passages the corpus is cut, each tried with each; ignore_identical_ids: as in `evaluate_retrieval`
     runs           TREC run files to score; then nothing is encoded
     task           clustering, where labelled texts shall be clustered and not classified; None = what the data's layout says
     probe          the column of tags of a CoNLL file: measures words; probe_previous: off the states before them
@@ -44,7 +45,7 @@ class EvaluationPlan:
     instructions: tuple[str | None, ...] = (None,)
     modes: tuple[Mode, ...] = ("dense",)
     search: Options = field(default_factory=Options)
-    cut: CorpusOptions = field(default_factory=CorpusOptions)
+    cuts: tuple[CorpusOptions, ...] = (CorpusOptions(),)
     ignore_identical_ids: bool = False
     split: str = "test"
     topics: Path | None = None
@@ -63,11 +64,15 @@ class EvaluationPlan:
 
 
 class Outcome(NamedTuple):
-    """What was found: the systems in the order asked for, the baselines, and each further system against the first."""
+    """What was found: the systems in the order asked for, the baselines, and each further system against the first.
+
+    best  what does best against what does next best, baselines among them; None where one system was asked for
+    """
 
     systems: list[Evaluation]
     baselines: list[Evaluation]
     comparisons: list[Comparison]
+    best: Comparison | None = None
 
     def comparison_of(self, row: int) -> Comparison | None:
         """The comparison of a system with the first, by its place; None for the first."""
@@ -83,7 +88,7 @@ def carry_out(plan: EvaluationPlan, *, show_progress: bool = False) -> Outcome:
         systems, baselines = _retrieval(plan, show_progress)
     else:
         systems, baselines = _of_vectors(plan, task, show_progress)
-    return Outcome(systems, baselines, _comparisons(systems, plan.test))
+    return Outcome(systems, baselines, _comparisons(systems, plan.test), _best(systems, baselines, plan.test))
 
 
 def _task(plan: EvaluationPlan) -> str:
@@ -109,12 +114,11 @@ def _retrieval(plan: EvaluationPlan, show: bool) -> tuple[list[Evaluation], list
     if plan.runs:
         ignored = {"ignore_identical_ids": plan.ignore_identical_ids}
         return [evaluate_run(data, read_run(path), str(path), plan.metrics, **ignored) for path in plan.runs], []
-    if plan.index is not None and plan.cut.passage_tokens is not None:
+    if plan.index is not None and _cuts_passages(plan):
         raise RagvecError("an index holds passages already: leave `passage_tokens` out, or the index")
     Request(**plan.search)  # what can't be asked for shows before anything is loaded
     common: dict[str, Any] = {
         "index": plan.index,
-        "cut": plan.cut,
         "ignore_identical_ids": plan.ignore_identical_ids,
         "metrics": plan.metrics,
         "cache": plan.cache,
@@ -124,11 +128,12 @@ def _retrieval(plan: EvaluationPlan, show: bool) -> tuple[list[Evaluation], list
     words: list[Evaluation] = []
     reranker = _reranker(plan)
     for encoder in _encoders(plan):
-        for mode, instruction in _ways(plan):
+        for cut, (mode, instruction) in product(plan.cuts, _ways(plan)):
             asked: Options = {**plan.search, "mode": mode, "instruction": instruction}
-            systems.append(evaluate_retrieval(data, encoder, reranker=reranker, **common, **asked))
+            systems.append(evaluate_retrieval(data, encoder, reranker=reranker, cut=cut, **common, **asked))
         if not words and _wants_words(plan):  # here, as it takes the encoder's tokens where passages are cut
-            words = [evaluate_retrieval(data, encoder, mode="lexical", where=plan.search.get("where"), **common)]
+            beside: dict[str, Any] = {"cut": plan.cuts[0], "where": plan.search.get("where")}
+            words = [evaluate_retrieval(data, encoder, mode="lexical", **beside, **common)]
     return systems, [*words, *_retrieval_baselines(plan, data, systems, common)]
 
 
@@ -144,8 +149,8 @@ def _retrieval_baselines(
     if data.corpus is not None:
         small = systems[0].counts["documents"] <= AUTOMATIC_LIMIT
         for encoder in _baseline_encoders(plan, systems, automatic=small):
-            room = encoder.prompts.room() if plan.cut.passage_tokens is not None else 0
-            options = {**common, "index": None, "cut": _fitting(plan.cut, room), "where": plan.search.get("where")}
+            room = encoder.prompts.room() if plan.cuts[0].passage_tokens is not None else 0
+            options = {**common, "index": None, "cut": _fitting(plan.cuts[0], room), "where": plan.search.get("where")}
             yield evaluate_retrieval(data, encoder, **options)
 
 
@@ -157,7 +162,7 @@ def _fitting(cut: CorpusOptions, room: int) -> CorpusOptions:
 
 
 def _of_vectors(plan: EvaluationPlan, task: str, show: bool) -> tuple[list[Evaluation], list[Evaluation]]:
-    given = {"modes": plan.modes != ("dense",), "index": plan.index, "passage_tokens": plan.cut.passage_tokens}
+    given = {"modes": plan.modes != ("dense",), "index": plan.index, "passage_tokens": _cuts_passages(plan)}
     given |= {name: value != DEFAULTS[name] for name, value in plan.search.items()}
     given |= {"ignore_identical_ids": plan.ignore_identical_ids}
     if unfit := [f"`{name}`" for name, value in given.items() if value]:
@@ -193,7 +198,7 @@ def _encoders(plan: EvaluationPlan) -> "Iterator[Encoder | None]":
     from ragvec.index import Index
     from ragvec.index.encoder import load_encoder
 
-    needs_none = plan.cut.passage_tokens is None and plan.search.get("rerank") != "maxsim"
+    needs_none = not _cuts_passages(plan) and plan.search.get("rerank") != "maxsim"
     if set(plan.modes) == {"lexical"} and needs_none:
         yield None
         return
@@ -206,6 +211,10 @@ def _encoders(plan: EvaluationPlan) -> "Iterator[Encoder | None]":
             with Index.open(plan.index) as index:
                 settings = index.settings
             yield load_encoder(settings, source, **plan.options)
+
+
+def _cuts_passages(plan: EvaluationPlan) -> bool:
+    return any(cut.passage_tokens is not None for cut in plan.cuts)
 
 
 def _ways(plan: EvaluationPlan) -> Iterator[tuple[Mode, str | None]]:
@@ -239,3 +248,17 @@ def _comparisons(systems: list[Evaluation], test: str) -> list[Comparison]:
         for name, system in list(zip(names, systems, strict=True))[1:]
         if len(systems[0].values) > 1
     ]
+
+
+def _best(systems: list[Evaluation], baselines: list[Evaluation], test: str) -> Comparison | None:
+    """What does best by the first metric against the next, of what has values by query."""
+    rows = [*systems, *baselines]
+    metric = next(iter(systems[0].figures), None)
+    ranked = sorted(
+        ((one.figures[metric], name, one) for name, one in zip(row_names(rows), rows, strict=True) if metric in one.figures),
+        key=lambda row: -row[0],
+    )
+    if metric is None or len(systems) < 2 or any(len(one.values) < 2 for *_, one in ranked[:2]):
+        return None
+    (_, name, first), (_, next_name, second) = ranked[:2]
+    return compare(first, second, names=(name, next_name), metric=metric, test=test)

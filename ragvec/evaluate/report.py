@@ -10,6 +10,7 @@ from ragvec.evaluate.compare import Comparison
 from ragvec.evaluate.result import Evaluation
 from ragvec.files import replacing, write_text
 
+CHANCE = 0.05
 _DIGITS = 4
 _INSTRUCTION_SHOWN = 40
 
@@ -17,7 +18,7 @@ _INSTRUCTION_SHOWN = 40
 def row_names(evaluations: Sequence[Evaluation]) -> list[str]:
     """A name for each evaluation, longer where the short ones coincide."""
     names = [evaluation.system for evaluation in evaluations]
-    for detail in (_instruction_of, lambda evaluation: evaluation.fingerprint[:8]):
+    for detail in (_passages_of, _instruction_of, lambda evaluation: evaluation.fingerprint[:8]):
         doubled = {name for name in names if names.count(name) > 1}
         details = [detail(evaluation) for evaluation in evaluations]
         names = [f"{name} {more}" if name in doubled and more else name for name, more in zip(names, details, strict=True)]
@@ -42,6 +43,13 @@ def heading(evaluation: Evaluation) -> str:
     told = ((what.replace("_", " "), value) for what, value in evaluation.counts.items())
     counts = ", ".join(f"{value:,} {what}" for what, value in told if value or not what.startswith("truncated"))
     return f"{name}: {counts}"
+
+
+def verdict(best: Comparison) -> str:
+    """Which system does best, in one line, and whether the next is behind by more than chance."""
+    sure = "" if best.p_value < CHANCE else ", which may be chance"
+    tested = f"p = {best.p_value:.3g}, {best.test}{sure}"
+    return f"best by {best.metric}: {best.system}, {best.difference:.4f} above {best.reference} ({tested})"
 
 
 def sentence(comparison: Comparison) -> str:
@@ -143,6 +151,12 @@ def _write(path: Path, text: str) -> None:
 
 def _figure(evaluation: Evaluation, column: str) -> str:
     return f"{evaluation.figures[column]:.{_DIGITS}f}" if column in evaluation.figures else "-"
+
+
+def _passages_of(evaluation: Evaluation) -> str:
+    """Into what passages the corpus was cut: systems that differ in it alone have it in their names."""
+    tokens, overlap = (evaluation.settings.get(name) for name in ("passage_tokens", "overlap"))
+    return f"@{tokens}{f'+{overlap}' if overlap else ''}" if tokens else ""
 
 
 def _instruction_of(evaluation: Evaluation) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from fastapi import FastAPI
 
 from ragvec import __version__
+from ragvec.serve.ask_routes import Asking, ask_routes
 from ragvec.serve.embedding_routes import embedding_routes
 from ragvec.serve.errors import install_handlers
 from ragvec.serve.guard import Guard
@@ -23,6 +24,7 @@ def create_app(
     host_names: Collection[str] | None = None,
     origins: Sequence[str] = (),
     writable: bool = False,
+    asking: Asking | None = None,
     root_path: str = "",
 ) -> SubPath:
     """An ASGI application that answers from a service. Who made the service closes it.
@@ -31,6 +33,7 @@ def create_app(
     host_names  the only names it answers to, such as localhost; None = any
     origins     of other sites whose pages may use it
     writable    documents may be added and deleted
+    asking      the language model that answers questions; None = none does. Who made it closes it
     root_path   under which a proxy passes requests on as they came, such as /search
     Raises WrongInput for a root path that is none.
     """
@@ -44,8 +47,10 @@ def create_app(
         redirect_slashes=False,  # to an address that only the proxy knows
         servers=[{"url": root_path}] if root_path else None,
     )
-    routers = [status_routes(service, writable=writable), embedding_routes(service), search_routes(service)]
+    status = status_routes(service, writable=writable, asks=asking is not None)
+    routers = [status, embedding_routes(service), search_routes(service)]
     routers += [writing_routes(service)] if writable else []
+    routers += [ask_routes(service, asking)] if asking else []
     for router in routers:
         app.include_router(router)
     install_handlers(app)

@@ -17,6 +17,7 @@ class Limits:
     rerank_seconds    in which they must be scored (429)
     requests          in flight together (429)
     queue_batches     full batches of tokens that may wait to be encoded (429)
+    answers           of a language model that are made at once (429)
     """
 
     body_bytes: int = 8 << 20
@@ -29,6 +30,7 @@ class Limits:
     rerank_seconds: float = 30.0
     requests: int = 1024
     queue_batches: int = 64
+    answers: int = 4
 
 
 SMALL_BODY = 64 << 10  # bytes that are read in a moment whatever they hold

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from ragvec.encoder import Encoder
+    from ragvec.serve.ask_routes import Asking
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -44,6 +45,7 @@ def serve(
     origins: Sequence[str] = (),
     root_path: str = "",
     writable: bool = False,
+    asking: "Callable[[], Asking] | None" = None,
     limits: Limits | None = None,
     on_start: Callable[[str], Any] = lambda url: None,
 ) -> None:
@@ -52,6 +54,7 @@ def serve(
     load       makes the encoder; called once the port is ours, so that a taken port shows before a model is loaded
     port       0 = any that is free
     host_names further names that it is reached by, such as behind a proxy; origins, root_path: as for `create_app`
+    asking     makes what answers questions; None = nothing does
     on_start   told the server's address once it answers
     Raises RagvecError for an address that can't be had and for a root path that is none, and what loading raises.
     """
@@ -60,7 +63,7 @@ def serve(
         from ragvec.serve.app import create_app
         from ragvec.serve.service import Service
 
-        with Service(load(), index_path, limits=limits) as service:
+        with Service(load(), index_path, limits=limits) as service, (asking or contextlib.nullcontext)() as asked:
             service.text_encoder().encode_queries([WARM_UP])  # the first pass of a model is slow
             gc.collect()
             gc.freeze()  # looking through all that a model brings stops every request for a tenth of a second
@@ -71,6 +74,7 @@ def serve(
                 origins=origins,
                 root_path=root_path,
                 writable=writable,
+                asking=asked,
             )
             place, port = listener.getsockname()[:2]
             advert = Advert(

@@ -164,6 +164,17 @@ class SearchRequest(_Strict):
     )
 
 
+class AskRequest(_Strict):
+    """What to answer from the index; the fields beside the question as in SearchRequest."""
+
+    question: Query
+    k: StrictInt = Field(DEFAULTS["k"], ge=1, description="Passages to look for; weak matches among them are left out.")
+    mode: Mode | None = DEFAULTS["mode"]
+    where: StrictStr | None = Field(DEFAULTS["where"], max_length=LONGEST)
+    where_values: dict[str, FilterValue | Many[FilterValue]] | None = DEFAULTS["where_values"]
+    min_score: StrictFloat | None = DEFAULTS["min_score"]
+
+
 class RerankDocument(BaseModel):
     """A document as an object."""
 

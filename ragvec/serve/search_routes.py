@@ -36,7 +36,7 @@ def search_routes(service: Service) -> APIRouter:
     @router.post("/search", summary="The passages that answer a query")
     async def search(body: SearchRequest) -> Response:
         started = time.perf_counter()
-        request = await _with_vector(_request(body, service.limits), service)
+        request = await with_vector(checked(body, service.limits), service)
         encoded_at = time.perf_counter()
         patience = None if request.rerank is None else Patience(service.limits.rerank_seconds)
         encoder = service.text_encoder(patience)
@@ -96,7 +96,7 @@ def writing_routes(service: Service) -> APIRouter:
     return router
 
 
-def _request(body: SearchRequest, limits: Limits) -> Request:
+def checked(body: SearchRequest, limits: Limits) -> Request:
     """What is asked of the Retriever. Raises HTTPException for what no request may ask, or none of this server."""
     if (body.query is None) == (body.vector is None):
         raise HTTPException(422, "send either a query or a vector")
@@ -121,7 +121,7 @@ def _float32(numbers: list[int | float]) -> np.ndarray:
         return np.array(numbers, dtype=np.float64).astype(np.float32)
 
 
-async def _with_vector(request: Request, service: Service) -> Request:
+async def with_vector(request: Request, service: Service) -> Request:
     """The request with its query's vector, if the mode needs one: encoded in the batches that all requests share."""
     if request.query is None or request.chosen_mode == "lexical":
         return request

@@ -21,8 +21,8 @@ from ragvec.serve.service import Service
 _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.S)
 
 
-def status_routes(service: Service, *, writable: bool) -> APIRouter:
-    """The routes that take no body."""
+def status_routes(service: Service, *, writable: bool, asks: bool) -> APIRouter:
+    """The routes that take no body. asks: whether a language model answers questions here."""
     router = APIRouter(tags=["status"])
 
     @router.get("/", include_in_schema=False)
@@ -66,6 +66,7 @@ def status_routes(service: Service, *, writable: bool) -> APIRouter:
                 "encoder": without_places(service.encoder.describe()),
                 "index": index,
                 "writable": writable,
+                "asks": asks and index is not None,
                 "limits": {name: getattr(service.limits, name) for name in service.limits.__slots__},
             }
         )
