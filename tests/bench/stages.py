@@ -24,7 +24,7 @@ from ragvec import Encoder
 from ragvec.errors import WrongInput
 from ragvec.evaluate import evaluate
 from ragvec.evaluate.words import evaluate_words
-from ragvec.files import write_json
+from ragvec.files import replacing, write_json
 from ragvec.train import train
 from ragvec.train.recipe import make_recipe
 from tests.bench.samples import read_rows, sample_of
@@ -88,12 +88,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=250_000, help="that each trained stage reads")
     parser.add_argument("--mask", default="_", help="the piece that hides a token in MNTP")
     parser.add_argument("--sample", type=int, help="so many pairs, texts, sentences, half as many documents; default: all")
-    parser.add_argument(
-        "--words", type=Path, help="folder with train.conllu and test.conllu: parts of speech are read off words"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="another value in a stage's recipe"
-    )
+    parser.add_argument("--words", type=Path, help="folder with train.conllu and test.conllu, for the word-level probe")
+    parser.add_argument("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="another value in a recipe")
     parser.add_argument("--table", action="store_true", help="print what is measured so far, and do nothing")
     options = parser.parse_args()
     try:
@@ -184,8 +180,8 @@ def _training(stage: Path) -> str:
     if not (stage / "training.json").exists():
         return ""
     told = json.loads((stage / "training.json").read_text())
-    return (f"{told['tokens_seen']:,} tokens, {told['steps_done']} steps, loss {told['first_loss']:.2f} → {told['last_loss']:.2f}, "
-            f"{told['seconds'] / 60:.0f} min")  # fmt: skip
+    first, last, minutes = told["first_loss"], told["last_loss"], told["seconds"] / 60
+    return f"{told['tokens_seen']:,} tokens, {told['steps_done']} steps, loss {first:.2f} → {last:.2f}, {minutes:.0f} min"
 
 
 def _key(column: str, sample: int | None) -> str:
@@ -219,7 +215,8 @@ def write_texts(folder: Path) -> None:
         ("sentences", [{"text": text} for text in sentences]),
         ("pairs", supervised_pairs()),
     ):
-        (folder / f"{name}.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+        with replacing(folder / f"{name}.jsonl") as file:
+            file.writelines(orjson.dumps(row) + b"\n" for row in rows)
 
 
 def supervised_pairs() -> list[dict[str, Any]]:
