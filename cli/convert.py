@@ -12,6 +12,9 @@ def run(
     base: Annotated[str, typer.Argument(help="Decoder-only model: a folder or a hub id (or the reference's adapters).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new encoder.")],
     revision: Revision = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="LoRA adapter to merge: a folder, a hub id, a name that ships; may be repeated.")
+    ] = None,
     pooling: Annotated[str | None, typer.Option(help="mean, weighted_mean, eos_token, last_token or bos_token.")] = None,
     max_length: MaxLength = None,
     instruction: Annotated[str | None, typer.Option(help="Query instruction to store in the encoder.")] = None,
@@ -29,6 +32,7 @@ def run(
         base,
         output,
         revision=revision,
+        adapters=adapter or (),
         pooling=pooling,
         max_length=max_length,
         query_instruction=instruction,

@@ -14,6 +14,7 @@ from ragvec.errors import RagvecError
 from ragvec.evaluate.retrieval import evaluate_retrieval
 from ragvec.evaluate.sets import read_retrieval_set
 from ragvec.evaluate.similarity import evaluate_similarity
+from ragvec.train import record
 from tests.training import LONG_TEXTS, losses, run, vectors, write_data
 
 
@@ -137,3 +138,10 @@ def test_the_record_is_there_with_the_first_checkpoint(tiny_decoder, data, tmp_p
 
     run("mntp", tiny_decoder, data, tmp_path / "out", save_steps=1, report=look)
     assert seen == [1]
+
+
+def test_a_checkpoint_before_the_first_logged_step_has_a_plot_without_curves(tiny_decoder, data, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(record, "_SECONDS_BETWEEN_PLOTS", 0)
+    run("mntp", tiny_decoder, data, tmp_path / "out", max_steps=2, logging_steps=2, save_steps=1)  # a warning would be an error
+    assert (tmp_path / "out" / "training.png").stat().st_size > 1000

@@ -1,5 +1,6 @@
 """Making an encoder out of a decoder: bidirectional attention, verified by a probe."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ def convert(
     output: str | Path,
     *,
     revision: str | None = None,
+    adapters: Sequence[str | Path] = (),
     pooling: str | None = None,
     max_length: int | None = None,
     query_instruction: str | None = None,
@@ -27,6 +29,7 @@ def convert(
     """Turn a decoder-only model into a bidirectional encoder checkpoint, verified.
 
     base         folder or hub id of a decoder, or of the reference's adapters, which are merged
+    adapters     LoRA adapters to merge, in order: folders, hub ids or names that ship with ragvec
     output       the checkpoint's folder, new or empty; template_of: use the chat template of this published model
     offline      never ask the network, the hub's cache alone
     returns      what the probe saw: attention in both directions, padding and packing errors
@@ -37,6 +40,7 @@ def convert(
     encoder = Encoder.load(
         base,
         revision=revision,
+        adapters=adapters,
         device="cpu",
         dtype="auto",
         attention="bidirectional",

@@ -16,6 +16,7 @@ _SAMPLE = 64 << 10
 _NOT_IDENTITY = {
     "base_model",
     "base_revision",
+    "base_weights",
     "adapters",
     "packed",
     "query_instruction",

@@ -1,4 +1,4 @@
-"""Where an encoder comes from: a folder or a hub id, in any of the layouts people have.
+"""Where an encoder comes from: a folder, a hub id or a name that ships with ragvec, in any of the layouts people have.
 
 Layouts, in the order they are tried: ragvec (ragvec.json, an adapter's too), sentence-transformers (modules.json; its
 transformer may be an adapter), adapter (adapter_config.json, as the reference publishes), merged reference
@@ -6,9 +6,11 @@ transformer may be an adapter), adapter (adapter_config.json, as the reference p
 """
 
 import logging
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ragvec.encoder.base import check_base
 from ragvec.encoder.door import check_adapter, check_files, check_model, field, inside, read_object
 from ragvec.encoder.modules import MODULES_FILE, read_modules
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, read_settings
@@ -19,6 +21,7 @@ REFERENCE_FILE = "llm2vec_config.json"
 _FIRST_STAGE = "-mntp"
 _SECOND_STAGES = ("-supervised", "-unsup-simcse")  # published as a second adapter upon …-mntp
 _MOST_BASES = 8  # of adapters upon each other's folders, before it is taken for a circle
+_PLAIN = re.compile(r"\w[\w.-]*")  # a name, not a path
 _WANTED = ["*.json", "*.safetensors", "tokenizer.model", "*.txt", "*/config.json"]
 
 
@@ -79,7 +82,8 @@ def locate(
 
 
 def fetch(source: str, revision: str | None, search: _Search = _Search(), near: Path | None = None) -> Path:
-    """The local folder of a source: itself, one relative to `near`, or a snapshot of the hub's repository.
+    """The local folder of a source: itself, one relative to `near`, what ships with ragvec under that name, or a snapshot of
+    the hub's repository.
 
     Offline (or with HF_HUB_OFFLINE=1) the hub's cache alone is asked. What a file or an index names is taken from the cache
     where it is there; fetching it is said in one line, for nobody asked for that. Never fetches pickled weights.
@@ -90,6 +94,8 @@ def fetch(source: str, revision: str | None, search: _Search = _Search(), near: 
                 return folder.resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise WrongInput(f"{source[:200]!r} can't be a model folder ({error}): check the path") from error
+    if (folder := shipped(source)) is not None:
+        return folder
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise NotFound(f"no model folder {source}, and it is no hub id (organisation/name): check the path")
     if search.named_by and not search.offline:
@@ -102,6 +108,14 @@ def fetch(source: str, revision: str | None, search: _Search = _Search(), near: 
                 source,
             )
     return _snapshot(source, revision, offline=search.offline)
+
+
+def shipped(name: str) -> Path | None:
+    """The adapter that ships with ragvec under a name; None if none does."""
+    from ragvec.data import data_path
+
+    folder = data_path("adapters") / name
+    return folder if _PLAIN.fullmatch(name) and (folder / ADAPTER_FILE).is_file() else None
 
 
 def _snapshot(source: str, revision: str | None, *, offline: bool) -> Path:
@@ -183,15 +197,22 @@ def _first_stage(name: str) -> tuple[str, ...]:
 
 
 def _stack(located: Source, adapter: Path, name: str) -> Source:
+    """The adapter upon what was located. What the folder says of pooling, lengths and instructions holds from here on."""
     check_adapter(adapter)
     settings = replace(located.settings, adapters=(*located.settings.adapters, name))
+    projections = located.projections
+    if (adapter / SETTINGS_FILE).is_file():
+        own = read_settings(adapter)
+        check_base(adapter, own, located.base)
+        told = {item: getattr(settings, item) for item in ("base_model", "base_revision", "adapters")}
+        settings, projections = replace(own, **told), _projections(adapter, own)
     has_tokenizer = any((adapter / file).is_file() for file in ("tokenizer.json", "tokenizer.model"))
     return Source(
         located.base,
         (*located.adapters, adapter),
         adapter if has_tokenizer else located.tokenizer,
         _reference_settings(adapter, settings),
-        projections=located.projections,
+        projections=projections,
     )
 
 

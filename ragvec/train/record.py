@@ -98,7 +98,8 @@ def write_plot(folder: Path, summary: dict[str, Any]) -> bool:
             _curve(right, summary["log"], key, key, color=f"C{2 + number}", marker="o")
         right.set_ylabel(", ".join(figures))
     axes.set_title(f"{summary['objective']}: {Path(summary['recipe']['output_dir']).name}", fontsize=9)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    if any(one.get_lines() for one in figure.axes):  # before the first step that is logged there are none
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     with replacing(folder / PLOT_FILE) as file:
         figure.savefig(file, format="png", dpi=120)
     return True

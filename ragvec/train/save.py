@@ -6,9 +6,10 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+from ragvec.encoder.base import weights_name
 from ragvec.encoder.checkpoint import write_projected_settings
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings
-from ragvec.encoder.sources import ADAPTER_FILE, Source
+from ragvec.encoder.sources import ADAPTER_FILE, Source, shipped
 from ragvec.encoder.weights import DTYPES, quiet
 from ragvec.files import fsync_folder, settle_file
 from ragvec.train.model import Learner, embedding_of
@@ -49,7 +50,8 @@ def _write_adapter(learner: Learner, target: Path, folder: Path) -> None:
         warnings.filterwarnings("ignore", message="Could not find a config file")  # peft asks the hub about the base
         learner.adapter.save_pretrained(target, save_embedding_layers=False)
     (target / "README.md").unlink(missing_ok=True)  # peft's empty model card
-    write_projected_settings(target, _settings(learner, _earlier_adapters(found, folder)), learner.projections)
+    settings = replace(_settings(learner, _earlier_adapters(found, folder)), base_weights=weights_name(found.base))
+    write_projected_settings(target, settings, learner.projections)
 
 
 def _write_whole(learner: Learner, recipe: Recipe, target: Path, *, decoder: bool) -> None:
@@ -64,7 +66,7 @@ def _write_whole(learner: Learner, recipe: Recipe, target: Path, *, decoder: boo
     with quiet(show_progress=False):
         model.save_pretrained(target)
     if not decoder:
-        write_projected_settings(target, _settings(learner, ()), learner.projections)
+        write_projected_settings(target, replace(_settings(learner, ()), base_weights=""), learner.projections)
 
 
 def _settings(learner: Learner, adapters: tuple[str, ...]) -> EncoderSettings:
@@ -77,7 +79,10 @@ def _earlier_adapters(found: Source, folder: Path) -> tuple[str, ...]:
 
 
 def _lasting(name: str, path: Path, folder: Path) -> str:
-    """How to name a model in a file: its hub id, a relative path to a neighbour of the folder, else an absolute one."""
+    """How to name a model in a file: its hub id, a name that ships with ragvec, a relative path to a neighbour of the folder,
+    else an absolute one."""
+    if path == shipped(name):
+        return name
     if path.parent.name == "snapshots" and not Path(name).exists():
         return name
     folder = folder.resolve()

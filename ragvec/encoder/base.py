@@ -1,0 +1,73 @@
+"""Which base weights an adapter was trained on: a short name for weights, and the check when it is stacked upon some."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ragvec.encoder.door import field, foreign, inside, read_object
+from ragvec.encoder.settings import EncoderSettings
+from ragvec.errors import WrongInput
+
+_PREFIX = re.compile(r"^(model|transformer)\.")  # which weights have with a head, and lose without it
+_HEAD = "lm_head."
+_WHOLE = "model.safetensors"
+_PARTS = "model.safetensors.index.json"
+
+
+def weights_name(folder: Path) -> str:
+    """16 hex digits that tell a decoder's weights from others; equal for a copy in float32, in other files or without a head.
+
+    The first, the middle and the last row of every matrix are read, and all of a vector, to bfloat16's precision: training
+    moves them all, and a model of any size takes a moment.
+    Raises RagvecError for files that are no safetensors.
+    """
+    from safetensors import safe_open
+
+    found: dict[str, bytes] = {}
+    for path in _files(folder):
+        with foreign(f"{path} can't be read"), safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118, it is no dict
+                if not name.startswith(_HEAD):
+                    found[_PREFIX.sub("", name)] = _sample(file.get_slice(name))
+    digest = hashlib.blake2b(digest_size=8)
+    for name, sample in sorted(found.items()):
+        digest.update(f"{name}\0{len(sample)}\0".encode())
+        digest.update(sample)
+    return digest.hexdigest()
+
+
+def check_base(adapter: Path, settings: EncoderSettings, base: Path) -> None:
+    """Raises WrongInput unless the base weights are those that an adapter was trained on, where its settings say which.
+
+    An adapter trained upon other adapters is not asked: those may have been merged into these weights.
+    """
+    if not settings.base_weights or settings.adapters:
+        return
+    if (found := weights_name(base)) != settings.base_weights:
+        card = adapter / "README.md"
+        told = f" ({card} tells where they come from)" if card.is_file() else ""
+        raise WrongInput(
+            f"the adapter {adapter} was trained on the base weights {settings.base_weights}, and {base} holds {found}: "
+            f"load it upon the weights it was trained on{told}"
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files with a model's weights, as transformers chooses them."""
+    parts = folder / _PARTS
+    if (folder / _WHOLE).is_file() or not parts.is_file():
+        return [folder / _WHOLE]
+    names = field(parts, read_object(parts), "weight_map", dict[str, str]) or {}
+    return [inside(parts, {"weight_map": name}, "weight_map") for name in sorted(set(names.values()))]
+
+
+def _sample(part: Any) -> bytes:
+    """A tensor's shape and some of its values."""
+    shape = part.get_shape()
+    values = (
+        part[...] if len(shape) < 2 else torch.cat([part[row : row + 1] for row in (0, shape[0] // 2, max(shape[0] - 1, 0))])
+    )
+    return str(shape).encode() + values.to(torch.bfloat16).flatten().view(torch.uint8).numpy().tobytes()
