@@ -31,7 +31,7 @@ def weights_name(folder: Path) -> str:
         with foreign(f"{path} can't be read"), safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118, it is no dict
                 if not name.startswith(_HEAD):
-                    found[_PREFIX.sub("", name)] = _sample(file.get_slice(name))
+                    found[_PREFIX.sub("", name)] = _sample(part := file.get_slice(name), part.get_shape())
     digest = hashlib.blake2b(digest_size=8)
     for name, sample in sorted(found.items()):
         digest.update(f"{name}\0{len(sample)}\0".encode())
@@ -64,9 +64,8 @@ def _files(folder: Path) -> list[Path]:
     return [inside(parts, {"weight_map": name}, "weight_map") for name in sorted(set(names.values()))]
 
 
-def _sample(part: Any) -> bytes:
+def _sample(part: Any, shape: list[int]) -> bytes:
     """A tensor's shape and some of its values."""
-    shape = part.get_shape()
     values = (
         part[...] if len(shape) < 2 else torch.cat([part[row : row + 1] for row in (0, shape[0] // 2, max(shape[0] - 1, 0))])
     )

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bundled"))
 import texts
 from teacher import cache_vectors
 
-RUNNING = 8_000_000  # bytes of running text
-TEXTS = 30_000  # for distillation, and as many everyday sentences
+RUNNING = 6_000_000  # bytes of running text
+TEXTS = 25_000  # for distillation, and as many everyday sentences
 DIMENSIONS = 192  # kept of the teacher's vectors, which are then half as large
-LONGEST = 600  # characters of a pair's text: the recipe reads 128 tokens
+LONGEST = 500  # characters of a pair's text: the recipe reads 128 tokens
 KOREAN = ("ko", "klue", "xnli")  # how sources of Korean pairs begin
 
 
