@@ -27,6 +27,7 @@ import sources  # noqa: E402
 
 QUESTIONS = 1_000  # of KorQuAD, and of sentences to be found in English
 _LEAST, _MOST = 60, 1_200  # characters of a page's text
+_NUMBER = re.compile(r"^(?:부록?\s+)?[\dA-Z.]+장?\.\s+")  # of a chapter
 Question = tuple[str, str]  # its text, the doc_id of its answer
 
 
@@ -75,7 +76,7 @@ def titles(pages: list[dict]) -> tuple[dict[str, str], list[Question]]:
         text = " ".join(ko for ko, _ in page["paragraphs"] if ko != page["title"])[:_MOST]
         if len(text) >= _LEAST:
             texts[page["name"]] = text
-            named.setdefault(page["title"], []).append(page["name"])
+            named.setdefault(_NUMBER.sub("", page["title"]), []).append(page["name"])
     return texts, [(title, names[0]) for title, names in named.items() if len(names) == 1 and len(title) >= 4]
 
 

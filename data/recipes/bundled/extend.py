@@ -35,16 +35,24 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=60_000)
     options = parser.parse_args()
     encoder = Encoder.load(options.encoder, device="cpu", dtype="float32")
-    backend = encoder.tokenizer.backend_tokenizer
     with options.texts.open(encoding="utf-8") as lines:
-        counts = count_words(backend, (json.loads(line)["text"] for line in lines))
-    merges = learn_merges(backend, counts, options.vocabulary - len(encoder.tokenizer))
-    record = json.loads(backend.to_str())
-    parts = add_merges(record, merges)
-    encoder.tokenizer = with_backend(encoder.tokenizer, Tokenizer.from_str(json.dumps(record)))
-    enlarge(encoder, parts)
+        encoder, parts = extend(encoder, (json.loads(line)["text"] for line in lines), vocabulary=options.vocabulary)
     encoder.save(options.out)
-    print(f"{len(merges)} tokens added: {len(encoder.tokenizer)}")
+    print(f"{len(parts)} tokens added: {len(encoder.tokenizer)}")
+
+
+def extend(encoder: Encoder, texts: Iterable[str], *, vocabulary: int) -> tuple[Encoder, dict[int, tuple[int, int]]]:
+    """The encoder with more tokens, up to so many, learnt from the texts; and which two tokens each new one is made of."""
+    from transformers import PreTrainedTokenizerFast
+
+    old = encoder.tokenizer
+    merges = learn_merges(old.backend_tokenizer, count_words(old.backend_tokenizer, texts), vocabulary - len(old))
+    record = json.loads(old.backend_tokenizer.to_str())
+    parts = add_merges(record, merges)
+    backend = Tokenizer.from_str(json.dumps(record))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=old.eos_token, pad_token=old.pad_token)
+    enlarge(encoder.model, parts)
+    return Encoder(encoder.model, tokenizer, encoder.settings, source=encoder.source, fingerprint=""), parts
 
 
 def count_words(backend: Tokenizer, texts: Iterable[str]) -> Counter[str]:
@@ -87,21 +95,14 @@ def add_merges(record: dict, merges: list[tuple[str, str]]) -> dict[int, tuple[i
     return parts
 
 
-def with_backend(tokenizer, backend: Tokenizer):
-    """The same tokenizer around other merges."""
-    from transformers import PreTrainedTokenizerFast
-
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=tokenizer.eos_token, pad_token=tokenizer.pad_token)
-
-
-def enlarge(encoder: Encoder, parts: dict[int, tuple[int, int]]) -> None:
+def enlarge(model: torch.nn.Module, parts: dict[int, tuple[int, int]]) -> None:
     """Rows for the new tokens: each the sum of those that it is made of."""
-    old = encoder.model.get_input_embeddings().weight.detach()
+    old = model.get_input_embeddings().weight.detach()
     table = torch.cat([old, torch.zeros(len(parts), old.shape[1])])
     for token, (left, right) in parts.items():
         table[token] = table[left] + table[right]
-    encoder.model.set_input_embeddings(torch.nn.Embedding.from_pretrained(table, freeze=False))
-    encoder.model.config.vocab_size = len(table)
+    model.set_input_embeddings(torch.nn.Embedding.from_pretrained(table, freeze=False))
+    model.config.vocab_size = len(table)
 
 
 if __name__ == "__main__":

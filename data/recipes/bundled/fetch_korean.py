@@ -31,16 +31,16 @@ _BATCH = 60
 
 
 def main() -> None:
-    """Fetch the lists, then what they name."""
+    """Fetch the wheels, the lists, then what the lists name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     out = parser.parse_args().out.resolve()
+    for name in PYTHON:
+        fetch_python(name, out / "python")
     apt = fetch_lists(out / "apt")
     write_descriptions(out / "apt" / "lists", out / "descriptions.jsonl.gz")
     wanted = [*HELP, *packages_with_catalogues(out / "apt" / "lists", apt)]
     fetch_debian(wanted, out / "debian", apt)
-    for name in PYTHON:
-        fetch_python(name, out / "python")
 
 
 def fetch_lists(folder: Path) -> list[str]:
@@ -108,6 +108,7 @@ def fetch_python(name: str, out: Path) -> None:
     folder = out / name.partition("=")[0]
     if folder.is_dir():
         return
+    out.mkdir(parents=True, exist_ok=True)
     subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(out), name], check=True)
     (path,) = out.glob(f"{folder.name}-*.whl")
     with zipfile.ZipFile(path) as archive:

@@ -28,7 +28,7 @@ _SILENT = {"script", "style", "nav", "pre", "code", "screen", "head", "header", 
 _HANGUL = re.compile(r"[가-힣]")
 _LETTER = re.compile(r"[^\W\d_]")
 _MARKUP = re.compile(r"<[^<>]{1,80}>|\$\([^)]*\)|\{\{.*?\}\}")
-_ACCELERATOR = re.compile(r"\s*\([&_~]\w\)|[&~](?=\w)|(?<!\w)_(?=\w)|(?<=[a-z])_(?=[a-z]+\b)(?!\w*[_()=])")
+_ACCELERATOR = re.compile(r"\s*\([&_~]\w\)|[&~](?=\w)|(?<!\w)_(?=\w)")
 _SPACES = re.compile(r"\s+")
 _LEAST_KOREAN = 0.35  # share of Hangul among the letters of a Korean text
 _LONGEST = 1_500  # characters of a paragraph
@@ -108,8 +108,10 @@ def is_korean(text: str) -> bool:
 
 
 def clean(text: str) -> str:
-    """A message or paragraph as it is read: no markup, no marks of keys, single spaces."""
-    return _SPACES.sub(" ", _ACCELERATOR.sub("", _MARKUP.sub(" ", text)).replace("\u200b", "")).strip()
+    """A message or paragraph as it is read: no markup, no marks of keys (Sa_ve; several "_" are names), single spaces."""
+    plain = _ACCELERATOR.sub("", _MARKUP.sub(" ", text))
+    plain = plain.replace("_", "") if plain.count("_") == 1 else plain
+    return _SPACES.sub(" ", plain.replace("\u200b", "")).strip()
 
 
 def dictionary(package: Path) -> list[str]:

@@ -2,11 +2,11 @@
 
     python prepare_korean.py DATA KOREAN OUT --encoder ENCODER --teacher E5 --wordnet WORDNET [--share 0.2]
 
-KOREAN holds ko-pairs.jsonl, ko-texts.jsonl (korean.py) and words.txt; E5 is the folder that multilingual.py wrote. A text
-with an English original gets the vector that ENCODER gives that one; a Korean text alone gets E5's vector, brought into
-ENCODER's space by a linear map (map.npz: least squares over texts that both have read); English texts keep the vectors that
-they have. OUT receives korean.jsonl and .npy, english.jsonl and .npy, guard-korean.json. What is there already is not made
-again, and E5's vectors are kept block by block.
+KOREAN holds ko-pairs.jsonl, ko-texts.jsonl and words.txt (korean.py); E5 is the folder that multilingual.py wrote. A text with
+an English original gets the vector that ENCODER gives that one; a Korean text alone gets E5's vector, brought into ENCODER's
+space by a linear map (map.npz: least squares over texts that both have read); English texts keep the vectors that they have.
+OUT receives korean.jsonl and .npy, english.jsonl and .npy, vocabulary.jsonl and guard-korean.json. What is there already is
+not made again, and E5's vectors are kept block by block.
 """
 
 import argparse
@@ -32,7 +32,8 @@ _READ = {
     "words": 25_000,
 }  # texts that the teacher reads
 _ENGLISH = 80_000  # texts that keep their vectors
-_FITTED = 8_000  # English texts beside all of KorSTS' training sentences, for the map
+_PARALLEL = 12_000  # KorSTS' training sentences beside STS-B's: all of them
+_FITTED = 8_000  # of the English texts: the map is fitted on them and on KorSTS' sentences
 _LEAST, _LONGEST = 4, 400  # characters
 _BLOCK = 500  # rows of a source that share batches
 _RIDGE = 3e-6  # of the trace of the teacher's covariance
@@ -53,17 +54,14 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if not (options.out / "guard-korean.json").exists():
         choose(options)
-    rows = {name: _read(options.out / f"{name}.jsonl") for name in ("korean", "english", "fit")}
+    korean, english = (_read(options.out / f"{name}.jsonl") for name in ("korean", "english"))
     now = Encoder.load(options.encoder, device="cpu")
-    _cache(options.out / "english.npy", [row["text"] for row in rows["english"]], now)
-    originals = [row["target"] for row in rows["korean"] if "target" in row]
-    _cache(options.out / "originals.npy", originals, now)
-    _cache(options.out / "fit-now.npy", [row.get("target", row["text"]) for row in rows["fit"]], now)
+    _cache(options.out / "english.npy", [row["text"] for row in english], now)
+    _cache(options.out / "originals.npy", [row["target"] for row in korean if "target" in row], now)
     teacher = Encoder.load(options.teacher, device="cpu", dtype="int8")
-    _cache(options.out / "fit-e5.npy", [row["text"] for row in rows["fit"]], teacher, queries=True)
-    read = [row["text"] for row in rows["korean"] if row["read"]]
-    _cache(options.out / "read.npy", read, teacher, queries=True)
-    write_targets(options.out, rows["korean"])
+    _cache(options.out / "fitted.npy", [row["text"] for row in english if row["read"]], teacher, queries=True)
+    _cache(options.out / "read.npy", [row["text"] for row in korean if row["read"]], teacher, queries=True)
+    write_targets(options.out, korean, english)
 
 
 def choose(options: argparse.Namespace) -> None:
@@ -77,22 +75,24 @@ def choose(options: argparse.Namespace) -> None:
         for en, ko in zip(english, korean, strict=True)
         if accept.passes("korsts", en, ko)
     ]
-    korean = list({row["text"]: row for row in parallel}.values())
+    korean = texts.sample({row["text"]: row for row in parallel}.values(), int(_PARALLEL * options.share), chance)
     for source, count in _PAIRED.items():
         found = [row for row in paired.get(source, []) if _LEAST <= len(row["ko"]) <= _LONGEST]
-        for row in _sample(found, int(count * options.share), chance):
+        for row in texts.sample(found, int(count * options.share), chance):
             if accept.passes(source, row["ko"], row["en"]):
                 korean.append({"text": row["ko"], "target": row["en"], "source": source, "read": False})
-    for source, found in alone(options).items():
+    lonely = alone(options)
+    everything = [row["ko"] for rows in paired.values() for row in rows] + [text for found in lonely.values() for text in found]
+    _write(options.out / "vocabulary.jsonl", [{"text": text} for text in dict.fromkeys(everything)])
+    for source, found in lonely.items():
         known = {row["text"] for row in korean}
         found = [text for text in dict.fromkeys(found) if _LEAST <= len(text) <= _LONGEST or source == "words"]
-        for text in _sample([one for one in found if one not in known], int(_READ[source] * options.share), chance):
+        for text in texts.sample([one for one in found if one not in known], int(_READ[source] * options.share), chance):
             if accept.passes(source, text):
                 korean.append({"text": text, "source": source, "read": True})
     english = english_texts(options, chance, accept)
     _write(options.out / "korean.jsonl", in_blocks(korean, chance))
     _write(options.out / "english.jsonl", english)
-    _write(options.out / "fit.jsonl", [*korean[: len(parallel)][:_FITTED], *_sample(english, _FITTED, chance)])
     (options.out / "guard-korean.json").write_text(json.dumps(accept.report(), indent=1), encoding="utf-8")
 
 
@@ -102,16 +102,17 @@ def alone(options: argparse.Namespace) -> dict[str, list[str]]:
     read = {source: [row["text"] for row in rows] for source, rows in found.items() if source in _READ}
     rows = [row for row in sources.pairs(options.data) if row["source"].startswith(("ko", "klue"))]
     read["sentences"] = [text for row in rows for text in (row["query"], row["positive"], *row["negatives"])]
+    read["sentences"] += sources.korean_nli(options.data)
     read["words"] = (options.korean / "words.txt").read_text(encoding="utf-8").split("\n")
     return read
 
 
 def english_texts(options: argparse.Namespace, chance: random.Random, accept: texts.Filter) -> list[dict]:
     """English texts of the kinds that the encoder was distilled on, in blocks of a kind."""
-    candidates = texts._distill_candidates(options.data, options.wordnet, chance)
-    found = _sample(candidates, int(_ENGLISH * options.share), chance)
+    found = texts.sample(texts.candidates(options.data, options.wordnet, chance), int(_ENGLISH * options.share), chance)
     kept = [{"text": text, "source": source} for source, text in found if text.strip() and accept.passes(source, text)]
-    return in_blocks(kept, chance)
+    read = set(chance.sample(range(len(kept)), min(len(kept), int(_FITTED * options.share))))
+    return in_blocks([{**row, "read": number in read} for number, row in enumerate(kept)], chance)
 
 
 def in_blocks(rows: list[dict], chance: random.Random) -> list[dict]:
@@ -123,13 +124,17 @@ def in_blocks(rows: list[dict], chance: random.Random) -> list[dict]:
     return found
 
 
-def write_targets(out: Path, korean: list[dict]) -> None:
+def write_targets(out: Path, korean: list[dict], english: list[dict]) -> None:
     """Write korean.npy: what each text is to be like; a text with an original whose own vector is known too gets their mean."""
-    fitted, known = (np.load(out / f"fit-{name}.npy").astype(np.float32) for name in ("e5", "now"))
-    middle, matrix, base = fit(fitted, known)
+    read, originals, fitted, known = (
+        np.load(out / f"{name}.npy").astype(np.float32) for name in ("read", "originals", "fitted", "english")
+    )
+    both = [row["read"] for row in korean if "target" in row], ["target" in row for row in korean if row["read"]]
+    middle, matrix, base = fit(
+        np.concatenate([read[both[1]], fitted]), np.concatenate([originals[both[0]], known[[row["read"] for row in english]]])
+    )
     np.savez(out / "map.npz", middle=middle, matrix=matrix, base=base)
-    read = iter(_unit((np.load(out / "read.npy").astype(np.float32) - middle) @ matrix + base))
-    originals = iter(np.load(out / "originals.npy").astype(np.float32))
+    read, originals = iter(_unit((read - middle) @ matrix + base)), iter(originals)
     targets = []
     for row in korean:
         parts = [*([next(originals)] if "target" in row else []), *([next(read)] if row["read"] else [])]
@@ -155,10 +160,6 @@ def _by_source(rows: Iterable[dict]) -> dict[str, list[dict]]:
     for row in rows:
         found.setdefault(row["source"], []).append(row)
     return found
-
-
-def _sample(found: Iterable, size: int, chance: random.Random) -> list:
-    return texts._sample(found, size, chance)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
