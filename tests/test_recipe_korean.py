@@ -92,3 +92,27 @@ def test_more_korean_tokens_leave_other_texts_alone() -> None:
     assert torch.equal(rows[: len(table)], table)
     for token, (left, right) in parts.items():
         torch.testing.assert_close(rows[token], rows[left] + rows[right])
+
+
+def test_a_page_is_asked_for_by_its_title_unless_others_bear_it_too() -> None:
+    from tests.bench.korean import titles
+
+    def page(name: str, title: str) -> dict:
+        return {"name": name, "title": title, "paragraphs": [[title, ""], [f"{name} 문단입니다. " * 10, ""]]}
+
+    texts, asked = titles([page("a", "4.5. 이미지 잘라내기"), page("b", "도구 상자"), page("c", "도구 상자")])
+    assert list(texts) == ["a", "b", "c"]
+    assert texts["a"].startswith("a 문단입니다.")
+    assert asked == [("이미지 잘라내기", "a")]
+
+
+def test_articles_end_where_the_next_chapter_begins(tmp_path: Path) -> None:
+    from tests.bench.korean import law
+
+    folder = tmp_path / "python" / "konlpy" / "kolaw"
+    folder.mkdir(parents=True)
+    text = "헌법\n  제1조 ① 하나이다.\n② 둘이다.\n\n   제2장 권리\n  제2조 셋이다.\n  부칙\n  제1조 넷이다.\n"
+    (folder / "constitution.txt").write_text(text, encoding="utf-8")
+    articles, asked = law(tmp_path)
+    assert articles == {"1": "① 하나이다. ② 둘이다.", "2": "셋이다."}
+    assert ("의원은 몇 년 동안 일하나요?", "42") in asked
