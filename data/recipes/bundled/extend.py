@@ -1,20 +1,24 @@
 """Give a trained encoder more Korean tokens, and leave every other text's tokens and vectors as they are.
 
-    python extend.py ENCODER TEXTS.jsonl OUT --vocabulary 60000
+    python extend.py ENCODER TEXTS.jsonl OUT --vocabulary 60000 --teacher E5 --map MAP.npz
 
-TEXTS.jsonl holds Korean texts ("text" of each line). What the encoder's own merges make of their words is merged further:
-byte pair encoding goes on where it stopped. A new token's row is the sum of the rows of the tokens that it is made of. A
-text's vector is the direction of its tokens' mean, so that the table says the same of a text as before.
+TEXTS.jsonl holds Korean texts ("text" of each line). What the encoder's own merges make of their words is merged further: byte
+pair encoding goes on where it stopped. A new token's row is the sum of the rows of the tokens that it is made of: a text's
+vector is the direction of its tokens' mean, so the table says the same of a text as before. With a teacher, a Korean token's
+row points where the teacher's vector of its string lies in the encoder's space (prepare_korean.py's map) instead, and is the
+longer the rarer the token is.
 """
 
 import argparse
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+import untrained
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from ragvec import Encoder
@@ -33,10 +37,14 @@ def main() -> None:
     parser.add_argument("texts", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--vocabulary", type=int, default=60_000)
+    parser.add_argument("--teacher", help="an encoder that knows what Korean tokens mean")
+    parser.add_argument("--map", type=Path, help="the map from its space")
     options = parser.parse_args()
     encoder = Encoder.load(options.encoder, device="cpu", dtype="float32")
-    with options.texts.open(encoding="utf-8") as lines:
-        encoder, parts = extend(encoder, (json.loads(line)["text"] for line in lines), vocabulary=options.vocabulary)
+    texts = untrained.read_texts(options.texts)
+    encoder, parts = extend(encoder, texts, vocabulary=options.vocabulary)
+    if options.teacher:
+        point_rows(encoder, Encoder.load(options.teacher, device="cpu", dtype="int8"), options.map, texts)
     encoder.save(options.out)
     print(f"{len(parts)} tokens added: {len(encoder.tokenizer)}")
 
@@ -53,6 +61,20 @@ def extend(encoder: Encoder, texts: Iterable[str], *, vocabulary: int) -> tuple[
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=old.eos_token, pad_token=old.pad_token)
     enlarge(encoder.model, parts)
     return Encoder(encoder.model, tokenizer, encoder.settings, source=encoder.source, fingerprint=""), parts
+
+
+def point_rows(encoder: Encoder, teacher: Encoder, path: Path, texts: Sequence[str]) -> None:
+    """Put the rows of tokens of whole syllables where the teacher's vectors of their strings are mapped; in place."""
+    there = np.load(path, allow_pickle=False)
+    strings = [encoder.tokenizer.decode([token]) for token in range(len(encoder.tokenizer))]
+    rows = [token for token, string in enumerate(strings) if _WORD.fullmatch(string)]
+    vectors = teacher.encode_queries([strings[row].strip() for row in rows])
+    mapped = torch.from_numpy(((vectors - there["middle"]) @ there["matrix"]).astype(np.float32))  # without what all share
+    table = encoder.model.get_input_embeddings().weight.detach()
+    weights = untrained.weights(encoder.tokenizer, texts, strings)[rows]
+    table[rows] = (
+        torch.nn.functional.normalize(mapped, dim=1) * torch.from_numpy(weights * table.shape[1] ** 0.5).float()[:, None]
+    )
 
 
 def count_words(backend: Tokenizer, texts: Iterable[str]) -> Counter[str]:
