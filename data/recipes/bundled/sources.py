@@ -73,6 +73,13 @@ def sts_sentences(data: Path, name: str) -> Iterator[str]:
         yield from (row["sentence1"], row["sentence2"])
 
 
+def korean_nli(data: Path) -> Iterator[str]:
+    """The sentences of the Korean inference sets: XNLI's translations (KorNLI) and KLUE-NLI's dev set."""
+    for path in sorted((data / "nli").glob("*.tsv")):
+        for row in read_table(path):
+            yield from (row["premise"], row["hypothesis"])
+
+
 def reuters(data: Path) -> Iterator[tuple[str, str]]:
     """(title, text) of the Reuters-21578 articles that have both."""
     for row in read_jsonl(data / "text" / "reuters21578" / "reuters.jsonl.gz"):

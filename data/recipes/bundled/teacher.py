@@ -8,11 +8,15 @@ import numpy as np
 from ragvec import Encoder
 from ragvec.progress import progress_bar
 
-_BLOCK = 10_000  # texts between two writes, so that an interrupted run goes on where it was
+_BLOCK = 2_000  # texts between two writes, so that an interrupted run goes on where it was
 
 
-def cache_vectors(texts: Sequence[str], teacher: Encoder, path: Path) -> None:
-    """Encode texts to `path` (.npy, float16, a row per text); resumes from the blocks an earlier run finished."""
+def cache_vectors(texts: Sequence[str], teacher: Encoder, path: Path, *, queries: bool = False) -> None:
+    """Encode texts to `path` (.npy, float16, a row per text); resumes from the blocks an earlier run finished.
+
+    queries: with the instruction that the teacher reads before queries, in place of the one before documents
+    """
+    encode = teacher.encode_queries if queries else teacher.encode_documents
     blocks = path.with_suffix(".blocks")
     blocks.mkdir(exist_ok=True)
     bar = progress_bar("teacher", total=len(texts), unit="texts", show=True)
@@ -21,7 +25,7 @@ def cache_vectors(texts: Sequence[str], teacher: Encoder, path: Path) -> None:
         files.append(blocks / f"{start:09d}.npy")
         if not files[-1].exists():
             unfinished = files[-1].with_suffix(".tmp.npy")
-            np.save(unfinished, teacher.encode_documents(texts[start : start + _BLOCK]).astype(np.float16))
+            np.save(unfinished, encode(texts[start : start + _BLOCK]).astype(np.float16))
             unfinished.rename(files[-1])
         bar.update(min(_BLOCK, len(texts) - start))
     bar.close()

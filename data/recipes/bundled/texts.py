@@ -72,7 +72,7 @@ def write_texts(data: Path, wordnet: Path, out: Path, *, seed: int) -> None:
         accept = Filter(guard)
         rows[name] = make(accept)
         report[name] = accept.report()
-    rows["everyday"] += _sample(rows["distill"], _REVIEWED, random.Random(seed))
+    rows["everyday"] += sample(rows["distill"], _REVIEWED, random.Random(seed))
     rows["pairs-apart"] = [row for row in rows["pairs"] if row["source"] not in _QUERIES_APART]
     for name, found in rows.items():
         _write(out / f"{name}.jsonl", found)
@@ -91,7 +91,7 @@ def _lm_rows(data: Path, accept: Filter, chance: random.Random) -> list[dict]:
     }
     found["reuters"] = [f"{title}. {text}" for title, text in sources.reuters(data)]
     found["wikitext"] = [text for text in sources.wikitext(data) if text.count("<unk>") < 3]
-    found["books"] = _sample(sources.books(data), _BOOK_PARAGRAPHS, chance)
+    found["books"] = sample(sources.books(data), _BOOK_PARAGRAPHS, chance)
     found["korean"] = _korean(data)
     rows = [{"text": text, "source": name} for name, texts in found.items() for text in texts if accept.passes(name, text)]
     chance.shuffle(rows)
@@ -109,7 +109,7 @@ def _korean(data: Path) -> Iterator[str]:
 def _distill_rows(data: Path, wordnet: Path, accept: Filter, chance: random.Random) -> list[dict]:
     """Texts to distil; `target` is the text the teacher reads where that is another one (a translation)."""
     rows, seen = [], set()
-    for source, text in _distill_candidates(data, wordnet, chance):
+    for source, text in [*candidates(data, wordnet, chance), *_running(data, chance)]:
         if text.strip() and text not in seen and accept.passes(source, text):
             seen.add(text)
             rows.append({"text": text, "source": source})
@@ -124,12 +124,13 @@ def _distill_rows(data: Path, wordnet: Path, accept: Filter, chance: random.Rand
     return rows[:_DISTILLED]
 
 
-def _distill_candidates(data: Path, wordnet: Path, chance: random.Random) -> Iterator[tuple[str, str]]:
+def candidates(data: Path, wordnet: Path, chance: random.Random) -> Iterator[tuple[str, str]]:
+    """(source, text) of English texts to distil, but running text."""
     for name in sources.CORPORA:
         documents = sources.documents(data, name).values()
         pieces = (piece for title, text in documents for piece in [title, *sources.sentences(text)] if _fits(piece))
         yield from ((f"{name} documents", f"{title} {text}".strip()) for title, text in documents)
-        yield from ((f"{name} sentences", piece) for piece in _sample(pieces, _SENTENCES[name], chance))
+        yield from ((f"{name} sentences", piece) for piece in sample(pieces, _SENTENCES[name], chance))
     yield from (("scitldr train queries", text) for text in sources.queries(data, "scitldr", "train"))
     yield from (("wordnet", text) for text in sources.wordnet(wordnet) if _fits(text))
     for _, english, _ in sources.parallel_sts(data):
@@ -139,10 +140,13 @@ def _distill_candidates(data: Path, wordnet: Path, chance: random.Random) -> Ite
             yield from ((row["source"], text) for text in (row["query"], row["positive"]))
     articles = list(sources.reuters(data))
     yield from (("reuters", title) for title, _ in articles)
-    yield from (("reuters", f"{title}. {text[:600]}") for title, text in _sample(articles, _SAMPLES["reuters"], chance))
+    yield from (("reuters", f"{title}. {text[:600]}") for title, text in sample(articles, _SAMPLES["reuters"], chance))
+
+
+def _running(data: Path, chance: random.Random) -> Iterator[tuple[str, str]]:
     for name, paragraphs in {"wikitext": sources.wikitext(data), "books": sources.books(data)}.items():
         pieces = (piece for paragraph in paragraphs for piece in sources.sentences(paragraph) if _fits(piece))
-        yield from ((name, piece) for piece in _sample(pieces, _SAMPLES[name], chance))
+        yield from ((name, piece) for piece in sample(pieces, _SAMPLES[name], chance))
 
 
 def _everyday_rows(data: Path, wordnet: Path, accept: Filter, chance: random.Random) -> list[dict]:
@@ -151,7 +155,7 @@ def _everyday_rows(data: Path, wordnet: Path, accept: Filter, chance: random.Ran
     examples = [text for text in sources.wordnet(wordnet) if ":" not in text and _fits(text)]
     variants = Variants([*(text for found in given.values() for text in found), *examples], chance)
     wanted = [(name, text, count) for name, count in _EVERYDAY.items() for text in given[name]]
-    wanted += [("wordnet", text, 1) for text in _sample(examples, _EVERYDAY_EXAMPLES, chance)]
+    wanted += [("wordnet", text, 1) for text in sample(examples, _EVERYDAY_EXAMPLES, chance)]
     found: dict[str, str] = {}
     for name, text, count in wanted:
         found.update(dict.fromkeys([text, *variants.of(text, count)], name))
@@ -199,7 +203,7 @@ def _fits(text: str) -> bool:
     return _LEAST <= len(text) <= _MOST and "<unk>" not in text
 
 
-def _sample(found: Iterable, size: int, chance: random.Random) -> list:
+def sample(found: Iterable, size: int, chance: random.Random) -> list:
     """`size` of what was found, each as likely as the other, in one pass and without holding the rest."""
     kept: list = []
     for count, item in enumerate(found):

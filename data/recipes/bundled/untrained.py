@@ -55,10 +55,15 @@ def build_table(tokenizer, texts: Sequence[str], teacher) -> np.ndarray:
     known = [row for row, string in enumerate(strings) if string.strip() and "\ufffd" not in string and string != EOS]
     vectors = np.zeros((len(strings), teacher.dimension), dtype=np.float32)
     vectors[known] = teacher.encode_documents([strings[row].strip() for row in known])
-    weights = _RARE / (_RARE + _frequencies(tokenizer, texts, strings))
-    vectors[known] -= np.average(vectors[known], axis=0, weights=weights[known])
+    shares = weights(tokenizer, texts, strings)
+    vectors[known] -= np.average(vectors[known], axis=0, weights=shares[known])
     vectors[known] /= np.linalg.norm(vectors[known], axis=1, keepdims=True)
-    return vectors * np.sqrt(vectors.shape[1]) * weights[:, None]
+    return vectors * np.sqrt(vectors.shape[1]) * shares[:, None]
+
+
+def weights(tokenizer, texts: Sequence[str], strings: Sequence[str]) -> np.ndarray:
+    """How much each token counts, 0 … 1, by inverse frequency: (vocabulary,)."""
+    return _RARE / (_RARE + _frequencies(tokenizer, texts, strings))
 
 
 def save_base(folder: Path, tokenizer, table: np.ndarray, *, seed: int) -> None:
