@@ -41,6 +41,7 @@ def _encoder(path: Path) -> dict[str, Any]:
     from ragvec.encoder.door import field, read_object
     from ragvec.encoder.fingerprint import fingerprint
     from ragvec.encoder.sources import locate
+    from ragvec.encoder.weights import refusal
 
     source = locate(str(path), offline=True)
     path_of_config = source.base / "config.json"
@@ -49,8 +50,11 @@ def _encoder(path: Path) -> dict[str, Any]:
     settings = source.settings
     folders = (source.base, *source.adapters, *source.projections)
     own = (path / "ragvec.json").is_file()
+    why_not = refusal(source.base, source.adapters, source.tokenizer)
     return {
         "path": str(path),
+        "loads": not why_not,
+        **({"refusal": why_not} if why_not else {}),
         "architecture": config.get("model_type"),
         "dimension": config.get("word_embed_proj_dim") or config.get("hidden_size") or config.get("n_embd"),
         "layers": config.get("num_hidden_layers") or config.get("n_layer"),

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ragvec.encoder.adapter import add_adapter
+from ragvec.encoder.architecture import check_architecture
 from ragvec.encoder.door import foreign
-from ragvec.errors import Damaged, WrongInput, first_line
+from ragvec.encoder.prompt import special_ids
+from ragvec.errors import Damaged, RagvecError, WrongInput, first_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -86,6 +88,7 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
     from transformers import AutoModel
 
     refuse_pickle(base)
+    check_architecture(base)
     safe = {"trust_remote_code": False, "use_safetensors": True, "local_files_only": True}
     with foreign(f"{base} does not load as a transformers model"), quiet(show_progress=_size(base) > _LONG_LOAD):
         model, report = AutoModel.from_pretrained(base, dtype=dtype, output_loading_info=True, **safe)
@@ -119,6 +122,21 @@ def _read_in_lower_case(backend: "Tokenizer") -> None:
         steps = [before[place] for place in range(len(before))]
     if not any(isinstance(one, Lowercase) or (isinstance(one, BertNormalizer) and one.lowercase) for one in steps):
         backend.normalizer = Sequence([Lowercase(), *steps])
+
+
+def refusal(base: Path, adapters: Sequence[Path], tokenizer: Path) -> str:
+    """Why what lies in these folders can't be loaded, in a line; "" where nothing speaks against it. No weight is read."""
+    try:
+        refuse_pickle(base)
+        check_architecture(base)
+        for adapter in adapters:
+            refuse_pickle(adapter)
+        backend = getattr(load_tokenizer(tokenizer), "backend_tokenizer", None)
+        with foreign(f"the tokenizer of {tokenizer} can't be used"):
+            special_ids(backend)
+    except RagvecError as error:
+        return str(error)
+    return ""
 
 
 def refuse_pickle(folder: Path) -> None:
