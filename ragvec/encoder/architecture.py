@@ -1,4 +1,4 @@
-"""Whether transformers can make a model of a folder's configuration by itself: no code of strangers, no weights in a form unread."""
+"""Whether transformers can make a model of what a configuration says, without code of strangers or weights in a form unread."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from ragvec.errors import WrongInput
 
 
 def check_architecture(folder: Path) -> None:
-    """Raise RagvecError for a model that needs its own code, that transformers does not know, or whose weights it can't read here.
+    """Raise RagvecError for a model that needs its own code, is unknown to transformers, or whose weights it can't read here.
 
     Only config.json is read.
     """
