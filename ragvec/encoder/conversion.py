@@ -26,7 +26,7 @@ def convert(
 ) -> Probe:
     """Turn a decoder-only model into a bidirectional encoder checkpoint, verified.
 
-    base         folder or hub id of a decoder, or of the reference's adapters, which are merged
+    base         folder, GGUF file or hub id of a decoder, or of the reference's adapters, which are merged
     output       the checkpoint's folder, new or empty; template_of: use the chat template of this published model
     offline      never ask the network, the hub's cache alone
     returns      what the probe saw: attention in both directions, padding and packing errors

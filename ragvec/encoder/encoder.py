@@ -121,7 +121,7 @@ class Encoder:
         """Load an encoder from a folder or the hub.
 
         source    a ragvec encoder, the reference's layout (an adapter's base and earlier adapters are found by themselves),
-                  a decoder checkpoint, or a sentence-transformers folder; None = the encoder that ships with ragvec
+                  a decoder checkpoint or GGUF file, or a sentence-transformers folder; None = the encoder that ships with ragvec
         device    cpu, cuda, cuda:1, mps. None = the best here
         dtype     float32, bfloat16, float16, auto = as stored, or int8 = int8 weights (CPU), whose loss is then measured.
                   None = the fastest here that keeps the vectors

@@ -11,6 +11,7 @@ import torch
 from ragvec.encoder.adapter import add_adapter
 from ragvec.encoder.architecture import check_architecture
 from ragvec.encoder.door import foreign
+from ragvec.encoder.gguf import gguf_config, load_gguf, load_gguf_tokenizer
 from ragvec.encoder.prompt import special_ids
 from ragvec.errors import Damaged, RagvecError, WrongInput, first_line
 
@@ -87,11 +88,14 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
     """
     from transformers import AutoModel
 
-    refuse_pickle(base)
-    check_architecture(base)
+    show_progress = _size(base) > _LONG_LOAD
     safe = {"trust_remote_code": False, "use_safetensors": True, "local_files_only": True}
-    with foreign(f"{base} does not load as a transformers model"), quiet(show_progress=_size(base) > _LONG_LOAD):
-        model, report = AutoModel.from_pretrained(base, dtype=dtype, output_loading_info=True, **safe)
+    with foreign(f"{base} does not load as a transformers model"), quiet(show_progress=show_progress):
+        if base.is_file():
+            model, report = load_gguf(base, dtype=dtype, show_progress=show_progress)
+        else:
+            check_loads(base)
+            model, report = AutoModel.from_pretrained(base, dtype=dtype, output_loading_info=True, **safe)
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # BERT's head, unused here
     if missing or report["mismatched_keys"]:
         what = f"{len(missing)} weights are missing, {missing[0]} among them" if missing else "weights have the wrong shape"
@@ -103,11 +107,17 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
 
 
 def load_tokenizer(folder: Path, *, lower_case: bool = False) -> "PreTrainedTokenizerBase":
-    """The transformers tokenizer of a folder; lower_case: one that reads every text so. Raises RagvecError if there is none."""
+    """The transformers tokenizer of a folder or a GGUF file; lower_case: one that reads every text so.
+
+    Raises RagvecError if there is none.
+    """
     from transformers import AutoTokenizer
 
     with foreign(f"{folder} holds no tokenizer that loads"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if folder.is_file():
+            tokenizer = load_gguf_tokenizer(folder)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         if lower_case and getattr(tokenizer, "backend_tokenizer", None) is not None:
             _read_in_lower_case(tokenizer.backend_tokenizer)
     return tokenizer
@@ -127,8 +137,7 @@ def _read_in_lower_case(backend: "Tokenizer") -> None:
 def refusal(base: Path, adapters: Sequence[Path], tokenizer: Path) -> str:
     """Why what lies in these folders can't be loaded, in a line; "" where nothing speaks against it. No weight is read."""
     try:
-        refuse_pickle(base)
-        check_architecture(base)
+        check_loads(base)
         for adapter in adapters:
             refuse_pickle(adapter)
         backend = getattr(load_tokenizer(tokenizer), "backend_tokenizer", None)
@@ -137,6 +146,15 @@ def refusal(base: Path, adapters: Sequence[Path], tokenizer: Path) -> str:
     except RagvecError as error:
         return str(error)
     return ""
+
+
+def check_loads(base: Path) -> None:
+    """Raise RagvecError where a folder's or a GGUF file's model can't be loaded, as far as can be told without its weights."""
+    if base.is_file():
+        gguf_config(base)
+    else:
+        refuse_pickle(base)
+        check_architecture(base)
 
 
 def refuse_pickle(folder: Path) -> None:
@@ -170,4 +188,4 @@ def quiet(*, show_progress: bool) -> Iterator[None]:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in ([folder] if folder.is_file() else folder.glob("*.safetensors")))
