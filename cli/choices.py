@@ -4,7 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-EncoderSource = Annotated[str | None, typer.Option("--encoder", "-e", help="Folder or hub id; default: the bundled one.")]
+EncoderSource = Annotated[
+    str | None, typer.Option("--encoder", "-e", help="Folder, GGUF file or hub id; default: the bundled one.")
+]
 IndexEncoder = Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
 MaxLength = Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")]

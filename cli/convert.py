@@ -9,7 +9,9 @@ from ragvec.cli.choices import MaxLength, Offline, Revision
 
 
 def run(
-    base: Annotated[str, typer.Argument(help="Decoder-only model: a folder or a hub id (or the reference's adapters).")],
+    base: Annotated[
+        str, typer.Argument(help="Decoder-only model: a folder, a GGUF file or a hub id (or the reference's adapters).")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new encoder.")],
     revision: Revision = None,
     adapter: Annotated[

@@ -9,12 +9,16 @@ SERVER_LOCK_NAME = "server.lock"  # beside it, while it is served
 MANIFEST_NAME = "manifest.json"  # of shards
 ENCODER_NAMES = ("ragvec.json", "modules.json", "adapter_config.json", "llm2vec_config.json", "config.json")
 
+GGUF_MAGIC = b"GGUF"  # an encoder in one file
+
 Kind = Literal["encoder", "shards", "index"]
 HOLDS_NONE = f"holds no encoder (config.json), shards ({MANIFEST_NAME}) or index ({DATABASE_NAME})"
 
 
 def kind_of(path: str | Path) -> Kind | None:
-    """What lies in a folder; None for anything else, a path that can't be or isn't there included. Nothing is opened.
+    """What lies in a folder; None for anything else, a path that can't be or isn't there included.
+
+    Of a GGUF file the first bytes are read, else nothing is opened.
 
     A name is a promise only: other programs write a manifest.json or a config.json too, and whoever opens it will see.
     """
@@ -22,7 +26,18 @@ def kind_of(path: str | Path) -> Kind | None:
         return "index"
     if _has(path, MANIFEST_NAME):
         return "shards"
-    return "encoder" if any(_has(path, name) for name in ENCODER_NAMES) else None
+    return "encoder" if is_gguf(path) or any(_has(path, name) for name in ENCODER_NAMES) else None
+
+
+def is_gguf(path: str | Path) -> bool:
+    """Whether this is a file that begins as a GGUF file does, whatever its name: Ollama's have none that says so."""
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as file:
+            return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
+    except (OSError, ValueError):
+        return False
 
 
 def _has(path: str | Path, name: str) -> bool:

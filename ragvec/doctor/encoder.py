@@ -1,6 +1,6 @@
 """An encoder: does it read in both directions, and do padding, batches and precision leave its vectors alone?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,9 +28,11 @@ _LARGEST_DOUBLED = 3_000_000_000  # parameters; a larger model is not loaded a s
 def examine_encoder(source: str | None, **loading: Any) -> Iterator[Check]:
     """Load an encoder, with these arguments of `Encoder.load`, and examine it; None = the bundled one."""
     from ragvec.encoder import Encoder
+    from ragvec.encoder.door import foreign
 
     try:
-        encoder = Encoder.load(source, **loading)
+        with foreign("it does not load"):
+            encoder = Encoder.load(source, **loading)
     except RagvecError as error:
         yield Check(AREA, "loads", FAILED, str(error), remedy="or name another encoder, folder or hub id")
         return
@@ -43,7 +45,23 @@ def examine_encoder(source: str | None, **loading: Any) -> Iterator[Check]:
 
 
 def examine_loaded(encoder: "Encoder") -> Iterator[Check]:
-    """Examine an encoder that is at hand."""
+    """Examine an encoder that is at hand; what can't be examined is a failed check."""
+    yield from _tried("padding", lambda: _model(encoder))
+    yield from _tried("vectors", lambda: _results(encoder))
+
+
+def _tried(name: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """These checks; where they break off, a failed one of this name says why."""
+    from ragvec.encoder.door import foreign
+
+    try:
+        with foreign("it does not compute"):
+            yield from checks()
+    except RagvecError as error:
+        yield Check(AREA, name, FAILED, str(error), remedy="or name another encoder, folder or hub id")
+
+
+def _model(encoder: "Encoder") -> Iterator[Check]:
     from ragvec.encoder.ready import probe_model
 
     model = encoder.model.get_base_model() if hasattr(encoder.model, "get_base_model") else encoder.model
@@ -53,6 +71,9 @@ def examine_loaded(encoder: "Encoder") -> Iterator[Check]:
     remedy = "report it: vectors would depend on what a text is batched with"
     yield judged(AREA, "padding", error <= limit, f"moves a state by {error:.1e} of {limit:.0e} allowed", remedy=remedy)
     yield _packing(encoder, result)
+
+
+def _results(encoder: "Encoder") -> Iterator[Check]:
     vectors = encoder.encode_documents(TEXTS)
     yield _finite(vectors)
     yield _batches(encoder, vectors)

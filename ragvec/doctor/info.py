@@ -38,23 +38,21 @@ def _shards(path: Path) -> dict[str, Any]:
 
 
 def _encoder(path: Path) -> dict[str, Any]:
-    from ragvec.encoder.door import field, read_object
     from ragvec.encoder.fingerprint import fingerprint
     from ragvec.encoder.sources import locate
+    from ragvec.encoder.weights import refusal
 
     source = locate(str(path), offline=True)
-    path_of_config = source.base / "config.json"
-    config = read_object(path_of_config)
-    config = {**config, **(field(path_of_config, config, "text_config", dict) or {})}
+    described = _gguf(source.base) if source.base.is_file() else _model(source.base)
     settings = source.settings
     folders = (source.base, *source.adapters, *source.projections)
     own = (path / "ragvec.json").is_file()
+    why_not = refusal(source.base, source.adapters, source.tokenizer)
     return {
         "path": str(path),
-        "architecture": config.get("model_type"),
-        "dimension": config.get("word_embed_proj_dim") or config.get("hidden_size") or config.get("n_embd"),
-        "layers": config.get("num_hidden_layers") or config.get("n_layer"),
-        **_weights(source.base),
+        "loads": not why_not,
+        **({"refusal": why_not} if why_not else {}),
+        **described,
         "attention": settings.attention,
         "pooling": settings.pooling,
         "max_length": settings.max_length,
@@ -65,6 +63,36 @@ def _encoder(path: Path) -> dict[str, Any]:
         "adapters": [str(adapter) for adapter in source.adapters] or list(settings.adapters),
         # other layouts complete their settings from the model, and so their fingerprint, on loading
         **({"fingerprint": fingerprint(folders, source.tokenizer, settings)} if own else {}),
+    }
+
+
+def _model(folder: Path) -> dict[str, Any]:
+    from ragvec.encoder.door import field, read_object
+
+    path = folder / "config.json"
+    config = read_object(path)
+    config = {**config, **(field(path, config, "text_config", dict) or {})}
+    return {
+        "architecture": config.get("model_type"),
+        "dimension": config.get("word_embed_proj_dim") or config.get("hidden_size") or config.get("n_embd"),
+        "layers": config.get("num_hidden_layers") or config.get("n_layer"),
+        **_weights(folder),
+    }
+
+
+def _gguf(path: Path) -> dict[str, Any]:
+    from gguf import GGMLQuantizationType
+
+    from ragvec.encoder.gguf import open_gguf
+
+    head = open_gguf(path)
+    return {
+        "architecture": head.architecture,
+        "dimension": head.told("embedding_length"),
+        "layers": head.told("block_count"),
+        "parameters": sum(math.prod(tensor.shape) for tensor in head.tensors.values()),
+        "weights_dtype": ", ".join(sorted({GGMLQuantizationType(tensor.kind).name for tensor in head.tensors.values()})),
+        "bytes": path.stat().st_size,
     }
 
 

@@ -21,8 +21,10 @@ _EMBEDDING = re.compile(
 )
 
 
-def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool) -> "PreTrainedModel":
+def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool, name: str = "default") -> "PreTrainedModel":
     """The model with a LoRA adapter of the folder upon it; merge: folded into its weights, in place.
+
+    name  of the adapter, where others stay beside it
 
     What an adapter of a language model says of the head is left out; where it has more tokens than the model, the model gets
     them.
@@ -40,12 +42,17 @@ def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool) -> "PreT
         config = PeftConfig.from_pretrained(str(folder))
         if config.is_prompt_learning:
             raise WrongInput(f"the adapter {folder} is of type {config.peft_type.value}: only those of weights load here")
-        _without_head(config, model)
-        weights = _of_backbone(load_file(path), model)
-        _make_room(model, weights)
-        adapted = PeftModel(model, config)
-        result = set_peft_model_state_dict(adapted, weights)
-        missing = [name for name in adapted.state_dict() if _is_of_adapter(name) and name in result.missing_keys]
+        bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+        _without_head(config, bare)
+        weights = _of_backbone(load_file(path), bare)
+        _make_room(bare, weights)
+        if bare is model:
+            adapted = PeftModel(model, config, adapter_name=name)
+        else:
+            adapted = model
+            adapted.add_adapter(name, config)
+        result = set_peft_model_state_dict(adapted, weights, adapter_name=name)
+        missing = [key for key in adapted.state_dict() if _is_of_adapter(key, name) and key in result.missing_keys]
     lost = missing or list(result.unexpected_keys)
     if lost:
         does = "lacks" if missing else "has weights for"
@@ -71,8 +78,9 @@ def _without_head(config: Any, model: "PreTrainedModel") -> None:
         setattr(config, pattern, {name.removeprefix(prefix): value for name, value in values.items()})
 
 
-def _is_of_adapter(name: str) -> bool:
-    return any(part in name for part in ("lora_", ".modules_to_save.", "trainable_tokens", "ia3_", "hada_", "lokr_"))
+def _is_of_adapter(name: str, adapter: str) -> bool:
+    parts = ("lora_", ".modules_to_save.", "trainable_tokens", "ia3_", "hada_", "lokr_")
+    return f".{adapter}" in name and any(part in name for part in parts)
 
 
 def _of_backbone(weights: dict[str, Tensor], model: "PreTrainedModel") -> dict[str, Tensor]:

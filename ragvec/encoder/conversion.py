@@ -28,7 +28,7 @@ def convert(
 ) -> Probe:
     """Turn a decoder-only model into a bidirectional encoder checkpoint, verified.
 
-    base         folder or hub id of a decoder, or of the reference's adapters, which are merged
+    base         folder, GGUF file or hub id of a decoder, or of the reference's adapters, which are merged
     adapters     LoRA adapters to merge, in order: folders, hub ids or names that ship with ragvec
     output       the checkpoint's folder, new or empty; template_of: use the chat template of this published model
     offline      never ask the network, the hub's cache alone

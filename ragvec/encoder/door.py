@@ -93,10 +93,11 @@ def check_model(folder: Path) -> None:
     largest = max(map(math.prod, shapes), default=_MOST_POSITIONS)
     parts_of = [field(path, config, name, dict) or {} for name in config if name.endswith("_config")]
     for part in (config, *parts_of):
-        _check_config(path, part, max(largest, 1), len(shapes) or 1000)
+        check_config(path, part, max(largest, 1), len(shapes) or 1000)
 
 
-def _check_config(path: Path, config: dict[str, Any], largest: int, tensors: int) -> None:
+def check_config(path: Path, config: dict[str, Any], largest: int, tensors: int) -> None:
+    """Raises Damaged unless a configuration's sizes fit its weights: the values of the largest one, and their number."""
     for name in _TEXTS:
         field(path, config, name, str)
     for names, most in ((_SIZES, largest), (_LAYERS, tensors), (_POSITIONS, _MOST_POSITIONS)):

@@ -15,6 +15,7 @@ from ragvec.encoder.device import device_of
 from ragvec.encoder.door import foreign
 from ragvec.encoder.fingerprint import fingerprint
 from ragvec.encoder.forward import Rows, hidden_states, lay_out, states_of
+from ragvec.encoder.gradients import forward
 from ragvec.encoder.int8 import check_int8, cosines, int8_weights, sample_texts, use_int8_weights
 from ragvec.encoder.pipeline import Pipeline
 from ragvec.encoder.pooling import Places, places_of, poolings_of
@@ -23,6 +24,7 @@ from ragvec.encoder.prompt import PromptBuilder, Prompts
 from ragvec.encoder.ready import compile_layers, compile_refusal, complete, prepare_attention
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.encoder.sources import locate
+from ragvec.encoder.switching import load_adapter, set_adapter
 from ragvec.encoder.templates import Template
 from ragvec.encoder.weights import choose_device, choose_dtype, load_model, load_tokenizer
 from ragvec.errors import RagvecError
@@ -81,9 +83,11 @@ class Encoder:
         self.tokenizer = tokenizer
         self.settings = settings
         self.source = source
-        self.fingerprint = fingerprint
+        self.fingerprint = self.loaded_fingerprint = fingerprint
+        self.adapter_fingerprints: dict[str, str] = {}  # of those that were loaded later
         self.device: torch.device = model.device
         self._device = device_of(model.device)
+        self.send = self._device.send  # a host's tensor onto the device
         self._budget = TokenBudget(batch_tokens, model.device.type, device_memory(model.device))
         self.dtype = "int8" if int8_weights(model) else str(model.dtype).removeprefix("torch.")
         self.int8_cosines: tuple[float, float] | None = None  # mean and least, to what it was before its weights were int8
@@ -121,7 +125,7 @@ class Encoder:
         """Load an encoder from a folder or the hub.
 
         source    a ragvec encoder, the reference's layout (an adapter's base and earlier adapters are found by themselves),
-                  a decoder checkpoint, or a sentence-transformers folder; None = the encoder that ships with ragvec
+                  a decoder checkpoint, a GGUF file, or a sentence-transformers folder; None = ragvec's own encoder
         device    cpu, cuda, cuda:1, mps. None = the best here
         dtype     float32, bfloat16, float16, auto = as stored, or int8 = int8 weights (CPU), whose loss is then measured.
                   None = the fastest here that keeps the vectors
@@ -238,7 +242,7 @@ class Encoder:
         Raises TypeError for a lone string, RagvecError for an instruction that leaves no room for text.
         """
         _check_texts(texts)
-        width = self._width(truncate_dim)
+        width = self.width(truncate_dim)
         vectors = np.empty((len(texts), width), dtype=np.float32)
         pipeline = self._pipeline(width, normalize)
         counts = np.empty(len(texts), dtype=np.int64)
@@ -261,6 +265,9 @@ class Encoder:
         prompts = (self.prompts.build(texts, instruction) for texts in blocks)
         for done, vectors in self._pipeline(self.dimension, normalize).stream(prompts):
             yield Encoded.of(done, vectors)
+
+    forward = __call__ = forward
+    load_adapter, set_adapter = load_adapter, set_adapter
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has, by itself: without template, special tokens or a limit."""
@@ -348,9 +355,10 @@ class Encoder:
 
     def _pipeline(self, width: int, normalize: bool) -> Pipeline:
         compute = partial(self._vectors, width=width, normalize=normalize)
-        return Pipeline(self._device, self._budget, width, lay_out=self._lay_out, compute=compute)
+        return Pipeline(self._device, self._budget, width, lay_out=self.lay_out, compute=compute)
 
-    def _lay_out(self, prompts: Prompts, rows: list[int]) -> Batch:
+    def lay_out(self, prompts: Prompts, rows: list[int]) -> Batch:
+        """These rows of what `prompts.build` tokenized as one batch, on the host."""
         ids = [prompts.ids[row] for row in rows]
         starts = [prompts.pool_starts[row] for row in rows]
         places = places_of([len(text) for text in ids], starts, self.settings.pooling)
@@ -360,9 +368,8 @@ class Encoder:
     @torch.inference_mode()
     def _vectors(self, batch: Batch, *, width: int, normalize: bool) -> torch.Tensor:
         """A batch's vectors (n, width) float32, queued on the device."""
-        send = self._device.send
-        hidden = states_of(self.model, batch.rows.moved(send))
-        pooled = batch.places.moved(send).take(hidden)
+        hidden = states_of(self.model, batch.rows.moved(self.send))
+        pooled = batch.places.moved(self.send).take(hidden)
         return _finish(self.projections.of(pooled)[:, :width], normalize)
 
     def _projected_tokens(self, states: torch.Tensor) -> torch.Tensor:
@@ -374,7 +381,8 @@ class Encoder:
     def _hidden(self, ids: list[list[int]]) -> torch.Tensor:
         return hidden_states(self.model, ids, self.device, packed=bool(self.settings.packed))
 
-    def _width(self, truncate_dim: int | None) -> int:
+    def width(self, truncate_dim: int | None) -> int:
+        """The dimension of vectors that are cut to `truncate_dim`. Raises RagvecError for one outside them."""
         if truncate_dim is not None and not 1 <= truncate_dim <= self.dimension:
             raise RagvecError(f"truncate_dim {truncate_dim} is outside 1 … {self.dimension}, the encoder's dimension")
         return truncate_dim or self.dimension

@@ -34,7 +34,8 @@ def fingerprint(folders: Iterable[Path], tokenizer: Path, settings: EncoderSetti
     """
     digest = hashlib.blake2b(digest_size=16)
     for folder in folders:
-        for path in sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]):
+        files = [folder] if folder.is_file() else [*folder.glob("*.safetensors"), *folder.glob("config.json")]
+        for path in sorted(files):
             _add_file(digest, path)
     for name in ("tokenizer.json", "tokenizer.model"):
         if (tokenizer / name).is_file():

@@ -2,7 +2,7 @@
 
 Layouts, in the order they are tried: ragvec (ragvec.json, an adapter's too), sentence-transformers (modules.json; its
 transformer may be an adapter), adapter (adapter_config.json, as the reference publishes), merged reference
-(llm2vec_config.json), plain transformers checkpoint (config.json).
+(llm2vec_config.json), plain transformers checkpoint (config.json). A GGUF file is a source by itself.
 """
 
 import logging
@@ -10,8 +10,10 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ragvec.artefacts import is_gguf
 from ragvec.encoder.base import check_base
 from ragvec.encoder.door import check_adapter, check_files, check_model, field, inside, read_object
+from ragvec.encoder.gguf import gguf_settings
 from ragvec.encoder.modules import MODULES_FILE, read_modules
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, read_settings
 from ragvec.errors import Damaged, NotFound, WrongInput, first_line
@@ -75,22 +77,23 @@ def locate(
         if not (folder / ADAPTER_FILE).is_file():
             raise NotFound(f"{adapter} holds no {ADAPTER_FILE}: pass an adapter's folder or hub id")
         located = _stack(located, folder, adapter)
-    check_model(located.base)
+    if located.base.is_dir():
+        check_model(located.base)
     for folder in (located.tokenizer, *located.projections):
         check_files(folder)
     return located
 
 
 def fetch(source: str, revision: str | None, search: _Search = _Search(), near: Path | None = None) -> Path:
-    """The local folder of a source: itself, one relative to `near`, what ships with ragvec under that name, or a snapshot of
-    the hub's repository.
+    """The local folder of a source, or a GGUF file: itself, one relative to `near`, what ships with ragvec under that name, or a
+    snapshot of the hub's repository.
 
     Offline (or with HF_HUB_OFFLINE=1) the hub's cache alone is asked. What a file or an index names is taken from the cache
     where it is there; fetching it is said in one line, for nobody asked for that. Never fetches pickled weights.
     """
     try:
         for folder in (near / source if near else None, Path(source).expanduser()):
-            if folder is not None and folder.is_dir():
+            if folder is not None and (folder.is_dir() or is_gguf(folder)):
                 return folder.resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise WrongInput(f"{source[:200]!r} can't be a model folder ({error}): check the path") from error
@@ -135,6 +138,8 @@ def _snapshot(source: str, revision: str | None, *, offline: bool) -> Path:
 
 
 def _locate_folder(folder: Path, name: str, revision: str | None, search: _Search) -> Source:
+    if folder.is_file():
+        return Source(folder, (), folder, gguf_settings(folder, name))
     is_adapter, is_own = (folder / ADAPTER_FILE).is_file(), (folder / SETTINGS_FILE).is_file()
     if is_own and not is_adapter:
         settings = read_settings(folder)
@@ -146,8 +151,9 @@ def _locate_folder(folder: Path, name: str, revision: str | None, search: _Searc
     if (folder / "config.json").is_file():
         settings = EncoderSettings(base_model=name, base_revision=revision)
         return Source(folder, (), folder, _reference_settings(folder, settings))
+    named = next((f": name the file, {path}" for path in sorted(folder.glob("*.gguf"))), "")
     raise NotFound(
-        f"{folder} is no model folder: it holds none of {SETTINGS_FILE}, {MODULES_FILE}, {ADAPTER_FILE}, config.json"
+        f"{folder} is no model folder: it holds none of {SETTINGS_FILE}, {MODULES_FILE}, {ADAPTER_FILE}, config.json{named}"
     )
 
 

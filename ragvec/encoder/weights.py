@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ragvec.encoder.adapter import add_adapter
+from ragvec.encoder.architecture import check_architecture
 from ragvec.encoder.door import foreign
-from ragvec.errors import Damaged, WrongInput, first_line
+from ragvec.encoder.gguf import gguf_config, load_gguf, load_gguf_tokenizer
+from ragvec.encoder.prompt import special_ids
+from ragvec.errors import Damaged, RagvecError, WrongInput, first_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -85,10 +88,14 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
     """
     from transformers import AutoModel
 
-    refuse_pickle(base)
+    show_progress = _size(base) > _LONG_LOAD
     safe = {"trust_remote_code": False, "use_safetensors": True, "local_files_only": True}
-    with foreign(f"{base} does not load as a transformers model"), quiet(show_progress=_size(base) > _LONG_LOAD):
-        model, report = AutoModel.from_pretrained(base, dtype=dtype, output_loading_info=True, **safe)
+    with foreign(f"{base} does not load as a transformers model"), quiet(show_progress=show_progress):
+        if base.is_file():
+            model, report = load_gguf(base, dtype=dtype, show_progress=show_progress)
+        else:
+            check_loads(base)
+            model, report = AutoModel.from_pretrained(base, dtype=dtype, output_loading_info=True, **safe)
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # BERT's head, unused here
     if missing or report["mismatched_keys"]:
         what = f"{len(missing)} weights are missing, {missing[0]} among them" if missing else "weights have the wrong shape"
@@ -100,11 +107,17 @@ def load_model(base: Path, adapters: Sequence[Path], *, dtype: torch.dtype | str
 
 
 def load_tokenizer(folder: Path, *, lower_case: bool = False) -> "PreTrainedTokenizerBase":
-    """The transformers tokenizer of a folder; lower_case: one that reads every text so. Raises RagvecError if there is none."""
+    """The transformers tokenizer of a folder or a GGUF file; lower_case: one that reads every text so.
+
+    Raises RagvecError if there is none.
+    """
     from transformers import AutoTokenizer
 
     with foreign(f"{folder} holds no tokenizer that loads"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if folder.is_file():
+            tokenizer = load_gguf_tokenizer(folder)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         if lower_case and getattr(tokenizer, "backend_tokenizer", None) is not None:
             _read_in_lower_case(tokenizer.backend_tokenizer)
     return tokenizer
@@ -119,6 +132,29 @@ def _read_in_lower_case(backend: "Tokenizer") -> None:
         steps = [before[place] for place in range(len(before))]
     if not any(isinstance(one, Lowercase) or (isinstance(one, BertNormalizer) and one.lowercase) for one in steps):
         backend.normalizer = Sequence([Lowercase(), *steps])
+
+
+def refusal(base: Path, adapters: Sequence[Path], tokenizer: Path) -> str:
+    """Why what lies in these folders can't be loaded, in a line; "" where nothing speaks against it. No weight is read."""
+    try:
+        check_loads(base)
+        for adapter in adapters:
+            refuse_pickle(adapter)
+        backend = getattr(load_tokenizer(tokenizer), "backend_tokenizer", None)
+        with foreign(f"the tokenizer of {tokenizer} can't be used"):
+            special_ids(backend)
+    except RagvecError as error:
+        return str(error)
+    return ""
+
+
+def check_loads(base: Path) -> None:
+    """Raise RagvecError where a folder's or a GGUF file's model can't be loaded, as far as can be told without its weights."""
+    if base.is_file():
+        gguf_config(base)
+    else:
+        refuse_pickle(base)
+        check_architecture(base)
 
 
 def refuse_pickle(folder: Path) -> None:
@@ -152,4 +188,4 @@ def quiet(*, show_progress: bool) -> Iterator[None]:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in ([folder] if folder.is_file() else folder.glob("*.safetensors")))

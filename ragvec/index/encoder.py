@@ -63,7 +63,7 @@ def lasting_source(source: str) -> str:
     from ragvec.data import data_path
 
     folder = Path(source).expanduser()
-    if not folder.is_dir():
+    if not folder.exists():
         return source  # a hub id
     return BUNDLED if folder.resolve() == data_path("encoder").resolve() else str(folder.resolve())
 

@@ -13,12 +13,13 @@ from ragvec.encoder.adapter import add_adapter
 from ragvec.encoder.bidirectional import make_bidirectional, make_causal
 from ragvec.encoder.device import device_of
 from ragvec.encoder.forward import hidden_states
+from ragvec.encoder.gguf import load_gguf
 from ragvec.encoder.pooling import poolings_of
 from ragvec.encoder.projection import Projections
 from ragvec.encoder.prompt import PromptBuilder
 from ragvec.encoder.ready import complete, probe_model
 from ragvec.encoder.sources import Source, locate
-from ragvec.encoder.weights import DTYPES, choose_dtype, load_tokenizer, quiet, refuse_pickle
+from ragvec.encoder.weights import DTYPES, check_loads, choose_dtype, load_tokenizer, quiet
 from ragvec.errors import WrongInput, first_line
 from ragvec.files import read_described
 from ragvec.train.losses import head_cross_entropy
@@ -187,13 +188,17 @@ def _load_with_head(found: Source, dtype: str) -> "PreTrainedModel":
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    refuse_pickle(found.base)
+    check_loads(found.base)
     try:
+        precision = dtype if dtype == "auto" else DTYPES[dtype]
         with quiet(show_progress=False):
-            whole, report = AutoModelForCausalLM.from_pretrained(
-                found.base, dtype=dtype if dtype == "auto" else DTYPES[dtype], output_loading_info=True,
-                trust_remote_code=False, use_safetensors=True, local_files_only=True,
-            )  # fmt: skip
+            if found.base.is_file():
+                whole, report = load_gguf(found.base, dtype=precision, with_head=True)
+            else:
+                whole, report = AutoModelForCausalLM.from_pretrained(
+                    found.base, dtype=precision, output_loading_info=True,
+                    trust_remote_code=False, use_safetensors=True, local_files_only=True,
+                )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise WrongInput(f"{found.base} does not load as a causal language model: {first_line(error)}") from error
     if report["missing_keys"]:
