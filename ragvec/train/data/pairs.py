@@ -6,12 +6,13 @@ BEIR folders (query, corpus, pos_id, neg_ids).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ragvec.errors import RagvecError
 from ragvec.train.data.pointers import PointedTexts
+from ragvec.train.data.reading import Columns
 
 QUERY_FIELDS = ("query", "anchor", "question", "sentence1", "sentence_A", "text1", "question1", "premise")
 _PAIRED_FIELDS = ("sentence2", "sentence_B", "text2", "question2", "hypothesis")  # both texts are of a kind
@@ -34,6 +35,7 @@ class Pair(NamedTuple):
     """What a row says of a query: texts that answer it, texts that don't, and scores of both, or none.
 
     alike: both texts are of a kind (sentence1, sentence2), rather than a query and a document
+    prompt, document_prompt: the row's own instructions, None where it has none
     """
 
     query: str
@@ -41,6 +43,8 @@ class Pair(NamedTuple):
     negatives: tuple[str, ...]
     scores: tuple[float, ...] = ()
     alike: bool = False
+    prompt: str | None = None
+    document_prompt: str | None = None
 
 
 def read_pair(row: dict[str, Any], place: str, pointed: PointedTexts, near: Path, *, scored: Scores | None = None) -> Pair:
@@ -65,6 +69,36 @@ def read_pair(row: dict[str, Any], place: str, pointed: PointedTexts, near: Path
     if label and not _label(row[label], place):
         return Pair(query, (), positives)
     return Pair(query, positives, tuple(text for text in negatives if text))
+
+
+def pair_columns(names: Sequence[str], scored: Scores | None) -> Columns:
+    """What read_pair reads of a row with values in these columns."""
+    used: list[str] = []
+    missed: list[str] = []
+    parts: list[tuple[str, ...]] = [QUERY_FIELDS]
+    if "pos_id" in names:
+        used += ["pos_id", "corpus", "neg_ids"]
+    else:
+        parts += [POSITIVE_FIELDS, NEGATIVE_FIELDS]
+    if scored and {"pos_scores", "neg_scores"} <= {*names}:
+        used += ["pos_scores", "neg_scores"]
+    elif scored:
+        parts.append(SCORE_FIELDS)
+    for part in parts:
+        found = next((name for name in part if name in names), None)
+        if found is None:
+            missed += part
+        else:
+            used.append(found)
+    if "negative_1" in used:
+        used += [name for name in names if _is_numbered(name)]
+    elif not scored and not {*used} & {*NEGATIVE_FIELDS, "neg_ids"}:
+        used += [name for name in _label_fields(names) if name in names][:1]
+    return Columns(frozenset(used), tuple(missed))
+
+
+def _is_numbered(name: str) -> bool:
+    return name.startswith("negative_") and name[9:].isdigit()
 
 
 def _with_scores(pair: Pair, row: dict[str, Any], place: str, kind: Scores) -> Pair:
@@ -102,9 +136,7 @@ def _negatives(row: dict[str, Any], place: str) -> tuple[str, ...]:
     if name is None:
         return ()
     if name == "negative_1":
-        names = sorted(
-            (name for name in row if name.startswith("negative_") and name[9:].isdigit()), key=lambda one: int(one[9:])
-        )
+        names = sorted(filter(_is_numbered, row), key=lambda one: int(one[9:]))
         return tuple(_text(row[name], place, name) for name in names)
     return _texts(row[name], place, name, keep_empty=True)
 
@@ -137,7 +169,7 @@ def _numbers(value: Any, place: str, name: str) -> list[float]:
     return numbers
 
 
-def _label_fields(row: dict[str, Any]) -> tuple[str, ...]:
+def _label_fields(row: Collection[str]) -> tuple[str, ...]:
     """Where a pair's label may stand: a score beside a query and a positive is no label."""
     return ("label", "score") if any(name in row for name in _PAIRED_FIELDS) else ("label",)
 
