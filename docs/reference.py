@@ -29,7 +29,7 @@ API = {
     "ragvec.ingest.build": ["build", "BuildReport"],
     "ragvec.shards": ["Shards"],
     "ragvec.train": ["train"],
-    "ragvec.export": ["export"],
+    "ragvec.export": ["export", "push"],
     "ragvec.evaluate": ["evaluate"],
 }
 
