@@ -118,6 +118,18 @@ def test_what_is_trained_is_what_is_searched_by_default(keys, tiny_decoder, data
     assert all(ids in encoder.prompts.build(texts, documents).ids for ids in trained[count:])
 
 
+def test_instructions_of_rows_are_stored_where_they_are_all_the_same(tiny_decoder, data, tmp_path):
+    rows = [{"query": f"q{row}", "pos": [["say:", f"p{row}"]], "prompt": "find:"} for row in range(4)]
+    (data / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"query": 1}]))
+    lines = []
+    run("supervised", tiny_decoder, data, tmp_path / "out", train_file="prompts.jsonl", instruction=None, on_error="skip",
+        max_steps=1, report=lines.append)  # fmt: skip
+    settings = Encoder.load(tmp_path / "out", device="cpu").settings
+    assert (settings.query_instruction, settings.document_instruction) == ("find:", "say:")
+    left_out = next(line for line in lines if line.startswith("rows left out"))
+    assert left_out.startswith(f"rows left out         1, the first: {data / 'prompts.jsonl'}, line 5: field 'query' must be")
+
+
 def test_accumulated_batches_equal_one_large_batch(tiny_decoder, data, tmp_path):
     """SimCSE over the whole set in one batch would mix negatives, so distillation's per-text terms show it."""
     keys = {"lora_dropout": 0.0, "distill_kl": 0.0, "max_steps": 2}

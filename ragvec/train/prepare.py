@@ -42,8 +42,11 @@ def prepare(recipe: Recipe, learner: Learner) -> Prepared:
     teaching = objective_of(recipe).teach(recipe, learner)
     training, validation = _read_sets(recipe, teaching.read)
     first = teaching.examples(training)
-    if recipe.instructions and recipe.instruction is None and len(first.queries) == 1:
+    own = bool(recipe.instructions) or teaching.reading.prompts
+    if own and recipe.instruction is None and len(first.queries) == 1:
         learner.settings = replace(learner.settings, query_instruction=first.queries[0])  # the one that was trained
+    if teaching.reading.prompts and recipe.document_instruction is None and len(first.documents) == 1:
+        learner.settings = replace(learner.settings, document_instruction=first.documents[0])
     batches = _batches(first, recipe, ranks.world())
     return Prepared(
         LossModule(learner, teaching.loss, teaching.extra),
@@ -73,8 +76,9 @@ def _idle(examples: ExampleSet[Any], batches: Batches) -> list[tuple[str, str]]:
 
 
 def _unread(reading: Reading) -> list[tuple[str, str]]:
-    """What the plan says of columns that are not read."""
-    return [("columns not read", ", ".join(reading.unread))] if reading.unread else []
+    """What the plan says of columns that are not read, and of rows left out."""
+    columns = [("columns not read", ", ".join(reading.unread))] if reading.unread else []
+    return columns + ([("rows left out", f"{reading.skipped:,}, the first: {reading.first}")] if reading.skipped else [])
 
 
 def training_files(recipe: Recipe) -> list[str]:

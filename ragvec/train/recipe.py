@@ -67,6 +67,7 @@ class Recipe:
     dataset_file_path: str | None = None
     text_field: str | None = None
     corpus_root: str | None = None
+    on_error: Literal["stop", "skip"] = "stop"
     max_train_samples: Count | None = None
     instruction: str | None = None
     document_instruction: str | None = None

@@ -93,7 +93,7 @@ def read_examples(
                 reading.note(row, partial(_pair_columns, scored))
                 if pair.positives:
                     examples += leads.examples(pair, source, number)
-                    reading.prompts |= pair.prompt is not None
+                    reading.prompts |= (pair.prompt, pair.document_prompt) != (None, None)
                 else:
                     more[source, pair.query] += pair.negatives
     limit = recipe.max_negatives

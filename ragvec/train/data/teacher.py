@@ -26,6 +26,8 @@ def read_teacher(recipe: Recipe, files: Sequence[str], *, reading: Reading | Non
     if all(path.is_dir() for path in sources):
         parts = [_from_shards(path) for path in sources]
     else:
+        if reading is not None and reading.skip:
+            raise RagvecError("on_error is skip, but a .npy file's vectors match its texts row for row: mend the rows instead")
         if len(sources) != len(files):
             raise RagvecError(f"{len(files)} files of texts but {len(sources)} of teacher_vectors: name one for each")
         parts = [_from_array(recipe, file, path, reading) for file, path in zip(files, sources, strict=True)]

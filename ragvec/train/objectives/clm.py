@@ -22,7 +22,7 @@ from ragvec.train.recipe import Recipe
 
 def teach(recipe: Recipe, learner: Learner) -> Teaching:
     """Every token of every text is predicted from those before it."""
-    reading = Reading()
+    reading = Reading(skip=recipe.on_error == "skip")
     examples = language_examples(recipe, learner, causal_batch, taught=lambda tokens: np.ones(len(tokens), dtype=bool))
     return Teaching(partial(read_texts, recipe, reading=reading), examples, language_loss, reading)
 

@@ -37,7 +37,7 @@ def teach(recipe: Recipe, learner: Learner) -> Teaching:
         return _from_vectors(recipe, learner)
     check_widths(recipe, learner)
     check_terms(recipe, "distill_mse", "distill_kl")
-    reading = Reading()
+    reading = Reading(skip=recipe.on_error == "skip")
     read = partial(read_examples, recipe, learner.settings, scored="teacher", reading=reading)
     examples = partial(score_examples, recipe, learner, lesson=a_choice)
     return Teaching(read, examples, score_distillation_loss(recipe), reading)
@@ -67,7 +67,7 @@ def a_comparison(recipe: Recipe, texts: Sequence[Text]) -> Lesson | None:
 def _from_vectors(recipe: Recipe, learner: Learner) -> Teaching:
     files = [str(path) for name in recipe.train_file for path in corpus_files(Path(name).expanduser()).paths]
     check_terms(recipe, "distill_cosine", "distill_mse", "distill_kl")
-    reading = Reading()
+    reading = Reading(skip=recipe.on_error == "skip")
     texts, vectors = read_teacher(recipe, files, reading=reading)
     student, projection = learner.width, None
     if needs_projection(recipe, student, vectors.shape[1]):

@@ -41,7 +41,7 @@ def teach(recipe: Recipe, learner: Learner) -> Teaching:
     def batches(pieces: Pieces) -> BatchBuilder[LanguageBatch]:
         return masked_batch(pieces, recipe, mask_id=mask_id, special=special, vocabulary=vocabulary)
 
-    reading, never = Reading(), special.numpy()
+    reading, never = Reading(skip=recipe.on_error == "skip"), special.numpy()
     examples = language_examples(recipe, learner, batches, taught=lambda tokens: ~never[tokens])
     return Teaching(partial(read_texts, recipe, reading=reading), examples, language_loss, reading)
 

@@ -24,7 +24,7 @@ def teach(recipe: Recipe, learner: Learner) -> Teaching:
     for documents.
     """
     check_widths(recipe, learner)
-    reading = Reading()
+    reading = Reading(skip=recipe.on_error == "skip")
 
     def read(files: Sequence[str]) -> list[Example]:
         lead = learner.settings.document_instruction if recipe.instruction is None else recipe.instruction

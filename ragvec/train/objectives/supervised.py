@@ -28,7 +28,7 @@ from ragvec.train.recipe import Recipe
 def teach(recipe: Recipe, learner: Learner) -> Teaching:
     """The loss that the recipe names: contrastive, or cosent on graded pairs."""
     check_widths(recipe, learner)
-    reading, graded = Reading(), recipe.loss == "cosent"
+    reading, graded = Reading(skip=recipe.on_error == "skip"), recipe.loss == "cosent"
     read = partial(read_examples, recipe, learner.settings, scored="graded" if graded else None, reading=reading)
     if graded:
         examples = partial(score_examples, recipe, learner, lesson=in_order)
