@@ -10,7 +10,10 @@ from ragvec.cli.choices import Offline
 
 def run(
     encoder: Annotated[str, typer.Argument(help="What --encoder takes: a folder, a hub id, adapters.")],
-    to: Annotated[str, typer.Option("--to", help="sentence-transformers, llm2vec (the reference) or hf (transformers).")],
+    to: Annotated[
+        str,
+        typer.Option("--to", help="sentence-transformers, llm2vec, hf (transformers); ragvec: without a base."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write, new or empty.")],
     python: Annotated[
         str | None, typer.Option(help="Interpreter that has the library, to check the result; this one if left out.")

@@ -20,6 +20,7 @@ COMMANDS = {
     "convert": "Turn a decoder-only model into a bidirectional text encoder, verified.",
     "train": "Fine-tune an encoder: mntp, simcse, supervised, from a JSON config.",
     "export": "Write an encoder for sentence-transformers, the reference or transformers, checked there.",
+    "push": "Publish an encoder on the Hugging Face hub, with a model card.",
     "mine": "Find hard negatives for training pairs.",
     "encode": "Encode a corpus into Parquet shards.",
     "index": "Build or update an index from a corpus or from shards.",

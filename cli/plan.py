@@ -80,21 +80,16 @@ def _devices(device: str | None, encoder: "Encoder") -> int:
 
 
 def _lines(plan: "Plan") -> list[str]:
+    from ragvec.progress import duration
+
     gpu = "" if plan.gpu_memory_bytes is None else f", {size_text(plan.gpu_memory_bytes)} on each GPU"
     cut = f", {plan.truncated:,} truncated" if plan.truncated else ""
     return [
         f"corpus   {plan.documents:,} documents, {plan.passages:,} passages, {plan.tokens:,} tokens{cut}",
-        f"time     {_duration(plan.seconds)} at {plan.tokens_per_s:,.0f} tokens/s"
+        f"time     {duration(plan.seconds)} at {plan.tokens_per_s:,.0f} tokens/s"
         + (f" on {plan.devices} devices" if plan.devices > 1 else ""),
         f"memory   {size_text(plan.memory_bytes)} a process{gpu}",
         f"shards   {size_text(plan.shards_bytes)}, {plan.dimension}-d vectors",
         f"index    {size_text(plan.index_bytes)}",
         f"         from {plan.sampled:,} passages encoded as a sample",
     ]
-
-
-def _duration(seconds: float) -> str:
-    for length, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} s"

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ragvec.cli.choices import Offline
+from ragvec.cli.corpus_options import OnErrorChoice
 from ragvec.errors import EXIT_INTERRUPTED
 
 
@@ -18,6 +19,9 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; may be repeated.")
     ] = None,
+    on_error: Annotated[
+        OnErrorChoice, typer.Option(help="What to do with rows that can't be read: stop, or skip and count them.")
+    ] = OnErrorChoice.stop,
     offline: Offline = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in output_dir.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load model and data, print the plan, train nothing.")] = False,
@@ -26,7 +30,8 @@ def run(
     from ragvec.train.recipe import read_recipe
 
     is_main_process = os.environ.get("RANK", "0") == "0"  # one of several processes that torchrun started
-    recipe, notes = read_recipe(objective, config, [*(overrides or ()), *(["offline=true"] if offline else [])])
+    told = [*(["offline=true"] if offline else []), *(["on_error=skip"] if on_error is OnErrorChoice.skip else [])]
+    recipe, notes = read_recipe(objective, config, [*(overrides or ()), *told])
     for note in notes if is_main_process else ():
         typer.echo(f"note: {note}", err=True)
     from ragvec.train import plan_run, train

@@ -31,7 +31,7 @@ API = {
     "ragvec.ingest.build": ["build", "BuildReport"],
     "ragvec.shards": ["Shards"],
     "ragvec.train": ["train"],
-    "ragvec.export": ["export"],
+    "ragvec.export": ["export", "push"],
     "ragvec.evaluate": ["evaluate"],
 }
 

@@ -1,6 +1,7 @@
 """Encoders in other libraries' layouts: equal vectors there, and a reason where there can be none."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from ragvec import Encoder
-from ragvec.encoder import write_settings
+from ragvec.encoder import EncoderSettings, write_settings
 from ragvec.encoder.templates import Template
 from ragvec.errors import RagvecError
 from ragvec.export import check as checking
@@ -163,7 +164,33 @@ def test_families_that_the_reference_does_not_know(family, message, tmp_path):
 
 
 def test_an_unknown_format_or_interpreter(tiny_decoder, tmp_path):
-    with pytest.raises(RagvecError, match="unknown format 'onnx': choose one of sentence-transformers, llm2vec, hf"):
+    with pytest.raises(RagvecError, match="unknown format 'onnx': choose one of sentence-transformers, llm2vec, hf, ragvec"):
         export(tiny_decoder, "onnx", tmp_path / "out")
     with pytest.raises(RagvecError, match="none can't be started .*: name a Python interpreter"):
         export(tiny_decoder, "hf", tmp_path / "out", python=str(tmp_path / "none"))
+
+
+def test_ragvecs_own_layout_needs_no_base_and_keeps_every_setting(tiny_decoder, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModel
+
+    shutil.copytree(tiny_decoder, tmp_path / "base")
+    model = get_peft_model(
+        AutoModel.from_pretrained(tmp_path / "base"), LoraConfig(target_modules=["q_proj"], init_lora_weights=False)
+    )
+    model.save_pretrained(tmp_path / "adapter")
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": "../base"}))
+    write_settings(tmp_path / "adapter", EncoderSettings(base_model="../base", truncate_dim=16, doc_max_length=77))
+    before = Encoder.load(tmp_path / "adapter", device="cpu", dtype="float32")
+    done = export(tmp_path / "adapter", "ragvec", tmp_path / "out")
+    assert done.check.deviation < 1e-5 and not done.notes
+    (tmp_path / "base").rename(tmp_path / "elsewhere")
+    after = Encoder.load(tmp_path / "out", device="cpu", dtype="float32")
+    assert (after.settings.truncate_dim, after.settings.doc_max_length, after.settings.adapters) == (16, 77, ())
+    np.testing.assert_allclose(after.encode_queries(TEXTS), before.encode_queries(TEXTS), atol=1e-5)
+    with pytest.raises(RagvecError) as caught:
+        Encoder.load(tmp_path / "adapter", device="cpu")
+    assert str(caught.value).startswith(
+        f"{tmp_path / 'adapter'} is an adapter upon ../base, which is not found from there (no model"
+    )

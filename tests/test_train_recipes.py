@@ -53,8 +53,10 @@ def test_a_shipped_recipe_plans(stage, path, tiny_decoder, tmp_path):
     """As it stands but for the model and the data, which are not here."""
     file = tmp_path / "data.jsonl"
     key = "query" if stage == "supervised" else "text"
-    row = {key: "how do plants make food?", "positive": "from light", "negatives": ["a", "b"]}
-    file.write_text((json.dumps(row) + "\n") * 260)
+    rows = [
+        {key: f"how do plants make food {number}?", "positive": "from light", "negatives": ["a", "b"]} for number in range(260)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe, notes = read_recipe(stage, path)
     assert not notes and recipe.lora_r == 16 and recipe.stop_after_n_steps == 1000 and recipe.torch_dtype == "bfloat16"
     here = [f"model_name_or_path={tiny_decoder}", "peft_model_name_or_path=null", "dataset_file_path=null", "device=cpu"]

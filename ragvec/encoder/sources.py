@@ -182,16 +182,27 @@ def _locate_adapter(folder: Path, name: str, search: _Search) -> Source:
         raise WrongInput(f"{folder / ADAPTER_FILE} names no base_model_name_or_path: set it to the base model")
     settings = read_settings(folder) if (folder / SETTINGS_FILE).is_file() else None
     base_revision = settings.base_revision if settings else field(path, record, "revision", str)
-    base = fetch(base_name, base_revision, search, near=folder)
+    base = _fetch_below(folder, base_name, base_revision, search)
     located = _locate_folder(base, base_name, base_revision, search)
     earlier = settings.adapters if settings else _first_stage(name)
     for adapter in earlier:
-        located = _stack(located, fetch(adapter, None, search, near=folder), adapter)
+        located = _stack(located, _fetch_below(folder, adapter, None, search), adapter)
     located = _stack(located, folder, name)
     if settings is None:
         return located
     settings = replace(settings, adapters=located.settings.adapters)
     return replace(located, settings=settings, projections=_projections(folder, settings))
+
+
+def _fetch_below(folder: Path, source: str, revision: str | None, search: _Search) -> Path:
+    """What an adapter's folder was trained upon. Raises NotFound, naming both, if it is no longer where it was."""
+    try:
+        return fetch(source, revision, search, near=folder)
+    except NotFound as error:
+        raise NotFound(
+            f"{folder} is an adapter upon {source}, which is not found from there ({error}): move both together, or pass the "
+            "adapter's name in `adapters` to the base. `ragvec export … --to ragvec` makes a folder that needs no other"
+        ) from error
 
 
 def _first_stage(name: str) -> tuple[str, ...]:

@@ -62,6 +62,12 @@ with torch.no_grad():
     states = model(input_ids=ids, attention_mask=mask).last_hidden_state
 parts = [((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).numpy()]
 """),
+    "ragvec": ("from ragvec import Encoder", """
+encoder = Encoder.load(folder, device="cpu", dtype="float32", offline=True)
+parts = [encoder.encode_queries(task["queries"], instruction=task["instruction"], normalize=False)]
+parts += [encoder.encode_documents(task["documents"], normalize=False)]
+parts += [encoder.encode_documents([text], normalize=False) for text in task["documents"]]
+"""),
 }  # fmt: skip
 
 
@@ -119,7 +125,7 @@ def _own(encoder: Encoder, to: str, task: dict[str, Any]) -> np.ndarray:
         with torch.inference_mode():
             states = hidden_states(encoder.model, task["ids"], encoder.device, packed=bool(encoder.settings.packed))
         return np.stack([part.mean(0).numpy() for part in states.split([len(ids) for ids in task["ids"]])])
-    settings = replace(encoder.settings, truncate_dim=None)
+    settings = encoder.settings if to == "ragvec" else replace(encoder.settings, truncate_dim=None)  # others give whole vectors
     whole = Encoder(
         encoder.model, encoder.tokenizer, settings, source="", fingerprint="", projections=encoder.projections
     )  # fmt: skip

@@ -9,7 +9,7 @@ from ragvec.encoder.checkpoint import save_weights
 from ragvec.errors import RagvecError
 from ragvec.export.check import Agreement, check
 from ragvec.export.llm2vec import write_llm2vec
-from ragvec.export.plain import write_plain
+from ragvec.export.plain import write_own, write_plain
 from ragvec.export.sentence_transformer import write_sentence_transformer
 from ragvec.files import replacing_folder
 
@@ -18,6 +18,7 @@ FORMATS: dict[str, Callable[[Encoder, Path], list[str]]] = {
     "sentence-transformers": write_sentence_transformer,
     "llm2vec": write_llm2vec,
     "hf": write_plain,
+    "ragvec": write_own,
 }
 TOLERANCE = 1e-4  # of a coordinate of a normalised vector, both libraries computing in float32
 
@@ -34,7 +35,7 @@ def export(
 ) -> Exported:
     """Write an encoder in another library's layout, whole weights with every adapter merged, and check it there.
 
-    source   what `Encoder.load` takes; to: sentence-transformers, llm2vec or hf (transformers)
+    source   what `Encoder.load` takes; to: sentence-transformers, llm2vec, hf (transformers) or ragvec
     output   the folder, new or empty; it appears only when it is complete and the check has not failed
     python   an interpreter with that library, for the check; None = this one
     offline  never ask the network for the encoder, the hub's cache alone

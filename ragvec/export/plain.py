@@ -1,10 +1,12 @@
-"""A plain transformers folder, and what the other layouts change in it."""
+"""A plain transformers folder, ragvec's own, and what the other layouts change in it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ragvec.encoder import Encoder
+from ragvec.encoder.checkpoint import write_projected_settings
 from ragvec.errors import RagvecError
 from ragvec.files import write_json
 
@@ -19,6 +21,12 @@ def write_plain(encoder: Encoder, folder: Path) -> list[str]:
             "attention in both directions needs transformers 5.2 or newer; older ones pass over is_causal in config.json"
         )
     return notes
+
+
+def write_own(encoder: Encoder, folder: Path) -> list[str]:
+    """ragvec's own layout, which needs no other folder: adapters are part of the weights, every setting is kept."""
+    write_projected_settings(folder, replace(encoder.settings, adapters=()), encoder.projections)
+    return []
 
 
 def read_json(path: Path) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ragvec.errors import WrongInput
 from ragvec.train import ranks
-from ragvec.train.data import Batches, dataset_files, split_validation
+from ragvec.train.data import Batches, Reading, dataset_files, split_validation
 from ragvec.train.evaluation import Metric, make_metric
 from ragvec.train.loss_module import LossModule
 from ragvec.train.model import Learner
@@ -21,6 +21,8 @@ class Prepared:
     """A training set as batches, a validation set and a metric where there is one, and the module whose forward is the loss.
 
     examples, tokens  of the training set, counted once; queries, documents: the instructions that it is read after
+    negatives         hard ones of the training set; None where there is no such thing
+    remarks           lines for the plan, each under its name: what was not read, what teaches nothing
     """
 
     module: LossModule
@@ -31,25 +33,52 @@ class Prepared:
     tokens: int
     queries: tuple[str, ...]
     documents: tuple[str, ...]
+    negatives: int | None
+    remarks: tuple[tuple[str, str], ...]
 
 
 def prepare(recipe: Recipe, learner: Learner) -> Prepared:
-    """Read and tokenize the data of a recipe. Raises RagvecError for data that can't be used."""
+    """Read and tokenize the data of a recipe. Raises RagvecError for data that can't be used, or teach nothing."""
     teaching = objective_of(recipe).teach(recipe, learner)
     training, validation = _read_sets(recipe, teaching.read)
     first = teaching.examples(training)
-    if recipe.instructions and recipe.instruction is None and len(first.queries) == 1:
+    own = bool(recipe.instructions) or teaching.reading.prompts
+    if own and recipe.instruction is None and len(first.queries) == 1:
         learner.settings = replace(learner.settings, query_instruction=first.queries[0])  # the one that was trained
+    if teaching.reading.prompts and recipe.document_instruction is None and len(first.documents) == 1:
+        learner.settings = replace(learner.settings, document_instruction=first.documents[0])
+    batches = _batches(first, recipe, ranks.world())
     return Prepared(
         LossModule(learner, teaching.loss, teaching.extra),
-        _batches(first, recipe, ranks.world()),
+        batches,
         validation=_batches(teaching.examples(validation), recipe) if validation else None,
         metric=make_metric(recipe, learner) if ranks.is_main_process() else None,
         examples=len(first.lengths),
         tokens=int(np.sum(first.lengths)),
         queries=first.queries,
         documents=first.documents,
+        negatives=first.negatives,
+        remarks=(*_idle(first, batches), *_unread(teaching.reading)),
     )
+
+
+def _idle(examples: ExampleSet[Any], batches: Batches) -> list[tuple[str, str]]:
+    """What the plan says of batches of the first epoch that teach nothing. Raises WrongInput if none teaches anything."""
+    lesson = examples.lesson
+    if lesson is None:
+        return []
+    joint = batches.joint_rows
+    without = sum(not lesson.found(rows) for rows in joint)
+    if without == len(joint):
+        raise WrongInput(f"no batch holds {lesson.what}, so nothing would be learned: {lesson.remedy}")
+    told = f"{without:,} of {len(joint):,} batches of the first epoch hold no {lesson.what.removeprefix('a ')}: {lesson.remedy}"
+    return [("nothing learned", told)] if without else []
+
+
+def _unread(reading: Reading) -> list[tuple[str, str]]:
+    """What the plan says of columns that are not read, and of rows left out."""
+    columns = [("columns not read", ", ".join(reading.unread))] if reading.unread else []
+    return columns + ([("rows left out", f"{reading.skipped:,}, the first: {reading.first}")] if reading.skipped else [])
 
 
 def training_files(recipe: Recipe) -> list[str]:

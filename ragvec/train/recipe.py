@@ -32,6 +32,7 @@ Strings = Annotated[list[str], BeforeValidator(_one_or_several, json_schema_inpu
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
@@ -66,6 +67,7 @@ class Recipe:
     dataset_file_path: str | None = None
     text_field: str | None = None
     corpus_root: str | None = None
+    on_error: Literal["stop", "skip"] = "stop"
     max_train_samples: Count | None = None
     instruction: str | None = None
     document_instruction: str | None = None
@@ -88,10 +90,10 @@ class Recipe:
     mask_token_type: Literal["blank", "eos", "mask"] = "blank"
     mask_token: str | None = None
     data_collator_type: Literal["default", "all_mask"] = "default"
-    mlm_probability: Share = 0.15
+    mlm_probability: Annotated[float, Field(gt=0, le=1)] = 0.15
     simcse_dropout: Share = 0.3
     loss: Literal["contrastive", "cosent"] = "contrastive"
-    loss_scale: float = 20.0
+    loss_scale: Positive = 20.0
     mask_identical: bool = True
     false_negative_margin: float | None = None
     homogeneous_batches: bool = True
@@ -99,16 +101,16 @@ class Recipe:
     distill_cosine: float = 1.0
     distill_mse: float = 0.0
     distill_kl: float = 1.0
-    distill_temperature: Annotated[float, Field(gt=0)] = 0.05
+    distill_temperature: Positive = 0.05
     # the run
     per_device_train_batch_size: Count = 8
     batch_tokens: Count | None = None
     mini_batch_tokens: Count | None = None
     gradient_accumulation_steps: Count = 1
-    num_train_epochs: Annotated[float, Field(gt=0)] = 3.0
+    num_train_epochs: Positive = 3.0
     max_steps: int = -1
     stop_after_n_steps: int | None = None
-    learning_rate: float = 5e-5
+    learning_rate: Positive = 5e-5
     embedding_learning_rate: float | None = None
     warmup_steps: float = 0
     warmup_ratio: Share = 0.0
@@ -123,7 +125,7 @@ class Recipe:
     fsdp: bool = False
     ddp_timeout: Count | None = None
     seed: Amount = 42
-    logging_steps: Count = 50
+    logging_steps: Count | None = None
     report_to: Strings = Field(default_factory=list)
     eval_steps: Count = 500
     save_steps: Count = 500
@@ -191,7 +193,7 @@ WITHOUT_EFFECT = {
     "do_eval": "evaluation runs if there is validation data",
     "eval_strategy": "evaluation runs every eval_steps",
     "save_strategy": "checkpoints are written every save_steps",
-    "logging_strategy": "losses are logged every logging_steps",
+    "logging_strategy": "losses are logged every logging_steps, or about once a minute",
     "remove_unused_columns": "only the fields needed are read",
     "disable_tqdm": "progress shows on a terminal only",
     "overwrite_cache": "there is no tokenization cache",

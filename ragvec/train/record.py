@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from ragvec import __version__
-from ragvec.files import replacing, write_json, write_text
+from ragvec.encoder.settings import read_settings
+from ragvec.encoder.sources import ADAPTER_FILE
+from ragvec.files import read_described, replacing, write_json, write_text
 from ragvec.train import ranks
 from ragvec.train.checkpoints import Entry
 from ragvec.train.evaluation import Best
@@ -135,10 +137,22 @@ def write_card(folder: Path, summary: dict[str, Any], recipe: Recipe) -> None:
         "What the recipe says beyond its defaults (all of it is in `recipe.json`, the log in `training.json`):", "",
         "```json", json.dumps(chosen, indent=2, ensure_ascii=False), "```",
     ]  # fmt: skip
+    if (folder / ADAPTER_FILE).is_file():
+        lines += ["", _what_it_needs(folder)]
     if not is_decoder:
         lines += ["", "```python", "from ragvec import Encoder", "",
                   f'Encoder.load("{name}").encode_queries(["how do plants make food?"])', "```"]  # fmt: skip
     write_text(folder / CARD_FILE, "\n".join(lines) + "\n")
+
+
+def _what_it_needs(folder: Path) -> str:
+    record = json.loads(read_described(folder / ADAPTER_FILE))
+    needed = [record["base_model_name_or_path"], *read_settings(folder).adapters]
+    return (
+        f"This folder holds an adapter alone. What it was trained upon ({', '.join(f'`{name}`' for name in needed)}; paths "
+        "count from here) is loaded, too: move them together. `ragvec export FOLDER --to ragvec -o WHOLE` makes a folder that "
+        "needs no other."
+    )
 
 
 def _figures(summary: dict[str, Any]) -> dict[str, str]:

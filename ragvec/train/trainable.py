@@ -53,6 +53,9 @@ def add_trainable_parts(learner: Learner, recipe: Recipe) -> None:
         embedding_of(learner.backbone).requires_grad_(False)
     for part in recipe.freeze:
         _freeze(learner.whole or learner.backbone, part)
+    kept = learner.language_model if objective_of(recipe).makes_decoder else learner.backbone  # of which the result is made
+    if not any(weight.requires_grad for weight in kept.parameters()):
+        raise WrongInput("freeze, freeze_embeddings: every weight of the result is frozen, nothing would be learned")
     objective_of(recipe).adjust(learner, recipe)
     if recipe.gradient_checkpointing:
         _recompute_activations(learner.backbone)

@@ -90,7 +90,7 @@ def _arguments(recipe: Recipe, module: LossModule) -> TrainingArguments:
         warmup_steps=warmup,
         lr_scheduler_type=recipe.lr_scheduler_type,
         max_grad_norm=recipe.max_grad_norm,
-        logging_steps=recipe.logging_steps,
+        logging_strategy="no",  # the watch says when a line is due
         logging_nan_inf_filter=False,  # the watch stops a run that diverges
         save_steps=recipe.save_steps,
         save_total_limit=recipe.save_total_limit,

@@ -90,17 +90,7 @@ def _get_ready(recipe: Recipe) -> tuple[Learner, Prepared, TrainingPlan]:
         learner = load_learner(recipe)
         add_trainable_parts(learner, recipe)
     prepared = prepare(recipe, learner)
-    plan = make_plan(
-        recipe,
-        examples=prepared.examples,
-        tokens=prepared.tokens,
-        batches=len(prepared.batches) // ranks.world(),
-        module=prepared.module,
-        processes=ranks.world(),
-        queries=prepared.queries,
-        documents=prepared.documents,
-        searched_with=learner.settings.query_instruction,
-    )
+    plan = make_plan(recipe, prepared, processes=ranks.world())
     return learner, prepared, plan
 
 

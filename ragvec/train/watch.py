@@ -9,7 +9,7 @@ from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback
 
 from ragvec.errors import RagvecError
-from ragvec.progress import progress_bar
+from ragvec.progress import duration, progress_bar
 from ragvec.train import ranks
 from ragvec.train.checkpoints import SPENT, Entry, newest_checkpoint
 from ragvec.train.data.batches import Batches
@@ -18,6 +18,8 @@ from ragvec.train.loss_module import LossModule
 from ragvec.train.prepare import Prepared
 from ragvec.train.recipe import Recipe
 from ragvec.train.shard import WholeOptimizerState, whole
+
+_BETWEEN_LINES = 60  # seconds, unless the recipe counts steps
 
 
 class Watch(TrainerCallback):
@@ -38,6 +40,7 @@ class Watch(TrainerCallback):
         self._on_save = on_save
         self._recipe, self._steps, self._report, self._show = recipe, steps, report, show
         self._clock, self._tokens = 0.0, 0.0
+        self._began, self._first, self._told = 0.0, 0, 0.0  # when this process began, at which step; when it last said a loss
         self._bar = progress_bar("training", total=steps, unit="steps", show=False)  # until the training begins
         self.interrupted = False
 
@@ -45,6 +48,7 @@ class Watch(TrainerCallback):
         self._bar = progress_bar("training", total=self._steps, unit="steps", show=self._show)
         self._bar.update(state.global_step)
         self._clock, self._tokens = time.perf_counter(), ranks.total(self._module.tokens_seen)
+        self._began, self._first = self._clock, state.global_step
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         gradients = [weight.grad for weight in self._module.parameters() if weight.grad is not None]
@@ -65,8 +69,7 @@ class Watch(TrainerCallback):
         self.interrupted = ranks.total(self.interrupted) > 0  # processes hear of a signal at different steps
         if self.interrupted or (stop is not None and state.global_step >= stop):
             control.should_training_stop = control.should_save = True
-        if state.global_step >= self._steps:
-            control.should_log = True  # however few steps there are, the last one's loss is known
+        control.should_log = control.should_log or self._line_is_due(state.global_step)
         if control.should_save:
             seen = round(ranks.total(self._module.tokens_seen))
             state.log_history.append({SPENT: round(self._seconds(), 1), "tokens_seen": seen, "step": state.global_step})
@@ -74,16 +77,29 @@ class Watch(TrainerCallback):
             self._module.gather()
             self.optimizer_state.gather()
 
+    def _line_is_due(self, step: int) -> bool:
+        """After the first step of all, or of this process, and the last; between them as the recipe counts, or each minute."""
+        if step in (1, self._first + 1) or step >= self._steps:
+            return True
+        if self._recipe.logging_steps is not None:
+            return step % self._recipe.logging_steps == 0
+        # the first process' clock counts for all: what is logged is gathered from each
+        late = ranks.is_main_process() and time.perf_counter() - self._told >= _BETWEEN_LINES
+        return ranks.total(late) > 0
+
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         logs = state.log_history[-1]
         if "loss" not in logs:
             return
         now, seen = time.perf_counter(), ranks.total(self._module.tokens_seen)
         logs["tokens_per_second"] = round((seen - self._tokens) / max(now - self._clock, 1e-9))
-        self._clock, self._tokens = now, seen
+        self._clock, self._tokens, self._told = now, seen, now
+        step = state.global_step
+        left = (now - self._began) / max(step - self._first, 1) * (self._steps - step)
         self._say(
-            f"step {state.global_step:,}/{self._steps:,}  loss {logs['loss']:.4f}  "
+            f"step {step:,}/{self._steps:,}  loss {logs['loss']:.4f}  "
             f"learning rate {logs['learning_rate']:.2e}  {logs['tokens_per_second']:,} tokens/s"
+            + (f"  {duration(left)} left" if step < self._steps else "")
         )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

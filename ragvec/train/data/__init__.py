@@ -12,12 +12,14 @@ from ragvec.train.data.examples import (
 )
 from ragvec.train.data.hub import dataset_files
 from ragvec.train.data.pieces import Pieces, make_pieces
+from ragvec.train.data.reading import Reading
 from ragvec.train.data.teacher import read_teacher
 
 __all__ = [
     "Batches",
     "Example",
     "Pieces",
+    "Reading",
     "Text",
     "dataset_files",
     "instruction_for",

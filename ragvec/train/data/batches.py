@@ -47,6 +47,12 @@ class Batches:
         generator = torch.Generator().manual_seed(seed)
         return self._build(self._batches[number], generator)
 
+    @property
+    def joint_rows(self) -> list[list[int]]:
+        """The example numbers of what is computed together in this epoch: a batch of each process."""
+        batches, world = self._batches, self._world
+        return [sum(batches[first : first + world], []) for first in range(0, len(batches), world)]
+
     def set_epoch(self, epoch: int) -> None:
         """Shuffle for another epoch; the Trainer calls it."""
         self._epoch = epoch

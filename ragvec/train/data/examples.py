@@ -5,19 +5,18 @@ No torch here: rows in, plain records out; every bad row is named by file and li
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ragvec.corpus import TEXT_FIELDS
-from ragvec.corpus.files import corpus_files, format_of
-from ragvec.corpus.readers import file_rows
-from ragvec.corpus.rows import BadRow, Row
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.errors import RagvecError
 from ragvec.train.data.e5 import E5_INSTRUCTIONS, E5_SYMMETRIC
-from ragvec.train.data.pairs import Pair, Scores, read_pair
+from ragvec.train.data.pairs import Pair, Scores, pair_columns, read_pair
 from ragvec.train.data.pointers import PointedTexts
+from ragvec.train.data.reading import Columns, Reading, training_paths
 from ragvec.train.recipe import Recipe
 
 Item = TypeVar("Item")
@@ -47,63 +46,82 @@ class Example(NamedTuple):
     scores: tuple[float, ...] = ()
 
 
-def read_texts(recipe: Recipe, files: Sequence[str]) -> list[Text]:
-    """The texts of training files: a `text` field, or each line of a .txt file. Empty ones are left out."""
-    examples = []
-    for path in _files(files):
+def read_texts(recipe: Recipe, files: Sequence[str], *, reading: Reading | None = None) -> list[Text]:
+    """The texts of training files: a `text` field, or each line of a .txt file. Empty ones are left out.
+
+    reading  remembers what was not read, for the plan
+    """
+    examples, reading = [], reading or Reading()
+    for path in training_paths(files):
         name = _stem(path)
-        for place, row in rows(path):
-            text = _string(row, _text_field(row, recipe.text_field, place), place)
-            if text.strip():
-                examples.append(Text(text, _source(row, name)))
+        for place, row in reading.rows(path):
+            with reading.row():
+                text = _string(row, _text_field(row, recipe.text_field, place), place)
+                reading.note(row, partial(_text_columns, recipe.text_field))
+                if text.strip():
+                    examples.append(Text(text, _source(row, name)))
     return _not_empty(examples, files, recipe.max_train_samples)
 
 
 def read_examples(
-    recipe: Recipe, settings: EncoderSettings, files: Sequence[str], *, scored: Scores | None = None
+    recipe: Recipe,
+    settings: EncoderSettings,
+    files: Sequence[str],
+    *,
+    scored: Scores | None = None,
+    reading: Reading | None = None,
 ) -> list[Example]:
     """Pairs and triples under the names of ragvec.train.data.pairs; a row with several positives makes an example of each.
 
-    settings  of the encoder that results: its instructions are read where the recipe has none for a data set, so that what
+    settings  of the encoder that results: its instructions are read where neither a row nor the recipe has one, so that what
               is trained is what will be searched. Graded pairs of two texts of a kind (STS) are read as documents both,
               unless the recipe names an instruction
-    scored: rows must carry scores, a teacher's or degrees. Otherwise text pairs labelled 0 become hard negatives of the same
-    query, if it has a positive in its data set.
+    scored    rows must carry scores, a teacher's or degrees. Otherwise text pairs labelled 0 become hard negatives of the
+              same query, if it has a positive in its data set
+    reading   remembers what was not read, for the plan
     """
-    e5 = recipe.dataset_name == "E5"
-    instructions = {**(E5_INSTRUCTIONS if e5 else {}), **recipe.instructions}
-    symmetric = {*recipe.symmetric, *(E5_SYMMETRIC if e5 else ())}
-    limit = recipe.max_negatives
+    reading = reading or Reading()
     examples: list[Example] = []
     pointed = PointedTexts(recipe.corpus_root)
+    leads = _Leads(recipe, settings, scored)
     more: dict[tuple[str, str], tuple[str, ...]] = defaultdict(tuple)  # negatives from rows of their own
-    for path in _files(files):
+    for path in training_paths(files):
         name = _stem(path)
-        for number, (place, row) in enumerate(rows(path)):
-            pair, source = read_pair(row, place, pointed, path.parent, scored=scored), _source(row, name)
-            if not pair.positives:
-                more[source, pair.query] += pair.negatives
-                continue
-            as_documents = pair.alike and scored == "graded" and recipe.instruction is None
-            usual = settings.document_instruction if as_documents else settings.query_instruction
-            instruction = _choose(instructions.get(source, usual), number)
-            lead = instruction if source in symmetric else settings.document_instruction
-            scores = pair.scores if limit is None else pair.scores[: limit + 1]
-            for positive in pair.positives:
-                examples.append(
-                    Example(
-                        query=pair.query,
-                        positive=positive,
-                        negatives=pair.negatives,
-                        source=source,
-                        query_instruction=instruction,
-                        document_instruction=lead,
-                        scores=scores,
-                    )
-                )
+        for number, (place, row) in enumerate(reading.rows(path)):
+            with reading.row():
+                pair, source = read_pair(row, place, pointed, path.parent, scored=scored), _source(row, name)
+                reading.note(row, partial(_pair_columns, scored))
+                if pair.positives:
+                    examples += leads.examples(pair, source, number)
+                    reading.prompts |= (pair.prompt, pair.document_prompt) != (None, None)
+                else:
+                    more[source, pair.query] += pair.negatives
+    limit = recipe.max_negatives
     if limit is not None or more:
         examples = [one._replace(negatives=(*one.negatives, *more[one.source, one.query])[:limit]) for one in examples]
     return _not_empty(examples, files, recipe.max_train_samples)
+
+
+class _Leads:
+    """What the texts of each pair are read after."""
+
+    def __init__(self, recipe: Recipe, settings: EncoderSettings, scored: Scores | None) -> None:
+        e5 = recipe.dataset_name == "E5"
+        self._by_source = {**(E5_INSTRUCTIONS if e5 else {}), **recipe.instructions}
+        self._symmetric = {*recipe.symmetric, *(E5_SYMMETRIC if e5 else ())}
+        self._settings, self._most = settings, recipe.max_negatives
+        self._of_a_kind = scored == "graded" and recipe.instruction is None
+
+    def examples(self, pair: Pair, source: str, number: int) -> list[Example]:
+        """The examples of a row, the number-th of its file."""
+        usual = self._settings.document_instruction if pair.alike and self._of_a_kind else self._settings.query_instruction
+        query = _choose(self._by_source.get(source, usual), number) if pair.prompt is None else pair.prompt
+        document = query if source in self._symmetric else self._settings.document_instruction
+        if pair.document_prompt is not None:
+            document = pair.document_prompt
+        scores = pair.scores if self._most is None else pair.scores[: self._most + 1]
+        return [Example(pair.query, positive, pair.negatives, source=source, query_instruction=query,
+                        document_instruction=document, scores=scores) for positive in pair.positives]  # fmt: skip
 
 
 def read_pairs(files: Sequence[str], corpus_root: str | None = None) -> list[tuple[Pair, str]]:
@@ -111,8 +129,8 @@ def read_pairs(files: Sequence[str], corpus_root: str | None = None) -> list[tup
     pointed = PointedTexts(corpus_root)
     examples = [
         (read_pair(row, place, pointed, path.parent), _source(row, _stem(path)))
-        for path in _files(files)
-        for place, row in rows(path)
+        for path in training_paths(files)
+        for place, row in Reading().rows(path)
     ]
     return _not_empty(examples, files, None)
 
@@ -122,35 +140,6 @@ def instruction_for(recipe: Recipe, source: str, usual: str) -> str:
     return _choose(recipe.instructions.get(source, usual), 0)
 
 
-def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every row of a file with its place ("pairs.jsonl, line 17"); each non-empty line of a text file is a row.
-
-    Raises RagvecError, with the place, for a row that can't be read.
-    """
-    for place, row in _raw_rows(path):
-        if isinstance(row, BadRow):
-            raise RagvecError(row.error)
-        yield place, row
-
-
-def _raw_rows(path: Path) -> Iterator[Row]:
-    kind = format_of(path)
-    if kind in (None, "converted"):
-        raise RagvecError(f"{path} is no training data: use JSON, JSONL, CSV, TSV, TXT, Markdown or Parquet")
-    return file_rows(path, str(path), path.name, text_lines=True, quoted=kind != "tsv" or _quotes_enclose(path))
-
-
-def _quotes_enclose(path: Path) -> bool:
-    """Whether double quotes in a TSV enclose fields, as in CSV: read so, every row has the header's fields.
-
-    In STS tables and their like a quote is a character of the text, and a field may begin with one that nothing closes.
-    """
-    try:
-        return not any(isinstance(row, BadRow) for _, row in file_rows(path, str(path), path.name))
-    except RagvecError:
-        return False
-
-
 def split_validation(examples: Sequence[Item], percentage: int, seed: int) -> tuple[Sequence[Item], Sequence[Item]]:
     """Set a share of the examples aside, drawn at random: (training, validation)."""
     if percentage == 0:
@@ -158,11 +147,6 @@ def split_validation(examples: Sequence[Item], percentage: int, seed: int) -> tu
     chosen = set(random.Random(seed).sample(range(len(examples)), max(1, len(examples) * percentage // 100)))
     kept = [one for row, one in enumerate(examples) if row not in chosen]
     return kept, [examples[row] for row in sorted(chosen)]
-
-
-def _files(files: Sequence[str]) -> Iterator[Path]:
-    for name in files:
-        yield from corpus_files(Path(name).expanduser()).paths
 
 
 def _stem(path: Path) -> str:
@@ -181,6 +165,20 @@ def _text_field(row: dict[str, Any], wanted: str | None, place: str) -> str:
             f'{place}: no text field (looked for {", ".join(names)}; fields seen: {_seen(row)}): set "text_field" in the config'
         )
     return present
+
+
+def _text_columns(wanted: str | None, names: Sequence[str]) -> Columns:
+    field = wanted or next((name for name in TEXT_FIELDS if name in names), "")
+    return _with_source(Columns(frozenset([field])), names)
+
+
+def _pair_columns(scored: Scores | None, names: Sequence[str]) -> Columns:
+    return _with_source(pair_columns(names, scored), names)
+
+
+def _with_source(columns: Columns, names: Sequence[str]) -> Columns:
+    field = next((name for name in _SOURCE_FIELDS if name in names), None)
+    return columns if field is None else columns._replace(used=columns.used | {field})
 
 
 def _string(row: dict[str, Any], name: str, place: str) -> str:

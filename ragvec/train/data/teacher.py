@@ -7,16 +7,18 @@ import numpy as np
 
 from ragvec.errors import RagvecError
 from ragvec.train.data.examples import Text, read_texts
+from ragvec.train.data.reading import Reading
 from ragvec.train.recipe import Recipe
 
 _ROWS = 8192
 
 
-def read_teacher(recipe: Recipe, files: Sequence[str]) -> tuple[list[Text], np.ndarray]:
+def read_teacher(recipe: Recipe, files: Sequence[str], *, reading: Reading | None = None) -> tuple[list[Text], np.ndarray]:
     """The texts and their teacher's vectors (n, dim), float16 or float32.
 
     teacher_vectors names .npy files, one for each file of texts and row for row; or shards folders (`ragvec encode`), which
-    hold the texts too. Raises RagvecError where the numbers differ or a vector is not finite.
+    hold the texts too. reading remembers what was not read.
+    Raises RagvecError where the numbers differ or a vector is not finite.
     """
     sources = [Path(name).expanduser() for name in recipe.teacher_vectors]
     if not sources:
@@ -24,9 +26,11 @@ def read_teacher(recipe: Recipe, files: Sequence[str]) -> tuple[list[Text], np.n
     if all(path.is_dir() for path in sources):
         parts = [_from_shards(path) for path in sources]
     else:
+        if reading is not None and reading.skip:
+            raise RagvecError("on_error is skip, but a .npy file's vectors match its texts row for row: mend the rows instead")
         if len(sources) != len(files):
             raise RagvecError(f"{len(files)} files of texts but {len(sources)} of teacher_vectors: name one for each")
-        parts = [_from_array(recipe, file, path) for file, path in zip(files, sources, strict=True)]
+        parts = [_from_array(recipe, file, path, reading) for file, path in zip(files, sources, strict=True)]
     widths = {vectors.shape[1] for _, vectors in parts}
     if len(widths) > 1:
         raise RagvecError(f"teacher_vectors have different dimensions ({', '.join(map(str, sorted(widths)))}): use one teacher")
@@ -36,8 +40,8 @@ def read_teacher(recipe: Recipe, files: Sequence[str]) -> tuple[list[Text], np.n
     return texts[:limit], vectors[:limit]
 
 
-def _from_array(recipe: Recipe, file: str, path: Path) -> tuple[list[Text], np.ndarray]:
-    texts = read_texts(recipe, [file])
+def _from_array(recipe: Recipe, file: str, path: Path, reading: Reading | None) -> tuple[list[Text], np.ndarray]:
+    texts = read_texts(recipe, [file], reading=reading)
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:

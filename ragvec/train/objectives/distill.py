@@ -11,10 +11,10 @@ from torch.nn.functional import cosine_similarity
 
 from ragvec.corpus.files import corpus_files
 from ragvec.errors import WrongInput
-from ragvec.train.data import instruction_for, read_examples, read_teacher
+from ragvec.train.data import Example, Reading, Text, instruction_for, read_examples, read_teacher
 from ragvec.train.losses import distillation, score_distillation
 from ragvec.train.model import Learner, load_encoder
-from ragvec.train.objectives.objective import BatchBuilder, ExampleSet, Objective, Teaching
+from ragvec.train.objectives.objective import BatchBuilder, ExampleSet, Lesson, Objective, Teaching
 from ragvec.train.objectives.texts import (
     PromptTable,
     TextBatch,
@@ -37,14 +37,38 @@ def teach(recipe: Recipe, learner: Learner) -> Teaching:
         return _from_vectors(recipe, learner)
     check_widths(recipe, learner)
     check_terms(recipe, "distill_mse", "distill_kl")
-    read = partial(read_examples, recipe, learner.settings, scored="teacher")
-    return Teaching(read, partial(score_examples, recipe, learner), score_distillation_loss(recipe))
+    reading = Reading(skip=recipe.on_error == "skip")
+    read = partial(read_examples, recipe, learner.settings, scored="teacher", reading=reading)
+    examples = partial(score_examples, recipe, learner, lesson=a_choice)
+    return Teaching(read, examples, score_distillation_loss(recipe), reading)
+
+
+def a_choice(examples: Sequence[Example]) -> Lesson:
+    """A teacher's scores teach what to choose: a query needs two candidates that are not the same text."""
+
+    def found(rows: Sequence[int]) -> bool:
+        return any({*one.negatives} - {one.positive} for one in map(examples.__getitem__, rows))
+
+    return Lesson(found, "a query with two different candidates", "add negatives, and a score for each")
+
+
+def a_comparison(recipe: Recipe, texts: Sequence[Text]) -> Lesson | None:
+    """Similarities to the batch's other texts (the term distill_kl alone) say something if there are two others."""
+    if recipe.distill_cosine or recipe.distill_mse:
+        return None
+
+    def found(rows: Sequence[int]) -> bool:
+        return len(rows) > 2 and len({texts[row].text for row in rows}) > 1
+
+    remedy = "raise per_device_train_batch_size to 3 at least, or let distill_cosine or distill_mse count, too"
+    return Lesson(found, "three texts to compare", remedy)
 
 
 def _from_vectors(recipe: Recipe, learner: Learner) -> Teaching:
     files = [str(path) for name in recipe.train_file for path in corpus_files(Path(name).expanduser()).paths]
     check_terms(recipe, "distill_cosine", "distill_mse", "distill_kl")
-    texts, vectors = read_teacher(recipe, files)
+    reading = Reading(skip=recipe.on_error == "skip")
+    texts, vectors = read_teacher(recipe, files, reading=reading)
     student, projection = learner.width, None
     if needs_projection(recipe, student, vectors.shape[1]):
         torch.manual_seed(recipe.seed)
@@ -67,12 +91,13 @@ def _from_vectors(recipe: Recipe, learner: Learner) -> Teaching:
             groups,
             queries=read_after if as_queries else (),
             documents=() if as_queries else read_after,
+            lesson=a_comparison(recipe, [texts[row] for row in numbers]),
         )
 
     def read(files: Sequence[str]) -> list[int]:
         return list(range(len(texts)))
 
-    return Teaching(read, examples, vector_distillation_loss(recipe, projection), projection)
+    return Teaching(read, examples, vector_distillation_loss(recipe, projection), reading, extra=projection)
 
 
 def teacher_batch(table: PromptTable, teacher: np.ndarray) -> BatchBuilder[TextBatch]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ragvec.train.data import Pieces, Text, make_pieces
 from ragvec.train.model import Learner
 from ragvec.train.objectives.masking import IGNORED
-from ragvec.train.objectives.objective import BatchBuilder, ExampleSet
+from ragvec.train.objectives.objective import BatchBuilder, ExampleSet, Lesson
 from ragvec.train.ranks import weighted
 from ragvec.train.recipe import Recipe
 
@@ -32,18 +32,33 @@ def language_loss(learner: Learner, batch: LanguageBatch) -> Tensor:
 
 
 def language_examples(
-    recipe: Recipe, learner: Learner, batches: Callable[[Pieces], BatchBuilder[LanguageBatch]]
+    recipe: Recipe,
+    learner: Learner,
+    batches: Callable[[Pieces], BatchBuilder[LanguageBatch]],
+    *,
+    taught: Callable[[np.ndarray], np.ndarray],
 ) -> Callable[[Sequence[Text]], ExampleSet[LanguageBatch]]:
-    """How texts become examples for language modelling; batches: how an objective makes batches of the pieces."""
+    """How texts become examples for language modelling.
+
+    batches  how an objective makes batches of the pieces; taught: which of some tokens it may ask for, a bool for each
+    """
 
     def examples(texts: Sequence[Text]) -> ExampleSet[LanguageBatch]:
         pieces = make_pieces(
             learner.tokenizer, [one.text for one in texts], max_length=recipe.max_seq_length,
             cross_document=recipe.cross_document, line_by_line=recipe.line_by_line,
         )  # fmt: skip
-        return ExampleSet(batches(pieces), pieces.lengths, np.zeros(len(pieces.lengths), dtype=int))
+        groups = np.zeros(len(pieces.lengths), dtype=int)
+        return ExampleSet(batches(pieces), pieces.lengths, groups, lesson=_lesson(pieces, taught))
 
     return examples
+
+
+def _lesson(pieces: Pieces, taught: Callable[[np.ndarray], np.ndarray]) -> Lesson:
+    def found(rows: Sequence[int]) -> bool:
+        return any(taught(segment[1:]).any() for row in rows for segment in pieces.segments_of(row))
+
+    return Lesson(found, "a token to predict", "texts need words after their first token: check train_file and text_field")
 
 
 def segments_of(pieces: Pieces, rows: list[int]) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ragvec.train.data import Reading
 from ragvec.train.model import Learner
 from ragvec.train.recipe import Recipe
 
@@ -15,11 +16,25 @@ B = TypeVar("B")
 BatchBuilder = Callable[[list[int], torch.Generator], B]  # example numbers, and random numbers of the batch's own
 
 
+class Lesson(NamedTuple):
+    """What a batch must hold, lest its loss be the same whatever the model does.
+
+    found   whether the examples of these numbers, as one batch, hold it
+    what    its name: "a negative"; remedy: what to do where no batch holds it
+    """
+
+    found: Callable[[Sequence[int]], bool]
+    what: str
+    remedy: str
+
+
 @dataclass(frozen=True, slots=True)
 class ExampleSet(Generic[B]):
     """One set of examples, tokenized: how to build a batch of them, how long each is, and which belong together.
 
     queries, documents  the distinct instructions that they are read after; none where the objective knows no instruction
+    lesson     None where every batch teaches something
+    negatives  hard negatives that the examples bring along; None where there is no such thing
     """
 
     build: BatchBuilder[B]
@@ -27,6 +42,8 @@ class ExampleSet(Generic[B]):
     groups: Sequence[Any] | np.ndarray
     queries: tuple[str, ...] = ()
     documents: tuple[str, ...] = ()
+    lesson: Lesson | None = None
+    negatives: int | None = None
 
 
 class Teaching(NamedTuple):
@@ -35,12 +52,14 @@ class Teaching(NamedTuple):
     read      the examples of files
     examples  those made ready for batches: tokenized
     loss      of a batch
+    reading   what was found in the rows
     extra     further weights that the loss trains (the distillation's projection)
     """
 
     read: Callable[[Sequence[str]], Sequence[Any]]
     examples: Callable[[Sequence[Any]], ExampleSet[Any]]
     loss: Callable[[Learner, Any], Tensor]
+    reading: Reading
     extra: nn.Module | None = None
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from torch import nn
 
 from ragvec.errors import WrongInput
-from ragvec.train.data import Example, read_texts
+from ragvec.train.data import Example, Reading, read_texts
 from ragvec.train.model import Learner, config_of, load_encoder
 from ragvec.train.objectives.contrastive import contrastive_loss
 from ragvec.train.objectives.objective import Objective, Teaching
@@ -24,14 +24,15 @@ def teach(recipe: Recipe, learner: Learner) -> Teaching:
     for documents.
     """
     check_widths(recipe, learner)
+    reading = Reading(skip=recipe.on_error == "skip")
 
     def read(files: Sequence[str]) -> list[Example]:
         lead = learner.settings.document_instruction if recipe.instruction is None else recipe.instruction
         other = lead if recipe.document_instruction is None else recipe.document_instruction
         return [Example(one.text, one.text, (), source="", query_instruction=lead, document_instruction=other)
-                for one in read_texts(recipe, files)]  # fmt: skip
+                for one in read_texts(recipe, files, reading=reading)]  # fmt: skip
 
-    return Teaching(read, partial(pair_examples, recipe, learner), contrastive_loss(recipe))
+    return Teaching(read, partial(pair_examples, recipe, learner), contrastive_loss(recipe), reading)
 
 
 def adjust(learner: Learner, recipe: Recipe) -> None:

@@ -1,17 +1,17 @@
 """Supervised training: an encoder learns from pairs with hard negatives, or from pairs with degrees of likeness."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from ragvec.train.data import read_examples
+from ragvec.train.data import Example, Reading, read_examples
 from ragvec.train.losses import cosent
 from ragvec.train.model import Learner, load_encoder
 from ragvec.train.objectives.contrastive import contrastive_loss
-from ragvec.train.objectives.objective import Objective, Teaching
+from ragvec.train.objectives.objective import Lesson, Objective, Teaching
 from ragvec.train.objectives.texts import (
     TextBatch,
     check_widths,
@@ -28,12 +28,24 @@ from ragvec.train.recipe import Recipe
 def teach(recipe: Recipe, learner: Learner) -> Teaching:
     """The loss that the recipe names: contrastive, or cosent on graded pairs."""
     check_widths(recipe, learner)
-    if recipe.loss == "cosent":
-        read = partial(read_examples, recipe, learner.settings, scored="graded")
-        return Teaching(read, partial(score_examples, recipe, learner), cosent_loss(recipe))
-    return Teaching(
-        partial(read_examples, recipe, learner.settings), partial(pair_examples, recipe, learner), contrastive_loss(recipe)
+    reading, graded = Reading(skip=recipe.on_error == "skip"), recipe.loss == "cosent"
+    read = partial(read_examples, recipe, learner.settings, scored="graded" if graded else None, reading=reading)
+    if graded:
+        examples = partial(score_examples, recipe, learner, lesson=in_order)
+        return Teaching(read, examples, cosent_loss(recipe), reading)
+    return Teaching(read, partial(pair_examples, recipe, learner), contrastive_loss(recipe), reading)
+
+
+def in_order(examples: Sequence[Example]) -> Lesson:
+    """Graded pairs teach their order: a batch needs two that differ in their scores."""
+
+    def found(rows: Sequence[int]) -> bool:
+        return len({score for row in rows for score in examples[row].scores}) > 1
+
+    remedy = (
+        "raise per_device_train_batch_size, or set homogeneous_batches to false; if all scores are equal, they teach nothing"
     )
+    return Lesson(found, "two pairs with different scores", remedy)
 
 
 def describe(recipe: Recipe) -> str:

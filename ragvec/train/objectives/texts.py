@@ -1,7 +1,8 @@
 """What the objectives on whole texts share: pairs read and tokenized, batches of prompts, and the vectors of a batch."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +15,13 @@ from ragvec.errors import WrongInput
 from ragvec.train.cached import in_runs
 from ragvec.train.data import Example
 from ragvec.train.model import Learner
-from ragvec.train.objectives.objective import BatchBuilder, ExampleSet
+from ragvec.train.objectives.objective import BatchBuilder, ExampleSet, Lesson
 from ragvec.train.recipe import Recipe
+
+_MORE_NEGATIVES = (
+    "raise per_device_train_batch_size, set homogeneous_batches to false, or give rows negatives of their own; rows that are "
+    "all alike teach nothing"
+)
 
 
 class Triple(NamedTuple):
@@ -54,13 +60,36 @@ class PromptTable:
 def pair_examples(recipe: Recipe, learner: Learner, examples: Sequence[Example]) -> ExampleSet[TextBatch]:
     """Queries with positives and negatives, tokenized for contrastive batches."""
     table, triples = _tokenized(learner, examples)
-    return _example_set(recipe, examples, table, triples, build=pair_batch(table, triples, recipe.mask_identical))
+    build = pair_batch(table, triples, recipe.mask_identical)
+    lesson = Lesson(partial(holds_negative, triples, mask_identical=recipe.mask_identical), "a negative", _MORE_NEGATIVES)
+    made = _example_set(recipe, examples, table, triples, build=build, lesson=lesson)
+    return replace(made, negatives=sum(len(one.negatives) for one in examples))
 
 
-def score_examples(recipe: Recipe, learner: Learner, examples: Sequence[Example]) -> ExampleSet[TextBatch]:
-    """Queries with candidates and the scores that are to be learned, tokenized."""
+def score_examples(
+    recipe: Recipe, learner: Learner, examples: Sequence[Example], *, lesson: Callable[[Sequence[Example]], Lesson]
+) -> ExampleSet[TextBatch]:
+    """Queries with candidates and the scores that are to be learned, tokenized; lesson: what batches of them must hold."""
     table, triples = _tokenized(learner, examples)
-    return _example_set(recipe, examples, table, triples, build=score_batch(table, triples, [one.scores for one in examples]))
+    build = score_batch(table, triples, [one.scores for one in examples])
+    return _example_set(recipe, examples, table, triples, build=build, lesson=lesson(examples))
+
+
+def holds_negative(examples: Sequence[Triple], rows: Sequence[int], *, mask_identical: bool) -> bool:
+    """Whether a batch has a document that some query is told from.
+
+    What mask_identical leaves out is none (see contrastive.no_negatives); without it a text equal to the positive still
+    is none: no model can tell the two apart.
+    """
+    chosen = [examples[row] for row in rows]
+    hard = {negative for one in chosen for negative in one.negatives}
+    pairs = {(one.query, one.positive) for one in chosen}
+    if not mask_identical:
+        return len(hard | {positive for _, positive in pairs}) > 1
+    return any(
+        len(hard) > len(hard & {query, own}) or any(q != query and p not in (own, query) for q, p in pairs)
+        for query, own in pairs
+    )
 
 
 def _tokenized(learner: Learner, examples: Sequence[Example]) -> tuple[PromptTable, list[Triple]]:
@@ -78,7 +107,7 @@ def _tokenized(learner: Learner, examples: Sequence[Example]) -> tuple[PromptTab
 
 
 def _example_set(recipe: Recipe, examples: Sequence[Example], table: PromptTable, triples: Sequence[Triple], *,
-                 build: BatchBuilder[TextBatch]) -> ExampleSet[TextBatch]:  # fmt: skip
+                 build: BatchBuilder[TextBatch], lesson: Lesson) -> ExampleSet[TextBatch]:  # fmt: skip
     lengths = [sum(len(table.ids[row]) for row in (one.query, one.positive, *one.negatives)) for one in triples]
     return ExampleSet(
         build,
@@ -86,6 +115,7 @@ def _example_set(recipe: Recipe, examples: Sequence[Example], table: PromptTable
         [group_of(recipe, one.source) for one in examples],
         queries=tuple(sorted({one.query_instruction for one in examples})),
         documents=tuple(sorted({one.document_instruction for one in examples})),
+        lesson=lesson,
     )
 
 
