@@ -4,15 +4,26 @@ import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from ragvec.cli.arguments import as_options
+
 if TYPE_CHECKING:
+    from ragvec.corpus import Rejected
     from ragvec.corpus.passages import CorpusOptions
     from ragvec.shards import Failure
 
 FAILURES_SHOWN = 5
+
+
+class _Option(NamedTuple):
+    name: str | None
+    opts: list[str]
+
+
+_OPTIONS = [_Option("encoding", ["--encoding"]), _Option("max_value_mb", ["--max-value-mb"])]  # that a bad file may need
 
 
 class OnErrorChoice(str, Enum):
@@ -32,6 +43,9 @@ TextLines = Annotated[bool, typer.Option("--text-lines", help="Each line of a .t
 MaxValueMb = Annotated[
     int | None, typer.Option(min=1, help="Longest line, value, or file that is read whole, in MB; default: 128.")
 ]
+TextEncoding = Annotated[
+    str | None, typer.Option("--encoding", help="Of text files that are not UTF-8: cp949, cp1252, utf-16 ….")
+]
 OnError = Annotated[OnErrorChoice, typer.Option(help="What to do with rows that can't be read: stop, or skip and keep them.")]
 
 
@@ -48,6 +62,7 @@ def corpus_options(
     passage_tokens: int | None,
     overlap: int,
     max_value_mb: int | None,
+    encoding: str | None,
 ) -> "CorpusOptions":
     """The options as the library takes them."""
     from ragvec.corpus.passages import CorpusOptions
@@ -55,8 +70,9 @@ def corpus_options(
     names = tuple(name.strip() for name in (text_fields or "").split(",") if name.strip())
     given: dict[str, Any] = {} if max_value_mb is None else {"max_value_mb": max_value_mb}
     return CorpusOptions(
-        text_fields=names, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap, **given
-    )
+        text_fields=names, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
+        encoding=encoding, **given,
+    )  # fmt: skip
 
 
 def quarantine_file(chosen: Path | None, output: Path, corpora: Sequence[str]) -> Path:
@@ -88,6 +104,17 @@ def report_quarantined(count: int, path: Path | None) -> None:
         place = f": see {path}" if path else ""
         what = "1 row could not be read and was" if count == 1 else f"{count:,} rows could not be read and were"
         print(f"{what} skipped{place}", file=sys.stderr)
+
+
+def report_unread(unread: Sequence["Rejected"]) -> None:
+    """Name on stderr the first files of a folder that could not be read and were passed over."""
+    if unread:
+        what = "1 file" if len(unread) == 1 else f"{len(unread):,} files"
+        print(f"passed over {what} that could not be read:", file=sys.stderr)
+        for one in unread[:FAILURES_SHOWN]:
+            print(f"  {as_options(one.error, _OPTIONS)}", file=sys.stderr)
+        if len(unread) > FAILURES_SHOWN:
+            print(f"  and {len(unread) - FAILURES_SHOWN:,} more", file=sys.stderr)
 
 
 def report_failed(failed: Sequence["Failure"], count: int, *, again: bool = True) -> None:

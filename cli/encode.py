@@ -21,17 +21,20 @@ from ragvec.cli.corpus_options import (
     Overlap,
     PassageTokens,
     QuarantineFile,
+    TextEncoding,
     TextFields,
     TextLines,
     corpus_options,
     quarantine_file,
     report_failed,
     report_quarantined,
+    report_unread,
 )
 from ragvec.cli.output import Form, report_skipped, wants_json
 from ragvec.errors import RagvecError, WrongInput
 
 if TYPE_CHECKING:
+    from ragvec.corpus import Rejected
     from ragvec.corpus.passages import CorpusOptions
     from ragvec.corpus.quarantine import Quarantine
     from ragvec.encoder import Encoder
@@ -91,6 +94,7 @@ def run(
     id_field: IdField = None,
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
+    encoding: TextEncoding = None,
     on_error: OnError = OnErrorChoice.stop,
     quarantine: QuarantineFile = None,
     batch_tokens: BatchTokens = None,
@@ -115,37 +119,37 @@ def run(
     check_folder(output)
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        max_value_mb=max_value_mb,
+        max_value_mb=max_value_mb, encoding=encoding,
     )  # fmt: skip
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     devices = _devices(corpus, device, processes, place)
     if place.number == 0:
         report_skipped(corpus)
     if len(devices) > 1:
-        _encode_in_processes(context.obj, output, devices, format)
-        return
+        return _encode_in_processes(context.obj, output, devices, format)
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
     chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
     loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, place=place)
     instruction = loaded.settings.document_instruction if instruction is None else instruction
+    unread: list[Rejected] = []
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if skips and place.number == 0 else None)
     encode = partial(
         encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
-        part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=lambda: rejects.count,
+        part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=lambda: rejects.count + len(unread),
     )  # fmt: skip
-    source = ToEncode(corpus, reading, instruction, rejects if skips else None)
-    report = _encode(source, loaded, output, encode, place=place, log_json=log_json)
-    _finish(report, output, format, rejects)
+    source = ToEncode(corpus, reading, instruction, on_reject=rejects if skips else None, unread=unread)
+    _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json), output, format, rejects, unread=unread)
 
 
 class ToEncode(NamedTuple):
-    """What is encoded: a corpus, how it is read and cut, what stands before each passage, who hears of rows that fail."""
+    """What is encoded: a corpus, how it is read and cut, what stands before each passage, what could not be read."""
 
     corpus: str
     reading: "CorpusOptions"
     instruction: str
     on_reject: "Quarantine | None"
+    unread: "list[Rejected]"
 
 
 def _encode(
@@ -165,7 +169,8 @@ def _encode(
     watched = sys.stderr.isatty() or bool(log_json)
     inputs: list[InputFile] = []
     with source.on_reject or nullcontext() as on_reject, ExitStack() as stack:
-        documents = open_documents(source.corpus, source.reading, on_file=inputs.append, on_reject=on_reject)
+        heard: dict[str, Any] = {"on_reject": on_reject, "on_unread": source.unread.append}
+        documents = open_documents(source.corpus, source.reading, on_file=inputs.append, **heard)
         total = count_passages(source.corpus, source.reading) if watched else None
         return encode(
             cut_for(documents, source.reading, encoder, source.instruction),
@@ -266,12 +271,20 @@ def _log(path: str, rank: int, stack: ExitStack) -> Log:
     return write
 
 
-def _finish(report: "EncodeReport", output: Path, format: Form | None, rejects: "Quarantine | None") -> None:
+def _finish(
+    report: "EncodeReport",
+    output: Path,
+    format: Form | None,
+    rejects: "Quarantine | None",
+    *,
+    unread: "Sequence[Rejected]" = (),
+) -> None:
     """Print what was done, and name what was not."""
     from ragvec.shards import load_manifest
 
     as_json = wants_json(format)
     print(json.dumps(report._asdict(), ensure_ascii=False) if as_json else _sentence(report))
+    report_unread(unread)
     if rejects is not None:
         report_quarantined(rejects.count, rejects.path)
     report_failed(load_manifest(output).failed if report.complete else (), report.failed)

@@ -19,17 +19,21 @@ from ragvec.cli.corpus_options import (
     Overlap,
     PassageTokens,
     QuarantineFile,
+    TextEncoding,
     TextFields,
     TextLines,
     corpus_options,
     quarantine_file,
     report_failed,
     report_quarantined,
+    report_unread,
 )
 from ragvec.cli.output import Form, report_skipped
 from ragvec.cli.search_settings import FilterFields, IndexKey, Language, MaxMemory, Recall, search_settings
 
 if TYPE_CHECKING:
+    from ragvec.corpus import Rejected
+    from ragvec.corpus.quarantine import Quarantine
     from ragvec.ingest.build import BuildReport
 
 
@@ -60,6 +64,7 @@ def run(
     id_field: IdField = None,
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
+    encoding: TextEncoding = None,
     on_error: OnError = OnErrorChoice.stop,
     quarantine: QuarantineFile = None,
     sync: Sync = False,
@@ -78,32 +83,30 @@ def run(
     for corpus in filterfalse(is_shards, corpora):
         report_skipped(corpus)
     reading = corpus_options(
-        text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        max_value_mb=max_value_mb,
+        text_fields=text_fields, id_field=id_field, text_lines=text_lines, max_value_mb=max_value_mb, encoding=encoding,
+        passage_tokens=passage_tokens, overlap=overlap,
     )  # fmt: skip
     where = {"device": device, "dtype": dtype, "offline": offline}
+    unread: list[Rejected] = []
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, corpora) if skips else None)
     with rejects if skips else nullcontext() as on_reject:
         report = build(
-            corpora[0],
-            output,
-            others=corpora[1:],
-            name=source,
-            id_prefix=id_prefix,
-            encoder=encoder,
-            encoder_options=given(revision=revision, max_length=max_length),
-            document_instruction=document_instruction,
-            **where,
+            corpora[0], output, others=corpora[1:], name=source, id_prefix=id_prefix, sync=sync,
+            encoder=encoder, encoder_options=given(revision=revision, max_length=max_length),
+            document_instruction=document_instruction, **where,
             search=search_settings(index_key, recall, max_memory, filter_fields=filter_fields, language=language),
-            reading=reading,
-            on_reject=on_reject,
-            sync=sync,
-            show_progress=True,
-        )
+            reading=reading, on_reject=on_reject, on_unread=unread.append, show_progress=True,
+        )  # fmt: skip
     _print(report, format, sync)
+    _report_left_out(report, unread, rejects, again=not is_shards(corpora[0]))
+
+
+def _report_left_out(report: "BuildReport", unread: "list[Rejected]", rejects: "Quarantine", *, again: bool) -> None:
+    """Name on stderr what is not in the index, and exit with 1 if that are passages that could not be encoded."""
+    report_unread(unread)
     report_quarantined(rejects.count, rejects.path)
-    report_failed(report.failed, len(report.failed), again=not is_shards(corpora[0]))
+    report_failed(report.failed, len(report.failed), again=again)
 
 
 def _print(report: "BuildReport", format: Form, sync: bool) -> None:

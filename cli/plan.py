@@ -11,6 +11,7 @@ from ragvec.cli.corpus_options import (
     MaxValueMb,
     Overlap,
     PassageTokens,
+    TextEncoding,
     TextFields,
     TextLines,
     corpus_options,
@@ -34,6 +35,7 @@ def run(
     id_field: IdField = None,
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
+    encoding: TextEncoding = None,
     device: AllDevices = None,
     dtype: Annotated[str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 or auto.")] = None,
     offline: Offline = False,
@@ -52,7 +54,7 @@ def run(
     report_skipped(corpus)
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        max_value_mb=max_value_mb,
+        max_value_mb=max_value_mb, encoding=encoding,
     )  # fmt: skip
     lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
     loaded = Encoder.load(encoder, device=device, dtype=dtype, offline=offline, **lasting)

@@ -17,12 +17,16 @@ from ragvec.corpus.files import (
     path_text,
 )
 from ragvec.corpus.formats import jsonl_rows
-from ragvec.corpus.ids import Ids
+from ragvec.corpus.ids import Ids, SameId
 from ragvec.corpus.parquet import parquet_length
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
+from ragvec.corpus.tables import looked_ahead
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.records import Document, Passage
+
+_TABLES = ("csv", "tsv", "parquet")
+_ONE_DOCUMENT = ("text", "markdown", "converted")  # that a file is
 
 
 class Rejected(NamedTuple):
@@ -43,55 +47,70 @@ def read_documents(
     id_field: str | None = None,
     text_lines: bool = False,
     max_value_mb: int | None = None,
+    encoding: str | None = None,
     id_prefix: str = "",
     made_prefix: str = "",
     on_file: Callable[[InputFile], None] | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
+    on_unread: Callable[[Rejected], None] | None = None,
     on_found: Callable[[str], None] | None = None,
 ) -> Iterator[Document]:
     """Read a corpus, one document at a time.
 
     source       a file (.jsonl .json .csv .tsv .txt .md .html .pdf .docx, also with .gz or .zst; .parquet), a folder of them,
                  or "-": JSONL from standard input
-    text_fields  the fields that make the text, in order; empty = the usual names. id_field: likewise
+    text_fields  the fields that make the text, in order; empty = the usual names, and a table without any gets its columns of
+                 words as `column: value` lines. id_field: likewise. A folder's file that has none of them is read as usual
     text_lines   each non-empty line of a .txt file is a document; otherwise the file is one
     max_value_mb longest line, JSON value, CSV field, Parquet value, and file that is read whole, in MB (2**20 bytes);
                  None = 128, and what is longer names no argument that would raise it
+    encoding     of text files that are not UTF-8 (cp949, cp1252, …); byte-order marks of UTF-8 and UTF-16 count always
     id_prefix    what stands before every id; made_prefix: after it, before those that are made of file names and contents
     on_file      called with each file's size and SHA-256 once it has been read to its end
     on_reject    called with each row that can't be read, and with the rest of a file that can't; None = the first one raises
-    on_found     called with the name, from the source's folder, of each file that holds any row
+    on_unread    called with each file of a folder that can't be read and has given no document; None = the first one raises
+    on_found     called with the name, from the source's folder, of each file that gives a document
     A document without an id gets one made from its title and text; fields that are not id, title or text become metadata.
     Raises RagvecError with file and line for what cannot be read: bad JSON or UTF-8, no text field, duplicate ids, NULs, what
     is over the limit or inflates without end, pipes and devices, no document at all.
     """
     ids = Ids(id_prefix, made_prefix)
     names = FieldNames(tuple(text_fields), id_field)
-    read = rejected = 0
+    read = 0
+    unread: list[RagvecError] = []
     with Converter(max_value_mb) as converter:
         reading = _Reading(
             text_lines=text_lines,
             max_value_mb=max_value_mb,
+            encoding=encoding,
             made_prefix=made_prefix,
             on_file=on_file,
             on_reject=on_reject,
-            on_found=on_found,
             converter=converter,
+            rejected=[0],
         )
-        for place, row, from_csv in _rows(source, reading):
+        for file in _files(source, reading):
+            gave = 0
             try:
-                if isinstance(row, BadRow):
-                    raise WrongInput(row.error)
-                document = to_document(row, place, ids, names, from_csv=from_csv)
+                for document in _documents(file, names, ids, reading):
+                    if on_found and file.name and not gave:
+                        on_found(file.name)
+                    gave += 1
+                    yield document
             except RagvecError as error:
-                if on_reject is None:
+                about = Rejected(file.shown, str(error), None)
+                if on_reject is not None and file.name:
+                    on_reject(about)
+                elif on_unread is not None and file.in_folder and not gave and not isinstance(error, SameId):
+                    unread.append(error)
+                    on_unread(about)
+                else:
                     raise
-                rejected += 1
-                on_reject(Rejected(place, str(error), row.record if isinstance(row, BadRow) else row))
-                continue
-            read += 1
-            yield document
+            read += gave
+    if not read and unread:
+        raise unread[0]
     if not read:
+        rejected = reading.rejected[0]
         reason = f" that can be read: {rejected:,} were rejected" if rejected else ""
         raise WrongInput(f"{'standard input' if str(source) == STDIN else path_text(source)} holds no documents{reason}")
 
@@ -131,31 +150,68 @@ class _Reading(NamedTuple):
 
     text_lines: bool
     max_value_mb: int | None
+    encoding: str | None
     made_prefix: str
     on_file: Callable[[InputFile], None] | None
     on_reject: Callable[[Rejected], None] | None
-    on_found: Callable[[str], None] | None
     converter: Converter
+    rejected: list[int]  # how many rows were, so far
 
 
-def _rows(source: str | Path, reading: _Reading) -> Iterator[tuple[str, dict[str, Any] | BadRow, bool]]:
-    """Every row of every file, with its place and whether its values are CSV strings."""
+class _Found(NamedTuple):
+    """A file's rows, and the fields to read in them."""
+
+    rows: Iterator[Row]
+    names: FieldNames
+
+
+class _File(NamedTuple):
+    """A file of a corpus while it is read: its rows, its names in messages and from the source's folder ("" = stdin)."""
+
+    rows: Iterator[Row]
+    shown: str
+    name: str = ""
+    kind: str | None = "jsonl"
+    in_folder: bool = False
+
+    def rows_and_names(self, names: FieldNames) -> _Found:
+        """Its rows, and which fields make a document of them: looked for in its first rows, where that may differ."""
+        table, optional = self.kind in _TABLES, self.in_folder or self.kind in _ONE_DOCUMENT
+        if not table and not (optional and (names.text or names.id)):
+            return _Found(self.rows, names)
+        seen, rows = looked_ahead(self.rows)
+        fields = [row for _, row in seen if not isinstance(row, BadRow)]
+        return _Found(rows, names.for_rows(fields, optional=optional, table=table))
+
+
+def _files(source: str | Path, reading: _Reading) -> Iterator[_File]:
     if str(source) == STDIN:
         with open_input(STDIN, reading.on_file) as file:
-            for place, row in jsonl_rows(file, "standard input", reading.max_value_mb):
-                yield place, row, False
+            yield _File(jsonl_rows(file, "standard input", reading.max_value_mb), "standard input")
         return
     files = _corpus_files(source, reading.on_reject)
     for path in files.paths:
+        name = path_text(path.relative_to(files.root).as_posix())
+        yield _File(
+            _file_rows(path, files, reading), path_text(path), name, kind=format_of(path), in_folder=files.within is not None
+        )
+
+
+def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> Iterator[Document]:
+    """A file's documents; rows that can't be read are rejected, or raise."""
+    found = file.rows_and_names(names)
+    for place, row in found.rows:
         try:
-            for number, (place, row) in enumerate(_file_rows(path, files, reading)):
-                if reading.on_found and not number:
-                    reading.on_found(path_text(path.relative_to(files.root).as_posix()))
-                yield place, row, format_of(path) in ("csv", "tsv")
+            if isinstance(row, BadRow):
+                raise WrongInput(row.error)
+            document = to_document(row, place, ids, found.names, from_csv=file.kind in ("csv", "tsv"))
         except RagvecError as error:
             if reading.on_reject is None:
                 raise
-            reading.on_reject(Rejected(path_text(path), str(error), None))
+            reading.rejected[0] += 1
+            reading.on_reject(Rejected(place, str(error), row.record if isinstance(row, BadRow) else row))
+            continue
+        yield document
 
 
 def _corpus_files(source: str | Path, on_reject: Callable[[Rejected], None] | None) -> CorpusFiles:
@@ -174,4 +230,5 @@ def _file_rows(path: Path, files: CorpusFiles, reading: _Reading) -> Iterator[Ro
         within=files.within,
         on_file=reading.on_file,
         converter=reading.converter,
+        encoding=reading.encoding,
     )

@@ -8,6 +8,7 @@ import orjson
 
 from ragvec.corpus.formats import typed
 from ragvec.corpus.ids import Ids
+from ragvec.corpus.tables import text_columns
 from ragvec.errors import WrongInput
 from ragvec.records import Document
 
@@ -22,16 +23,34 @@ class FieldNames(NamedTuple):
 
     text   the fields that make the text, in order, a paragraph each; one of them at least must be there
     id     the field that holds the id, which then every row must have
+    joined the columns of a table without a text column that make its text, as `column: value` lines
     """
 
     text: tuple[str, ...] = ()
     id: str | None = None
+    joined: tuple[str, ...] = ()
+
+    def for_rows(self, rows: Sequence[dict[str, Any]], *, optional: bool, table: bool) -> "FieldNames":
+        """What to read in a file that begins with these rows.
+
+        optional   fields that none of them has are read by their usual names; table: what has no text column is joined
+        """
+        there = {name.lower() for row in rows for name in row}
+        names = self
+        if optional and rows:
+            lacks_text = not any(name.lower() in there for name in self.text)
+            lacks_id = self.id is not None and self.id.lower() not in there
+            names = FieldNames(() if lacks_text else self.text, None if lacks_id else self.id)
+        if not table or names.text or not there.isdisjoint(TEXT_FIELDS):
+            return names
+        id_name = next((name for name in ((names.id.lower(),) if names.id else ID_FIELDS) if name in there), "")
+        return names._replace(joined=text_columns(rows, (id_name, *TITLE_FIELDS)))
 
 
 def to_document(fields: dict[str, Any], place: str, ids: Ids, names: FieldNames, *, from_csv: bool) -> Document:
     """The document of a row. Raises RagvecError with the place for whatever is wrong with it."""
     spelled = {name.lower(): name for name in reversed(fields)}
-    text, text_names = _text(fields, spelled, names.text, place)
+    text, text_names = _joined(fields, names.joined) if names.joined else _text(fields, spelled, names.text, place)
     title_name = _present(spelled, TITLE_FIELDS)
     if title_name in text_names:
         title_name = None
@@ -60,6 +79,12 @@ def _text(fields: dict[str, Any], spelled: dict[str, str], wanted: tuple[str, ..
     if not parts:
         raise WrongInput(f"{place}: no text in the fields {', '.join(wanted)}; fields seen: {_seen(fields)}")
     return _BETWEEN_FIELDS.join(part for part in parts if part), names
+
+
+def _joined(fields: dict[str, Any], names: tuple[str, ...]) -> tuple[str, list[str]]:
+    """The text of a row that has no text column, and the names of the columns it came from."""
+    given = [name for name in names if isinstance(fields.get(name), str)]
+    return "\n".join(f"{name}: {value}" for name in given if (value := fields[name].strip())), given
 
 
 def _paragraphs(value: Any, name: str, place: str) -> str:

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from ragvec.artefacts import kind_of
 from ragvec.corpus.compressed import COMPRESSIONS, DAMAGE, HashedFile, decompressed
+from ragvec.corpus.encodings import guessed
 from ragvec.errors import NotFound, RagvecError, WrongInput
 from ragvec.files import sha256_file
 
@@ -105,7 +106,7 @@ def can_convert() -> bool:
 @contextmanager
 def open_input(
     path: str | Path, on_file: Callable[[InputFile], None] | None = None, *, within: Path | None = None
-) -> Iterator[BinaryIO]:
+) -> Iterator[io.BufferedReader]:
     """A file's decompressed bytes; `-` is standard input. on_file hears its size and hash once it has been read.
 
     within   the folder that the file must lie in, whatever links have come up since it was found there
@@ -220,11 +221,14 @@ def decode(data: bytes, place: str) -> str:
     try:
         return data.removeprefix(_BYTE_ORDER_MARK).decode("utf-8")
     except UnicodeDecodeError as error:
-        utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-        hint = " (it begins like UTF-16)" if utf16 else ""
         raise RagvecError(
-            f"{place}: byte 0x{data[error.start]:02x} at {error.start} is not UTF-8{hint}: convert the file, e.g. with iconv"
+            f"{place}: byte 0x{data[error.start]:02x} at {error.start} is not UTF-8: {encoding_remedy(data)}"
         ) from error
+
+
+def encoding_remedy(data: bytes) -> str:
+    """What to do about bytes that are not UTF-8."""
+    return f"give the file's `encoding`, perhaps {guessed(data)}, or convert it, e.g. with iconv"
 
 
 def _walk(root: Path, on_unlistable: Callable[[RagvecError], None] | None) -> CorpusFiles:

@@ -14,6 +14,7 @@ from ragvec.corpus.json_values import JsonValues
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError, WrongInput
 
+_TAB = "\t"
 _LONGEST_FIELD = 2**31 - 1  # what csv can count to
 _ARRAY_END = re.compile(r"\]?\s*")
 _BETWEEN = re.compile(r"[\s,]*")
@@ -77,7 +78,7 @@ def csv_rows(
         try:
             row = next(reader, None)
         except csv.Error as error:
-            raise WrongInput(f"{place}: bad {'CSV' if delimiter == ',' else 'TSV'}: {error}") from error
+            raise WrongInput(f"{place}: bad {'TSV' if delimiter == _TAB else 'CSV'}: {error}") from error
         if row is None:
             return
         if not row:

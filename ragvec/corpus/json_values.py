@@ -7,7 +7,7 @@ from codecs import getincrementaldecoder
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ragvec.corpus.files import most_bytes, read_bytes, too_long
+from ragvec.corpus.files import encoding_remedy, most_bytes, read_bytes, too_long
 from ragvec.errors import WrongInput
 
 _CHUNK = 1 << 20
@@ -93,6 +93,6 @@ class JsonValues:
             text = self._decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             line = self.line + self.window.count("\n", self.start) + chunk.count(b"\n", 0, error.start)
-            raise WrongInput(f"{self._path}, line {line}: not UTF-8: convert the file, e.g. with iconv") from error
+            raise WrongInput(f"{self._path}, line {line}: not UTF-8: {encoding_remedy(chunk)}") from error
         self.window, self.start = self.window[self.start :] + text, 0
         return bool(chunk)

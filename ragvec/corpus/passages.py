@@ -9,6 +9,7 @@ from ragvec.corpus import count_documents, read_documents, to_passages
 from ragvec.corpus.ahead import read_ahead
 from ragvec.corpus.chunk import Cutter, cut_documents
 from ragvec.corpus.documents import Rejected
+from ragvec.corpus.encodings import check_encoding
 from ragvec.corpus.files import MAX_VALUE_MB, InputFile
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.records import Document, Passage
@@ -18,7 +19,7 @@ from ragvec.records import Document, Passage
 class CorpusOptions:
     """How a corpus is read and cut.
 
-    text_fields, id_field, text_lines, max_value_mb   as in `read_documents`
+    text_fields, id_field, text_lines, max_value_mb, encoding   as in `read_documents`
     passage_tokens   most tokens of a passage, title included; None = a document is one passage
     overlap          tokens that a passage repeats from the one before
     """
@@ -29,10 +30,12 @@ class CorpusOptions:
     passage_tokens: int | None = None
     overlap: int = 0
     max_value_mb: int = MAX_VALUE_MB
+    encoding: str | None = None
 
     def __post_init__(self) -> None:
         if self.overlap and self.passage_tokens is None:
             raise RagvecError("an overlap needs a length of passages: give `passage_tokens` too")
+        check_encoding(self.encoding)
         if self.max_value_mb < 1:
             raise WrongInput(f"max_value_mb is {self.max_value_mb}: it must be 1 or more")
 
@@ -45,6 +48,7 @@ def open_documents(
     made_prefix: str = "",
     on_file: Callable[[InputFile], None] | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
+    on_unread: Callable[[Rejected], None] | None = None,
     on_found: Callable[[str], None] | None = None,
 ) -> Iterator[Document]:
     """The corpus' documents, read as these options say; the other arguments are those of `read_documents`."""
@@ -54,10 +58,12 @@ def open_documents(
         id_field=options.id_field,
         text_lines=options.text_lines,
         max_value_mb=options.max_value_mb,
+        encoding=options.encoding,
         id_prefix=id_prefix,
         made_prefix=made_prefix,
         on_file=on_file,
         on_reject=on_reject,
+        on_unread=on_unread,
         on_found=on_found,
     )
 
@@ -80,6 +86,13 @@ class Measures(Protocol):
 def count_passages(source: str | Path, options: CorpusOptions) -> int | None:
     """About how many passages a corpus will make, for a progress bar; None where only reading and cutting would tell."""
     return None if options.passage_tokens else count_documents(source, text_lines=options.text_lines)
+
+
+def count_all(sources: Sequence[str | Path], options: CorpusOptions) -> int | None:
+    """About how many passages these corpora will make together; None where that is not known of one of them."""
+    counts = [count_passages(source, options) for source in sources]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def cut_for(

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from ragvec.corpus.conversion import Converter
 from ragvec.corpus.converted import converted_rows
+from ragvec.corpus.encodings import as_utf8
 from ragvec.corpus.files import InputFile, describe_file, format_of, open_input
 from ragvec.corpus.formats import csv_rows, json_rows, jsonl_rows, markdown_rows, text_rows
 from ragvec.corpus.parquet import parquet_rows
 from ragvec.corpus.rows import Row
+from ragvec.corpus.tables import delimiter_of
 
 
 def file_rows(
@@ -22,6 +24,7 @@ def file_rows(
     within: Path | None = None,
     on_file: Callable[[InputFile], None] | None = None,
     converter: Converter | None = None,
+    encoding: str | None = None,
 ) -> Iterator[Row]:
     """The rows of a file of any format, by its name.
 
@@ -31,6 +34,7 @@ def file_rows(
     within      the folder that links may not lead out of
     on_file     called with the file's size and SHA-256 once it has been read to its end
     converter   for PDF, HTML and DOCX, which must not come without one
+    encoding    of text that is not UTF-8 and does not begin with a byte-order mark
     Raises RagvecError, with the place, for what can't be read.
     """
     kind = format_of(path)
@@ -39,7 +43,12 @@ def file_rows(
         if on_file:
             on_file(describe_file(path))
         return
-    with open_input(path, on_file, within=within) as file:
+    with open_input(path, on_file, within=within) as raw:
+        if kind == "converted":
+            assert converter is not None
+            yield from converted_rows(raw, shown, name, converter, max_value_mb=max_value_mb)
+            return
+        file = as_utf8(raw, shown, encoding)
         if kind == "jsonl":
             yield from jsonl_rows(file, shown, max_value_mb)
         elif kind == "json":
@@ -48,8 +57,6 @@ def file_rows(
             yield from markdown_rows(file, shown, name, max_value_mb)
         elif kind == "text":
             yield from text_rows(file, shown, name, max_value_mb, lines=text_lines)
-        elif kind == "converted":
-            assert converter is not None
-            yield from converted_rows(file, shown, name, converter, max_value_mb=max_value_mb)
         else:
-            yield from csv_rows(file, shown, "," if kind == "csv" else "\t", max_value_mb, quoted=quoted)
+            delimiter = delimiter_of(file.peek(1)) if kind == "csv" else "\t"
+            yield from csv_rows(file, shown, delimiter, max_value_mb, quoted=quoted)

@@ -13,7 +13,7 @@ import numpy as np
 from ragvec.artefacts import DATABASE_NAME, kind_of
 from ragvec.corpus import Rejected
 from ragvec.corpus.files import STDIN
-from ragvec.corpus.passages import CorpusOptions, count_passages, cut_for, open_documents
+from ragvec.corpus.passages import CorpusOptions, count_all, cut_for, open_documents
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.index.changes import Changes
 from ragvec.index.encoder import check_fingerprint, check_instruction, lasting_source, load_encoder, settings_of
@@ -76,6 +76,7 @@ def build(
     search: dict[str, Any] | None = None,
     reading: CorpusOptions | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
+    on_unread: Callable[[Rejected], None] | None = None,
     sync: bool = False,
     show_progress: bool = False,
 ) -> BuildReport:
@@ -93,6 +94,7 @@ def build(
     reading          how a corpus is read and cut; None = fields by their usual names. Without passage_tokens it is cut as the
                      index's documents were; with them, that is how it is cut from now on
     on_reject        called with each row that can't be read; None = the first one raises
+    on_unread        called with each file of a folder that can't be read and gave no document; None = the first one raises
     sync             remove documents that came from the source and are there no more; where anything of it could not be read
                      they stay, and the report says why
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
@@ -114,13 +116,13 @@ def build(
                 show_progress=show_progress,
             )
         else:
-            streams = [_documents(*each, reading, on_reject) for each in zip(corpora, incoming, strict=True)]
+            streams = [_documents(*each, reading, (on_reject, on_unread)) for each in zip(corpora, incoming, strict=True)]
             first = next(streams[0])  # a bad corpus shows before seconds are spent on loading an encoder
             streams[0] = chain([first], streams[0])
             making = {"options": encoder_options or {}, "instruction": document_instruction, "search": search or {}}
             with _open_or_create(path, encoder, making, loading) as index:
                 reading = _cutting_of(index, reading)
-                total = _count(corpora, reading) if show_progress and not len(index) else None
+                total = count_all(corpora, reading) if show_progress and not len(index) else None
                 cutter = index.encoder if reading.passage_tokens else None
                 passages = [cut_for(stream, reading, cutter, index.settings.document_instruction) for stream in streams]
                 cutting = _new_cutting(index, reading)
@@ -305,8 +307,13 @@ def _incoming(path: Path, corpora: list[str | Path], **how: Any) -> list[Incomin
 
 
 def _documents(
-    corpus: str | Path, incoming: Incoming, reading: CorpusOptions, on_reject: Callable[[Rejected], None] | None
+    corpus: str | Path,
+    incoming: Incoming,
+    reading: CorpusOptions,
+    heard: tuple[Callable[[Rejected], None] | None, Callable[[Rejected], None] | None],
 ) -> Iterator[Document]:
+    on_reject, on_unread = heard
+
     def reject(rejected: Rejected) -> None:
         incoming.rejected += 1
         if on_reject:
@@ -318,14 +325,9 @@ def _documents(
         id_prefix=incoming.source.id_prefix,
         made_prefix=incoming.source.made_prefix,
         on_reject=reject if on_reject else None,
+        on_unread=on_unread,
         on_found=incoming.files.add,
     )
-
-
-def _count(corpora: list[str | Path], reading: CorpusOptions) -> int | None:
-    counts = [count_passages(corpus, reading) for corpus in corpora]
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
 
 
 def _without_held(blocks: Blocks, changes: Changes) -> Blocks:
