@@ -17,6 +17,7 @@ def run(
     filter_fields: FilterFields = None,
     language: Language = None,
 ) -> None:
+    """Merge the segments, and say what is left on disk."""
     from ragvec.index import Index
 
     with Index.open(index) as opened:

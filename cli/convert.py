@@ -22,6 +22,7 @@ def run(
     offline: Offline = False,
     overwrite: Annotated[bool, typer.Option(help="Replace what the output folder holds.")] = False,
 ) -> None:
+    """Convert a decoder, verify it, and say where the encoder lies."""
     from ragvec.encoder import convert
 
     result = convert(

@@ -39,6 +39,14 @@ PassageTokens = Annotated[
 Overlap = Annotated[int, typer.Option(min=0, help="Tokens that a passage repeats from the one before, in whole sentences.")]
 TextFields = Annotated[str | None, typer.Option(help="Fields that make the text, with commas between: abstract,body.")]
 IdField = Annotated[str | None, typer.Option(help="Field that holds the id.")]
+VectorField = Annotated[
+    str | None,
+    typer.Option(help="Field that holds each document's vector; nothing is encoded. --encoder names what made them, if known."),
+]
+MetadataFields = Annotated[
+    str | None, typer.Option(help='Fields that become metadata, with commas between; default: all that are left. "" = none.')
+]
+DropFields = Annotated[str | None, typer.Option(help="Fields that don't become metadata, with commas between.")]
 TextLines = Annotated[bool, typer.Option("--text-lines", help="Each line of a .txt file is a document.")]
 MaxValueMb = Annotated[
     int | None, typer.Option(min=1, help="Longest line, value, or file that is read whole, in MB; default: 128.")
@@ -63,16 +71,30 @@ def corpus_options(
     overlap: int,
     max_value_mb: int | None,
     encoding: str | None,
+    vector_field: str | None = None,
+    metadata_fields: str | None = None,
+    drop_fields: str | None = None,
 ) -> "CorpusOptions":
     """The options as the library takes them."""
     from ragvec.corpus.passages import CorpusOptions
 
-    names = tuple(name.strip() for name in (text_fields or "").split(",") if name.strip())
     given: dict[str, Any] = {} if max_value_mb is None else {"max_value_mb": max_value_mb}
     return CorpusOptions(
-        text_fields=names, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        encoding=encoding, **given,
-    )  # fmt: skip
+        text_fields=_names(text_fields),
+        id_field=id_field,
+        text_lines=text_lines,
+        passage_tokens=passage_tokens,
+        overlap=overlap,
+        encoding=encoding,
+        vector_field=vector_field,
+        metadata_fields=None if metadata_fields is None else _names(metadata_fields),
+        drop_fields=_names(drop_fields),
+        **given,
+    )
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def quarantine_file(chosen: Path | None, output: Path, corpora: Sequence[str]) -> Path:

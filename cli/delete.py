@@ -22,6 +22,7 @@ def run(
     where_values: WhereValues = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which documents would be deleted, and delete none.")] = False,
 ) -> None:
+    """Remove documents by id or filter, once the user has agreed."""
     from ragvec.index import Index
 
     if bool(doc_ids) == (where is not None):

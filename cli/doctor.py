@@ -24,6 +24,7 @@ def run(
     offline: Offline = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
+    """Examine, print what was found, and end with an exit code that says whether all is well."""
     from ragvec.doctor import FAILED, examine
 
     parameters = context.command.params

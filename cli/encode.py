@@ -14,8 +14,10 @@ import typer
 
 from ragvec.cli.choices import AllDevices, DocumentInstruction, EncoderSource, Offline, Revision, TruncateDim, given
 from ragvec.cli.corpus_options import (
+    DropFields,
     IdField,
     MaxValueMb,
+    MetadataFields,
     OnError,
     OnErrorChoice,
     Overlap,
@@ -92,6 +94,8 @@ def run(
     overlap: Overlap = 0,
     text_fields: TextFields = None,
     id_field: IdField = None,
+    metadata_fields: MetadataFields = None,
+    drop_fields: DropFields = None,
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
     encoding: TextEncoding = None,
@@ -113,13 +117,14 @@ def run(
     overwrite: Overwrite = False,
     format: Summary = None,
 ) -> None:
+    """Encode a corpus, or say which of its parts are left."""
     from ragvec.corpus.quarantine import Quarantine
     from ragvec.ingest import PART_ROWS, Rank, check_folder, encode_corpus
 
     check_folder(output)
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        max_value_mb=max_value_mb, encoding=encoding,
+        max_value_mb=max_value_mb, encoding=encoding, metadata_fields=metadata_fields, drop_fields=drop_fields,
     )  # fmt: skip
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     devices = _devices(corpus, device, processes, place)

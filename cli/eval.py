@@ -122,6 +122,7 @@ def run(
     document_instruction: DocumentInstruction = None,
     format: Summary = None,
 ) -> None:
+    """Measure each system on the data set, beside the baselines, and print or write the figures."""
     given = dict(locals())
     options = {name: given[name] for name in ("revision", "device", "dtype", "offline", "max_length", "document_instruction")}
     kept = cache or Path.home() / ".cache" / "ragvec"

@@ -17,6 +17,7 @@ def run(
     ] = None,
     offline: Offline = False,
 ) -> None:
+    """Export an encoder, compare its vectors with those of the other library, and say how near they are."""
     from ragvec.export import export
 
     done = export(encoder, to, output, python=python, offline=offline)

@@ -12,8 +12,10 @@ import typer
 
 from ragvec.cli.choices import Device, DocumentInstruction, Dtype, EncoderSource, MaxLength, Offline, Revision, given
 from ragvec.cli.corpus_options import (
+    DropFields,
     IdField,
     MaxValueMb,
+    MetadataFields,
     OnError,
     OnErrorChoice,
     Overlap,
@@ -22,6 +24,7 @@ from ragvec.cli.corpus_options import (
     TextEncoding,
     TextFields,
     TextLines,
+    VectorField,
     corpus_options,
     quarantine_file,
     report_failed,
@@ -34,7 +37,7 @@ from ragvec.cli.search_settings import FilterFields, IndexKey, Language, MaxMemo
 if TYPE_CHECKING:
     from ragvec.corpus import Rejected
     from ragvec.corpus.quarantine import Quarantine
-    from ragvec.ingest.build import BuildReport
+    from ragvec.ingest.report import BuildReport
 
 
 Corpora = Annotated[
@@ -62,6 +65,9 @@ def run(
     overlap: Overlap = 0,
     text_fields: TextFields = None,
     id_field: IdField = None,
+    vector_field: VectorField = None,
+    metadata_fields: MetadataFields = None,
+    drop_fields: DropFields = None,
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
     encoding: TextEncoding = None,
@@ -77,26 +83,27 @@ def run(
     language: Language = None,
     format: Annotated[Form, typer.Option(help="How the summary is printed.")] = Form.table,
 ) -> None:
+    """Build the index or bring it up to date, and sum up what changed."""
     from ragvec.corpus.quarantine import Quarantine
     from ragvec.ingest.build import build, is_shards
 
     for corpus in filterfalse(is_shards, corpora):
         report_skipped(corpus)
     reading = corpus_options(
-        text_fields=text_fields, id_field=id_field, text_lines=text_lines, max_value_mb=max_value_mb, encoding=encoding,
-        passage_tokens=passage_tokens, overlap=overlap,
+        text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
+        max_value_mb=max_value_mb, encoding=encoding, vector_field=vector_field, metadata_fields=metadata_fields,
+        drop_fields=drop_fields,
     )  # fmt: skip
-    where = {"device": device, "dtype": dtype, "offline": offline}
+    search = search_settings(index_key, recall, max_memory, filter_fields=filter_fields, language=language)
+    options = given(revision=revision, max_length=max_length)
     unread: list[Rejected] = []
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, corpora) if skips else None)
     with rejects if skips else nullcontext() as on_reject:
         report = build(
-            corpora[0], output, others=corpora[1:], name=source, id_prefix=id_prefix, sync=sync,
-            encoder=encoder, encoder_options=given(revision=revision, max_length=max_length),
-            document_instruction=document_instruction, **where,
-            search=search_settings(index_key, recall, max_memory, filter_fields=filter_fields, language=language),
-            reading=reading, on_reject=on_reject, on_unread=unread.append, show_progress=True,
+            corpora[0], output, others=corpora[1:], name=source, id_prefix=id_prefix, encoder=encoder, encoder_options=options,
+            document_instruction=document_instruction, device=device, dtype=dtype, offline=offline, search=search,
+            reading=reading, on_reject=on_reject, on_unread=unread.append, sync=sync, show_progress=True,
         )  # fmt: skip
     _print(report, format, sync)
     _report_left_out(report, unread, rejects, again=not is_shards(corpora[0]))
@@ -117,6 +124,10 @@ def _print(report: "BuildReport", format: Form, sync: bool) -> None:
         print("\n".join(_sentences(report, sync)))
     if report.held:
         print(f"{report.held:,} documents stay as they were: their new text could not be encoded", file=sys.stderr)
+    if report.empty:
+        more = ", …" if report.empty > len(report.first_empty) else ""
+        what = "1 text is empty" if report.empty == 1 else f"{report.empty:,} texts are empty"
+        print(f"{what}, and found by id and filter alone: {', '.join(map(repr, report.first_empty))}{more}", file=sys.stderr)
 
 
 def _sentences(report: "BuildReport", sync: bool) -> Iterator[str]:

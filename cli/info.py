@@ -16,6 +16,7 @@ def run(
     path: Annotated[Path, typer.Argument(help="Folder of an encoder, of shards, or of an index.")],
     format: Annotated[Form | None, typer.Option(help="Default: lines on a terminal, JSON on a pipe.")] = None,
 ) -> None:
+    """Describe what lies in a folder."""
     from ragvec.doctor.info import describe
 
     described = describe(path)

@@ -1,9 +1,10 @@
 """`ragvec`: choose the command, import it alone, and turn errors into one line and an exit code."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any
@@ -23,6 +24,7 @@ COMMANDS = {
     "encode": "Encode a corpus into Parquet shards.",
     "index": "Build or update an index from a corpus or from shards.",
     "search": "Search an index.",
+    "documents": "List, look up, count and write out the documents of an index.",
     "delete": "Delete documents from an index.",
     "compact": "Merge an index's segments and give back the space of deleted documents.",
     "serve": "Serve embeddings and search over HTTP, with a search page.",
@@ -73,12 +75,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(_run(words, chosen))
 
 
+class _Warnings(logging.Handler):
+    """Prints the library's warnings, with the options that a command calls its arguments by."""
+
+    def __init__(self, parameters: Callable[[], Sequence[Parameter]]) -> None:
+        super().__init__(logging.WARNING)
+        self._parameters = parameters
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        print(as_options(record.getMessage(), self._parameters()), file=sys.stderr)
+
+
 def _run(words: list[str], chosen: str | None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):  # a path may hold bytes, and a locale lack characters: as stderr shows them
         sys.stdout.reconfigure(errors="backslashreplace")
     app: typer.Typer | None = None
     try:
         app = build_app(chosen)
+        if not (log := logging.getLogger("ragvec")).hasHandlers():
+            parameters = partial(_parameters, app, chosen)
+            log.addHandler(_Warnings(parameters))
         app(args=words, prog_name="ragvec", standalone_mode=True, obj=words)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_FAILED

@@ -29,6 +29,7 @@ def run(
     dtype: Dtype = None,
     offline: Offline = False,
 ) -> None:
+    """Answer assistants over standard input and output, or over HTTP."""
     try:
         import mcp.server.mcpserver  # noqa: F401
     except ImportError as error:

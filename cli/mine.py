@@ -26,6 +26,7 @@ def run(
     device: Device = None,
     offline: Offline = False,
 ) -> None:
+    """Mine hard negatives, and sum up how many were found."""
     from ragvec.train.mine import mine
 
     loaded = None

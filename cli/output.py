@@ -8,10 +8,13 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ragvec.errors import RagvecError
-from ragvec.records import Hit
+from ragvec.records import Document, Hit
+
+if TYPE_CHECKING:
+    from ragvec.retrieve.lookup import ValueCount
 
 BOLD, PLAIN = "\033[1m", "\033[0m"
 ID_WIDTH = 24
@@ -65,6 +68,34 @@ def print_context(record: dict[str, Any], form: Format | None) -> None:
         write_lines([json.dumps(record, ensure_ascii=False)])
     elif record["text"]:
         write_lines([record["text"].removesuffix("\n")])
+
+
+def listing(documents: Sequence[Document]) -> list[str]:
+    """Documents as a table, a line each."""
+    if not documents:
+        return ["no documents"]
+    columns = shutil.get_terminal_size((100, 24)).columns
+    ids = [fit(_clean(document.doc_id), ID_WIDTH) for document in documents]
+    width = max(2, *map(text_width, ids))
+    room = max(20, columns - width - 2)
+    said = (" · ".join(filter(None, (_clean(one.title), _clean(one.text[: 4 * room])))) for one in documents)
+    lines = zip(ids, said, strict=True)
+    return [
+        f"{_pad('id', width)}  title and text",
+        *(f"{_pad(name, width)}  {fit(text, room)}".rstrip() for name, text in lines),
+    ]
+
+
+def value_lines(values: "Sequence[ValueCount]") -> list[str]:
+    """Values of a field as a table: how many documents have each, and the value as a filter names it."""
+    if not values:
+        return ["no values"]
+    columns = shutil.get_terminal_size((100, 24)).columns
+    counts = [f"{one.documents:,}" for one in values]
+    width = max(map(len, ["documents", *counts]))
+    named = (fit(json.dumps(one.value, ensure_ascii=False), max(20, columns - width - 2)) for one in values)
+    rows = (f"{count:>{width}}  {_clean(value)}" for count, value in zip(counts, named, strict=True))
+    return [f"{'documents':>{width}}  value", *rows]
 
 
 def write_lines(lines: Iterable[str]) -> None:

@@ -44,6 +44,7 @@ def run(
     sample_seconds: Annotated[float, typer.Option(min=0.1, help="Most time to spend on encoding a sample.")] = 20.0,
     format: Annotated[Form | None, typer.Option(help="Default: lines on a terminal, JSON on a pipe.")] = None,
 ) -> None:
+    """Measure a sample, and print what the whole will take."""
     from ragvec.corpus.files import STDIN
     from ragvec.encoder import Encoder
     from ragvec.errors import RagvecError

@@ -89,6 +89,7 @@ def run(
     server: AskServer = True,
     api_key: ApiKey = None,
 ) -> None:
+    """Answer one query, or a file of them, and print the hits."""
     single = queries is None and query != "-"
     options = Options(
         offset=offset, mode=mode, syntax=single if syntax is None else syntax, where=where, where_values=where_values,

@@ -32,6 +32,7 @@ def run(
     dtype: Dtype = None,
     offline: Offline = False,
 ) -> None:
+    """Serve until the process is told to end."""
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401

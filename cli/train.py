@@ -22,6 +22,7 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in output_dir.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load model and data, print the plan, train nothing.")] = False,
 ) -> None:
+    """Train as the config says, and say where the result lies."""
     from ragvec.train.recipe import read_recipe
 
     is_main_process = os.environ.get("RANK", "0") == "0"  # one of several processes that torchrun started

@@ -22,6 +22,7 @@ API = {
     "ragvec.index": ["IndexSettings", "ChangeReport"],
     "ragvec.retrieve": ["Request", "open_retriever", "load_reranker"],
     "ragvec.retrieve.context": ["build_context"],
+    "ragvec.retrieve.lookup": ["stored_documents", "stored_count", "distinct_values"],
     "ragvec.corpus": ["read_documents"],
     "ragvec.corpus.passages": ["CorpusOptions"],
     "ragvec.ingest": ["encode_corpus"],

@@ -3,14 +3,40 @@
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
 from ragvec.errors import WrongInput
 
+if TYPE_CHECKING:
+    import numpy as np
+
 FilterValue: TypeAlias = str | int | float | bool
 FilterValues: TypeAlias = Mapping[str, FilterValue | Collection[FilterValue]]  # what each $name in a filter stands for
+
+
+# What shows nothing: white space, control and format characters (but for the signs that Arabic puts under numbers), letters
+# that fill a place, variation selectors and tags.
+_UNSEEN = "".join(
+    map(
+        chr,
+        chain(
+            *(range(first, last + 1) for first, last in (
+                (0x00, 0x20), (0x7F, 0xA0), (0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x1680, 0x1680),
+                (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2000, 0x200F), (0x2028, 0x202F), (0x205F, 0x206F), (0x2800, 0x2800),
+                (0x3000, 0x3000), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0xFFF9, 0xFFFB),
+                (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE007F), (0xE0100, 0xE01EF),
+            ))
+        ),
+    )
+)  # fmt: skip
+
+
+def shows_nothing(text: str) -> bool:
+    """Whether a text is empty, or holds nothing but white space and characters that nobody sees."""
+    return not text.strip(_UNSEEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +44,14 @@ class Document:
     """One source item of a corpus, as its reader found it.
 
     metadata holds every further field of the source; its values are JSON values.
+    vector   (d,) numbers that were made of it elsewhere; None = the index's encoder makes one
     """
 
     doc_id: str
     text: str
     title: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    vector: "np.ndarray | None" = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +68,11 @@ class Passage:
     def encoded_text(self) -> str:
         """The string the encoder sees: title and text joined by a space, as BEIR and MTEB do."""
         return f"{self.title} {self.text}".strip() if self.title else self.text
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither title nor text shows anything: what an encoder makes of it says nothing."""
+        return shows_nothing(self.text) and shows_nothing(self.title)
 
     @property
     def content_hash(self) -> str:

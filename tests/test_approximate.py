@@ -107,6 +107,7 @@ def test_small_segments_are_searched_exactly_and_large_ones_by_index() -> None:
     assert plan_keys(100_000, 303)[0] == "Pad304,IVF512,PQ76x4fsr"
     assert [lists_for(rows, 1024) for rows in (1, 1_000, 10**9)] == [16, 32, 31632]
     assert planned_bytes(10_000, 1024) == 0 and planned_bytes(100_000, 1024) == memory_of(100_000, 1024, 320, 128)
+    assert planned_bytes(10**7, 128) == memory_of(10**7, 128, lists_for(10**7, 128), 64) == pytest.approx(407e6, rel=0.01)
 
 
 def test_memory_is_kept_to_by_smaller_codes_and_then_by_no_index() -> None:

@@ -147,7 +147,7 @@ def test_faults_of_an_index_are_found(index, capsys):
     connection.close()
     found = states(examine(index))
     wrong = {name for name, state in found.items() if name.startswith("index") and state != OK}
-    assert wrong == {"index database", "index checksums", "index vectors", "index orphans"}
+    assert wrong == {"index database", "index words", "index checksums", "index vectors", "index orphans"}
     assert found["index orphans"] == ADVICE
 
 

@@ -17,10 +17,12 @@ from ragvec.encoder import Encoder
 from ragvec.encoder.checkpoint import check_free
 from ragvec.encoder.conversion import convert
 from ragvec.encoder.sources import locate
+from ragvec.encoder.weights import load_tokenizer
 from ragvec.errors import Damaged, NotFound, RagvecError
 from ragvec.index import Index
 from ragvec.index.encoder import load_encoder
 from ragvec.train.checkpoints import remove_checkpoints, remove_leftovers
+from ragvec.train.data.pieces import tokenize
 from ragvec.train.recipe import Recipe
 from tests.test_index import SETTINGS, passages_named, put, unit_vectors
 
@@ -126,6 +128,22 @@ def test_a_rank_that_the_weights_lack_is_refused(folder: Path, tmp_path: Path) -
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder), "r": 10**9}))
     with pytest.raises(RagvecError, match="adapter_config.json: r is 1000000000, outside 1"):
         locate(str(adapter))
+
+
+def test_a_pattern_that_takes_for_ever_is_one_line(folder: Path, capsys) -> None:
+    """The library that matches it gives up, and panics: which is no Exception."""
+    split = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    change(folder / "tokenizer.json", pre_tokenizer=split)
+    endless = "a" * 40 + "!"
+    with pytest.raises(Damaged, match="the tokenizer can't read a text: .*retry-limit"):
+        Encoder.load(folder).encode_documents([endless])
+    with pytest.raises(Damaged, match="the tokenizer can't read a text"):
+        tokenize(load_tokenizer(folder), [endless])
+    path = folder.with_name("texts.jsonl")
+    path.write_text(json.dumps({"text": endless}))
+    code, said = run(["index", str(path), "-e", str(folder), "-o", str(folder.with_name("index"))], capsys)
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert code == 1 and "no passage of this part could be encoded" in line and "the tokenizer can't read a text" in line
 
 
 def test_half_a_surrogate_pair_is_no_text(folder: Path) -> None:

@@ -12,7 +12,7 @@ from ragvec.errors import RagvecError
 from ragvec.evaluate import evaluate
 from ragvec.evaluate.labels import draw_examples
 from ragvec.evaluate.words import evaluate_words, read_conll, span_f1, word_vectors
-from tests.test_evaluate import LetterEncoder, command, letters  # noqa: F401 - letters is a fixture
+from tests.letters import LetterEncoder, command, letters  # noqa: F401 - letters is a fixture
 from tests.tiny import save_tiny_decoder
 
 CONLL_2003 = """-DOCSTART- -X- O O
@@ -68,7 +68,7 @@ def test_each_draw_holds_eight_texts_a_label_and_the_draws_differ():
     assert [row for row in order if labels[row] == "x"][:8] == [row for row in draws[1] if labels[row] == "x"]
 
 
-def test_clustering_of_a_table_and_of_mtebs_sets(labelled, tmp_path, letters, capsys):  # noqa: F811
+def test_clustering_of_a_table_and_of_mtebs_sets(labelled, tmp_path, letters, capsys):
     train = labelled.with_name("letters.train.tsv")
     (found,) = command(capsys, train, "--task", "clustering", "--no-baselines")
     assert found["v_measure"] == pytest.approx(1.0) and found["sets"] == 1

@@ -43,10 +43,10 @@ def test_dense_hits_are_cosines_in_order(retriever: Retriever, encoder: Encoder)
     hits = retriever.retrieve(query, 5, mode="dense")
     vectors = encoder.encode_documents([f"{d.title} {d.text}".strip() for d in DOCUMENTS])
     cosines = encoder.encode_queries([query])[0] @ vectors.T
-    order = np.argsort(-cosines)
+    order = [row for row in np.argsort(-cosines) if DOCUMENTS[row].text]
     assert names(hits) == [DOCUMENTS[row].doc_id for row in order]
     assert np.allclose([hit.score for hit in hits], cosines[order], atol=2e-3)  # stored as float16
-    assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5]
+    assert [hit.rank for hit in hits] == [1, 2, 3, 4]
 
 
 def test_a_hit_carries_the_document_as_it_was(retriever: Retriever) -> None:
@@ -76,7 +76,7 @@ def test_lexical_finds_words_of_any_script(retriever: Retriever, query: str, nam
 def test_lexical_returns_only_what_matches(retriever: Retriever) -> None:
     assert retriever.retrieve("zebra", mode="lexical") == []
     assert retriever.retrieve("!?", mode="lexical") == []
-    assert len(retriever.retrieve("!?", mode="hybrid")) == 5
+    assert len(retriever.retrieve("!?", mode="hybrid")) == 4
 
 
 def test_reciprocal_rank_fusion_of_both(retriever: Retriever) -> None:

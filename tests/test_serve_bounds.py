@@ -59,7 +59,7 @@ def test_a_million_mistakes_are_one_error(model, body):
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/embed", "/search", "/v1/rerank"])
-def test_a_body_of_many_values_is_refused_unread(client, path, monkeypatch):  # noqa: F811
+def test_a_body_of_many_values_is_refused_unread(client, path, monkeypatch):
     monkeypatch.setattr(json_route, "MOST_VALUES", 10_000)
     for values in (b"[],", b"{},", b'"",', b"1,", b'{"a":1},'):
         body = b'{"query": "x", "input": [' + values * (SMALL_BODY // len(values) + 1) + b"1]}"
@@ -69,14 +69,14 @@ def test_a_body_of_many_values_is_refused_unread(client, path, monkeypatch):  # 
     assert "values" not in client.post(path, content=words, headers=JSON).text
 
 
-def test_an_error_quotes_little_of_what_was_sent(client):  # noqa: F811
+def test_an_error_quotes_little_of_what_was_sent(client):
     answer = client.post("/search", content=json.dumps({"n" * 90_000: 1}), headers=JSON)
     assert answer.status_code == 422 and len(answer.content) < 2000
     many = client.post("/v1/embeddings", json={"input": "x", **{f"f{number}": 1 for number in range(300)}})
     assert many.status_code == 422 and "301 fields" in many.text
 
 
-def test_many_vectors_are_written_as_few_are(client, monkeypatch):  # noqa: F811
+def test_many_vectors_are_written_as_few_are(client, monkeypatch):
     def answers() -> list[bytes]:
         asked = {"/v1/embeddings": {"input": ["fox", "dog"]}, "/embed": {"inputs": ["fox", "dog"]}}
         return [client.post(path, json=body).content for path, body in asked.items()]

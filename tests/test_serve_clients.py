@@ -15,13 +15,13 @@ LONG = "word " * 500
 
 
 @pytest.fixture(scope="module")
-def address(service):  # noqa: F811
+def address(service):
     with running(create_app(service)) as address:
         yield address
 
 
 @pytest.fixture(scope="module")
-def cosines(encoder) -> np.ndarray:  # noqa: F811
+def cosines(encoder) -> np.ndarray:
     return encoder.encode_documents(TEXTS) @ encoder.encode_queries(["fox"])[0]
 
 
@@ -67,7 +67,7 @@ def test_null_is_the_default_of_every_optional_field(model, least):
         ("/search", {"query": "fox"}, ("k", "mode", "where", "offset", "diversity", "fusion", "rerank_depth", "snippets")),
     ],
 )
-def test_clients_that_send_null_are_answered_as_those_that_do_not(client, path, body, nulls):  # noqa: F811
+def test_clients_that_send_null_are_answered_as_those_that_do_not(client, path, body, nulls):
     answers = [client.post(path, json=sent) for sent in (body, {**body, **dict.fromkeys(nulls)})]
     assert [answer.status_code for answer in answers] == [200, 200]
     plain, with_nulls = (answer.json() for answer in answers)
@@ -77,7 +77,7 @@ def test_clients_that_send_null_are_answered_as_those_that_do_not(client, path, 
     assert plain == with_nulls
 
 
-def test_fields_of_other_apis_do_no_harm(client, encoder):  # noqa: F811
+def test_fields_of_other_apis_do_no_harm(client, encoder):
     body = {"input": ["fox"], "user": "u1", "dimensions": 8, "timeout": 600, "extra": {"a": 1}}
     answer = client.post("/v1/embeddings", json=body).json()
     np.testing.assert_allclose(answer["data"][0]["embedding"], encoder.encode_documents(["fox"], truncate_dim=8)[0], atol=1e-6)
@@ -86,7 +86,7 @@ def test_fields_of_other_apis_do_no_harm(client, encoder):  # noqa: F811
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
-def test_coheres_request_on_each_of_its_paths(client, cosines, order, path):  # noqa: F811
+def test_coheres_request_on_each_of_its_paths(client, cosines, order, path):
     body = {"model": "x", "query": "fox", "documents": TEXTS, "top_n": 3, "max_tokens_per_doc": 4096}
     answer = client.post(path, json=body).json()
     assert [one["index"] for one in answer["results"]] == order[:3] and answer["id"]
@@ -96,7 +96,7 @@ def test_coheres_request_on_each_of_its_paths(client, cosines, order, path):  # 
     assert [one["document"] for one in answer["results"]] == [{"text": TEXTS[row]} for row in order[:3]]
 
 
-def test_text_embeddings_inferences_rerank(client, cosines, order):  # noqa: F811
+def test_text_embeddings_inferences_rerank(client, cosines, order):
     body = {"query": "fox", "texts": TEXTS, "raw_scores": False, "return_text": True, "truncation_direction": "Right"}
     answer = client.post("/rerank", json=body)
     assert [(one["index"], one["text"]) for one in answer.json()] == [(row, TEXTS[row]) for row in order]
@@ -120,12 +120,12 @@ def test_text_embeddings_inferences_rerank(client, cosines, order):  # noqa: F81
         ({"query": "x", "texts": ["a"] * 21}, "21 texts at once"),
     ],
 )
-def test_wrong_requests_to_rerank(client, body, message):  # noqa: F811
+def test_wrong_requests_to_rerank(client, body, message):
     answer = client.post("/rerank", json=body)
     assert answer.status_code == 422 and message in answer.json()["error"]["message"]
 
 
-def test_head_is_get_without_its_body(client):  # noqa: F811
+def test_head_is_get_without_its_body(client):
     for path in ("/", "/health", "/ready", "/docs", "/info", "/metrics", "/v1/models", "/documents/fox"):
         head, get = client.head(path), client.get(path)
         assert (head.status_code, head.content) == (200, b"") and head.headers["content-type"] == get.headers["content-type"]
@@ -146,8 +146,8 @@ def test_head_over_a_real_connection(address):
     connection.close()
 
 
-def test_options_says_what_there_is(encoder, folder):  # noqa: F811
-    with Service(encoder, folder) as roomy, TestClient(create_app(roomy, writable=True, api_key="k")) as client:  # noqa: F811
+def test_options_says_what_there_is(encoder, folder):
+    with Service(encoder, folder) as roomy, TestClient(create_app(roomy, writable=True, api_key="k")) as client:
         for path, allowed in [
             ("/health", "GET, HEAD, OPTIONS"),
             ("/search", "OPTIONS, POST"),
@@ -158,7 +158,7 @@ def test_options_says_what_there_is(encoder, folder):  # noqa: F811
         assert client.options("/nothing").status_code == 404
 
 
-def test_a_model_by_its_name(client, encoder):  # noqa: F811
+def test_a_model_by_its_name(client, encoder):
     [listed] = client.get("/v1/models").json()["data"]
     assert client.get("/v1/models/tiny").json() == listed and listed["object"] == "model"
     answer = client.get("/v1/models/gpt-4")
@@ -175,7 +175,7 @@ class TestOpenAI:
         with package.OpenAI(base_url=f"{address}/v1", api_key="unused", max_retries=0) as openai:
             yield openai
 
-    def test_embeddings(self, openai, encoder):  # noqa: F811
+    def test_embeddings(self, openai, encoder):
         for options in ({}, {"encoding_format": "float"}, {"encoding_format": "base64"}, {"user": "me", "timeout": 60}):
             answer = openai.embeddings.create(model="x", input=["fox", "dog"], **options)
             got = [one.embedding for one in answer.data]
@@ -211,7 +211,7 @@ class TestLiteLLM:
         monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         pytest.importorskip("litellm", reason="litellm is not installed: pip install litellm")
 
-    def test_embedding(self, address, encoder):  # noqa: F811
+    def test_embedding(self, address, encoder):
         import litellm
 
         answer = litellm.embedding(model="openai/x", input=["fox"], api_base=f"{address}/v1", api_key="unused")
@@ -228,7 +228,7 @@ class TestLiteLLM:
         np.testing.assert_allclose([one["relevance_score"] for one in answer.results], cosines[order[:2]], atol=1e-5)
 
 
-def test_huggingfaces_client_embeds(address, encoder):  # noqa: F811
+def test_huggingfaces_client_embeds(address, encoder):
     from huggingface_hub import InferenceClient
 
     answer = InferenceClient(model=f"{address}/embed").feature_extraction("fox", normalize=True)

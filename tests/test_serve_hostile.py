@@ -87,7 +87,7 @@ def refusal(answer) -> Refusal:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_nonsense_is_refused_with_a_reason(client, path, body, status, message):  # noqa: F811
+def test_nonsense_is_refused_with_a_reason(client, path, body, status, message):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     assert refusal(client.post(path, content=content, headers=JSON)).says(status, message)
 
@@ -95,26 +95,26 @@ def test_nonsense_is_refused_with_a_reason(client, path, body, status, message):
 @pytest.mark.parametrize(
     "text", ["\0", "a\0b", "\u202e‮", "x" * 90_000, "\x1b[2J", "' OR 1=1 --", '" AND "', "NEAR(a b)", "*", "()"]
 )
-def test_odd_texts_are_texts(client, text):  # noqa: F811
+def test_odd_texts_are_texts(client, text):
     assert client.post("/v1/embeddings", json={"input": text}).status_code == 200
     for mode in ("hybrid", "lexical"):
         assert client.post("/search", json={"query": text[:200], "mode": mode}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["%00", "%ED%A0%80", "..%2F..%2Fetc%2Fpasswd", "%FF", "a" * 5000, "'%20OR%201=1"])
-def test_odd_ids_find_nothing(client, path):  # noqa: F811
+def test_odd_ids_find_nothing(client, path):
     assert client.get(f"/documents/{path}").status_code == 404
 
 
-def test_a_query_of_many_words_is_answered(client, encoder, folder):  # noqa: F811
+def test_a_query_of_many_words_is_answered(client, encoder, folder):
     with Service(encoder, folder) as roomy, TestClient(create_app(roomy)) as wide:
         words = " ".join(f"w{number}" for number in range(1500))[: roomy.limits.query_characters]
         for mode in ("hybrid", "lexical"):
             assert wide.post("/search", json={"query": words, "mode": mode}).status_code == 200
 
 
-def test_documents_with_nul_or_no_id_are_refused(encoder, folder):  # noqa: F811
-    with Service(encoder, folder) as writable, TestClient(create_app(writable, writable=True)) as client:  # noqa: F811
+def test_documents_with_nul_or_no_id_are_refused(encoder, folder):
+    with Service(encoder, folder) as writable, TestClient(create_app(writable, writable=True)) as client:
         for document, message in [
             ({"doc_id": "", "text": "x"}, "doc_id"),
             ({"doc_id": "a\0", "text": "x"}, "NUL"),
@@ -127,7 +127,7 @@ def test_documents_with_nul_or_no_id_are_refused(encoder, folder):  # noqa: F811
         assert 400 <= client.post("/documents", json={"documents": twice}).status_code < 500
 
 
-def test_bodies_over_the_limit_are_refused_unread(client):  # noqa: F811
+def test_bodies_over_the_limit_are_refused_unread(client):
     assert refusal(client.post("/v1/embeddings", json={"input": "x" * 100_001})).says(413, "over 100,000 bytes")
 
     def endless():
@@ -137,7 +137,7 @@ def test_bodies_over_the_limit_are_refused_unread(client):  # noqa: F811
     assert refusal(client.post("/v1/embeddings", content=endless(), headers=JSON)).says(413, "over 100,000 bytes")
 
 
-def test_only_json_that_says_so_is_read(client):  # noqa: F811
+def test_only_json_that_says_so_is_read(client):
     for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
         assert refusal(client.post("/search", content=b'{"query": "fox"}', headers={"content-type": kind})).says(
             415, "must be JSON"
@@ -146,13 +146,13 @@ def test_only_json_that_says_so_is_read(client):  # noqa: F811
     assert client.post("/search", content=b'{"query": "fox"}', headers=wanted).status_code == 200
 
 
-def test_unknown_paths_and_methods(client):  # noqa: F811
+def test_unknown_paths_and_methods(client):
     assert refusal(client.get("/nothing")).says(404, "Not Found")
     assert refusal(client.get("/search")).says(405, "Method Not Allowed")
 
 
-def test_the_key_is_asked_for_everywhere_but_where_nothing_is_told(service):  # noqa: F811
-    with TestClient(create_app(service, api_key="sésame")) as client:  # noqa: F811
+def test_the_key_is_asked_for_everywhere_but_where_nothing_is_told(service):
+    with TestClient(create_app(service, api_key="sésame")) as client:
         for path in ("/info", "/metrics", "/v1/models", "/documents/fox"):
             answer = client.get(path)
             assert refusal(answer).says(401, "Authorization: Bearer KEY")
@@ -166,9 +166,9 @@ def test_the_key_is_asked_for_everywhere_but_where_nothing_is_told(service):  # 
         assert client.get("/info", headers={"authorization": "Bearer sésame".encode()}).status_code == 200
 
 
-def test_other_sites_and_rebound_names_are_shut_out(service):  # noqa: F811
+def test_other_sites_and_rebound_names_are_shut_out(service):
     app = create_app(service, host_names=["localhost", "127.0.0.1"], origins=["https://friend.example"])
-    with TestClient(app, base_url="http://localhost:8000") as client:  # noqa: F811
+    with TestClient(app, base_url="http://localhost:8000") as client:
         assert client.get("/info").status_code == 200
         assert client.get("/info", headers={"origin": "http://localhost:8000"}).status_code == 200
         for host in ("evil.example", "localhost.evil.example", "[", "", "127.0.0.1:8000@evil.example"):
@@ -183,15 +183,15 @@ def test_other_sites_and_rebound_names_are_shut_out(service):  # noqa: F811
         assert preflight.status_code == 204 and "POST" in preflight.headers["access-control-allow-methods"]
 
 
-def test_a_full_queue_is_429_with_retry_after(encoder, folder):  # noqa: F811
-    with Service(encoder, folder, limits=Limits(requests=0)) as service, TestClient(create_app(service)) as client:  # noqa: F811
+def test_a_full_queue_is_429_with_retry_after(encoder, folder):
+    with Service(encoder, folder, limits=Limits(requests=0)) as service, TestClient(create_app(service)) as client:
         answer = client.post("/search", json={"query": "fox"})
         assert refusal(answer).says(429, "too many requests at once")
         assert answer.headers["retry-after"] == "1" and client.get("/health").status_code == 200
 
 
-def test_an_encoder_that_fails_is_a_500_without_its_secrets(encoder, folder, monkeypatch):  # noqa: F811
-    with Service(encoder, folder) as service, TestClient(create_app(service), raise_server_exceptions=False) as client:  # noqa: F811
+def test_an_encoder_that_fails_is_a_500_without_its_secrets(encoder, folder, monkeypatch):
+    with Service(encoder, folder) as service, TestClient(create_app(service), raise_server_exceptions=False) as client:
         with monkeypatch.context() as patch:
             patch.setattr(encoder.model, "forward", lambda **inputs: 1 / 0)
             answer = client.post("/v1/embeddings", json={"input": "fox"})
@@ -201,7 +201,7 @@ def test_an_encoder_that_fails_is_a_500_without_its_secrets(encoder, folder, mon
         )
 
 
-def test_a_head_without_end_is_cut_off(service, monkeypatch):  # noqa: F811
+def test_a_head_without_end_is_cut_off(service, monkeypatch):
     monkeypatch.setattr(connection, "HEAD_S", 0.3)
     with running(create_app(service)) as address:
         place = ("127.0.0.1", int(address.rsplit(":", 1)[1]))

@@ -117,3 +117,26 @@ def test_a_query_vector_of_the_old_index_is_good_for_the_new_one(encoder, tmp_pa
 
     assert live.call(search)[0].startswith("pear"), "asked again of the new one"
     live.close()
+
+
+def test_an_index_that_was_away_for_a_moment_is_asked_again(encoder, tmp_path):
+    path = make_index(tmp_path / "current", encoder, numbered("apple"))
+    live = LiveIndex(path, encoder)
+    failed: list[Exception] = []
+
+    def search(index: Index) -> str:
+        if failed:
+            return index.passages([3])[0].doc_id
+        with index.reading():  # which takes the connection: the next needs another
+            os.rename(path, tmp_path / "away")
+            try:
+                return index.passages([3])[0].doc_id
+            except RagvecError as error:
+                failed.append(error)
+                raise
+            finally:
+                os.rename(tmp_path / "away", path)
+
+    assert live.call(search).startswith("apple")
+    assert len(failed) == 1, "it was away once"
+    live.close()

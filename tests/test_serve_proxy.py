@@ -27,11 +27,11 @@ OPENAI_NODE = (
 PATHS = ("/", "/docs", "/openapi.json", "/health", "/ready", "/info", "/v1/models", "/metrics", "/documents/fox")
 
 
-def client(service, **options) -> TestClient:  # noqa: F811
+def client(service, **options) -> TestClient:
     return TestClient(create_app(service, **options), base_url="http://localhost", follow_redirects=False)
 
 
-def test_a_page_of_an_allowed_site_may_use_openai_node(service):  # noqa: F811
+def test_a_page_of_an_allowed_site_may_use_openai_node(service):
     with client(service, origins=[SITE], api_key="sesame") as asked:
         wanted = {"access-control-request-method": "POST", "access-control-request-headers": OPENAI_NODE}
         answer = asked.options("/v1/embeddings", headers={"origin": SITE, **wanted})
@@ -55,7 +55,7 @@ def test_the_names_that_a_server_answers_to():
         assert names_answered_to("127.0.0.1", key, ["Search.example.org"]) == {*LOCAL_NAMES, "search.example.org"}
 
 
-def test_a_name_that_a_proxy_uses(service):  # noqa: F811
+def test_a_name_that_a_proxy_uses(service):
     names = names_answered_to("127.0.0.1", None, ["search.example.org"])
     with client(service, host_names=names) as asked:
         for host in ("search.example.org", "SEARCH.example.org:8443", "localhost:8000"):
@@ -76,7 +76,7 @@ def test_a_name_that_a_proxy_uses(service):  # noqa: F811
         (None, {}, {"origin": SITE}, 403),
     ],
 )
-def test_mcp_behind_a_proxy_with_another_host(folder, key, options, headers, status):  # noqa: F811
+def test_mcp_behind_a_proxy_with_another_host(folder, key, options, headers, status):
     pytest.importorskip("mcp", reason="the MCP SDK is not installed: pip install 'ragvec[mcp]'")
     import httpx2
 
@@ -108,7 +108,7 @@ def look_around(asked, base: str) -> None:
 
 
 @pytest.mark.parametrize("root", ["/rag", "/search", "/deep/er"])
-def test_under_a_path_that_the_proxy_passes_on(service, root):  # noqa: F811
+def test_under_a_path_that_the_proxy_passes_on(service, root):
     with client(service, root_path=root + "/") as asked:
         look_around(asked, root)
         assert asked.get(root + "/openapi.json").json()["servers"] == [{"url": root}]
@@ -120,21 +120,21 @@ def test_under_a_path_that_the_proxy_passes_on(service, root):  # noqa: F811
         assert 'path="/search"' in counted and f'path="{root}/search"' not in counted
 
 
-def test_the_key_is_asked_for_under_a_path_too(service):  # noqa: F811
+def test_the_key_is_asked_for_under_a_path_too(service):
     with client(service, root_path="/rag", api_key="sesame") as asked:
         for path in PATHS:
             assert asked.get(f"/rag{path}").status_code == (200 if path in PATHS[:5] else 401)
         assert asked.post("/rag/search", json={"query": "fox"}).status_code == 401
 
 
-def test_mounted_in_another_application(service):  # noqa: F811
+def test_mounted_in_another_application(service):
     app = Starlette(routes=[Mount("/rag", create_app(service))])
     with TestClient(app, base_url="http://localhost", follow_redirects=False) as asked:
         look_around(asked, "/rag")
 
 
 @pytest.mark.parametrize("path", ["rag", "/a b", "/a//b", "http://x/y", "/x?y", "/\r\n"])
-def test_wrong_root_paths(service, path):  # noqa: F811
+def test_wrong_root_paths(service, path):
     with pytest.raises(WrongInput, match="the root path is"):
         create_app(service, root_path=path)
 
@@ -162,7 +162,7 @@ def nginx(tmp_path, location: str):
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed: apt-get install nginx")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("cuts", [True, False], ids=["cuts", "passes"])
-def test_behind_a_real_nginx(service, tmp_path, cuts):  # noqa: F811
+def test_behind_a_real_nginx(service, tmp_path, cuts):
     import httpx2
 
     app = create_app(service, root_path="" if cuts else "/rag", host_names=LOCAL_NAMES)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import zstandard
 
+from ragvec.encoder import EncoderSettings
 from ragvec.errors import RagvecError
 from ragvec.train.data import Example, Text, read_examples, read_texts, split_validation
 from ragvec.train.data.hub import dataset_files
@@ -18,6 +19,12 @@ TEXTS = ["first, with a comma", "두 번째", 'third "quoted"']
 
 def recipe(objective: str = "mntp", **keys):
     return make_recipe(objective, {"output_dir": "out", **keys})[0]
+
+
+def settings(**keys) -> EncoderSettings:
+    """Of the encoder that a recipe with these keys ends in."""
+    named = {"query_instruction": keys.get("instruction"), "document_instruction": keys.get("document_instruction")}
+    return EncoderSettings().override(**named)
 
 
 def write_as(folder, kind: str):
@@ -96,7 +103,7 @@ def test_a_missing_file(tmp_path):
 def examples(tmp_path, *rows: dict, **keys) -> list[Example]:
     file = tmp_path / "nq.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return read_examples(recipe("supervised", **keys), [str(file)])
+    return read_examples(recipe("supervised", **keys), settings(**keys), [str(file)])
 
 
 def test_pairs_under_every_field_name(tmp_path):
@@ -149,7 +156,7 @@ def test_labelled_text_pairs(tmp_path):
 def scored(tmp_path, row: dict, **keys) -> Example:
     file = tmp_path / "nq.jsonl"
     file.write_text(json.dumps({"query": "q", "positive": "p", **row}) + "\n")
-    return read_examples(recipe("distill", **keys), [str(file)], scored="teacher")[0]
+    return read_examples(recipe("distill", **keys), EncoderSettings(), [str(file)], scored="teacher")[0]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +193,7 @@ def test_scores_that_do_not_belong(row, message, tmp_path):
 def graded(tmp_path, content: str, name: str = "sts.jsonl", **keys) -> list[Example]:
     file = tmp_path / name
     file.write_text(content)
-    return read_examples(recipe("supervised", loss="cosent", **keys), [str(file)], scored="graded")
+    return read_examples(recipe("supervised", loss="cosent", **keys), settings(**keys), [str(file)], scored="graded")
 
 
 @pytest.mark.parametrize(
@@ -247,10 +254,24 @@ def test_instructions_by_data_set_and_on_both_sides_of_symmetric_tasks(tmp_path)
     ]
 
 
+def test_a_recipe_without_an_instruction_reads_what_the_encoder_will_be_searched_with(tmp_path):
+    row, own = {"query": "q", "positive": "p"}, EncoderSettings().query_instruction
+    (found,) = examples(tmp_path, row)
+    assert own and (found.query_instruction, found.document_instruction) == (own, "")
+    (found,) = examples(tmp_path, row, instruction="", document_instruction="passage:")
+    assert (found.query_instruction, found.document_instruction) == ("", "passage:")
+    graded_pairs = {  # two texts of a kind are compared as documents, a query with its document as such
+        '{"sentence1": "a", "sentence2": "b", "score": 1}': "", '{"query": "a", "positive": "b", "score": 1}': own
+    }  # fmt: skip
+    for row, instruction in graded_pairs.items():
+        assert graded(tmp_path, row)[0].query_instruction == instruction
+    assert graded(tmp_path, next(iter(graded_pairs)), instruction="same:")[0].query_instruction == "same:"
+
+
 def test_the_e5_mix_has_the_references_instructions(tmp_path):
     (tmp_path / "allnli.jsonl").write_text('{"query": "q", "positive": "p", "negative": "n"}\n' * 2)
     (tmp_path / "nq.jsonl").write_text('{"query": "q", "positive": "p", "negative": "n"}\n')
-    found = read_examples(recipe("supervised", dataset_name="E5"), [str(tmp_path)])
+    found = read_examples(recipe("supervised", dataset_name="E5"), EncoderSettings(), [str(tmp_path)])
     nli = ("Given a premise, retrieve a hypothesis that is entailed by the premise;", "Retrieve semantically similar text;")
     assert [one.query_instruction for one in found] == [
         *nli, "Given a question, retrieve Wikipedia passages that answer the question;"
@@ -340,7 +361,9 @@ def hub_layout(folder, *names: str):
 def test_a_data_set_as_the_hub_lays_it_out(tmp_path):
     name = hub_layout(tmp_path, "pair/train-00000-of-00001.parquet", "pair/dev-0.parquet", "triplet/train-0.parquet")
     files = dataset_files(name, "pair", "train")
-    assert [one.query for one in read_examples(recipe("supervised"), files)] == ["pair/train-00000-of-00001.parquet"]
+    assert [one.query for one in read_examples(recipe("supervised"), EncoderSettings(), files)] == [
+        "pair/train-00000-of-00001.parquet"
+    ]
     assert dataset_files(name, "pair", "validation", optional=True) == []
     with pytest.raises(RagvecError, match=r"has several configurations \(pair, triplet\): name one in \"dataset_config_name\""):
         dataset_files(name, None, "train")

@@ -76,7 +76,7 @@ def test_what_was_mined_trains_both_ways(encoder, tiny_decoder, pairs, tmp_path)
     (tmp_path / "mined.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for objective in ("supervised", "distill"):
         summary = run(objective, tiny_decoder, write_data(tmp_path), tmp_path / objective, max_steps=1,
-                      train_file=str(tmp_path / "mined.jsonl"), teacher_vectors=[])  # fmt: skip
+                      train_file=str(tmp_path / "mined.jsonl"), teacher_vectors=[], instruction="")  # fmt: skip
         assert np.isfinite(summary["last_loss"]) and summary["plan"]["examples"] == len(rows)
 
 

@@ -11,10 +11,14 @@ import pytest
 
 from ragvec import Encoder
 from ragvec.cli.main import main
+from ragvec.encoder.settings import QUERY_INSTRUCTION
 from ragvec.errors import RagvecError
-from ragvec.train.recipe import OBJECTIVES
+from ragvec.train import train
+from ragvec.train.prepare import prepare
+from ragvec.train.recipe import OBJECTIVES, make_recipe
+from ragvec.train.trainable import load_learner
 from tests.tiny import TEXTS
-from tests.training import LONG_TEXTS, losses, run, vectors, write_data
+from tests.training import LONG_TEXTS, losses, recipe_values, run, vectors, write_data
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +85,36 @@ def test_a_stage_named_the_references_way_equals_one_that_starts_from_the_folder
     np.testing.assert_allclose(vectors(tmp_path / "a"), vectors(tmp_path / "b"), atol=1e-6)
 
 
-def test_a_trained_instruction_becomes_the_encoders_own(tiny_decoder, data, tmp_path):
-    run("supervised", tiny_decoder, data, tmp_path / "out", instruction="Find the answer:")
-    assert Encoder.load(tmp_path / "out", device="cpu").settings.query_instruction == "Find the answer:"
+@pytest.mark.parametrize("objective", ["simcse", "supervised", "distill"])
+def test_trained_instructions_become_the_encoders_own(objective, tiny_decoder, data, tmp_path):
+    named = {"instruction": "Find the answer:", "document_instruction": "passage:"}
+    run(objective, tiny_decoder, data, tmp_path / "out", **named)
+    settings = Encoder.load(tmp_path / "out", device="cpu").settings
+    assert (settings.query_instruction, settings.document_instruction) == ("Find the answer:", "passage:")
+    run(objective, tmp_path / "out", data, tmp_path / "bare", instruction="", document_instruction="", save_merged=True)
+    settings = Encoder.load(tmp_path / "bare", device="cpu").settings
+    assert (settings.query_instruction, settings.document_instruction) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "keys", [{"instruction": None}, {"instruction": "find:"}, {"instruction": "", "document_instruction": "passage:"}]
+)
+def test_what_is_trained_is_what_is_searched_by_default(keys, tiny_decoder, data, tmp_path):
+    """Token for token: the prompts of a batch are those that the result makes of its texts."""
+    made, _ = make_recipe(
+        "supervised", recipe_values("supervised", tiny_decoder, data, tmp_path / "out", max_seq_length=128, **keys)
+    )
+    learner = load_learner(made)
+    batch = prepare(made, learner).batches[0]
+    rows = [json.loads(line) for line in (data / "pairs.jsonl").read_text().splitlines()]
+    train(made, report=lambda line: None)
+    encoder = Encoder.load(tmp_path / "out", device="cpu", max_length=128)
+    queries, documents = encoder.settings.query_instruction, encoder.settings.document_instruction
+    trained = [batch.ids[place] for place in batch.place.tolist()]
+    count = batch.sizes[0]
+    assert all(ids in encoder.prompts.build([row["query"] for row in rows], queries).ids for ids in trained[:count])
+    texts = [row[name] for row in rows for name in ("positive", "negative")]
+    assert all(ids in encoder.prompts.build(texts, documents).ids for ids in trained[count:])
 
 
 def test_accumulated_batches_equal_one_large_batch(tiny_decoder, data, tmp_path):
@@ -105,6 +136,29 @@ def test_the_plan_is_what_the_trainer_does(tiny_decoder, data, tmp_path):
     assert summary["plan"]["examples"] == 36 and summary["plan"]["steps"] == 9  # 36 / 5 / 2, rounded down, times 3
     assert [entry["step"] for entry in summary["log"]] == list(range(1, 10))
     assert summary["log"][-1]["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("objective", "keys", "told", "stored"),
+    [
+        ("supervised", {"instruction": "find:"},
+         ["queries after         'find:'", "documents after       no instruction"], "find:"),
+        ("supervised", {"instruction": None, "instructions": {"pairs": "one:"}},
+         ["queries after         'one:'", "documents after       no instruction"], "one:"),
+        ("supervised", {"instructions": {"pairs": ["a:", "b:"]}},
+         ["queries after         2 instructions, by data set: 'a:', …", "documents after       no instruction",
+          "searched with         no instruction, which no query was trained with"], ""),
+        ("distill", {"document_instruction": "passage:"},
+         ["documents after       'passage:'",
+          f"searched with         {QUERY_INSTRUCTION!r}, which no query was trained with"], QUERY_INSTRUCTION),
+        ("mntp", {}, [], QUERY_INSTRUCTION),
+    ],
+)  # fmt: skip
+def test_the_plan_says_what_texts_are_read_after(objective, keys, told, stored, tiny_decoder, data, tmp_path):
+    lines = []
+    run(objective, tiny_decoder, data, tmp_path / "out", report=lines.append, max_steps=1, **keys)
+    assert lines[7:-1] == told
+    assert Encoder.load(tmp_path / "out", device="cpu").settings.query_instruction == stored
 
 
 def test_stop_after_n_steps_keeps_the_longer_schedule(tiny_decoder, data, tmp_path):

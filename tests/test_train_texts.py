@@ -166,7 +166,14 @@ def scored_rows(folder: Path) -> Path:
 @pytest.mark.parametrize("keys", [{}, {"distill_kl": 0.0, "distill_mse": 1.0}])
 def test_a_students_scores_come_to_be_its_teachers(keys, tiny_decoder, tmp_path, data):
     path = scored_rows(tmp_path)
-    keys = {"teacher_vectors": [], "train_file": str(path), "per_device_train_batch_size": 9, "max_steps": 20, **keys}
+    keys = {
+        "teacher_vectors": [],
+        "instruction": "",
+        "train_file": str(path),
+        "per_device_train_batch_size": 9,
+        "max_steps": 20,
+        **keys,
+    }
     summary = run("distill", tiny_decoder, data, tmp_path / "out", learning_rate=2e-2, **keys)
     assert losses(summary)[-1] < 0.6 * losses(summary)[0]
 
@@ -183,7 +190,13 @@ def test_a_students_scores_come_to_be_its_teachers(keys, tiny_decoder, tmp_path,
 
 
 def test_the_score_of_a_student_is_its_cosine_over_the_temperature(tiny_decoder, data, tmp_path):
-    keys = {"teacher_vectors": [], "train_file": str(scored_rows(tmp_path)), "distill_kl": 0.0, "distill_mse": 1.0}
+    keys = {
+        "teacher_vectors": [],
+        "instruction": "",
+        "train_file": str(scored_rows(tmp_path)),
+        "distill_kl": 0.0,
+        "distill_mse": 1.0,
+    }
     learner, prepared, _ = get_ready("distill", tiny_decoder, data, distill_temperature=0.1, **keys)
     batch = prepared.batches[0]
     queries, documents = text_vectors(learner, batch).split(batch.sizes[:2])

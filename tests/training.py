@@ -32,6 +32,7 @@ def recipe_values(objective: str, start, data: Path, output, **keys) -> dict:
         "model_name_or_path": str(start), "output_dir": str(output), "torch_dtype": "float32", "device": "cpu",
         "per_device_train_batch_size": 4, "max_seq_length": 48, "max_steps": 3, "logging_steps": 1, "learning_rate": 1e-2,
         "warmup_steps": 0,
+        **({"instruction": ""} if objective == "supervised" else {}),  # the usual one has more tokens than fit here
         "train_file": str(data / ("pairs.jsonl" if objective == "supervised" else "texts.json")),
         **({"teacher_vectors": str(data / "texts.npy")} if objective == "distill" else {}),
         **keys,

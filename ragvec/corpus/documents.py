@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec.corpus.conversion import Converter
-from ragvec.corpus.fields import FieldNames, to_document
+from ragvec.corpus.fields import FieldNames, NumberLists, to_document
 from ragvec.corpus.files import (
     STDIN,
     CorpusFiles,
@@ -22,6 +22,7 @@ from ragvec.corpus.parquet import parquet_length
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.corpus.tables import looked_ahead
+from ragvec.corpus.vectors import VectorField
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.records import Document, Passage
 
@@ -45,6 +46,10 @@ def read_documents(
     *,
     text_fields: Sequence[str] = (),
     id_field: str | None = None,
+    vector_field: str | None = None,
+    dimension: int | None = None,
+    metadata_fields: Sequence[str] | None = None,
+    drop_fields: Sequence[str] = (),
     text_lines: bool = False,
     max_value_mb: int | None = None,
     encoding: str | None = None,
@@ -61,6 +66,8 @@ def read_documents(
                  or "-": JSONL from standard input
     text_fields  the fields that make the text, in order; empty = the usual names, and a table without any gets its columns of
                  words as `column: value` lines. id_field: likewise. A folder's file that has none of them is read as usual
+    vector_field the field that holds each document's vector: a list of numbers, of this dimension (None = as the first has)
+    metadata_fields  the fields that become metadata, None = all that are left over; drop_fields: those that do not
     text_lines   each non-empty line of a .txt file is a document; otherwise the file is one
     max_value_mb longest line, JSON value, CSV field, Parquet value, and file that is read whole, in MB (2**20 bytes);
                  None = 128, and what is longer names no argument that would raise it
@@ -74,45 +81,27 @@ def read_documents(
     Raises RagvecError with file and line for what cannot be read: bad JSON or UTF-8, no text field, duplicate ids, NULs, what
     is over the limit or inflates without end, pipes and devices, no document at all.
     """
-    ids = Ids(id_prefix, made_prefix)
-    names = FieldNames(tuple(text_fields), id_field)
-    read = 0
-    unread: list[RagvecError] = []
+    vectors = None if vector_field is None else VectorField(vector_field, dimension)
+    metadata = None if metadata_fields is None else tuple(metadata_fields)
+    names = FieldNames(tuple(text_fields), id_field, vector=vectors, metadata=metadata, drop=tuple(drop_fields))
+    lists = NumberLists()
     with Converter(max_value_mb) as converter:
         reading = _Reading(
             text_lines=text_lines,
             max_value_mb=max_value_mb,
             encoding=encoding,
             made_prefix=made_prefix,
+            vector_field=vector_field,
             on_file=on_file,
             on_reject=on_reject,
+            on_unread=on_unread,
+            on_found=on_found,
             converter=converter,
             rejected=[0],
         )
-        for file in _files(source, reading):
-            gave = 0
-            try:
-                for document in _documents(file, names, ids, reading):
-                    if on_found and file.name and not gave:
-                        on_found(file.name)
-                    gave += 1
-                    yield document
-            except RagvecError as error:
-                about = Rejected(file.shown, str(error), None)
-                if on_reject is not None and file.name:
-                    on_reject(about)
-                elif on_unread is not None and file.in_folder and not gave and not isinstance(error, SameId):
-                    unread.append(error)
-                    on_unread(about)
-                else:
-                    raise
-            read += gave
-    if not read and unread:
-        raise unread[0]
-    if not read:
-        rejected = reading.rejected[0]
-        reason = f" that can be read: {rejected:,} were rejected" if rejected else ""
-        raise WrongInput(f"{'standard input' if str(source) == STDIN else path_text(source)} holds no documents{reason}")
+        for document in _all_documents(source, names, Ids(id_prefix, made_prefix), reading):
+            lists.look(document.metadata)
+            yield document
 
 
 def to_passages(documents: Iterable[Document]) -> Iterator[Passage]:
@@ -152,8 +141,11 @@ class _Reading(NamedTuple):
     max_value_mb: int | None
     encoding: str | None
     made_prefix: str
+    vector_field: str | None
     on_file: Callable[[InputFile], None] | None
     on_reject: Callable[[Rejected], None] | None
+    on_unread: Callable[[Rejected], None] | None
+    on_found: Callable[[str], None] | None
     converter: Converter
     rejected: list[int]  # how many rows were, so far
 
@@ -182,6 +174,36 @@ class _File(NamedTuple):
         seen, rows = looked_ahead(self.rows)
         fields = [row for _, row in seen if not isinstance(row, BadRow)]
         return _Found(rows, names.for_rows(fields, optional=optional, table=table))
+
+
+def _all_documents(source: str | Path, names: FieldNames, ids: Ids, reading: _Reading) -> Iterator[Document]:
+    """The documents of all files. Raises RagvecError for a file that can't be read, unless somebody hears of it."""
+    read = 0
+    unread: list[RagvecError] = []
+    for file in _files(source, reading):
+        gave = 0
+        try:
+            for document in _documents(file, names, ids, reading):
+                if reading.on_found and file.name and not gave:
+                    reading.on_found(file.name)
+                gave += 1
+                yield document
+        except RagvecError as error:
+            about = Rejected(file.shown, str(error), None)
+            if reading.on_reject is not None and file.name:
+                reading.on_reject(about)
+            elif reading.on_unread is not None and file.in_folder and not gave and not isinstance(error, SameId):
+                unread.append(error)
+                reading.on_unread(about)
+            else:
+                raise
+        read += gave
+    if not read and unread:
+        raise unread[0]
+    if not read:
+        rejected = reading.rejected[0]
+        reason = f" that can be read: {rejected:,} were rejected" if rejected else ""
+        raise WrongInput(f"{'standard input' if str(source) == STDIN else path_text(source)} holds no documents{reason}")
 
 
 def _files(source: str | Path, reading: _Reading) -> Iterator[_File]:
@@ -231,4 +253,5 @@ def _file_rows(path: Path, files: CorpusFiles, reading: _Reading) -> Iterator[Ro
         on_file=reading.on_file,
         converter=reading.converter,
         encoding=reading.encoding,
+        vector_field=reading.vector_field,
     )

@@ -1,5 +1,6 @@
 """From a row's fields to a document: which field is id, title and text, and what a value may be."""
 
+import logging
 from collections.abc import Sequence
 from reprlib import repr as short
 from typing import Any, NamedTuple
@@ -9,12 +10,15 @@ import orjson
 from ragvec.corpus.formats import typed
 from ragvec.corpus.ids import Ids
 from ragvec.corpus.tables import text_columns
+from ragvec.corpus.vectors import VectorField
 from ragvec.errors import WrongInput
 from ragvec.records import Document
 
 ID_FIELDS = ("_id", "id", "docid", "doc_id")
 TEXT_FIELDS = ("text", "contents", "content", "body")
 TITLE_FIELDS = ("title",)
+LONG_LIST = 64  # numbers from which on a list looks like a vector
+_log = logging.getLogger("ragvec")
 _BETWEEN_FIELDS = "\n\n"  # a paragraph's end, so that passages break there
 
 
@@ -23,12 +27,17 @@ class FieldNames(NamedTuple):
 
     text   the fields that make the text, in order, a paragraph each; one of them at least must be there
     id     the field that holds the id, which then every row must have
-    joined the columns of a table without a text column that make its text, as `column: value` lines
+    joined    the columns of a table without a text column that make its text, as `column: value` lines
+    vector    the field that holds the document's vector, which then every row must have
+    metadata  the fields that become metadata; None = all that are left over. drop: those that do not
     """
 
     text: tuple[str, ...] = ()
     id: str | None = None
     joined: tuple[str, ...] = ()
+    vector: VectorField | None = None
+    metadata: tuple[str, ...] | None = None
+    drop: tuple[str, ...] = ()
 
     def for_rows(self, rows: Sequence[dict[str, Any]], *, optional: bool, table: bool) -> "FieldNames":
         """What to read in a file that begins with these rows.
@@ -40,11 +49,12 @@ class FieldNames(NamedTuple):
         if optional and rows:
             lacks_text = not any(name.lower() in there for name in self.text)
             lacks_id = self.id is not None and self.id.lower() not in there
-            names = FieldNames(() if lacks_text else self.text, None if lacks_id else self.id)
+            names = self._replace(text=() if lacks_text else self.text, id=None if lacks_id else self.id)
         if not table or names.text or not there.isdisjoint(TEXT_FIELDS):
             return names
         id_name = next((name for name in ((names.id.lower(),) if names.id else ID_FIELDS) if name in there), "")
-        return names._replace(joined=text_columns(rows, (id_name, *TITLE_FIELDS)))
+        vector_name = names.vector.name.lower() if names.vector else ""
+        return names._replace(joined=text_columns(rows, (id_name, vector_name, *TITLE_FIELDS)))
 
 
 def to_document(fields: dict[str, Any], place: str, ids: Ids, names: FieldNames, *, from_csv: bool) -> Document:
@@ -58,11 +68,12 @@ def to_document(fields: dict[str, Any], place: str, ids: Ids, names: FieldNames,
     id_name = _present(spelled, (names.id,) if names.id else ID_FIELDS)
     if names.id and (id_name is None or fields[id_name] in (None, "")):
         raise WrongInput(f"{place}: no id in field {names.id!r}; fields seen: {_seen(fields)}")
+    vector_name, vector = names.vector.read(fields, spelled, place) if names.vector else (None, None)
     doc_id = ids.claim(fields.get(id_name) if id_name else None, title, text, place)
     _check_characters(place, doc_id, title, text)
-    metadata = _metadata(fields, {id_name, title_name, *text_names}, from_csv)
+    metadata = _wanted(_metadata(fields, {id_name, title_name, vector_name, *text_names}, from_csv), names)
     _check_metadata(place, metadata)
-    return Document(doc_id, text, title, metadata)
+    return Document(doc_id, text, title, metadata, vector=vector)
 
 
 def _text(fields: dict[str, Any], spelled: dict[str, str], wanted: tuple[str, ...], place: str) -> tuple[str, list[str]]:
@@ -115,6 +126,40 @@ def _metadata(fields: dict[str, Any], taken: set[str | None], from_csv: bool) ->
     if isinstance(rest.get("metadata"), dict):
         rest = {**rest.pop("metadata"), **rest}
     return {name: typed(value) for name, value in rest.items() if value} if from_csv else rest
+
+
+def _wanted(metadata: dict[str, Any], names: FieldNames) -> dict[str, Any]:
+    if names.metadata is None and not names.drop:
+        return metadata
+    kept = None if names.metadata is None else {name.lower() for name in names.metadata}
+    dropped = {name.lower() for name in names.drop}
+    return {
+        name: value
+        for name, value in metadata.items()
+        if name.lower() not in dropped and (kept is None or name.lower() in kept)
+    }
+
+
+class NumberLists:
+    """Warns of lists of numbers among the metadata, once of each field: they look like vectors, and cost as much."""
+
+    def __init__(self) -> None:
+        self._named: set[str] = set()
+
+    def look(self, metadata: dict[str, Any]) -> None:
+        """Look at a document's metadata."""
+        for name, value in metadata.items():
+            if isinstance(value, list) and len(value) >= LONG_LIST and name not in self._named and _are_numbers(value):
+                self._named.add(name)
+                _log.warning(
+                    "field %r is a list of %d numbers and becomes metadata: name it as `vector_field`, or in `drop_fields`",
+                    name,
+                    len(value),
+                )
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
 
 
 def _check_metadata(place: str, metadata: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ragvec.corpus.compressed import FREE_BYTES, MOST_INFLATION
 from ragvec.corpus.files import most_bytes, open_regular, path_text, too_long
 from ragvec.corpus.rows import BadRow, Row
@@ -22,9 +24,12 @@ _VALUES_IN_MEMORY = 4  # values of the greatest length that fit into what is dec
 _FREE_ROWS, _ROWS_PER_BYTE = 100_000, 10
 
 
-def parquet_rows(path: Path, max_value_mb: int | None = None, *, within: Path | None = None) -> Iterator[Row]:
+def parquet_rows(
+    path: Path, max_value_mb: int | None = None, *, within: Path | None = None, vector_field: str | None = None
+) -> Iterator[Row]:
     """The rows of a Parquet file; nulls are left out, dates become ISO strings.
 
+    vector_field  a column, letter case aside, whose lists of numbers come as arrays (d,), nulls in them as NaN
     Raises RagvecError for what is no Parquet file, columns of bytes, and files that hold far more than their size allows.
     """
     import pyarrow.parquet as pq
@@ -43,7 +48,9 @@ def parquet_rows(path: Path, max_value_mb: int | None = None, *, within: Path | 
                         decoded += sum(map(_bytes_spelled_out, batch.columns))
                         if decoded > FREE_BYTES + MOST_INFLATION * size:
                             raise WrongInput(f"{shown} holds far more than its {size:,} bytes can mean: it is not read on")
-                        yield from _batch_rows(batch, number, shown, max_value_mb)
+                        numbers, others = _vectors_apart(batch, vector_field)
+                        rows_read = _batch_rows(others, number, shown, max_value_mb)
+                        yield from rows_read if numbers is None else _with_vectors(rows_read, *numbers)
                         number += len(batch)
         except RagvecError:
             raise
@@ -115,6 +122,39 @@ def _bytes_spelled_out(column: "pa.Array") -> int:
     if "dictionary<" in str(column.type):  # inside a list or an object
         return int(pa.array(column.to_pylist()).nbytes)
     return int(column.nbytes)
+
+
+def _vectors_apart(
+    batch: "pa.RecordBatch", vector_field: str | None
+) -> tuple[tuple[str, list[np.ndarray | None]] | None, "pa.RecordBatch"]:
+    """The name and the values of the column of vectors, which would take long as lists of Python's; and the other columns."""
+    names = batch.schema.names
+    place = next((place for place, name in enumerate(names) if vector_field and name.lower() == vector_field.lower()), None)
+    arrays = None if place is None else _as_arrays(batch.column(place))
+    if place is None or arrays is None:
+        return None, batch
+    return (names[place], arrays), batch.select([other for other in range(len(names)) if other != place])
+
+
+def _as_arrays(column: "pa.Array") -> list[np.ndarray | None] | None:
+    """A column of lists of numbers as arrays, None for null; None for a column of anything else."""
+    import pyarrow as pa
+
+    kinds, kind = pa.types, column.type
+    fixed = kinds.is_fixed_size_list(kind)
+    if not (fixed or kinds.is_list(kind) or kinds.is_large_list(kind)):
+        return None
+    if not (kinds.is_floating(kind.value_type) or kinds.is_integer(kind.value_type)):
+        return None
+    values = column.values.to_numpy(zero_copy_only=False)
+    edges = (column.offset + np.arange(len(column) + 1)) * kind.list_size if fixed else column.offsets.to_numpy()
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    return [values[edges[row] : edges[row + 1]] if valid[row] else None for row in range(len(column))]
+
+
+def _with_vectors(rows: Iterator[Row], name: str, vectors: list[np.ndarray | None]) -> Iterator[Row]:
+    for (place, fields), vector in zip(rows, vectors, strict=True):
+        yield place, fields if isinstance(fields, BadRow) or vector is None else {**fields, name: vector}
 
 
 def _batch_rows(batch: "pa.RecordBatch", number: int, shown: str, max_value_mb: int | None) -> Iterator[Row]:

@@ -20,6 +20,7 @@ class CorpusOptions:
     """How a corpus is read and cut.
 
     text_fields, id_field, text_lines, max_value_mb, encoding   as in `read_documents`
+    vector_field, dimension, metadata_fields, drop_fields   likewise
     passage_tokens   most tokens of a passage, title included; None = a document is one passage
     overlap          tokens that a passage repeats from the one before
     """
@@ -31,6 +32,10 @@ class CorpusOptions:
     overlap: int = 0
     max_value_mb: int = MAX_VALUE_MB
     encoding: str | None = None
+    vector_field: str | None = None
+    dimension: int | None = None
+    metadata_fields: tuple[str, ...] | None = None
+    drop_fields: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.overlap and self.passage_tokens is None:
@@ -38,6 +43,8 @@ class CorpusOptions:
         check_encoding(self.encoding)
         if self.max_value_mb < 1:
             raise WrongInput(f"max_value_mb is {self.max_value_mb}: it must be 1 or more")
+        if self.vector_field is not None and self.passage_tokens is not None:
+            raise WrongInput("documents that bring their vectors are not cut: leave `passage_tokens` out, or `vector_field`")
 
 
 def open_documents(
@@ -56,6 +63,10 @@ def open_documents(
         source,
         text_fields=options.text_fields,
         id_field=options.id_field,
+        vector_field=options.vector_field,
+        dimension=options.dimension,
+        metadata_fields=options.metadata_fields,
+        drop_fields=options.drop_fields,
         text_lines=options.text_lines,
         max_value_mb=options.max_value_mb,
         encoding=options.encoding,

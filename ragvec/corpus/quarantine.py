@@ -15,7 +15,7 @@ from ragvec.files import open_at_once
 
 _LONGEST = 1 << 20  # characters of a record that are kept
 _BEGINNING = b'{"place":'  # of every line
-_OPTIONS = orjson.OPT_NON_STR_KEYS
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 class Quarantine:

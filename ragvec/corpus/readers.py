@@ -25,6 +25,7 @@ def file_rows(
     on_file: Callable[[InputFile], None] | None = None,
     converter: Converter | None = None,
     encoding: str | None = None,
+    vector_field: str | None = None,
 ) -> Iterator[Row]:
     """The rows of a file of any format, by its name.
 
@@ -35,11 +36,12 @@ def file_rows(
     on_file     called with the file's size and SHA-256 once it has been read to its end
     converter   for PDF, HTML and DOCX, which must not come without one
     encoding    of text that is not UTF-8 and does not begin with a byte-order mark
+    vector_field  a column of Parquet whose lists of numbers come as arrays
     Raises RagvecError, with the place, for what can't be read.
     """
     kind = format_of(path)
     if kind == "parquet":
-        yield from parquet_rows(path, max_value_mb, within=within)
+        yield from parquet_rows(path, max_value_mb, within=within, vector_field=vector_field)
         if on_file:
             on_file(describe_file(path))
         return

@@ -13,9 +13,10 @@ from ragvec.errors import RagvecError
 from ragvec.files import sha256_file
 from ragvec.index import Index, View, store
 from ragvec.index.ann.choice import EXACT_KEY
-from ragvec.index.encoder import load_encoder
+from ragvec.index.encoder import NO_ENCODER, load_encoder
 from ragvec.index.layout import ENCODING_NAME, SEGMENTS_NAME, WORDS_NAME
 from ragvec.index.segment import Segment
+from ragvec.records import Passage
 
 AREA = "index"
 MOST_DELETED = 0.25  # share of a segment's rows; beyond it searches spend time on what is gone
@@ -40,7 +41,7 @@ def examine_index(folder: Path, **loading: Any) -> Iterator[Check]:
                 yield _checksums(folder, view, again)
                 yield _vectors(segments, index.settings.normalized, again)
                 yield from _recalls(segments, index.settings.recall_target)
-                yield _deleted(segments, passages, folder)
+                yield _deleted(view, folder)
                 yield _orphans(folder, segments)
             yield from _encoder(index, loading)
     except RagvecError as error:
@@ -54,11 +55,17 @@ def _database(view: View, segments: list[Segment], again: str) -> Check:
     ids = np.concatenate([np.asarray(segment.ids) for segment in segments]) if segments else np.empty(0, np.int64)
     live = np.setdiff1d(ids, store.read_tombstones(view.connection))
     stored = store.id_array((number,) for number, _ in store.read_listing(view.connection))
-    lost = len(np.setxor1d(live, stored))
-    found = (
-        f"{lost:,} passages without a vector or vectors without a passage" if lost else "sound; every passage has its vector"
-    )
+    without = np.setdiff1d(stored, live)
+    empty = sum(passage.is_empty for start in range(0, len(without), _BLOCK) for passage in _passages(view, without, start))
+    lost = len(np.setdiff1d(live, stored)) + len(without) - empty
+    but = f", but for {empty:,} without any text" if empty else ""
+    sound = f"sound; every passage has its vector{but}"
+    found = f"{lost:,} passages without a vector or vectors without a passage" if lost else sound
     return judged(AREA, "database", not lost, found, remedy=again)
+
+
+def _passages(view: View, ids: np.ndarray, start: int) -> list[Passage]:
+    return view.passages(ids[start : start + _BLOCK].tolist())
 
 
 def _texts(view: View, again: str) -> Check:
@@ -109,9 +116,9 @@ def _recalls(segments: list[Segment], target: float) -> Iterator[Check]:
         yield Check(AREA, "recall", OK, "search is exact")
 
 
-def _deleted(segments: list[Segment], passages: int, folder: Path) -> Check:
-    rows = sum(segment.record.rows for segment in segments)
-    share = 1 - passages / rows if rows else 0.0
+def _deleted(view: View, folder: Path) -> Check:
+    rows = sum(segment.record.rows for segment in view.segments)
+    share = sum(int(np.count_nonzero(~mask)) for mask in view.live if mask is not None) / max(rows, 1)
     remedy = f"run `ragvec compact -i {folder}`"
     return judged(AREA, "deleted rows", share <= MOST_DELETED, f"{share:.0%} of the vectors", remedy=remedy, otherwise=ADVICE)
 
@@ -127,6 +134,9 @@ def _orphans(folder: Path, segments: list[Segment]) -> Check:
 
 
 def _encoder(index: Index, loading: dict[str, Any]) -> Iterator[Check]:
+    if index.settings.encoder_source == NO_ENCODER:
+        yield Check(AREA, "fingerprint", OK, "no encoder: its vectors were brought along")
+        return
     try:
         encoder = load_encoder(index.settings, **loading)
     except RagvecError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ragvec.encoder.door import foreign
-from ragvec.errors import Damaged, WrongInput, first_line
+from ragvec.errors import WrongInput
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,6 +30,7 @@ class Prompts:
     texts: list[str]
 
 
+UNREADABLE = "the tokenizer can't read a text"
 _MOST_CHARACTERS_PER_TOKEN = 256  # a text beyond this times the token limit is cut unread: 100 MB lines exist
 
 
@@ -157,7 +158,8 @@ class PromptBuilder:
                 f"instruction and template take {overhead} tokens of max_length {self._max_length}: "
                 "shorten the instruction or raise `max_length`"
             )
-        ends = [end for _, end in self._backend.encode(text, add_special_tokens=False).offsets]
+        with foreign(UNREADABLE):
+            ends = [end for _, end in self._backend.encode(text, add_special_tokens=False).offsets]
         for keep in range(min(budget, len(ends)), -1, -1):  # a cut inside a word or character may cost a token more
             kept = text[: ends[keep - 1]] if keep else ""
             ids, starts, lengths = self._tokenize(lead, [kept])
@@ -173,15 +175,12 @@ class PromptBuilder:
         return len(ids) - (ids[-1] in self._special)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        try:
-            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError):
-            # lone surrogates are no text: they become question marks
-            clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-            with foreign("the tokenizer can't read a text"):
+        with foreign(UNREADABLE):  # such as for a vocabulary without its unknown token, or a pattern that takes for ever
+            try:
+                encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+            except (TypeError, UnicodeEncodeError):  # lone surrogates are no text: they become question marks
+                clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
                 encodings = self._backend.encode_batch_fast(clean, add_special_tokens=False)
-        except Exception as error:  # tokenizers raises nothing narrower, such as for a vocabulary without its unknown token
-            raise Damaged(f"the tokenizer can't read a text: {first_line(error)}") from error
         return [encoding.ids for encoding in encodings]
 
 

@@ -2,7 +2,7 @@
 
 import sqlite3
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,8 @@ from ragvec.errors import WrongInput
 from ragvec.index import store
 from ragvec.index.sources import BY_HAND, BY_HAND_NAME, UNKNOWN_NAME, Incoming
 from ragvec.records import Passage
+
+SHOWN_EMPTY = 5
 
 
 class ChangeReport(NamedTuple):
@@ -37,6 +39,8 @@ class Changes:
         self.kept = 0  # documents that did not come by and stay, since they may still be there
         self.doubts: list[str] = []  # why
         self.held: dict[str, set[int]] = {}
+        self.empty = 0  # passages without any text that came by
+        self.first_empty: list[str] = []  # the documents of some
         self._connection = connection
         self._column = "source" if store.has_sources(connection) else "NULL"
         self._empty = store.count(connection) == 0
@@ -58,8 +62,12 @@ class Changes:
     def fresh_of(self, streams: Iterable[Iterable[Passage]]) -> Iterator[Passage]:
         """The passages to be encoded of all incoming sources, one after another."""
         for place, stream in enumerate(streams):
-            self._at = place
+            self.begin(place)
             yield from self.fresh(stream)
+
+    def begin(self, place: int) -> None:
+        """From now on passages are of the incoming source at this place."""
+        self._at = place
 
     def fresh(self, passages: Iterable[Passage]) -> Iterator[Passage]:
         """The passages that are not in the index as they are, and so must be encoded."""
@@ -68,18 +76,24 @@ class Changes:
                 yield passage
         self.finish()
 
-    def is_fresh(self, passage: Passage) -> bool:
+    def is_fresh(self, passage: Passage, same_vector: Callable[[int], bool] | None = None) -> bool:
         """Whether this passage must be encoded. Call `finish` after the last one.
 
+        same_vector  of a passage that brings its vector: whether the one of this id has the same; an empty text may have one
         Raises WrongInput if its document's id belongs to another source.
         """
+        if same_vector is None and passage.is_empty:
+            self.empty += 1
+            if len(self.first_empty) < SHOWN_EMPTY:
+                self.first_empty.append(passage.doc_id)
         if passage.doc_id in self.held:
             return False
         if passage.doc_id != self._doc_id:
             self.finish()
             self._begin(passage.doc_id)
         old = self._old.pop(passage.passage_id, None)
-        if old is None or old.content_hash.hex() != passage.content_hash:
+        same = old is not None and old.content_hash.hex() == passage.content_hash
+        if old is None or not same or (same_vector is not None and not same_vector(old.id)):
             if old is not None:
                 self._stale.append(old.id)
             self._changed = True

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from ragvec.errors import WrongInput
 from ragvec.index.store import IndexSettings
+from ragvec.index.validity import MOST_DIMENSIONS
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
     from ragvec.encoder.protocol import TextEncoder
 
 BUNDLED = "bundled"
+NO_ENCODER = "none"  # the source of vectors that were brought along, and their fingerprint where nobody told it
 
 
 def settings_of(
@@ -31,6 +33,24 @@ def settings_of(
         document_instruction=own_if_none(encoder, document_instruction),
         **others,
     )
+
+
+def settings_without_encoder(
+    dimension: int | None, fingerprint: str | None = None, *, document_instruction: str | None = None, **others: Any
+) -> IndexSettings:
+    """The settings of a new index for vectors that are brought along.
+
+    fingerprint  of the encoder that made them, which may then search; None = not known
+    Raises RagvecError without a dimension, and for passages to be cut, since nothing counts their tokens.
+    """
+    if dimension is None:
+        raise WrongInput("a new index needs an `encoder`, or the `dimension` of vectors that are brought along")
+    if others.get("passage_tokens") is not None:
+        raise WrongInput("documents that bring their vectors are not cut: leave `passage_tokens` out, or give an `encoder`")
+    if not 1 <= dimension <= MOST_DIMENSIONS:
+        raise WrongInput(f"`dimension` is {dimension}: give 1 … {MOST_DIMENSIONS:,}")
+    told = fingerprint or NO_ENCODER
+    return IndexSettings(NO_ENCODER, told, dimension, document_instruction=document_instruction or "", **others)
 
 
 def own_if_none(encoder: "TextEncoder", document_instruction: str | None) -> str:
@@ -58,6 +78,11 @@ def load_encoder(settings: IndexSettings, source: str | None = None, **overrides
     """
     from ragvec.encoder import Encoder
 
+    if settings.encoder_source == NO_ENCODER and not source:
+        raise WrongInput(
+            "the index holds vectors that were brought along and names no encoder: bring vectors, search by words "
+            "(`mode` lexical), or name the `encoder` that made them"
+        )
     recorded = None if settings.encoder_source == BUNDLED else settings.encoder_source
     named_by = "" if source else "the index"
     encoder = Encoder.load(source or recorded, named_by=named_by, **{**settings.encoder_options, **overrides})
@@ -74,6 +99,11 @@ def check_fingerprint(settings: IndexSettings, fingerprint: str, *, dimension: i
     """Raises RagvecError if what carries an encoder's fingerprint, such as shards, is not of the index's encoder."""
     if fingerprint == settings.fingerprint:
         return
+    if settings.fingerprint == NO_ENCODER:
+        raise WrongInput(
+            "nothing says which encoder made the vectors of this index, so none may search it: search by a vector or by words, "
+            "or make the index anew with the `encoder` that made them"
+        )
     raise WrongInput(
         f"the index was built with encoder {settings.encoder_source} ({settings.dimension}-d, {settings.fingerprint[:12]}), "
         f"this is {source} ({dimension}-d, {fingerprint[:12]}): use the index's encoder, "

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from ragvec.index.ann.exact import SearchResult
 from ragvec.index.changes import ChangeReport, Changes
 from ragvec.index.conditions import check_filter_fields
 from ragvec.index.connect import Connections, readable_errors
-from ragvec.index.encoder import check_encoder, load_encoder, settings_of
+from ragvec.index.encoder import check_encoder, load_encoder, settings_of, settings_without_encoder
 from ragvec.index.layout import ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, WORDS_NAME, WORDS_STAGING_NAME
 from ragvec.index.lock import writer_lock
 from ragvec.index.store import IndexSettings
@@ -78,7 +79,9 @@ class Index:
         cls,
         path: str | Path,
         *,
-        encoder: "TextEncoder",
+        encoder: "TextEncoder | None" = None,
+        dimension: int | None = None,
+        fingerprint: str | None = None,
         faiss_key: str = AUTO_KEY,
         recall_target: float = RECALL_TARGET,
         max_memory: int | None = None,
@@ -88,8 +91,10 @@ class Index:
         document_instruction: str | None = None,
         filter_fields: Sequence[str] = (),
     ) -> "Index":
-        """Make an empty index for an encoder's vectors.
+        """Make an empty index for an encoder's vectors, or for vectors that are brought along.
 
+        encoder        what makes vectors of documents and queries; None = documents bring theirs, of this dimension
+        fingerprint    without an encoder: of the one that made them, with which a Retriever may then search by text
         faiss_key      how segments are searched: "auto" = as their size asks for, "exact", or a FAISS factory string such as
                        "IVF256,SQ8"
         recall_target  the recall@10 against exact search that approximate search is tuned to reach
@@ -102,17 +107,21 @@ class Index:
                        every passage
         Raises RagvecError if the folder holds anything.
         """
-        settings = settings_of(
-            encoder,
-            faiss_key=faiss_key,
-            recall_target=recall_target,
-            max_memory=max_memory,
-            passage_tokens=passage_tokens,
-            overlap=overlap,
-            language=language,
-            document_instruction=document_instruction,
-            filter_fields=_names(filter_fields),
-        )
+        if encoder is not None and (dimension is not None or fingerprint is not None):
+            raise WrongInput("an encoder says itself what `dimension` and `fingerprint` its vectors have: leave these out")
+        others: dict[str, Any] = {
+            "faiss_key": faiss_key,
+            "recall_target": recall_target,
+            "max_memory": max_memory,
+            "passage_tokens": passage_tokens,
+            "overlap": overlap,
+            "language": language,
+            "document_instruction": document_instruction,
+            "filter_fields": _names(filter_fields),
+        }
+        if encoder is None:
+            return cls.create_with(path, settings_without_encoder(dimension, fingerprint, **others))
+        settings = settings_of(encoder, **others)
         return cls.create_with(path, settings, encoder=encoder)
 
     @classmethod
@@ -133,21 +142,31 @@ class Index:
             store.create_store(path, settings)
         return cls(path, encoder)
 
-    def add(self, documents: Iterable[Document], *, sync: bool = False) -> ChangeReport:
+    def add(self, documents: Iterable[Document], *, vectors: np.ndarray | None = None, sync: bool = False) -> ChangeReport:
         """Add documents in one commit; one whose doc_id is present is replaced, and unchanged text is not encoded again.
 
-        They are cut into passages as the index's settings say. One that replaces a document of a corpus stays that corpus'.
+        They are cut into passages as the index's settings say, unless they bring their vectors. One that replaces a document
+        of a corpus stays that corpus'.
+        vectors  (n, dimension) numbers, a row for each document, instead of the encoder's; as good is a `vector` in each of
+                 them. They become of length 1 if the index's are; a document is replaced if its vector alone is another
         sync  also remove every document that was added by hand (here or over HTTP) and is not among these; those that
               `ragvec index` brought in from a corpus stay
         """
         from ragvec.corpus.passages import CorpusOptions, passages_of
+        from ragvec.index.own_vectors import with_vectors, without_vectors
 
         if isinstance(documents, (str, Document)):
             raise TypeError("documents must be a sequence of Document: pass [document] instead of document")
+        stream = iter(documents if vectors is None else with_vectors(documents, vectors))
+        first = next(stream, None)
+        documents = stream if first is None else chain([first], stream)
+        if first is not None and first.vector is not None:
+            return self._add_with_vectors(documents, sync)
         with self._connections.lent() as connection:
             settings = store.read_settings(connection)  # another process may have changed how documents are cut
         options = CorpusOptions(passage_tokens=settings.passage_tokens, overlap=settings.overlap)
         cutting = self.encoder if options.passage_tokens else None
+        documents = without_vectors(documents)
         return self.add_passages(passages_of(documents, options, cutting, settings.document_instruction), sync=sync)
 
     def add_passages(self, passages: Iterable[Passage], *, sync: bool = False) -> ChangeReport:
@@ -240,11 +259,12 @@ class Index:
             connection.execute("BEGIN")
             settings, segments = store.read_settings(connection), store.read_segments(connection)
             passages, documents = store.count(connection), store.count(connection, "DISTINCT doc_id")
+            deleted = len(store.read_tombstones(connection))
         return {
             "path": str(self.path),
             "documents": documents,
             "passages": passages,
-            "deleted_rows": sum(record.rows for record in segments) - passages,
+            "deleted_rows": deleted,
             "dimension": settings.dimension,
             "encoder": settings.encoder_source,
             "fingerprint": settings.fingerprint,
@@ -291,6 +311,15 @@ class Index:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _add_with_vectors(self, documents: Iterable[Document], sync: bool) -> ChangeReport:
+        from ragvec.index.own_vectors import fresh_with_vectors, own_blocks
+
+        with self.writing() as writer:
+            changes = Changes(writer.connection, sync=sync)
+            blocks = own_blocks(documents, writer.settings)
+            writer.commit(fresh_with_vectors([blocks], changes, writer), changes, own_vectors=True)
+        return changes.report()
 
     def _vectors(self, passages: Sequence[Passage]) -> np.ndarray:
         if not passages:

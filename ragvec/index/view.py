@@ -48,11 +48,7 @@ class View:
         self.dimension = dimension
         self.words = words
         self.near = near
-        counts = (
-            segment.record.rows if mask is None else int(np.count_nonzero(mask))
-            for segment, mask in zip(segments, live, strict=True)
-        )
-        self._passages = sum(counts)
+        self._passages: int | None = None
         self._filters: dict[
             tuple[str, str], np.ndarray
         ] = {}  # ids that filters asked for lately have matched; of all views of the commit
@@ -153,7 +149,7 @@ class View:
 
     def document(self, doc_id: str) -> list[Passage]:
         """A document's passages in their order; none if there is no such document."""
-        return self.passages(store.ids_of(self.connection, doc_id))
+        return store.read_documents(self.connection, [doc_id]).get(doc_id, [])
 
     def listing(self) -> list[tuple[int, str]]:
         """Every passage's id, ascending, and the document it belongs to."""
@@ -169,9 +165,9 @@ class View:
         return [doc_ids[number] for number in ids]
 
     def vectors(self, ids: Sequence[int]) -> np.ndarray:
-        """The stored vectors of these passages, (n, dimension) float32, in their order."""
+        """The stored vectors of these passages, (n, dimension) float32, in their order; zeros for those of empty texts."""
         numbers = np.array(ids, dtype=np.int64)
-        vectors = np.empty((len(ids), self.dimension), dtype=np.float32)
+        vectors = np.zeros((len(ids), self.dimension), dtype=np.float32)
         for segment in self.segments:
             rows, here = segment.locate(numbers)
             vectors[here] = segment.vectors[rows[here]]
@@ -180,16 +176,18 @@ class View:
     def similarities(self, vector: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """The inner products of a query's vector (dimension,) with the stored vectors of these passages (n,); (n,) float32.
 
-        The same to the bit as `search` gives for them.
+        The same to the bit as `search` gives for them; 0 for empty texts, which have no vector.
         """
-        products = np.empty(len(ids), dtype=np.float32)
+        products = np.zeros(len(ids), dtype=np.float32)
         for segment in self.segments:
             rows, here = segment.locate(ids)
             products[here] = segment.similarities(vector, rows[here])
         return products
 
     def __len__(self) -> int:
-        """The number of passages."""
+        """The number of passages, empty ones too."""
+        if self._passages is None:
+            self._passages = store.count(self.connection)
         return self._passages
 
     def _ids(self) -> np.ndarray:
@@ -220,7 +218,7 @@ def open_view(connection: sqlite3.Connection, folder: Path, dimension: int, last
     generation = store.read_generation(connection)
     if last is not None and last.generation == generation:
         return last.through(connection)
-    opened = {segment.record.number: segment for segment in last.segments} if last else {}
+    opened = {segment.record.number: segment for segment in last.segments} if last is not None else {}
     dead = store.read_tombstones(connection)
     records = store.read_segments(connection)
     segments = [opened.get(record.number) or Segment(folder, record, dimension) for record in records]

@@ -91,6 +91,15 @@ def parse_where(text: str, fields: Collection[str], values: FilterValues | None 
     return _Parser(text, fields, checked_values(values)).parse()
 
 
+def parse_field(name: str, fields: Collection[str]) -> tuple[str, ...]:
+    """The field that a name means in a filter, by its names from the outside in. Raises WrongInput if no passage has it."""
+    path = tuple(name.split("."))
+    nested = len(path) > 1 and all(path) and len(path) <= DEEPEST_PATH and path[0] in fields
+    if UNFIT.search(name) or not (nested or name in fields or name in COLUMNS):
+        raise WrongInput(f"no field {name!r:.60}; there are {_listed({*fields, *COLUMNS})}")
+    return (name,) if name in fields or name in COLUMNS else path
+
+
 def checked_values(values: FilterValues | None) -> dict[str, FilterValue | list[FilterValue]]:
     """The values for a filter's names. Raises WrongInput for what is none: texts, numbers, true, false, and lists of these."""
     checked: dict[str, FilterValue | list[FilterValue]] = {}

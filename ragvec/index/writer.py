@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,14 @@ class Writer:
         changes: Changes,
         *,
         cutting: tuple[int, int] | None = None,
+        own_vectors: bool = False,
     ) -> None:
         """Add passages with their vectors as one new segment, and carry out the changes that made them necessary.
 
+        What an encoder makes of a text that shows nothing is near any query that says nothing: no segment holds it.
         blocks   passages and their vectors (n, dimension), block by block
         cutting  passage_tokens and overlap by which documents are cut from now on; None = as before
+        own_vectors  they were not made of the texts: empty ones have theirs too
         """
         with self._transaction(), self._new_segment() as segment, self._new_words() as words:
             changes.enlist()
@@ -61,7 +65,7 @@ class Writer:
             for passages, vectors in blocks:
                 words.delete_passages(changes.take_stale())  # first: new passages take over their ids' names
                 ids = self._take_ids(len(passages))
-                segment.append(vectors, ids)
+                segment.append(*((vectors, ids) if own_vectors else _telling(passages, vectors, ids)))
                 store.insert_passages(self.connection, ids.tolist(), passages, changes.sources_of(passages))
                 words.add(ids.tolist(), passages)
             words.delete_passages(changes.take_stale())
@@ -75,6 +79,18 @@ class Writer:
             self._measure_near()
         self._sweep_words()
         self._merge_small()
+
+    def holds(self, number: int, vector: np.ndarray) -> bool:
+        """Whether the vector of a passage, of an earlier commit, is this one (dimension,), as it is stored."""
+        for segment in self._before:
+            [row], [here] = segment.locate(np.array([number]))
+            if here:
+                return bool(np.array_equal(segment.vectors[row], vector.astype(np.float16)))
+        return False
+
+    @cached_property
+    def _before(self) -> list[Segment]:
+        return self._open(store.read_segments(self.connection))
 
     def delete(self, doc_ids: Sequence[str]) -> int:
         """Remove documents; returns how many of them were there."""
@@ -123,7 +139,9 @@ class Writer:
     def _measure_near(self) -> None:
         """Measure from where on passages are near, where the index has become half or twice what it was."""
         records, dead = store.read_segments(self.connection), store.read_tombstones(self.connection)
-        passages, before = sum(record.rows for record in records) - len(dead), store.read_near(self.connection).passages
+        # of empty texts that were deleted no segment held a row
+        passages = max(0, sum(record.rows for record in records) - len(dead))
+        before = store.read_near(self.connection).passages
         if 2 * before < passages or 2 * passages < before:
             segments = self._open(records)
             near = measure_near(segments, [live_rows(segment, dead) for segment in segments])
@@ -257,6 +275,12 @@ class Writer:
             store.write_value(self.connection, "next_segment", number + 1)
         else:
             segment.discard()
+
+
+def _telling(passages: Sequence[Passage], vectors: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors and ids of those passages that are not empty."""
+    telling = np.array([not passage.is_empty for passage in passages], dtype=bool)
+    return (vectors, ids) if telling.all() else (vectors[telling], ids[telling])
 
 
 def documents_where(connection: sqlite3.Connection, where: str, values: FilterValues | None = None) -> list[str]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,14 @@ from ragvec.corpus.files import STDIN
 from ragvec.corpus.passages import CorpusOptions, count_all, cut_for, open_documents
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.index.changes import Changes
-from ragvec.index.encoder import check_fingerprint, check_instruction, lasting_source, load_encoder, settings_of
+from ragvec.index.encoder import (
+    check_fingerprint,
+    check_instruction,
+    lasting_source,
+    load_encoder,
+    settings_of,
+    settings_without_encoder,
+)
 from ragvec.index.index import Index, check_new_folder
 from ragvec.index.layout import ENCODING_NAME, remove_index
 from ragvec.index.lock import writer_lock
@@ -25,6 +32,8 @@ from ragvec.index.store import IndexSettings, passages_of, read_sources
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.folder import remove_shards
 from ragvec.ingest.origins import check_readable, incoming_sources
+from ragvec.ingest.own_vectors import index_vectors, reading_vectors
+from ragvec.ingest.report import BuildReport, report_of
 from ragvec.progress import progress_bar
 from ragvec.records import Document, Passage
 from ragvec.shards import Failure, Manifest, Shards
@@ -33,31 +42,6 @@ BLOCK_ROWS = 4096
 
 Blocks = Iterator[tuple[list[Passage], np.ndarray]]
 Cutting = tuple[int, int] | None
-
-
-class BuildReport(NamedTuple):
-    """What a build did: documents added, replaced, left as they were, removed; passages encoded, and of them shortened.
-
-    failed   passages that could not be encoded, and are not in the index; held: documents whose older version stays for that
-    kept     documents that did not come by and were not removed, as `doubts` say: they may still be in the source
-    rejected rows and files that could not be read
-    """
-
-    path: Path
-    added: int
-    replaced: int
-    unchanged: int
-    removed: int
-    encoded: int
-    truncated: int
-    passages: int
-    dimension: int
-    seconds: float
-    failed: tuple[Failure, ...] = ()
-    held: int = 0
-    kept: int = 0
-    doubts: tuple[str, ...] = ()
-    rejected: int = 0
 
 
 def build(
@@ -92,7 +76,8 @@ def build(
     search           how a new index is searched, as `Index.create` explains it: faiss_key, recall_target, max_memory,
                      filter_fields, language
     reading          how a corpus is read and cut; None = fields by their usual names. Without passage_tokens it is cut as the
-                     index's documents were; with them, that is how it is cut from now on
+                     index's documents were; with them, that is how it is cut from now on. With vector_field nothing is encoded:
+                     a new index has the encoder that is named, which made the vectors, or none
     on_reject        called with each row that can't be read; None = the first one raises
     on_unread        called with each file of a folder that can't be read and gave no document; None = the first one raises
     sync             remove documents that came from the source and are there no more; where anything of it could not be read
@@ -106,6 +91,8 @@ def build(
         corpora = _checked_corpora(source, others, sync)
         incoming = _incoming(path, corpora, name=name, id_prefix=id_prefix, sync=sync)
         if is_shards(source):
+            if reading.vector_field is not None:
+                raise WrongInput("shards hold vectors already: leave `vector_field` out")
             report = _from_shards(
                 Shards.open(source),
                 path,
@@ -116,19 +103,17 @@ def build(
                 show_progress=show_progress,
             )
         else:
+            reading = reading_vectors(path, reading)
             streams = [_documents(*each, reading, (on_reject, on_unread)) for each in zip(corpora, incoming, strict=True)]
             first = next(streams[0])  # a bad corpus shows before seconds are spent on loading an encoder
             streams[0] = chain([first], streams[0])
-            making = {"options": encoder_options or {}, "instruction": document_instruction, "search": search or {}}
+            dimension = None if first.vector is None else len(first.vector)
+            making: dict[str, Any] = {"options": encoder_options or {}, "instruction": document_instruction}
+            making |= {"search": search or {}, "dimension": dimension}
             with _open_or_create(path, encoder, making, loading) as index:
-                reading = _cutting_of(index, reading)
-                total = count_all(corpora, reading) if show_progress and not len(index) else None
-                cutter = index.encoder if reading.passage_tokens else None
-                passages = [cut_for(stream, reading, cutter, index.settings.document_instruction) for stream in streams]
-                cutting = _new_cutting(index, reading)
-                report = _index_streams(
-                    index, passages, incoming=incoming, sync=sync, cutting=cutting, total=total, show_progress=show_progress
-                )
+                total = count_all(corpora, _cutting_of(index, reading)) if show_progress and not len(index) else None
+                add = index_vectors if reading.vector_field else _index_documents
+                report = add(index, streams, incoming, reading=reading, sync=sync, total=total, show_progress=show_progress)
     return report._replace(seconds=time.monotonic() - started)
 
 
@@ -150,6 +135,21 @@ def index_passages(
     total  about how many passages there are, for the progress bar
     """
     return _index_streams(index, [passages], total=total, show_progress=show_progress)
+
+
+def _index_documents(
+    index: Index,
+    streams: Sequence[Iterator[Document]],
+    incoming: Sequence[Incoming],
+    *,
+    reading: CorpusOptions,
+    **how: Any,
+) -> BuildReport:
+    """Cut documents as is asked for, or as the index remembers, and encode them; how: as for `_index_streams`."""
+    reading = _cutting_of(index, reading)
+    cutter = index.encoder if reading.passage_tokens else None
+    passages = [cut_for(stream, reading, cutter, index.settings.document_instruction) for stream in streams]
+    return _index_streams(index, passages, incoming=incoming, cutting=_new_cutting(index, reading), **how)
 
 
 def _index_streams(
@@ -189,7 +189,7 @@ def _index_streams(
             blocks = _without_held(shards.blocks(BLOCK_ROWS), changes)
             writer.commit(_counted(blocks, encoded, show_progress), changes, cutting=cutting)
         remove_shards(folder)
-    return _report(index, changes, incoming, encoded=encoded, truncated=truncated, failed=failed)
+    return report_of(index, changes, incoming, encoded=encoded, truncated=truncated, failed=failed)
 
 
 def _from_shards(
@@ -220,7 +220,7 @@ def _from_shards(
             changes.hold([failure.doc_id for failure in manifest.failed], compared=False)
             blocks = _counted(shards.blocks(BLOCK_ROWS), manifest.rows, show_progress)
             writer.commit(_fresh_rows(blocks, changes), changes, cutting=cutting)
-        return _report(index, changes, incoming, failed=manifest.failed)
+        return report_of(index, changes, incoming, failed=manifest.failed)
 
 
 def _settings_of_shards(manifest: Manifest, search: dict[str, Any]) -> IndexSettings:
@@ -235,7 +235,7 @@ def _settings_of_shards(manifest: Manifest, search: dict[str, Any]) -> IndexSett
 
 
 def _open_or_create(path: Path, source: str | None, making: dict[str, Any], loading: dict[str, Any]) -> Index:
-    """The index to fill; making: options, instruction and search of a new one.
+    """The index to fill; making: options, instruction and search of a new one, and the dimension of vectors that are brought.
 
     One that exists loads its encoder only once there is something to encode, unless one is named.
     """
@@ -249,9 +249,15 @@ def _open_or_create(path: Path, source: str | None, making: dict[str, Any], load
         with index:
             return Index.open(path, encoder=load_encoder(index.settings, source, **options, **loading))
     check_new_folder(path)  # before seconds are spent on loading an encoder
+    if (dimension := making["dimension"]) is not None and not source:
+        return Index.create_with(path, settings_without_encoder(dimension, document_instruction=instruction, **search))
     from ragvec.encoder import Encoder
 
     encoder = Encoder.load(source, **options, **loading)
+    if dimension not in (None, encoder.dimension):
+        raise WrongInput(
+            f"the corpus' vectors have {dimension} numbers, {encoder.source} makes {encoder.dimension}: it did not make them"
+        )
     settings = settings_of(encoder, options=options, document_instruction=instruction, **search)
     return Index.create_with(path, settings, encoder=encoder)
 
@@ -349,31 +355,6 @@ def _counted(blocks: Blocks, rows: int, show: bool) -> Blocks:
         for passages, vectors in blocks:
             yield passages, vectors
             bar.update(len(passages))
-
-
-def _report(
-    index: Index,
-    changes: Changes,
-    incoming: Sequence[Incoming],
-    *,
-    encoded: int = 0,
-    truncated: int = 0,
-    failed: tuple[Failure, ...],
-) -> BuildReport:
-    return BuildReport(
-        path=index.path,
-        **changes.report()._asdict(),
-        encoded=encoded,
-        truncated=truncated,
-        passages=len(index),
-        dimension=index.settings.dimension,
-        seconds=0.0,
-        failed=failed,
-        held=len(changes.held),
-        kept=changes.kept,
-        doubts=tuple(changes.doubts),
-        rejected=sum(each.rejected for each in incoming),
-    )
 
 
 @contextmanager

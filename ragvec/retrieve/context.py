@@ -8,7 +8,7 @@ import regex
 from ragvec.corpus.chunk import CountTokens, Cutter
 from ragvec.errors import WrongInput
 from ragvec.index import IndexSettings
-from ragvec.index.encoder import BUNDLED
+from ragvec.index.encoder import BUNDLED, NO_ENCODER
 from ragvec.records import Document, Hit
 
 if TYPE_CHECKING:
@@ -89,15 +89,22 @@ def token_counter(settings: IndexSettings, encoder: "TextEncoder | None" = None,
     if encoder is not None:
         return encoder.count_tokens
     from ragvec.data import data_path
+    from ragvec.encoder.door import foreign
+    from ragvec.encoder.prompt import UNREADABLE
     from ragvec.encoder.sources import locate
     from ragvec.encoder.weights import load_tokenizer
 
     recorded = settings.encoder_source
-    source = str(data_path("encoder")) if recorded == BUNDLED else recorded
+    source = str(data_path("encoder")) if recorded in (BUNDLED, NO_ENCODER) else recorded
     located = locate(source, revision=settings.encoder_options.get("revision"), offline=offline, named_by="the index")
     tokenizer = load_tokenizer(located.tokenizer).backend_tokenizer
     tokenizer.no_truncation()
-    return lambda texts: [len(one.ids) for one in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def count(texts: Sequence[str]) -> list[int]:
+        with foreign(UNREADABLE):
+            return [len(one.ids) for one in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    return count
 
 
 def _block(number: int, hit: Hit, room: int, count_tokens: CountTokens) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ragvec.encoder.protocol import TextEncoder
 
 PATIENCE_S = 5.0  # while a folder is away: between `mv index old` and `mv new index`
-SETTLING_S = 0.5  # while what lies there does not open: it may be about to change again
+SETTLING_S = 0.5  # while what lies there can't be read and does not change: it may be about to
 PAUSE_S = 0.02
 Answer = TypeVar("Answer")
 _log = logging.getLogger(__name__)
@@ -73,21 +73,25 @@ class LiveIndex:
             raise
 
     def _call(self, work: Callable[[Index], Answer]) -> Answer:
-        started = time.monotonic()
+        started = still = time.monotonic()  # since when this call waits, and since when the same folder lies there
+        seen = None
         while True:
+            opened = None
             try:
                 opened = self._current()
                 answer = work(opened.index)
             except QueueFull:
                 raise  # the server is short of time, whatever index it was for
             except (RagvecError, OSError) as error:
-                there = database_identity(self.path)
-                if there == self._opened.identity:  # the index is where it was: replacing it is not the reason
-                    if not isinstance(error, (Damaged, Unavailable, OSError)):
-                        raise
-                    raise IndexUnavailable(str(error)) from error
-                if time.monotonic() > started + (PATIENCE_S if there is None else SETTLING_S):
-                    raise IndexUnavailable(f"the index in {self.path.name} was moved away or replaced: {error}") from error
+                there, now = database_identity(self.path), time.monotonic()
+                is_same = opened is not None and there == opened.identity  # or it was away meanwhile, and came back
+                if is_same and not isinstance(error, (Damaged, Unavailable, OSError)):
+                    raise
+                if there != seen:
+                    seen, still = there, now
+                if now > started + PATIENCE_S or (there is not None and now > still + SETTLING_S):
+                    what = str(error) if is_same else f"the index in {self.path.name} was moved away or replaced: {error}"
+                    raise IndexUnavailable(what) from error
                 time.sleep(PAUSE_S)
                 continue
             if database_identity(self.path) in (opened.identity, None):

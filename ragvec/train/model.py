@@ -92,7 +92,10 @@ class Learner:
 
 
 def load_encoder(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Learner:
-    """An encoder to go on with: what `Encoder.load` makes of the recipe's start, earlier adapters merged."""
+    """An encoder to go on with: what `Encoder.load` makes of the recipe's start, earlier adapters merged.
+
+    Its instructions are the recipe's where it names some: they are trained, and become the resulting encoder's own.
+    """
     encoder = Encoder.load(
         start_of(recipe),
         revision=recipe.model_revision,
@@ -103,6 +106,8 @@ def load_encoder(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Le
         pooling=recipe.pooling_mode,
         attention=None if recipe.bidirectional is None else "bidirectional" if recipe.bidirectional else "causal",
         max_length=recipe.max_seq_length,
+        query_instruction=recipe.instruction,
+        document_instruction=recipe.document_instruction,
     )
     found = _locate(recipe)
     # max_seq_length is of the training texts alone

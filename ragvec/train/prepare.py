@@ -1,7 +1,7 @@
 """From a recipe and a loaded model to what the Trainer runs: data read and tokenized, batches, and the loss."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from ragvec.train.recipe import Recipe
 class Prepared:
     """A training set as batches, a validation set and a metric where there is one, and the module whose forward is the loss.
 
-    examples, tokens  of the training set, counted once
+    examples, tokens  of the training set, counted once; queries, documents: the instructions that it is read after
     """
 
     module: LossModule
@@ -29,6 +29,8 @@ class Prepared:
     metric: Metric | None
     examples: int
     tokens: int
+    queries: tuple[str, ...]
+    documents: tuple[str, ...]
 
 
 def prepare(recipe: Recipe, learner: Learner) -> Prepared:
@@ -36,6 +38,8 @@ def prepare(recipe: Recipe, learner: Learner) -> Prepared:
     teaching = objective_of(recipe).teach(recipe, learner)
     training, validation = _read_sets(recipe, teaching.read)
     first = teaching.examples(training)
+    if recipe.instructions and recipe.instruction is None and len(first.queries) == 1:
+        learner.settings = replace(learner.settings, query_instruction=first.queries[0])  # the one that was trained
     return Prepared(
         LossModule(learner, teaching.loss, teaching.extra),
         _batches(first, recipe, ranks.world()),
@@ -43,6 +47,8 @@ def prepare(recipe: Recipe, learner: Learner) -> Prepared:
         metric=make_metric(recipe, learner) if ranks.is_main_process() else None,
         examples=len(first.lengths),
         tokens=int(np.sum(first.lengths)),
+        queries=first.queries,
+        documents=first.documents,
     )
 
 

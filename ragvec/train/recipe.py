@@ -67,7 +67,8 @@ class Recipe:
     text_field: str | None = None
     corpus_root: str | None = None
     max_train_samples: Count | None = None
-    instruction: str = ""
+    instruction: str | None = None
+    document_instruction: str | None = None
     instructions: dict[str, str | list[str]] = Field(default_factory=dict)
     symmetric: Strings = Field(default_factory=list)
     max_negatives: Amount | None = None
@@ -164,6 +165,7 @@ _ONLY_FOR: dict[str, tuple[ObjectiveName, ...]] = {
     "loss_scale": ("simcse", "supervised"),
     "pooling_mode": ("simcse", "supervised", "distill"),
     "instruction": ("simcse", "supervised", "distill"),
+    "document_instruction": ("simcse", "supervised", "distill"),
     "instructions": ("supervised", "distill"),
     "symmetric": ("supervised", "distill"),
     "corpus_root": ("supervised", "distill"),

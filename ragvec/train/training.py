@@ -97,6 +97,9 @@ def _get_ready(recipe: Recipe) -> tuple[Learner, Prepared, TrainingPlan]:
         batches=len(prepared.batches) // ranks.world(),
         module=prepared.module,
         processes=ranks.world(),
+        queries=prepared.queries,
+        documents=prepared.documents,
+        searched_with=learner.settings.query_instruction,
     )
     return learner, prepared, plan
 

@@ -10,7 +10,11 @@ from ragvec.train.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """The numbers of a run. A step is one optimiser update; total_batch counts examples (or tokens) per step."""
+    """The numbers of a run. A step is one optimiser update; total_batch counts examples (or tokens) per step.
+
+    queries, documents  the instructions that they are read after, searched_with: the one that the result puts before a query;
+                        all empty for an objective that knows none
+    """
 
     examples: int
     tokens: int
@@ -22,6 +26,9 @@ class TrainingPlan:
     trainable: int
     parameters: int
     processes: int = 1
+    queries: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
+    searched_with: str = ""
 
     def lines(self) -> list[str]:
         """The plan as it is printed."""
@@ -36,15 +43,33 @@ class TrainingPlan:
             f"total batch           {self.total_batch}",
             f"steps                 {self.steps:,}",
             f"trainable parameters  {self.trainable:,}{share}",
+            *self._instructions(),
         ]
+
+    def _instructions(self) -> list[str]:
+        lines = [f"queries after         {_named(self.queries)}"] if self.queries else []
+        lines += [f"documents after       {_named(self.documents)}"] if self.documents else []
+        if lines and self.searched_with not in self.queries:
+            lines.append(f"searched with         {_named((self.searched_with,))}, which no query was trained with")
+        return lines
 
 
 def make_plan(
-    recipe: Recipe, *, examples: int, tokens: int, batches: int, module: nn.Module, processes: int = 1
+    recipe: Recipe,
+    *,
+    examples: int,
+    tokens: int,
+    batches: int,
+    module: nn.Module,
+    processes: int = 1,
+    queries: tuple[str, ...] = (),
+    documents: tuple[str, ...] = (),
+    searched_with: str = "",
 ) -> TrainingPlan:
     """Count a run.
 
     batches  per epoch of each process, a multiple of the accumulation steps; processes: how many train together
+    The others are TrainingPlan's.
     """
     steps_per_epoch = max(math.ceil(batches / recipe.gradient_accumulation_steps), 1)
     steps = recipe.max_steps if recipe.max_steps > 0 else math.ceil(recipe.num_train_epochs * steps_per_epoch)
@@ -64,7 +89,16 @@ def make_plan(
         trainable=count_parameters(module, trainable=True),
         parameters=count_parameters(module),
         processes=processes,
+        queries=queries,
+        documents=documents,
+        searched_with=searched_with,
     )
+
+
+def _named(instructions: tuple[str, ...]) -> str:
+    if len(instructions) > 1:
+        return f"{len(instructions)} instructions, by data set: {instructions[0]!r}, …"
+    return repr(instructions[0]) if instructions[0] else "no instruction"
 
 
 def count_parameters(module: nn.Module, *, trainable: bool = False) -> int:

@@ -56,7 +56,7 @@ def main() -> None:
               learning_rate=1e-3, max_seq_length=128, warmup_steps=50, **common)  # fmt: skip
         stage("+ MNTP + supervised", "supervised", folder / "mntp", folder / "supervised", learning_rate=5e-4,
               train_file=str(SHARED / "data" / "pairs" / "en_train.jsonl.gz"), corpus_root=str(SHARED / "data"),
-              max_seq_length=256, max_negatives=1, warmup_steps=50, loss_scale=20.0, **common)  # fmt: skip
+              max_seq_length=256, max_negatives=1, warmup_steps=50, loss_scale=20.0, instruction="", **common)  # fmt: skip
 
 
 def write_texts(folder: Path) -> None:

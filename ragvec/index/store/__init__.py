@@ -1,5 +1,6 @@
 """index.sqlite, the one truth of an index, by subject: all its SQL stands here, but for how a connection begins and ends."""
 
+from ragvec.index.store.documents import count_values, doc_ids_after, having, read_documents
 from ragvec.index.store.filter_values import matching_ids, renew_values
 from ragvec.index.store.passages import (
     StoredPassage,
@@ -71,12 +72,15 @@ __all__ = [
     "altered_passages",
     "count",
     "count_by_source",
+    "count_values",
     "create_store",
     "database_identity",
     "delete_passages",
+    "doc_ids_after",
     "drop_segments",
     "give_back_space",
     "has_sources",
+    "having",
     "id_array",
     "ids_below",
     "ids_of",
@@ -89,6 +93,7 @@ __all__ = [
     "passages_of",
     "quick_check",
     "read_count",
+    "read_documents",
     "read_doc_ids",
     "read_fields",
     "read_generation",

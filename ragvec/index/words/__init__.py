@@ -1,9 +1,9 @@
 """The words of an index: what is found by them, in files of tantivy's that belong to the index's commits."""
 
-from ragvec.index.words.engine import WordWriter, remove_staging, sweep_words
 from ragvec.index.words.files import WordFile, WordsRecord, as_json, checked_record
 from ragvec.index.words.language import DEFAULT_LANGUAGE, LANGUAGES, guess_language
 from ragvec.index.words.searcher import Limited, Ranking, Words
+from ragvec.index.words.tantivy_index import WordWriter, remove_staging, sweep_words
 
 __all__ = [
     "DEFAULT_LANGUAGE",

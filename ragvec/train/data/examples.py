@@ -13,6 +13,7 @@ from ragvec.corpus import TEXT_FIELDS
 from ragvec.corpus.files import corpus_files, format_of
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
+from ragvec.encoder.settings import EncoderSettings
 from ragvec.errors import RagvecError
 from ragvec.train.data.e5 import E5_INSTRUCTIONS, E5_SYMMETRIC
 from ragvec.train.data.pairs import Pair, Scores, read_pair
@@ -58,9 +59,14 @@ def read_texts(recipe: Recipe, files: Sequence[str]) -> list[Text]:
     return _not_empty(examples, files, recipe.max_train_samples)
 
 
-def read_examples(recipe: Recipe, files: Sequence[str], *, scored: Scores | None = None) -> list[Example]:
+def read_examples(
+    recipe: Recipe, settings: EncoderSettings, files: Sequence[str], *, scored: Scores | None = None
+) -> list[Example]:
     """Pairs and triples under the names of ragvec.train.data.pairs; a row with several positives makes an example of each.
 
+    settings  of the encoder that results: its instructions are read where the recipe has none for a data set, so that what
+              is trained is what will be searched. Graded pairs of two texts of a kind (STS) are read as documents both,
+              unless the recipe names an instruction
     scored: rows must carry scores, a teacher's or degrees. Otherwise text pairs labelled 0 become hard negatives of the same
     query, if it has a positive in its data set.
     """
@@ -78,8 +84,10 @@ def read_examples(recipe: Recipe, files: Sequence[str], *, scored: Scores | None
             if not pair.positives:
                 more[source, pair.query] += pair.negatives
                 continue
-            instruction = _choose(instructions.get(source, recipe.instruction), number)
-            lead = instruction if source in symmetric else ""
+            as_documents = pair.alike and scored == "graded" and recipe.instruction is None
+            usual = settings.document_instruction if as_documents else settings.query_instruction
+            instruction = _choose(instructions.get(source, usual), number)
+            lead = instruction if source in symmetric else settings.document_instruction
             scores = pair.scores if limit is None else pair.scores[: limit + 1]
             for positive in pair.positives:
                 examples.append(
@@ -109,9 +117,9 @@ def read_pairs(files: Sequence[str], corpus_root: str | None = None) -> list[tup
     return _not_empty(examples, files, None)
 
 
-def instruction_for(recipe: Recipe, source: str) -> str:
-    """The instruction of a data set, the first where several take turns."""
-    return _choose(recipe.instructions.get(source, recipe.instruction), 0)
+def instruction_for(recipe: Recipe, source: str, usual: str) -> str:
+    """The instruction of a data set, the first where several take turns; the usual one where the recipe has none for it."""
+    return _choose(recipe.instructions.get(source, usual), 0)
 
 
 def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

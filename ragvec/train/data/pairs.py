@@ -31,12 +31,16 @@ Scores = Literal["teacher", "graded"]
 
 
 class Pair(NamedTuple):
-    """What a row says of a query: texts that answer it, texts that don't, and scores of both, or none."""
+    """What a row says of a query: texts that answer it, texts that don't, and scores of both, or none.
+
+    alike: both texts are of a kind (sentence1, sentence2), rather than a query and a document
+    """
 
     query: str
     positives: tuple[str, ...]
     negatives: tuple[str, ...]
     scores: tuple[float, ...] = ()
+    alike: bool = False
 
 
 def read_pair(row: dict[str, Any], place: str, pointed: PointedTexts, near: Path, *, scored: Scores | None = None) -> Pair:
@@ -55,7 +59,8 @@ def read_pair(row: dict[str, Any], place: str, pointed: PointedTexts, near: Path
     if not query or not positives:
         raise RagvecError(f"{place}: empty {'positive' if query else 'query'}: remove the row")
     if scored:
-        return _with_scores(Pair(query, positives, negatives), row, place, scored)
+        alike = any(name in row for name in _PAIRED_FIELDS)
+        return _with_scores(Pair(query, positives, negatives, alike=alike), row, place, scored)
     label = None if negatives else next((name for name in _label_fields(row) if name in row), None)
     if label and not _label(row[label], place):
         return Pair(query, (), positives)
@@ -87,7 +92,8 @@ def _with_scores(pair: Pair, row: dict[str, Any], place: str, kind: Scores) -> P
     if len(given) != 1 + len(pair.negatives):
         raise RagvecError(f"{place}: {len(given)} scores for a positive and {len(pair.negatives)} negatives: give one for each")
     kept = [(text, score) for text, score in zip(pair.negatives, given[1:], strict=True) if text]
-    return Pair(pair.query, pair.positives, tuple(text for text, _ in kept), (given[0], *(score for _, score in kept)))
+    scores = (given[0], *(score for _, score in kept))
+    return pair._replace(negatives=tuple(text for text, _ in kept), scores=scores)
 
 
 def _negatives(row: dict[str, Any], place: str) -> tuple[str, ...]:

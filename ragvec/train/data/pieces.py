@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ragvec.encoder.door import foreign
+from ragvec.encoder.prompt import UNREADABLE
 from ragvec.errors import RagvecError
 
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ def tokenize(
     backend.no_padding()
     blocks, lengths = [], []
     for start in range(0, len(texts), _TEXTS):
-        ids = [encoding.ids[:max_length] for encoding in backend.encode_batch_fast(list(texts[start : start + _TEXTS]))]
+        with foreign(UNREADABLE):
+            encodings = backend.encode_batch_fast(list(texts[start : start + _TEXTS]))
+        ids = [encoding.ids[:max_length] for encoding in encodings]
         lengths += [len(text) for text in ids]
         blocks.append(np.fromiter((token for text in ids for token in text), dtype=np.int32))
     return np.concatenate(blocks), np.concatenate([[0], np.cumsum(lengths)])

@@ -37,7 +37,7 @@ def teach(recipe: Recipe, learner: Learner) -> Teaching:
         return _from_vectors(recipe, learner)
     check_widths(recipe, learner)
     check_terms(recipe, "distill_mse", "distill_kl")
-    read = partial(read_examples, recipe, scored="teacher")
+    read = partial(read_examples, recipe, learner.settings, scored="teacher")
     return Teaching(read, partial(score_examples, recipe, learner), score_distillation_loss(recipe))
 
 
@@ -50,13 +50,24 @@ def _from_vectors(recipe: Recipe, learner: Learner) -> Teaching:
         torch.manual_seed(recipe.seed)
         projection = nn.Linear(student, vectors.shape[1], bias=False).to(learner.device)
 
+    # a teacher's vectors are those of documents, unless the recipe says that the texts are queries
+    usual = learner.settings.document_instruction if recipe.instruction is None else recipe.instruction
+
     def examples(numbers: Sequence[int]) -> ExampleSet[TextBatch]:
-        wanted = [(instruction_for(recipe, texts[row].source), texts[row].text) for row in numbers]
+        wanted = [(instruction_for(recipe, texts[row].source, usual), texts[row].text) for row in numbers]
         table, rows = prompt_table(learner.prompt_builder, wanted)
         everyone = PromptTable([table.ids[row] for row in rows], [table.pool_starts[row] for row in rows])
         groups = [group_of(recipe, texts[row].source) for row in numbers]
         targets = vectors if len(numbers) == len(vectors) else vectors[list(numbers)]
-        return ExampleSet(teacher_batch(everyone, targets), [len(ids) for ids in everyone.ids], groups)
+        lengths, read_after = [len(ids) for ids in everyone.ids], tuple(sorted({instruction for instruction, _ in wanted}))
+        as_queries = recipe.instruction is not None
+        return ExampleSet(
+            teacher_batch(everyone, targets),
+            lengths,
+            groups,
+            queries=read_after if as_queries else (),
+            documents=() if as_queries else read_after,
+        )
 
     def read(files: Sequence[str]) -> list[int]:
         return list(range(len(texts)))

@@ -17,11 +17,16 @@ BatchBuilder = Callable[[list[int], torch.Generator], B]  # example numbers, and
 
 @dataclass(frozen=True, slots=True)
 class ExampleSet(Generic[B]):
-    """One set of examples, tokenized: how to build a batch of them, how long each is, and which belong together."""
+    """One set of examples, tokenized: how to build a batch of them, how long each is, and which belong together.
+
+    queries, documents  the distinct instructions that they are read after; none where the objective knows no instruction
+    """
 
     build: BatchBuilder[B]
     lengths: Sequence[int] | np.ndarray
     groups: Sequence[Any] | np.ndarray
+    queries: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
 
 
 class Teaching(NamedTuple):

@@ -18,12 +18,17 @@ from ragvec.train.recipe import Recipe
 
 
 def teach(recipe: Recipe, learner: Learner) -> Teaching:
-    """Each text is its own positive, every other of the batch a negative."""
+    """Each text is its own positive, every other of the batch a negative.
+
+    Texts are read as documents, unless the recipe names an instruction: then as queries, on both sides where it names none
+    for documents.
+    """
     check_widths(recipe, learner)
 
     def read(files: Sequence[str]) -> list[Example]:
-        lead = recipe.instruction
-        return [Example(one.text, one.text, (), source="", query_instruction=lead, document_instruction=lead)
+        lead = learner.settings.document_instruction if recipe.instruction is None else recipe.instruction
+        other = lead if recipe.document_instruction is None else recipe.document_instruction
+        return [Example(one.text, one.text, (), source="", query_instruction=lead, document_instruction=other)
                 for one in read_texts(recipe, files)]  # fmt: skip
 
     return Teaching(read, partial(pair_examples, recipe, learner), contrastive_loss(recipe))

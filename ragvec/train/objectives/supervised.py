@@ -1,7 +1,6 @@
 """Supervised training: an encoder learns from pairs with hard negatives, or from pairs with degrees of likeness."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -26,21 +25,15 @@ from ragvec.train.ranks import gather_rows, joined
 from ragvec.train.recipe import Recipe
 
 
-def load(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Learner:
-    """The encoder; the recipe's instruction becomes its own."""
-    learner = load_encoder(recipe, device, dtype)
-    if recipe.instruction:
-        learner.settings = replace(learner.settings, query_instruction=recipe.instruction)
-    return learner
-
-
 def teach(recipe: Recipe, learner: Learner) -> Teaching:
     """The loss that the recipe names: contrastive, or cosent on graded pairs."""
     check_widths(recipe, learner)
     if recipe.loss == "cosent":
-        read = partial(read_examples, recipe, scored="graded")
+        read = partial(read_examples, recipe, learner.settings, scored="graded")
         return Teaching(read, partial(score_examples, recipe, learner), cosent_loss(recipe))
-    return Teaching(partial(read_examples, recipe), partial(pair_examples, recipe, learner), contrastive_loss(recipe))
+    return Teaching(
+        partial(read_examples, recipe, learner.settings), partial(pair_examples, recipe, learner), contrastive_loss(recipe)
+    )
 
 
 def describe(recipe: Recipe) -> str:
@@ -66,4 +59,4 @@ def cosent_loss(recipe: Recipe) -> Callable[[Learner, TextBatch], Tensor]:
     return loss
 
 
-SUPERVISED = Objective(load=load, teach=teach, describe=describe)
+SUPERVISED = Objective(load=load_encoder, teach=teach, describe=describe)

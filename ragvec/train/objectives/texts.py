@@ -80,7 +80,13 @@ def _tokenized(learner: Learner, examples: Sequence[Example]) -> tuple[PromptTab
 def _example_set(recipe: Recipe, examples: Sequence[Example], table: PromptTable, triples: Sequence[Triple], *,
                  build: BatchBuilder[TextBatch]) -> ExampleSet[TextBatch]:  # fmt: skip
     lengths = [sum(len(table.ids[row]) for row in (one.query, one.positive, *one.negatives)) for one in triples]
-    return ExampleSet(build, lengths, [group_of(recipe, one.source) for one in examples])
+    return ExampleSet(
+        build,
+        lengths,
+        [group_of(recipe, one.source) for one in examples],
+        queries=tuple(sorted({one.query_instruction for one in examples})),
+        documents=tuple(sorted({one.document_instruction for one in examples})),
+    )
 
 
 def group_of(recipe: Recipe, source: str) -> str:
