@@ -54,6 +54,13 @@ MaxValueMb = Annotated[
 TextEncoding = Annotated[
     str | None, typer.Option("--encoding", help="Of text files that are not UTF-8: cp949, cp1252, utf-16 ….")
 ]
+Include = Annotated[
+    str | None, typer.Option(help='Read only these files of a folder, as .gitignore names them, with commas: "*.md,docs/".')
+]
+Exclude = Annotated[str | None, typer.Option(help='Leave these files and folders of a folder out: "drafts/,*.log".')]
+TextSuffixes = Annotated[
+    str | None, typer.Option(help="Suffixes of further files that are text, with commas between: .py,.log.")
+]
 OnError = Annotated[OnErrorChoice, typer.Option(help="What to do with rows that can't be read: stop, or skip and keep them.")]
 
 
@@ -71,11 +78,15 @@ def corpus_options(
     overlap: int,
     max_value_mb: int | None,
     encoding: str | None,
+    include: str | None,
+    exclude: str | None,
+    text_suffixes: str | None,
     vector_field: str | None = None,
     metadata_fields: str | None = None,
     drop_fields: str | None = None,
 ) -> "CorpusOptions":
     """The options as the library takes them."""
+    from ragvec.corpus.kinds import FileChoice
     from ragvec.corpus.passages import CorpusOptions
 
     given: dict[str, Any] = {} if max_value_mb is None else {"max_value_mb": max_value_mb}
@@ -86,6 +97,7 @@ def corpus_options(
         passage_tokens=passage_tokens,
         overlap=overlap,
         encoding=encoding,
+        files=FileChoice(_names(include), _names(exclude), _names(text_suffixes)),
         vector_field=vector_field,
         metadata_fields=None if metadata_fields is None else _names(metadata_fields),
         drop_fields=_names(drop_fields),

@@ -15,7 +15,9 @@ import typer
 from ragvec.cli.choices import AllDevices, DocumentInstruction, EncoderSource, Offline, Revision, TruncateDim, given
 from ragvec.cli.corpus_options import (
     DropFields,
+    Exclude,
     IdField,
+    Include,
     MaxValueMb,
     MetadataFields,
     OnError,
@@ -26,6 +28,7 @@ from ragvec.cli.corpus_options import (
     TextEncoding,
     TextFields,
     TextLines,
+    TextSuffixes,
     corpus_options,
     quarantine_file,
     report_failed,
@@ -99,6 +102,9 @@ def run(
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
     encoding: TextEncoding = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    text_suffixes: TextSuffixes = None,
     on_error: OnError = OnErrorChoice.stop,
     quarantine: QuarantineFile = None,
     batch_tokens: BatchTokens = None,
@@ -125,16 +131,17 @@ def run(
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
         max_value_mb=max_value_mb, encoding=encoding, metadata_fields=metadata_fields, drop_fields=drop_fields,
+        include=include, exclude=exclude, text_suffixes=text_suffixes,
     )  # fmt: skip
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     devices = _devices(corpus, device, processes, place)
     if place.number == 0:
-        report_skipped(corpus)
+        report_skipped(corpus, reading.files)
     if len(devices) > 1:
         return _encode_in_processes(context.obj, output, devices, format)
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
     chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
-    loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, place=place)
+    loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, reading=reading, place=place)
     instruction = loaded.settings.document_instruction if instruction is None else instruction
     unread: list[Rejected] = []
     skips = on_error is OnErrorChoice.skip
@@ -210,12 +217,14 @@ def _devices(corpus: str, device: str | None, processes: int | None, place: "Ran
     return _numbered(devices)
 
 
-def _load(source: str | None, options: dict[str, Any], *, compiled: bool | None, corpus: str, place: "Rank") -> "Encoder":
+def _load(
+    source: str | None, options: dict[str, Any], *, compiled: bool | None, corpus: str, reading: "CorpusOptions", place: "Rank"
+) -> "Encoder":
     """The encoder, its layers compiled where that was asked for or repays itself, its loss told where its weights are int8."""
     from ragvec.encoder import Encoder  # only once the paths are right: loading takes seconds
 
     loaded = Encoder.load(source, torch_compile=bool(compiled), **options)
-    if compiled is None and _repays_compiling(loaded, corpus, place.of):
+    if compiled is None and _repays_compiling(loaded, corpus, reading, place.of):
         loaded.compile()
     if loaded.int8_cosines and place.number == 0:
         print(
@@ -251,14 +260,14 @@ def _own_gpu(world: int) -> str | None:
     return f"cuda:{int(local) % count}" if count else None
 
 
-def _repays_compiling(encoder: "Encoder", corpus: str, world: int) -> bool:
+def _repays_compiling(encoder: "Encoder", corpus: str, reading: "CorpusOptions", world: int) -> bool:
     """Whether this process' share of the corpus is large enough to compile for it; unknown for standard input."""
     from ragvec.corpus.files import STDIN, corpus_files
     from ragvec.encoder.speed import compiling_repays
 
     if encoder.device.type != "cuda" or corpus == STDIN:
         return False
-    size = sum(path.stat().st_size for path in corpus_files(corpus).paths)
+    size = sum(path.stat().st_size for path in corpus_files(corpus, reading.files).paths)
     return compiling_repays(encoder, size / _BYTES_PER_TOKEN / world)
 
 

@@ -13,7 +13,9 @@ import typer
 from ragvec.cli.choices import Device, DocumentInstruction, Dtype, EncoderSource, MaxLength, Offline, Revision, given
 from ragvec.cli.corpus_options import (
     DropFields,
+    Exclude,
     IdField,
+    Include,
     MaxValueMb,
     MetadataFields,
     OnError,
@@ -24,6 +26,7 @@ from ragvec.cli.corpus_options import (
     TextEncoding,
     TextFields,
     TextLines,
+    TextSuffixes,
     VectorField,
     corpus_options,
     quarantine_file,
@@ -71,6 +74,9 @@ def run(
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
     encoding: TextEncoding = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    text_suffixes: TextSuffixes = None,
     on_error: OnError = OnErrorChoice.stop,
     quarantine: QuarantineFile = None,
     sync: Sync = False,
@@ -87,13 +93,13 @@ def run(
     from ragvec.corpus.quarantine import Quarantine
     from ragvec.ingest.build import build, is_shards
 
-    for corpus in filterfalse(is_shards, corpora):
-        report_skipped(corpus)
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
         max_value_mb=max_value_mb, encoding=encoding, vector_field=vector_field, metadata_fields=metadata_fields,
-        drop_fields=drop_fields,
+        drop_fields=drop_fields, include=include, exclude=exclude, text_suffixes=text_suffixes,
     )  # fmt: skip
+    for corpus in filterfalse(is_shards, corpora):
+        report_skipped(corpus, reading.files)
     search = search_settings(index_key, recall, max_memory, filter_fields=filter_fields, language=language)
     options = given(revision=revision, max_length=max_length)
     unread: list[Rejected] = []

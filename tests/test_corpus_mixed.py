@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ragvec.cli.main import main
-from ragvec.corpus import read_documents
+from ragvec.corpus import count_documents, read_documents
+from ragvec.corpus.kinds import FileChoice
 from ragvec.corpus.passages import CorpusOptions
 from ragvec.errors import RagvecError, WrongInput
 
@@ -104,6 +105,51 @@ def test_what_is_foreign_in_a_folder_is_passed_over(tmp_path: Path) -> None:
         (folder / name).unlink()
     with pytest.raises(RagvecError, match="latin.txt: byte 0xe9"):
         read(folder, on_unread=unread.append)
+
+
+def tree(folder: Path) -> Path:
+    for name in ("a.md", "b.txt", "src/c.py", "src/d.md", "drafts/e.md", "drafts/deep/f.md", "README", "g.rst"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"text of {name}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        (FileChoice(), "README a.md b.txt drafts/deep/f.md drafts/e.md g.rst src/d.md"),
+        (FileChoice(include=("*.md",)), "a.md drafts/deep/f.md drafts/e.md src/d.md"),
+        (FileChoice(include=("/*.md", "src/")), "a.md src/d.md"),
+        (FileChoice(exclude=("drafts/", "*.txt")), "README a.md g.rst src/d.md"),
+        (FileChoice(include=("*.md",), exclude=("deep",)), "a.md drafts/e.md src/d.md"),
+        (FileChoice(include=("src/**",), text_suffixes=("PY", ".rb")), "src/c.py src/d.md"),
+    ],
+)
+def test_a_folders_files_are_chosen_by_patterns(tmp_path: Path, chosen: FileChoice, names: str) -> None:
+    assert " ".join(document.doc_id for document in read(tree(tmp_path), files=chosen)) == names
+    assert count_documents(tmp_path, files=chosen) == len(names.split())
+
+
+def test_patterns_that_leave_nothing_or_are_none_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(WrongInput, match="holds no corpus file that `include` and `exclude` leave: looked for"):
+        read(tree(tmp_path), files=FileChoice(include=("*.pdf",)))
+    with pytest.raises(WrongInput, match=r"`exclude` '!' holds what is no pattern of files, such as"):
+        FileChoice(exclude=("!",))
+    with pytest.raises(WrongInput, match="c.py has an unknown suffix: .* or name it in `text_suffixes`"):
+        read(tmp_path / "src" / "c.py")
+    assert read(tmp_path / "src" / "c.py", files=FileChoice(text_suffixes=("py",)))[0].text == "text of src/c.py"
+
+
+def test_what_is_excluded_goes_with_sync(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder, index = tree(tmp_path / "docs"), str(tmp_path / "i")
+    (folder / "linked").symlink_to(tmp_path, target_is_directory=True)
+    for options in ([], ["--exclude", "drafts/, *.txt", "--text-suffixes", "py", "--sync"]):
+        with pytest.raises(SystemExit) as end:
+            main(["index", str(folder), "-o", index, *options])
+        assert end.value.code == 0
+        out, err = capsys.readouterr()
+        assert str(folder / "linked") in err
+    assert "1 documents added, 0 replaced, 4 unchanged, 3 removed" in out
 
 
 def test_index_names_what_it_passed_over_and_sync_keeps_its_documents(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -12,12 +12,12 @@ from ragvec.corpus.files import (
     InputFile,
     byte_lines,
     corpus_files,
-    format_of,
     open_input,
     path_text,
 )
 from ragvec.corpus.formats import jsonl_rows
 from ragvec.corpus.ids import Ids, SameId
+from ragvec.corpus.kinds import ALL_FILES, NAMED_BY_FILE, FileChoice
 from ragvec.corpus.parquet import parquet_length
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
@@ -27,7 +27,6 @@ from ragvec.errors import RagvecError, WrongInput
 from ragvec.records import Document, Passage
 
 _TABLES = ("csv", "tsv", "parquet")
-_ONE_DOCUMENT = ("text", "markdown", "converted")  # that a file is
 
 
 class Rejected(NamedTuple):
@@ -53,6 +52,7 @@ def read_documents(
     text_lines: bool = False,
     max_value_mb: int | None = None,
     encoding: str | None = None,
+    files: FileChoice = ALL_FILES,
     id_prefix: str = "",
     made_prefix: str = "",
     on_file: Callable[[InputFile], None] | None = None,
@@ -72,6 +72,7 @@ def read_documents(
     max_value_mb longest line, JSON value, CSV field, Parquet value, and file that is read whole, in MB (2**20 bytes);
                  None = 128, and what is longer names no argument that would raise it
     encoding     of text files that are not UTF-8 (cp949, cp1252, …); byte-order marks of UTF-8 and UTF-16 count always
+    files        which files of a folder are read, and which further suffixes are of text
     id_prefix    what stands before every id; made_prefix: after it, before those that are made of file names and contents
     on_file      called with each file's size and SHA-256 once it has been read to its end
     on_reject    called with each row that can't be read, and with the rest of a file that can't; None = the first one raises
@@ -90,6 +91,7 @@ def read_documents(
             text_lines=text_lines,
             max_value_mb=max_value_mb,
             encoding=encoding,
+            files=files,
             made_prefix=made_prefix,
             vector_field=vector_field,
             on_file=on_file,
@@ -110,21 +112,20 @@ def to_passages(documents: Iterable[Document]) -> Iterator[Passage]:
         yield Passage(document.doc_id, document.doc_id, document.text, title=document.title, metadata=document.metadata)
 
 
-def count_documents(source: str | Path, *, text_lines: bool = False) -> int | None:
+def count_documents(source: str | Path, *, text_lines: bool = False, files: FileChoice = ALL_FILES) -> int | None:
     """About how many documents a corpus holds, for a progress bar; None where only parsing tells, or not all can be read."""
     if str(source) == STDIN:
         return None
     try:
-        paths = corpus_files(source).paths
-        if any(format_of(path) in ("csv", "tsv", "json") for path in paths):
+        kinds = [(path, files.format_of(path)) for path in corpus_files(source, files).paths]
+        if any(kind in ("csv", "tsv", "json") for _, kind in kinds):
             return None
-        return sum(_count(path, text_lines) for path in paths)
+        return sum(_count(path, kind, text_lines) for path, kind in kinds)
     except RagvecError:  # reading it will say what is wrong, or skip it
         return None
 
 
-def _count(path: Path, text_lines: bool) -> int:
-    kind = format_of(path)
+def _count(path: Path, kind: str | None, text_lines: bool) -> int:
     if kind == "parquet":
         return parquet_length(path)
     if kind == "jsonl" or (kind == "text" and text_lines):
@@ -140,6 +141,7 @@ class _Reading(NamedTuple):
     text_lines: bool
     max_value_mb: int | None
     encoding: str | None
+    files: FileChoice
     made_prefix: str
     vector_field: str | None
     on_file: Callable[[InputFile], None] | None
@@ -168,7 +170,7 @@ class _File(NamedTuple):
 
     def rows_and_names(self, names: FieldNames) -> _Found:
         """Its rows, and which fields make a document of them: looked for in its first rows, where that may differ."""
-        table, optional = self.kind in _TABLES, self.in_folder or self.kind in _ONE_DOCUMENT
+        table, optional = self.kind in _TABLES, self.in_folder or self.kind in NAMED_BY_FILE
         if not table and not (optional and (names.text or names.id)):
             return _Found(self.rows, names)
         seen, rows = looked_ahead(self.rows)
@@ -211,11 +213,15 @@ def _files(source: str | Path, reading: _Reading) -> Iterator[_File]:
         with open_input(STDIN, reading.on_file) as file:
             yield _File(jsonl_rows(file, "standard input", reading.max_value_mb), "standard input")
         return
-    files = _corpus_files(source, reading.on_reject)
+    files = _corpus_files(source, reading)
     for path in files.paths:
         name = path_text(path.relative_to(files.root).as_posix())
         yield _File(
-            _file_rows(path, files, reading), path_text(path), name, kind=format_of(path), in_folder=files.within is not None
+            rows=_file_rows(path, files, reading),
+            shown=path_text(path),
+            name=name,
+            kind=reading.files.format_of(path),
+            in_folder=files.within is not None,
         )
 
 
@@ -236,10 +242,12 @@ def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> I
         yield document
 
 
-def _corpus_files(source: str | Path, on_reject: Callable[[Rejected], None] | None) -> CorpusFiles:
-    if on_reject is None:
-        return corpus_files(source)
-    return corpus_files(source, on_unlistable=lambda error: on_reject(Rejected(path_text(source), str(error), None)))
+def _corpus_files(source: str | Path, reading: _Reading) -> CorpusFiles:
+    if (on_reject := reading.on_reject) is None:
+        return corpus_files(source, reading.files)
+    return corpus_files(
+        source, reading.files, on_unlistable=lambda error: on_reject(Rejected(path_text(source), str(error), None))
+    )
 
 
 def _file_rows(path: Path, files: CorpusFiles, reading: _Reading) -> Iterator[Row]:
@@ -248,6 +256,7 @@ def _file_rows(path: Path, files: CorpusFiles, reading: _Reading) -> Iterator[Ro
         path_text(path),
         reading.made_prefix + path_text(path.relative_to(files.root).as_posix()),
         reading.max_value_mb,
+        kind=reading.files.format_of(path),
         text_lines=reading.text_lines,
         within=files.within,
         on_file=reading.on_file,

@@ -11,6 +11,7 @@ from ragvec.corpus.chunk import Cutter, cut_documents
 from ragvec.corpus.documents import Rejected
 from ragvec.corpus.encodings import check_encoding
 from ragvec.corpus.files import MAX_VALUE_MB, InputFile
+from ragvec.corpus.kinds import ALL_FILES, FileChoice
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.records import Document, Passage
 
@@ -19,7 +20,7 @@ from ragvec.records import Document, Passage
 class CorpusOptions:
     """How a corpus is read and cut.
 
-    text_fields, id_field, text_lines, max_value_mb, encoding   as in `read_documents`
+    text_fields, id_field, text_lines, max_value_mb, encoding, files   as in `read_documents`
     vector_field, dimension, metadata_fields, drop_fields   likewise
     passage_tokens   most tokens of a passage, title included; None = a document is one passage
     overlap          tokens that a passage repeats from the one before
@@ -32,6 +33,7 @@ class CorpusOptions:
     overlap: int = 0
     max_value_mb: int = MAX_VALUE_MB
     encoding: str | None = None
+    files: FileChoice = ALL_FILES
     vector_field: str | None = None
     dimension: int | None = None
     metadata_fields: tuple[str, ...] | None = None
@@ -70,6 +72,7 @@ def open_documents(
         text_lines=options.text_lines,
         max_value_mb=options.max_value_mb,
         encoding=options.encoding,
+        files=options.files,
         id_prefix=id_prefix,
         made_prefix=made_prefix,
         on_file=on_file,
@@ -96,7 +99,7 @@ class Measures(Protocol):
 
 def count_passages(source: str | Path, options: CorpusOptions) -> int | None:
     """About how many passages a corpus will make, for a progress bar; None where only reading and cutting would tell."""
-    return None if options.passage_tokens else count_documents(source, text_lines=options.text_lines)
+    return None if options.passage_tokens else count_documents(source, text_lines=options.text_lines, files=options.files)
 
 
 def count_all(sources: Sequence[str | Path], options: CorpusOptions) -> int | None:

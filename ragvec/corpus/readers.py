@@ -6,8 +6,9 @@ from pathlib import Path
 from ragvec.corpus.conversion import Converter
 from ragvec.corpus.converted import converted_rows
 from ragvec.corpus.encodings import as_utf8
-from ragvec.corpus.files import InputFile, describe_file, format_of, open_input
+from ragvec.corpus.files import InputFile, describe_file, open_input
 from ragvec.corpus.formats import csv_rows, json_rows, jsonl_rows, markdown_rows, text_rows
+from ragvec.corpus.kinds import format_of
 from ragvec.corpus.parquet import parquet_rows
 from ragvec.corpus.rows import Row
 from ragvec.corpus.tables import delimiter_of
@@ -19,6 +20,7 @@ def file_rows(
     name: str,
     max_value_mb: int | None = None,
     *,
+    kind: str | None = None,
     text_lines: bool = False,
     quoted: bool = True,
     within: Path | None = None,
@@ -30,6 +32,7 @@ def file_rows(
     """The rows of a file of any format, by its name.
 
     shown       the file in places and messages; name: the file in the ids and titles that are made of it
+    kind        its format; None = as its name promises
     text_lines  each non-empty line of a text file is a row; otherwise the file is one
     quoted      a field of a CSV or TSV file may stand in double quotes; otherwise these are characters like any other
     within      the folder that links may not lead out of
@@ -39,7 +42,7 @@ def file_rows(
     vector_field  a column of Parquet whose lists of numbers come as arrays
     Raises RagvecError, with the place, for what can't be read.
     """
-    kind = format_of(path)
+    kind = kind or format_of(path)
     if kind == "parquet":
         yield from parquet_rows(path, max_value_mb, within=within, vector_field=vector_field)
         if on_file:

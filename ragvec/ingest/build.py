@@ -88,8 +88,8 @@ def build(
     reading = reading or CorpusOptions()
     loading = {"device": device, "dtype": dtype, "offline": offline}
     with _undone_on_failure(path):
-        corpora = _checked_corpora(source, others, sync)
-        incoming = _incoming(path, corpora, name=name, id_prefix=id_prefix, sync=sync)
+        corpora = _checked_corpora(source, others, sync, reading)
+        incoming = _incoming(path, corpora, name=name, id_prefix=id_prefix, sync=sync, files=reading.files)
         if is_shards(source):
             if reading.vector_field is not None:
                 raise WrongInput("shards hold vectors already: leave `vector_field` out")
@@ -287,7 +287,7 @@ def _check_same_search(index: Index, search: dict[str, Any]) -> None:
             )
 
 
-def _checked_corpora(source: str | Path, others: Sequence[str | Path], sync: bool) -> list[str | Path]:
+def _checked_corpora(source: str | Path, others: Sequence[str | Path], sync: bool, reading: CorpusOptions) -> list[str | Path]:
     corpora = [source, *others]
     if others and any(map(is_shards, corpora)):
         raise WrongInput("encoded shards are indexed by themselves: name one folder of shards, or corpora")
@@ -295,12 +295,12 @@ def _checked_corpora(source: str | Path, others: Sequence[str | Path], sync: boo
         raise WrongInput(
             "`sync` needs a whole corpus, and a pipe that broke looks like one that ended: save it to a file, and index that"
         )
-    check_readable(others)
+    check_readable(others, reading.files)
     return corpora
 
 
 def _incoming(path: Path, corpora: list[str | Path], **how: Any) -> list[Incoming]:
-    """The corpora as sources; how: name, id_prefix, sync, as `incoming_sources` takes them."""
+    """The corpora as sources; how: name, id_prefix, sync, files, as `incoming_sources` takes them."""
     if not (path / DATABASE_NAME).exists():
         return incoming_sources(corpora, [], filled=False, taken=lambda _: False, **how)
     with Index.open(path) as index, index.reading() as view:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ragvec.corpus import TEXT_FIELDS
-from ragvec.corpus.files import corpus_files, format_of
+from ragvec.corpus.files import corpus_files
+from ragvec.corpus.kinds import format_of
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.encoder.settings import EncoderSettings
