@@ -37,6 +37,7 @@ PassageTokens = Annotated[
     int | None, typer.Option(min=1, help="Cut documents into passages of at most so many tokens; default: one passage each.")
 ]
 Overlap = Annotated[int, typer.Option(min=0, help="Tokens that a passage repeats from the one before, in whole sentences.")]
+AcrossPages = Annotated[bool, typer.Option("--across-pages", help="Passages may cross the pages of a PDF.")]
 TextFields = Annotated[str | None, typer.Option(help="Fields that make the text, with commas between: abstract,body.")]
 IdField = Annotated[str | None, typer.Option(help="Field that holds the id.")]
 VectorField = Annotated[
@@ -76,6 +77,7 @@ def corpus_options(
     text_lines: bool,
     passage_tokens: int | None,
     overlap: int,
+    across_pages: bool,
     max_value_mb: int | None,
     encoding: str | None,
     include: str | None,
@@ -96,6 +98,7 @@ def corpus_options(
         text_lines=text_lines,
         passage_tokens=passage_tokens,
         overlap=overlap,
+        across_pages=across_pages,
         encoding=encoding,
         files=FileChoice(_names(include), _names(exclude), _names(text_suffixes)),
         vector_field=vector_field,

@@ -14,6 +14,7 @@ import typer
 
 from ragvec.cli.choices import AllDevices, DocumentInstruction, EncoderSource, Offline, Revision, TruncateDim, given
 from ragvec.cli.corpus_options import (
+    AcrossPages,
     DropFields,
     Exclude,
     IdField,
@@ -95,6 +96,7 @@ def run(
     max_length: LongestPrompt = None,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,
+    across_pages: AcrossPages = False,
     text_fields: TextFields = None,
     id_field: IdField = None,
     metadata_fields: MetadataFields = None,
@@ -130,8 +132,8 @@ def run(
     check_folder(output)
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        max_value_mb=max_value_mb, encoding=encoding, metadata_fields=metadata_fields, drop_fields=drop_fields,
-        include=include, exclude=exclude, text_suffixes=text_suffixes,
+        across_pages=across_pages, max_value_mb=max_value_mb, encoding=encoding, metadata_fields=metadata_fields,
+        drop_fields=drop_fields, include=include, exclude=exclude, text_suffixes=text_suffixes,
     )  # fmt: skip
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     devices = _devices(corpus, device, processes, place)

@@ -12,6 +12,7 @@ import typer
 
 from ragvec.cli.choices import Device, DocumentInstruction, Dtype, EncoderSource, MaxLength, Offline, Revision, given
 from ragvec.cli.corpus_options import (
+    AcrossPages,
     DropFields,
     Exclude,
     IdField,
@@ -66,6 +67,7 @@ def run(
     offline: Offline = False,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,
+    across_pages: AcrossPages = False,
     text_fields: TextFields = None,
     id_field: IdField = None,
     vector_field: VectorField = None,
@@ -95,8 +97,8 @@ def run(
 
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        max_value_mb=max_value_mb, encoding=encoding, vector_field=vector_field, metadata_fields=metadata_fields,
-        drop_fields=drop_fields, include=include, exclude=exclude, text_suffixes=text_suffixes,
+        across_pages=across_pages, max_value_mb=max_value_mb, encoding=encoding, vector_field=vector_field,
+        metadata_fields=metadata_fields, drop_fields=drop_fields, include=include, exclude=exclude, text_suffixes=text_suffixes,
     )  # fmt: skip
     for corpus in filterfalse(is_shards, corpora):
         report_skipped(corpus, reading.files)

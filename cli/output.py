@@ -115,7 +115,7 @@ def report_skipped(corpus: str, choice: "FileChoice") -> None:
     found = corpus_files(corpus, choice, on_unlistable=lambda error: None)  # whoever reads it will say
     if found.skipped:
         needs_docs = any(path.is_file() and choice.format_of(path) for path in found.skipped)
-        hint = " (PDF, HTML and DOCX need markitdown: pip install 'ragvec[docs]')" if needs_docs else ""
+        hint = " (PDF, HTML, Office files and the like need markitdown: pip install 'ragvec[docs]')" if needs_docs else ""
         _name_passed_over(found.skipped, "hold no documents", hint)
     if found.outside:
         _name_passed_over(found.outside, "are links out of the folder or to a folder, or no regular files", "")

@@ -7,6 +7,7 @@ import typer
 
 from ragvec.cli.choices import AllDevices, DocumentInstruction, EncoderSource, MaxLength, Offline, Revision, TruncateDim
 from ragvec.cli.corpus_options import (
+    AcrossPages,
     Exclude,
     IdField,
     Include,
@@ -34,6 +35,7 @@ def run(
     max_length: MaxLength = None,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,
+    across_pages: AcrossPages = False,
     text_fields: TextFields = None,
     id_field: IdField = None,
     text_lines: TextLines = False,
@@ -60,7 +62,8 @@ def run(
         raise RagvecError("standard input can be read only once: save it to a file, and plan that")
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        max_value_mb=max_value_mb, encoding=encoding, include=include, exclude=exclude, text_suffixes=text_suffixes,
+        across_pages=across_pages, max_value_mb=max_value_mb, encoding=encoding, include=include, exclude=exclude,
+        text_suffixes=text_suffixes,
     )  # fmt: skip
     report_skipped(corpus, reading.files)
     lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}

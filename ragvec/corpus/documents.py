@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ragvec.corpus.about import of_file
 from ragvec.corpus.conversion import Converter
 from ragvec.corpus.fields import FieldNames, NumberLists, to_document
 from ragvec.corpus.files import (
@@ -19,6 +20,7 @@ from ragvec.corpus.formats import jsonl_rows
 from ragvec.corpus.ids import Ids, SameId
 from ragvec.corpus.kinds import ALL_FILES, NAMED_BY_FILE, FileChoice
 from ragvec.corpus.parquet import parquet_length
+from ragvec.corpus.parts import metadata_at, stretches
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.corpus.tables import looked_ahead
@@ -78,7 +80,8 @@ def read_documents(
     on_reject    called with each row that can't be read, and with the rest of a file that can't; None = the first one raises
     on_unread    called with each file of a folder that can't be read and has given no document; None = the first one raises
     on_found     called with the name, from the source's folder, of each file that gives a document
-    A document without an id gets one made from its title and text; fields that are not id, title or text become metadata.
+    A document without an id gets one made from its title and text; fields that are not id, title or text become metadata. A
+    file that is one document has the file's name as title, if it has no other, and metadata of its own: see `about.of_file`.
     Raises RagvecError with file and line for what cannot be read: bad JSON or UTF-8, no text field, duplicate ids, NULs, what
     is over the limit or inflates without end, pipes and devices, no document at all.
     """
@@ -106,10 +109,21 @@ def read_documents(
             yield document
 
 
-def to_passages(documents: Iterable[Document]) -> Iterator[Passage]:
-    """One passage for each document, with the document's id."""
+def to_passages(documents: Iterable[Document], *, across_pages: bool = False) -> Iterator[Passage]:
+    """One passage for each document, with the document's id; of one with pages, one for each of them unless they may cross."""
     for document in documents:
-        yield Passage(document.doc_id, document.doc_id, document.text, title=document.title, metadata=document.metadata)
+        spans = stretches(document, across_pages=across_pages)
+        if len(spans) == 1:
+            yield Passage(document.doc_id, document.doc_id, document.text, title=document.title, metadata=document.metadata)
+            continue
+        for number, (start, end) in enumerate(spans):
+            yield Passage(
+                passage_id=f"{document.doc_id}#{number}",
+                doc_id=document.doc_id,
+                text=document.text[start:end].strip(),
+                title=document.title,
+                metadata=metadata_at(document, start),
+            )
 
 
 def count_documents(source: str | Path, *, text_lines: bool = False, files: FileChoice = ALL_FILES) -> int | None:
@@ -136,7 +150,7 @@ def _count(path: Path, kind: str | None, text_lines: bool) -> int:
 
 
 class _Reading(NamedTuple):
-    """How files are read, and who hears of it: arguments of `read_documents`; and what converts PDF, HTML and DOCX."""
+    """How files are read, and who hears of it: arguments of `read_documents`; and what converts files."""
 
     text_lines: bool
     max_value_mb: int | None
@@ -167,6 +181,7 @@ class _File(NamedTuple):
     name: str = ""
     kind: str | None = "jsonl"
     in_folder: bool = False
+    path: Path | None = None  # of one that is a document as a whole
 
     def rows_and_names(self, names: FieldNames) -> _Found:
         """Its rows, and which fields make a document of them: looked for in its first rows, where that may differ."""
@@ -215,13 +230,14 @@ def _files(source: str | Path, reading: _Reading) -> Iterator[_File]:
         return
     files = _corpus_files(source, reading)
     for path in files.paths:
-        name = path_text(path.relative_to(files.root).as_posix())
+        name, kind = path_text(path.relative_to(files.root).as_posix()), reading.files.format_of(path)
         yield _File(
             rows=_file_rows(path, files, reading),
             shown=path_text(path),
             name=name,
-            kind=reading.files.format_of(path),
+            kind=kind,
             in_folder=files.within is not None,
+            path=path if kind in NAMED_BY_FILE and not (kind == "text" and reading.text_lines) else None,
         )
 
 
@@ -233,6 +249,8 @@ def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> I
             if isinstance(row, BadRow):
                 raise WrongInput(row.error)
             document = to_document(row, place, ids, found.names, from_csv=file.kind in ("csv", "tsv"))
+            if file.path is not None:
+                document = of_file(document, file.path, file.name, file.kind, names)
         except RagvecError as error:
             if reading.on_reject is None:
                 raise

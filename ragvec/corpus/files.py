@@ -93,7 +93,7 @@ def path_text(path: str | Path) -> str:
 
 
 def can_convert() -> bool:
-    """Whether what reads PDF, HTML and DOCX (the extra `docs`) is installed."""
+    """Whether what reads PDF, HTML, DOCX and the like (the extra `docs`) is installed."""
     return find_spec("markitdown") is not None
 
 

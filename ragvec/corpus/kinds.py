@@ -13,6 +13,7 @@ FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "tsv",
     ".txt": "text", ".text": "text", ".rst": "text", ".md": "markdown", ".markdown": "markdown",
     ".html": "converted", ".htm": "converted", ".pdf": "converted", ".docx": "converted",
+    ".pptx": "converted", ".xlsx": "converted", ".epub": "converted", ".ipynb": "converted", ".eml": "converted",
 }  # fmt: skip
 NAMED_BY_FILE = ("text", "markdown", "converted")  # formats of which a file is one document
 _TEXT_NAMES = frozenset(  # that files without a suffix have

@@ -24,6 +24,7 @@ class CorpusOptions:
     vector_field, dimension, metadata_fields, drop_fields   likewise
     passage_tokens   most tokens of a passage, title included; None = a document is one passage
     overlap          tokens that a passage repeats from the one before
+    across_pages     passages may cross the pages of a PDF; otherwise each page begins one
     """
 
     text_fields: tuple[str, ...] = ()
@@ -31,6 +32,7 @@ class CorpusOptions:
     text_lines: bool = False
     passage_tokens: int | None = None
     overlap: int = 0
+    across_pages: bool = False
     max_value_mb: int = MAX_VALUE_MB
     encoding: str | None = None
     files: FileChoice = ALL_FILES
@@ -124,7 +126,7 @@ def passages_of(
     Raises RagvecError if passages are to be longer than the encoder reads.
     """
     if options.passage_tokens is None:
-        return to_passages(documents)
+        return to_passages(documents, across_pages=options.across_pages)
     assert encoder is not None
     room = encoder.prompts.room(instruction)
     if options.passage_tokens > room:
@@ -132,4 +134,5 @@ def passages_of(
             f"passages of {options.passage_tokens} tokens, but the encoder reads {room} of a text: "
             f"choose `passage_tokens` {room} or less, or raise `max_length`"
         )
-    return cut_documents(documents, Cutter(encoder.count_tokens, options.passage_tokens, options.overlap))
+    cutter = Cutter(encoder.count_tokens, options.passage_tokens, options.overlap, across_pages=options.across_pages)
+    return cut_documents(documents, cutter)

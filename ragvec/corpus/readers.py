@@ -37,7 +37,7 @@ def file_rows(
     quoted      a field of a CSV or TSV file may stand in double quotes; otherwise these are characters like any other
     within      the folder that links may not lead out of
     on_file     called with the file's size and SHA-256 once it has been read to its end
-    converter   for PDF, HTML and DOCX, which must not come without one
+    converter   for PDF, HTML, DOCX and the like, which must not come without one
     encoding    of text that is not UTF-8 and does not begin with a byte-order mark
     vector_field  a column of Parquet whose lists of numbers come as arrays
     Raises RagvecError, with the place, for what can't be read.
