@@ -189,7 +189,7 @@ def test_a_folder_named_like_a_file_is_a_folder(tmp_path):
         ("9" * 100_000, f"bad JSON: {'9' * 40}… is no finite number"),
         ("-" + "9" * 5000, f"bad JSON: -{'9' * 39}… is no finite number"),
         ("1e999", "bad JSON: 1e999 is no finite number"),
-        ("NaN", "bad JSON: NaN is no finite number"),
+        ("Infinity", "bad JSON: Infinity is no finite number"),
         ("-Infinity", "bad JSON: -Infinity is no finite number"),
     ],
 )

@@ -14,7 +14,8 @@ from ragvec.errors import RagvecError
 
 CONTAINER = '<container><rootfiles><rootfile full-path="OEBPS/book.opf"/></rootfiles></container>'
 PACKAGE = """<package xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata><dc:title>Kimchi</dc:title>
-<dc:creator>Kim</dc:creator></metadata><manifest><item id="c" href="c.xhtml"/></manifest><spine><itemref idref="c"/></spine></package>"""
+<dc:creator>Kim</dc:creator></metadata><manifest><item id="c" href="c.xhtml"/></manifest><spine>
+<itemref idref="c"/></spine></package>"""
 CHAPTER = """<?xml version="1.0"?><!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.1//EN" "http://www.w3.org/TR/xhtml11/DTD/xhtml11.dtd">
 <html><body><h1>Salt</h1><p>Salt the cabbage.</p></body></html>"""
 

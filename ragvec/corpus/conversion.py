@@ -1,8 +1,8 @@
 """PDF, HTML, Office files and the like made to Markdown in a process of its own, with bounds of time and memory.
 
-Their parsers have none. A few kilobytes of PDF or ZIP can decompress to gigabytes, or keep a parser busy for ever; that process is
-then ended, the file is named, and another process does the next one. How much memory and time a file may take goes by its size, so
-that a small one does little harm. What runs there is this module, too: `serve`.
+Their parsers have none. A few kilobytes of PDF or ZIP can decompress to gigabytes, or keep a parser busy for ever; that
+process is then ended, the file is named, and another process does the next one. How much memory and time a file may take goes
+by its size, so that a small one does little harm. What runs there is this module, too: `serve`.
 """
 
 import io
