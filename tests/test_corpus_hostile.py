@@ -71,7 +71,7 @@ def test_a_link_within_the_folder_is_read_and_the_source_may_be_a_link_itself(fo
     (folder / "link.txt").symlink_to("sub/note.txt")
     (folder.parent / "alias").symlink_to("corpus")
     for source in (folder, folder.parent / "alias", folder.parent / "alias" / "link.txt"):
-        assert Document("link.txt", "a note") in list(read_documents(source))
+        assert Document("link.txt", "a note", "link") in list(read_documents(source, metadata_fields=()))
 
 
 def test_a_folder_of_nothing_but_links_says_so(tmp_path):

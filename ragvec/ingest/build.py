@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,16 +27,19 @@ from ragvec.index.encoder import (
 from ragvec.index.index import Index, check_new_folder
 from ragvec.index.layout import ENCODING_NAME, remove_index
 from ragvec.index.lock import writer_lock
+from ragvec.index.origins import check_readable, incoming_sources
 from ragvec.index.sources import DocumentSource, Incoming
 from ragvec.index.store import IndexSettings, passages_of, read_sources
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.folder import remove_shards
-from ragvec.ingest.origins import check_readable, incoming_sources
 from ragvec.ingest.own_vectors import index_vectors, reading_vectors
 from ragvec.ingest.report import BuildReport, report_of
 from ragvec.progress import progress_bar
 from ragvec.records import Document, Passage
 from ragvec.shards import Failure, Manifest, Shards
+
+if TYPE_CHECKING:
+    from ragvec.encoder.protocol import TextEncoder
 
 BLOCK_ROWS = 4096
 
@@ -51,7 +54,7 @@ def build(
     others: Sequence[str | Path] = (),
     name: str | None = None,
     id_prefix: str | None = None,
-    encoder: str | None = None,
+    encoder: "str | TextEncoder | None" = None,
     encoder_options: dict[str, Any] | None = None,
     document_instruction: str | None = None,
     device: str | None = None,
@@ -69,7 +72,8 @@ def build(
     others           further corpora, each a source of its own; all go into one commit
     name             what the source is called in the index, instead of by its path: for a corpus that has moved
     id_prefix        stands before each id of the source; None = as before, see `incoming_sources`
-    encoder          folder or hub id; None = the one the index was built with, or the bundled one for a new index
+    encoder          folder or hub id, or one that is loaded, for an index that is there; None = the one the index was built
+                     with, or the bundled one for a new index
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
     document_instruction  read before every document; None = as the index has it, or, for a new one, the encoder's own
     offline          never ask the hub for a model, not even for one that the index names
@@ -234,12 +238,14 @@ def _settings_of_shards(manifest: Manifest, search: dict[str, Any]) -> IndexSett
     )
 
 
-def _open_or_create(path: Path, source: str | None, making: dict[str, Any], loading: dict[str, Any]) -> Index:
+def _open_or_create(path: Path, source: "str | TextEncoder | None", making: dict[str, Any], loading: dict[str, Any]) -> Index:
     """The index to fill; making: options, instruction and search of a new one, and the dimension of vectors that are brought.
 
     One that exists loads its encoder only once there is something to encode, unless one is named.
     """
     options, instruction, search = making["options"], making["instruction"], making["search"]
+    if source is not None and not isinstance(source, str):
+        return Index.open(path, encoder=source)
     if (path / DATABASE_NAME).exists():
         index = Index.open(path, **loading)
         _check_same_search(index, search)
