@@ -4,15 +4,26 @@ import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from ragvec.cli.arguments import as_options
+
 if TYPE_CHECKING:
+    from ragvec.corpus import Rejected
     from ragvec.corpus.passages import CorpusOptions
     from ragvec.shards import Failure
 
 FAILURES_SHOWN = 5
+
+
+class _Option(NamedTuple):
+    name: str | None
+    opts: list[str]
+
+
+_OPTIONS = [_Option("encoding", ["--encoding"]), _Option("max_value_mb", ["--max-value-mb"])]  # that a bad file may need
 
 
 class OnErrorChoice(str, Enum):
@@ -26,6 +37,7 @@ PassageTokens = Annotated[
     int | None, typer.Option(min=1, help="Cut documents into passages of at most so many tokens; default: one passage each.")
 ]
 Overlap = Annotated[int, typer.Option(min=0, help="Tokens that a passage repeats from the one before, in whole sentences.")]
+AcrossPages = Annotated[bool, typer.Option("--across-pages", help="Passages may cross the pages of a PDF.")]
 TextFields = Annotated[str | None, typer.Option(help="Fields that make the text, with commas between: abstract,body.")]
 IdField = Annotated[str | None, typer.Option(help="Field that holds the id.")]
 VectorField = Annotated[
@@ -39,6 +51,16 @@ DropFields = Annotated[str | None, typer.Option(help="Fields that don't become m
 TextLines = Annotated[bool, typer.Option("--text-lines", help="Each line of a .txt file is a document.")]
 MaxValueMb = Annotated[
     int | None, typer.Option(min=1, help="Longest line, value, or file that is read whole, in MB; default: 128.")
+]
+TextEncoding = Annotated[
+    str | None, typer.Option("--encoding", help="Of text files that are not UTF-8: cp949, cp1252, utf-16 ….")
+]
+Include = Annotated[
+    str | None, typer.Option(help='Read only these files of a folder, as .gitignore names them, with commas: "*.md,docs/".')
+]
+Exclude = Annotated[str | None, typer.Option(help='Leave these files and folders of a folder out: "drafts/,*.log".')]
+TextSuffixes = Annotated[
+    str | None, typer.Option(help="Suffixes of further files that are text, with commas between: .py,.log.")
 ]
 OnError = Annotated[OnErrorChoice, typer.Option(help="What to do with rows that can't be read: stop, or skip and keep them.")]
 
@@ -55,12 +77,18 @@ def corpus_options(
     text_lines: bool,
     passage_tokens: int | None,
     overlap: int,
+    across_pages: bool,
     max_value_mb: int | None,
+    encoding: str | None,
+    include: str | None,
+    exclude: str | None,
+    text_suffixes: str | None,
     vector_field: str | None = None,
     metadata_fields: str | None = None,
     drop_fields: str | None = None,
 ) -> "CorpusOptions":
     """The options as the library takes them."""
+    from ragvec.corpus.kinds import FileChoice
     from ragvec.corpus.passages import CorpusOptions
 
     given: dict[str, Any] = {} if max_value_mb is None else {"max_value_mb": max_value_mb}
@@ -70,6 +98,9 @@ def corpus_options(
         text_lines=text_lines,
         passage_tokens=passage_tokens,
         overlap=overlap,
+        across_pages=across_pages,
+        encoding=encoding,
+        files=FileChoice(_names(include), _names(exclude), _names(text_suffixes)),
         vector_field=vector_field,
         metadata_fields=None if metadata_fields is None else _names(metadata_fields),
         drop_fields=_names(drop_fields),
@@ -110,6 +141,17 @@ def report_quarantined(count: int, path: Path | None) -> None:
         place = f": see {path}" if path else ""
         what = "1 row could not be read and was" if count == 1 else f"{count:,} rows could not be read and were"
         print(f"{what} skipped{place}", file=sys.stderr)
+
+
+def report_unread(unread: Sequence["Rejected"]) -> None:
+    """Name on stderr the first files of a folder that could not be read and were passed over."""
+    if unread:
+        what = "1 file" if len(unread) == 1 else f"{len(unread):,} files"
+        print(f"passed over {what} that could not be read:", file=sys.stderr)
+        for one in unread[:FAILURES_SHOWN]:
+            print(f"  {as_options(one.error, _OPTIONS)}", file=sys.stderr)
+        if len(unread) > FAILURES_SHOWN:
+            print(f"  and {len(unread) - FAILURES_SHOWN:,} more", file=sys.stderr)
 
 
 def report_failed(failed: Sequence["Failure"], count: int, *, again: bool = True) -> None:

@@ -14,8 +14,11 @@ import typer
 
 from ragvec.cli.choices import AllDevices, DocumentInstruction, EncoderSource, Offline, Revision, TruncateDim, given
 from ragvec.cli.corpus_options import (
+    AcrossPages,
     DropFields,
+    Exclude,
     IdField,
+    Include,
     MaxValueMb,
     MetadataFields,
     OnError,
@@ -23,17 +26,21 @@ from ragvec.cli.corpus_options import (
     Overlap,
     PassageTokens,
     QuarantineFile,
+    TextEncoding,
     TextFields,
     TextLines,
+    TextSuffixes,
     corpus_options,
     quarantine_file,
     report_failed,
     report_quarantined,
+    report_unread,
 )
 from ragvec.cli.output import Form, report_skipped, wants_json
 from ragvec.errors import RagvecError, WrongInput
 
 if TYPE_CHECKING:
+    from ragvec.corpus import Rejected
     from ragvec.corpus.passages import CorpusOptions
     from ragvec.corpus.quarantine import Quarantine
     from ragvec.encoder import Encoder
@@ -89,12 +96,17 @@ def run(
     max_length: LongestPrompt = None,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,
+    across_pages: AcrossPages = False,
     text_fields: TextFields = None,
     id_field: IdField = None,
     metadata_fields: MetadataFields = None,
     drop_fields: DropFields = None,
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
+    encoding: TextEncoding = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    text_suffixes: TextSuffixes = None,
     on_error: OnError = OnErrorChoice.stop,
     quarantine: QuarantineFile = None,
     batch_tokens: BatchTokens = None,
@@ -120,35 +132,38 @@ def run(
     check_folder(output)
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        max_value_mb=max_value_mb, metadata_fields=metadata_fields, drop_fields=drop_fields)  # fmt: skip
+        across_pages=across_pages, max_value_mb=max_value_mb, encoding=encoding, metadata_fields=metadata_fields,
+        drop_fields=drop_fields, include=include, exclude=exclude, text_suffixes=text_suffixes,
+    )  # fmt: skip
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     devices = _devices(corpus, device, processes, place)
     if place.number == 0:
-        report_skipped(corpus)
+        report_skipped(corpus, reading.files)
     if len(devices) > 1:
-        _encode_in_processes(context.obj, output, devices, format)
-        return
+        return _encode_in_processes(context.obj, output, devices, format)
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
     chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
-    loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, place=place)
+    loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, reading=reading, place=place)
     instruction = loaded.settings.document_instruction if instruction is None else instruction
+    unread: list[Rejected] = []
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if skips and place.number == 0 else None)
     encode = partial(
         encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
-        part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=lambda: rejects.count,
+        part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=lambda: rejects.count + len(unread),
     )  # fmt: skip
-    source = ToEncode(corpus, reading, instruction, rejects if skips else None)
-    _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json), output, format, rejects)
+    source = ToEncode(corpus, reading, instruction, on_reject=rejects if skips else None, unread=unread)
+    _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json), output, format, rejects, unread=unread)
 
 
 class ToEncode(NamedTuple):
-    """What is encoded: a corpus, how it is read and cut, what stands before each passage, who hears of rows that fail."""
+    """What is encoded: a corpus, how it is read and cut, what stands before each passage, what could not be read."""
 
     corpus: str
     reading: "CorpusOptions"
     instruction: str
     on_reject: "Quarantine | None"
+    unread: "list[Rejected]"
 
 
 def _encode(
@@ -168,7 +183,8 @@ def _encode(
     watched = sys.stderr.isatty() or bool(log_json)
     inputs: list[InputFile] = []
     with source.on_reject or nullcontext() as on_reject, ExitStack() as stack:
-        documents = open_documents(source.corpus, source.reading, on_file=inputs.append, on_reject=on_reject)
+        heard: dict[str, Any] = {"on_reject": on_reject, "on_unread": source.unread.append}
+        documents = open_documents(source.corpus, source.reading, on_file=inputs.append, **heard)
         total = count_passages(source.corpus, source.reading) if watched else None
         return encode(
             cut_for(documents, source.reading, encoder, source.instruction),
@@ -203,12 +219,14 @@ def _devices(corpus: str, device: str | None, processes: int | None, place: "Ran
     return _numbered(devices)
 
 
-def _load(source: str | None, options: dict[str, Any], *, compiled: bool | None, corpus: str, place: "Rank") -> "Encoder":
+def _load(
+    source: str | None, options: dict[str, Any], *, compiled: bool | None, corpus: str, reading: "CorpusOptions", place: "Rank"
+) -> "Encoder":
     """The encoder, its layers compiled where that was asked for or repays itself, its loss told where its weights are int8."""
     from ragvec.encoder import Encoder  # only once the paths are right: loading takes seconds
 
     loaded = Encoder.load(source, torch_compile=bool(compiled), **options)
-    if compiled is None and _repays_compiling(loaded, corpus, place.of):
+    if compiled is None and _repays_compiling(loaded, corpus, reading, place.of):
         loaded.compile()
     if loaded.int8_cosines and place.number == 0:
         print(
@@ -244,14 +262,14 @@ def _own_gpu(world: int) -> str | None:
     return f"cuda:{int(local) % count}" if count else None
 
 
-def _repays_compiling(encoder: "Encoder", corpus: str, world: int) -> bool:
+def _repays_compiling(encoder: "Encoder", corpus: str, reading: "CorpusOptions", world: int) -> bool:
     """Whether this process' share of the corpus is large enough to compile for it; unknown for standard input."""
     from ragvec.corpus.files import STDIN, corpus_files
     from ragvec.encoder.speed import compiling_repays
 
     if encoder.device.type != "cuda" or corpus == STDIN:
         return False
-    size = sum(path.stat().st_size for path in corpus_files(corpus).paths)
+    size = sum(path.stat().st_size for path in corpus_files(corpus, reading.files).paths)
     return compiling_repays(encoder, size / _BYTES_PER_TOKEN / world)
 
 
@@ -269,12 +287,20 @@ def _log(path: str, rank: int, stack: ExitStack) -> Log:
     return write
 
 
-def _finish(report: "EncodeReport", output: Path, format: Form | None, rejects: "Quarantine | None") -> None:
+def _finish(
+    report: "EncodeReport",
+    output: Path,
+    format: Form | None,
+    rejects: "Quarantine | None",
+    *,
+    unread: "Sequence[Rejected]" = (),
+) -> None:
     """Print what was done, and name what was not."""
     from ragvec.shards import load_manifest
 
     as_json = wants_json(format)
     print(json.dumps(report._asdict(), ensure_ascii=False) if as_json else _sentence(report))
+    report_unread(unread)
     if rejects is not None:
         report_quarantined(rejects.count, rejects.path)
     report_failed(load_manifest(output).failed if report.complete else (), report.failed)

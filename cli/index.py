@@ -2,18 +2,22 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
+from functools import partial
 from itertools import filterfalse
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ragvec.cli.choices import Device, DocumentInstruction, Dtype, EncoderSource, MaxLength, Offline, Revision, given
 from ragvec.cli.corpus_options import (
+    AcrossPages,
     DropFields,
+    Exclude,
     IdField,
+    Include,
     MaxValueMb,
     MetadataFields,
     OnError,
@@ -21,18 +25,24 @@ from ragvec.cli.corpus_options import (
     Overlap,
     PassageTokens,
     QuarantineFile,
+    TextEncoding,
     TextFields,
     TextLines,
+    TextSuffixes,
     VectorField,
     corpus_options,
     quarantine_file,
     report_failed,
     report_quarantined,
+    report_unread,
 )
 from ragvec.cli.output import Form, report_skipped
 from ragvec.cli.search_settings import FilterFields, IndexKey, Language, MaxMemory, Recall, search_settings
 
 if TYPE_CHECKING:
+    from ragvec.corpus import Rejected
+    from ragvec.corpus.quarantine import Quarantine
+    from ragvec.encoder.protocol import TextEncoder
     from ragvec.ingest.report import BuildReport
 
 
@@ -41,6 +51,7 @@ Corpora = Annotated[
     typer.Argument(metavar="CORPUS...", help='Corpora (files, folders, or "-" for stdin), or a folder of encoded shards.'),
 ]
 Sync = Annotated[bool, typer.Option("--sync", help="Remove documents that came from these corpora and are there no more.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Go on, with --sync, whenever files change, until Ctrl-C.")]
 SourceName = Annotated[
     str | None, typer.Option(help="What the corpus is called in the index, for one that has moved; default: its path.")
 ]
@@ -59,6 +70,7 @@ def run(
     offline: Offline = False,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,
+    across_pages: AcrossPages = False,
     text_fields: TextFields = None,
     id_field: IdField = None,
     vector_field: VectorField = None,
@@ -66,6 +78,10 @@ def run(
     drop_fields: DropFields = None,
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
+    encoding: TextEncoding = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    text_suffixes: TextSuffixes = None,
     on_error: OnError = OnErrorChoice.stop,
     quarantine: QuarantineFile = None,
     sync: Sync = False,
@@ -76,31 +92,92 @@ def run(
     max_memory: MaxMemory = None,
     filter_fields: FilterFields = None,
     language: Language = None,
+    watch: Watch = False,
     format: Annotated[Form, typer.Option(help="How the summary is printed.")] = Form.table,
 ) -> None:
     """Build the index or bring it up to date, and sum up what changed."""
-    from ragvec.corpus.quarantine import Quarantine
+    from ragvec.errors import WrongInput
     from ragvec.ingest.build import build, is_shards
+    from ragvec.ingest.watch import watched
 
-    for corpus in filterfalse(is_shards, corpora):
-        report_skipped(corpus)
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        max_value_mb=max_value_mb, vector_field=vector_field, metadata_fields=metadata_fields, drop_fields=drop_fields,
+        across_pages=across_pages, max_value_mb=max_value_mb, encoding=encoding, vector_field=vector_field,
+        metadata_fields=metadata_fields, drop_fields=drop_fields, include=include, exclude=exclude, text_suffixes=text_suffixes,
     )  # fmt: skip
+    if watch and any(map(is_shards, corpora)):
+        raise WrongInput("encoded shards are not watched: name the corpus that they were made of")
+    for corpus in filterfalse(is_shards, corpora):
+        report_skipped(corpus, reading.files)
     search = search_settings(index_key, recall, max_memory, filter_fields=filter_fields, language=language)
     options = given(revision=revision, max_length=max_length)
-    skips = on_error is OnErrorChoice.skip
-    rejects = Quarantine(quarantine_file(quarantine, output, corpora) if skips else None)
-    with rejects if skips else nullcontext() as on_reject:
-        report = build(
-            corpora[0], output, others=corpora[1:], name=source, id_prefix=id_prefix, encoder=encoder, encoder_options=options,
-            document_instruction=document_instruction, device=device, dtype=dtype, offline=offline, search=search,
-            reading=reading, on_reject=on_reject, sync=sync, show_progress=True,
-        )  # fmt: skip
+    make = partial(
+        build, corpora[0], output, others=corpora[1:], name=source, id_prefix=id_prefix, encoder=encoder,
+        encoder_options=options, document_instruction=document_instruction, device=device, dtype=dtype, offline=offline,
+        search=search, reading=reading, sync=sync or watch,
+    )  # fmt: skip
+    place = quarantine_file(quarantine, output, corpora) if on_error is OnErrorChoice.skip else None
+    once = partial(_once, place=place, format=format, sync=sync or watch, again=not is_shards(corpora[0]))
+    if not watch:
+        once(make)
+        return
+    loaded = None if vector_field else partial(_loaded, output, device=device, dtype=dtype, offline=offline)
+    _keep_up(make, once, loaded, watched(corpora, reading.files, [output, *filter(None, [place])]))
+
+
+def _once(make: "Callable[..., BuildReport]", *, place: Path | None, format: Form, sync: bool, again: bool) -> None:
+    """Build once, say what changed, and name what could not be read; place: where --on-error skip keeps that."""
+    from ragvec.corpus.quarantine import Quarantine
+
+    unread: list[Rejected] = []
+    rejects = Quarantine(place)
+    with rejects if place else nullcontext() as on_reject:
+        report = make(on_reject=on_reject, on_unread=unread.append, show_progress=True)
     _print(report, format, sync)
+    sys.stdout.flush()
+    _report_left_out(report, unread, rejects, again=again)
+
+
+def _keep_up(
+    make: "partial[BuildReport]", once: "Callable[..., None]", load: "Callable[[], TextEncoder] | None", changes: Iterator[bool]
+) -> None:
+    """Build now and after each change. What goes wrong later is said, and the next change tries again."""
+    next(changes)
+    with suppress(SystemExit):  # passages that could not be encoded were named
+        once(make)
+    if load is not None:
+        make = partial(make, encoder=load(), encoder_options=None)  # it is loaded once for all changes
+    print("watching for changes: Ctrl-C ends it", file=sys.stderr)
+    try:
+        for changed in changes:
+            if changed:
+                _try(once, make)
+    except KeyboardInterrupt:
+        print("no longer watching", file=sys.stderr)
+
+
+def _try(once: "Callable[..., None]", make: "Callable[..., BuildReport]") -> None:
+    from ragvec.errors import RagvecError
+
+    try:
+        with suppress(SystemExit):
+            once(make)
+    except RagvecError as error:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def _loaded(output: Path, **loading: Any) -> "TextEncoder":
+    from ragvec.index import Index
+
+    with Index.open(output, **loading) as index:
+        return index.encoder
+
+
+def _report_left_out(report: "BuildReport", unread: "list[Rejected]", rejects: "Quarantine", *, again: bool) -> None:
+    """Name on stderr what is not in the index, and exit with 1 if that are passages that could not be encoded."""
+    report_unread(unread)
     report_quarantined(rejects.count, rejects.path)
-    report_failed(report.failed, len(report.failed), again=not is_shards(corpora[0]))
+    report_failed(report.failed, len(report.failed), again=again)
 
 
 def _print(report: "BuildReport", format: Form, sync: bool) -> None:

@@ -14,6 +14,7 @@ from ragvec.errors import RagvecError
 from ragvec.records import Document, Hit
 
 if TYPE_CHECKING:
+    from ragvec.corpus.kinds import FileChoice
     from ragvec.retrieve.lookup import ValueCount
 
 BOLD, PLAIN = "\033[1m", "\033[0m"
@@ -105,16 +106,16 @@ def write_lines(lines: Iterable[str]) -> None:
     sys.stdout.buffer.flush()
 
 
-def report_skipped(corpus: str) -> None:
+def report_skipped(corpus: str, choice: "FileChoice") -> None:
     """Name on stderr the files of a corpus folder that ragvec does not read."""
-    from ragvec.corpus.files import STDIN, corpus_files, format_of
+    from ragvec.corpus.files import STDIN, corpus_files
 
     if corpus == STDIN:
         return
-    found = corpus_files(corpus, on_unlistable=lambda error: None)  # whoever reads it will say
+    found = corpus_files(corpus, choice, on_unlistable=lambda error: None)  # whoever reads it will say
     if found.skipped:
-        needs_docs = any(path.is_file() and format_of(path) for path in found.skipped)
-        hint = " (PDF, HTML and DOCX need markitdown: pip install 'ragvec[docs]')" if needs_docs else ""
+        needs_docs = any(path.is_file() and choice.format_of(path) for path in found.skipped)
+        hint = " (PDF, HTML, Office files and the like need markitdown: pip install 'ragvec[docs]')" if needs_docs else ""
         _name_passed_over(found.skipped, "hold no documents", hint)
     if found.outside:
         _name_passed_over(found.outside, "are links out of the folder or to a folder, or no regular files", "")

@@ -7,12 +7,17 @@ import typer
 
 from ragvec.cli.choices import AllDevices, DocumentInstruction, EncoderSource, MaxLength, Offline, Revision, TruncateDim
 from ragvec.cli.corpus_options import (
+    AcrossPages,
+    Exclude,
     IdField,
+    Include,
     MaxValueMb,
     Overlap,
     PassageTokens,
+    TextEncoding,
     TextFields,
     TextLines,
+    TextSuffixes,
     corpus_options,
 )
 from ragvec.cli.output import Form, report_skipped, size_text, wants_json
@@ -30,10 +35,15 @@ def run(
     max_length: MaxLength = None,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,
+    across_pages: AcrossPages = False,
     text_fields: TextFields = None,
     id_field: IdField = None,
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
+    encoding: TextEncoding = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    text_suffixes: TextSuffixes = None,
     device: AllDevices = None,
     dtype: Annotated[str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 or auto.")] = None,
     offline: Offline = False,
@@ -50,11 +60,12 @@ def run(
 
     if corpus == STDIN:
         raise RagvecError("standard input can be read only once: save it to a file, and plan that")
-    report_skipped(corpus)
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        max_value_mb=max_value_mb,
+        across_pages=across_pages, max_value_mb=max_value_mb, encoding=encoding, include=include, exclude=exclude,
+        text_suffixes=text_suffixes,
     )  # fmt: skip
+    report_skipped(corpus, reading.files)
     lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
     loaded = Encoder.load(encoder, device=device, dtype=dtype, offline=offline, **lasting)
     plan = plan_corpus(

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import orjson
 
@@ -39,12 +39,24 @@ def shows_nothing(text: str) -> bool:
     return not text.strip(_UNSEEN)
 
 
+class Part(NamedTuple):
+    """Where a part of a document's text begins, and what is true from there on: its page, the headings above it.
+
+    apart   passages end before it, unless they may cross pages
+    """
+
+    start: int
+    metadata: dict[str, Any]
+    apart: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One source item of a corpus, as its reader found it.
 
     metadata holds every further field of the source; its values are JSON values.
     vector   (d,) numbers that were made of it elsewhere; None = the index's encoder makes one
+    parts    of the text, in order, where their metadata goes to the passages that begin in them
     """
 
     doc_id: str
@@ -52,6 +64,7 @@ class Document:
     title: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     vector: "np.ndarray | None" = field(default=None, compare=False, repr=False)
+    parts: tuple[Part, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

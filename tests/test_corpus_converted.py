@@ -60,11 +60,11 @@ def test_converted_files_are_documents(tmp_path):
     (tmp_path / "b.HTM.gz").write_bytes(gzip.compress(b"<p>No title here</p>"))
     docx(tmp_path / "c.docx")
     pdf(tmp_path / "d.pdf", "Leaves make food from light.")
-    assert list(read_documents(tmp_path)) == [
+    assert list(read_documents(tmp_path, metadata_fields=())) == [
         Document("a.html", "Salt the **cabbage**.", "김치"),
-        Document("b.HTM.gz", "No title here"),
-        Document("c.docx", "First paragraph.\n\n두 번째 문단."),
-        Document("d.pdf", "Leaves make food from light."),
+        Document("b.HTM.gz", "No title here", "b"),
+        Document("c.docx", "First paragraph.\n\n두 번째 문단.", "c"),
+        Document("d.pdf", "Leaves make food from light.", "d"),
     ]
     assert count_documents(tmp_path) == 4
 
@@ -152,7 +152,7 @@ def test_a_docx_is_measured_before_anything_parses_it(tmp_path, monkeypatch):
     with Converter(8) as converter:
         for make, said in BOMBS:
             make(tmp_path / "a.docx")
-            error = "PDF, HTML and DOCX need markitdown" if not said else f"a can't be converted to text: {said}"
+            error = ".docx files need markitdown" if not said else f"a can't be converted to text: {said}"
             with pytest.raises(RagvecError) as caught:
                 converter.convert((tmp_path / "a.docx").read_bytes(), ".docx", "a")
             assert str(caught.value).startswith(error) and "\n" not in str(caught.value)
@@ -210,7 +210,7 @@ def test_text_made_of_a_file_has_the_same_limit(tmp_path):
 
 def test_a_conversion_that_does_not_end_is_ended(tmp_path, monkeypatch):
     (tmp_path / "markitdown").mkdir()
-    (tmp_path / "markitdown" / "__init__.py").write_text("from collections import namedtuple\nStreamInfo = dict\n")
+    (tmp_path / "markitdown" / "__init__.py").write_text("StreamInfo = dict\nMissingDependencyException = OSError\n")
     (tmp_path / "markitdown" / "converters.py").write_text(
         "import os, time, types\n"
         "class HtmlConverter:\n"
@@ -227,11 +227,11 @@ def test_a_conversion_that_does_not_end_is_ended(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     with Converter(1, seconds=2) as converter:
-        assert converter.convert(b"one", ".html", "a.html") == ("", "ONE")
+        assert converter.convert(b"one", ".html", "a.html") == ("", "ONE", {})
         first = converter._process.pid
         with pytest.raises(RagvecError, match="^b.html can't be converted to text: it took more than 2 seconds$"):
             converter.convert(b"hang", ".html", "b.html")
-        assert converter.convert(b"two", ".pdf", "c.pdf") == ("", "TWO") and converter._process.pid != first
+        assert converter.convert(b"two", ".pdf", "c.pdf") == ("", "TWO", {}) and converter._process.pid != first
         with pytest.raises(
             RagvecError, match=r"^d.html can't be converted to text: its conversion ended by itself \(SIGSEGV\)$"
         ):
@@ -240,7 +240,7 @@ def test_a_conversion_that_does_not_end_is_ended(tmp_path, monkeypatch):
             with pytest.raises(RagvecError, match="^f.html can't be converted to text: it needs more memory"):
                 converter.convert(text, ".html", "f.html")
             assert converter._process is None
-        assert converter.convert(b"three", ".html", "e.html") == ("", "THREE")
+        assert converter.convert(b"three", ".html", "e.html") == ("", "THREE", {})
         last = converter._process
     assert last.returncode == -signal.SIGKILL
 

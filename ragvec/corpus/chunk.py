@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import regex
 
+from ragvec.corpus.parts import metadata_at, stretches
 from ragvec.errors import RagvecError
 from ragvec.records import Document, Passage
 
@@ -47,12 +48,13 @@ class _Unit(NamedTuple):
 class Cutter:
     """Cuts documents into passages of at most `passage_tokens` tokens, title included, each overlapping the one before."""
 
-    def __init__(self, count_tokens: CountTokens, passage_tokens: int, overlap: int = 0) -> None:
+    def __init__(self, count_tokens: CountTokens, passage_tokens: int, overlap: int = 0, *, across_pages: bool = False) -> None:
         """Prepare to cut.
 
         count_tokens    the number of tokens of each of several strings, without special tokens
         passage_tokens  most tokens of a passage; a document's title counts, as it is encoded with each of its passages
         overlap         most tokens that a passage repeats from the end of the one before, in whole sentences where it can
+        across_pages    a passage may go on with the next page of a document that has pages
         Raises RagvecError for an overlap of half a passage or more.
         """
         if passage_tokens < 1:
@@ -63,6 +65,7 @@ class Cutter:
             )
         self.passage_tokens = passage_tokens
         self.overlap = overlap
+        self._across_pages = across_pages
         self._count = count_tokens
 
     def cut(self, document: Document) -> list[Passage]:
@@ -71,16 +74,19 @@ class Cutter:
         budget = self.passage_tokens
         if document.title:  # a title that fills the passage would leave no room for text
             budget = max(budget - self._count([document.title + " "])[0], -(-budget // 2))
-        spans = self._pack(self._units(text, budget), budget) or [(0, 0)]
+        spans: list[tuple[int, int]] = []
+        for start, end in stretches(document, across_pages=self._across_pages):
+            units = self._units(text[start:end], budget)
+            spans += [(start + first, start + last) for first, last in self._pack(units, budget)]
         return [
             Passage(
                 passage_id=f"{document.doc_id}#{number}",
                 doc_id=document.doc_id,
                 text=text[start:end].strip(),
                 title=document.title,
-                metadata=document.metadata,
+                metadata=metadata_at(document, start),
             )
-            for number, (start, end) in enumerate(spans)
+            for number, (start, end) in enumerate(spans or [(0, 0)])
         ]
 
     def _units(self, text: str, budget: int) -> list[_Unit]:

@@ -1,14 +1,15 @@
-"""PDF, HTML and DOCX made to Markdown in a process of its own, with bounds of time and memory: their parsers have none.
+"""PDF, HTML, Office files and the like made to Markdown in a process of its own, with bounds of time and memory.
 
-A few kilobytes of PDF or DOCX can decompress to gigabytes, or keep a parser busy for ever; that process is then ended, the
-file is named, and another process does the next one. How much memory and time a file may take goes by its size, so that a small
-one does little harm. What runs there is this module, too: `serve`.
+Their parsers have none. A few kilobytes of PDF or ZIP can decompress to gigabytes, or keep a parser busy for ever; that
+process is then ended, the file is named, and another process does the next one. How much memory and time a file may take goes
+by its size, so that a small one does little harm. What runs there is this module, too: `serve`.
 """
 
 import io
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import struct
@@ -16,11 +17,14 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
-from ragvec.corpus.docx import TooLarge, inflated_size
 from ragvec.corpus.files import most_bytes, or_allow_more
+from ragvec.corpus.mail import read_mail
+from ragvec.corpus.parts import PAGE_END
+from ragvec.corpus.zipped import ZIPPED, TooLarge, inflated_size
 from ragvec.errors import RagvecError, WrongInput, last_line
 
 SECONDS = 300  # for one file at most
@@ -30,7 +34,21 @@ _MEMORY_PER_BYTE = 32  # of the file, as it inflates where that is known
 _LARGE = 8 << 20  # bytes of a file after which the process ends: what such a one took would count against the next
 _HEAD = struct.Struct("<QQ8s")  # length of the file, bytes and characters wanted at most, suffix
 _LENGTH = struct.Struct("<Q")
+_CONVERTERS = {
+    ".html": "HtmlConverter", ".htm": "HtmlConverter", ".pdf": "PdfConverter", ".docx": "DocxConverter",
+    ".pptx": "PptxConverter", ".xlsx": "XlsxConverter", ".epub": "EpubConverter", ".ipynb": "IpynbConverter",
+}  # fmt: skip
+_SLIDE = re.compile(r"\s*<!-- Slide number: \d+ -->\n?")
+_EMPTY_CELL = re.compile(r"(?<=\|) (NaN|NaT|Unnamed: \d+) (?=\|)")  # as pandas calls what is not there
 _START = "import sys; sys.path[:] = sys.argv[1].split(chr(10)); from ragvec.corpus.conversion import serve; serve()"
+
+
+class Converted(NamedTuple):
+    """What a file was made to: its title or "", Markdown with PAGE_END between pages, and what else it says of itself."""
+
+    title: str
+    markdown: str
+    fields: dict[str, Any]
 
 
 class Converter:
@@ -47,8 +65,8 @@ class Converter:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def convert(self, data: bytes, suffix: str, place: str) -> tuple[str, str]:
-        """The title, "" if there is none, and the Markdown of a file. Raises RagvecError, with the place, if there is none."""
+    def convert(self, data: bytes, suffix: str, place: str) -> Converted:
+        """The Markdown of a file. Raises RagvecError, with the place, if there is none."""
         process = self._started()
         assert process.stdin and process.stdout
         start = time.monotonic()
@@ -63,11 +81,11 @@ class Converter:
         if answer.get("spent"):
             self._end()
         if answer.get("missing"):
-            raise RagvecError(f"PDF, HTML and DOCX need markitdown ({answer['missing']}): pip install 'ragvec[docs]'")
+            raise RagvecError(f"{suffix} files need markitdown ({answer['missing']}): pip install 'ragvec[docs]'")
         if answer.get("error"):
             remedy = f": {or_allow_more('break it up', self._max_value_mb)}" if answer.get("over") else ""
             raise WrongInput(f"{place} can't be converted to text: {answer['error']}{remedy}")
-        return answer["title"], answer["markdown"]
+        return Converted(answer["title"], answer["markdown"], answer.get("fields", {}))
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -137,8 +155,8 @@ def _answer(data: bytes, suffix: str, most: int, seconds: int) -> dict[str, Any]
     size = len(data)
     try:
         _bound(size, seconds)
-        if suffix == ".docx":
-            size = inflated_size(data, most)
+        if suffix in ZIPPED:
+            size = inflated_size(data, most, suffix)
             _bound(size, seconds)
         answer = _converted(data, suffix)
     except TooLarge as error:
@@ -152,15 +170,53 @@ def _answer(data: bytes, suffix: str, most: int, seconds: int) -> dict[str, Any]
 
 
 def _converted(data: bytes, suffix: str) -> dict[str, Any]:
+    if suffix == ".eml":
+        return read_mail(data, lambda page: _markdown(page, ".html")["markdown"])
     try:
-        from markitdown import StreamInfo
-        from markitdown.converters import DocxConverter, HtmlConverter, PdfConverter
+        return _markdown(data, suffix)
     except ImportError as error:
         return {"missing": str(error)}
+
+
+def _markdown(data: bytes, suffix: str) -> dict[str, Any]:
+    """What markitdown makes of a file. Raises ImportError where it, or what it needs for this kind, is not installed."""
+    from markitdown import MissingDependencyException, StreamInfo, converters
+
     # chosen by name, as markitdown's own choice takes any damaged file for plain text
-    kinds = {".html": HtmlConverter, ".htm": HtmlConverter, ".pdf": PdfConverter, ".docx": DocxConverter}
-    result = kinds[suffix]().convert(io.BytesIO(data), StreamInfo(extension=suffix))
-    return {"title": (result.title or "").strip(), "markdown": result.markdown}
+    converter = getattr(converters, _CONVERTERS[suffix])()
+    try:
+        results = [converter.convert(io.BytesIO(page), StreamInfo(extension=suffix)) for page in _pages(data, suffix)]
+    except MissingDependencyException as error:
+        raise ImportError(f"without what reads {suffix}") from error
+    markdown = PAGE_END.join(result.markdown.strip() for result in results)
+    if suffix == ".pptx":
+        markdown = _SLIDE.sub(PAGE_END, markdown).removeprefix(PAGE_END)
+    if suffix == ".xlsx":
+        markdown = _EMPTY_CELL.sub("  ", markdown)
+    return {"title": str(results[0].title or "").strip(), "markdown": markdown}
+
+
+def _pages(data: bytes, suffix: str) -> Iterator[bytes]:
+    """A PDF's pages as files of their own, for markitdown does not say where one ends; all else as it is."""
+    if suffix != ".pdf":
+        yield data
+        return
+    try:
+        import pypdfium2
+
+        document = pypdfium2.PdfDocument(data)
+        count = len(document)
+    except Exception:  # what this reader cannot read, another may
+        count = 1
+    if count == 1:
+        yield data
+        return
+    for number in range(count):
+        page, file = pypdfium2.PdfDocument.new(), io.BytesIO()
+        page.import_pages(document, [number])
+        page.save(file)
+        page.close()
+        yield file.getvalue()
 
 
 def _ran_out(error: BaseException | None) -> bool:

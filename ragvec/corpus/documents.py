@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ragvec.corpus.about import of_file
 from ragvec.corpus.conversion import Converter
 from ragvec.corpus.fields import FieldNames, NumberLists, to_document
 from ragvec.corpus.files import (
@@ -12,18 +13,22 @@ from ragvec.corpus.files import (
     InputFile,
     byte_lines,
     corpus_files,
-    format_of,
     open_input,
     path_text,
 )
 from ragvec.corpus.formats import jsonl_rows
-from ragvec.corpus.ids import Ids
+from ragvec.corpus.ids import Ids, SameId
+from ragvec.corpus.kinds import ALL_FILES, NAMED_BY_FILE, FileChoice
 from ragvec.corpus.parquet import parquet_length
+from ragvec.corpus.parts import metadata_at, stretches
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
+from ragvec.corpus.tables import looked_ahead
 from ragvec.corpus.vectors import VectorField
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.records import Document, Passage
+
+_TABLES = ("csv", "tsv", "parquet")
 
 
 class Rejected(NamedTuple):
@@ -48,87 +53,93 @@ def read_documents(
     drop_fields: Sequence[str] = (),
     text_lines: bool = False,
     max_value_mb: int | None = None,
+    encoding: str | None = None,
+    files: FileChoice = ALL_FILES,
     id_prefix: str = "",
     made_prefix: str = "",
     on_file: Callable[[InputFile], None] | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
+    on_unread: Callable[[Rejected], None] | None = None,
     on_found: Callable[[str], None] | None = None,
 ) -> Iterator[Document]:
     """Read a corpus, one document at a time.
 
     source       a file (.jsonl .json .csv .tsv .txt .md .html .pdf .docx, also with .gz or .zst; .parquet), a folder of them,
                  or "-": JSONL from standard input
-    text_fields  the fields that make the text, in order; empty = the usual names. id_field: likewise
+    text_fields  the fields that make the text, in order; empty = the usual names, and a table without any gets its columns of
+                 words as `column: value` lines. id_field: likewise. A folder's file that has none of them is read as usual
     vector_field the field that holds each document's vector: a list of numbers, of this dimension (None = as the first has)
     metadata_fields  the fields that become metadata, None = all that are left over; drop_fields: those that do not
     text_lines   each non-empty line of a .txt file is a document; otherwise the file is one
     max_value_mb longest line, JSON value, CSV field, Parquet value, and file that is read whole, in MB (2**20 bytes);
                  None = 128, and what is longer names no argument that would raise it
+    encoding     of text files that are not UTF-8 (cp949, cp1252, …); byte-order marks of UTF-8 and UTF-16 count always
+    files        which files of a folder are read, and which further suffixes are of text
     id_prefix    what stands before every id; made_prefix: after it, before those that are made of file names and contents
     on_file      called with each file's size and SHA-256 once it has been read to its end
     on_reject    called with each row that can't be read, and with the rest of a file that can't; None = the first one raises
-    on_found     called with the name, from the source's folder, of each file that holds any row
-    A document without an id gets one made from its title and text; fields that are not id, title or text become metadata.
+    on_unread    called with each file of a folder that can't be read and has given no document; None = the first one raises
+    on_found     called with the name, from the source's folder, of each file that gives a document
+    A document without an id gets one made from its title and text; fields that are not id, title or text become metadata. A
+    file that is one document has the file's name as title, if it has no other, and metadata of its own: see `about.of_file`.
     Raises RagvecError with file and line for what cannot be read: bad JSON or UTF-8, no text field, duplicate ids, NULs, what
     is over the limit or inflates without end, pipes and devices, no document at all.
     """
-    ids = Ids(id_prefix, made_prefix)
     vectors = None if vector_field is None else VectorField(vector_field, dimension)
     metadata = None if metadata_fields is None else tuple(metadata_fields)
     names = FieldNames(tuple(text_fields), id_field, vector=vectors, metadata=metadata, drop=tuple(drop_fields))
     lists = NumberLists()
-    read = rejected = 0
     with Converter(max_value_mb) as converter:
         reading = _Reading(
             text_lines=text_lines,
             max_value_mb=max_value_mb,
+            encoding=encoding,
+            files=files,
             made_prefix=made_prefix,
+            vector_field=vector_field,
             on_file=on_file,
             on_reject=on_reject,
+            on_unread=on_unread,
             on_found=on_found,
             converter=converter,
-            vector_field=vector_field,
+            rejected=[0],
         )
-        for place, row, from_csv in _rows(source, reading):
-            try:
-                if isinstance(row, BadRow):
-                    raise WrongInput(row.error)
-                document = to_document(row, place, ids, names, from_csv=from_csv)
-            except RagvecError as error:
-                if on_reject is None:
-                    raise
-                rejected += 1
-                on_reject(Rejected(place, str(error), row.record if isinstance(row, BadRow) else row))
-                continue
-            read += 1
+        for document in _all_documents(source, names, Ids(id_prefix, made_prefix), reading):
             lists.look(document.metadata)
             yield document
-    if not read:
-        reason = f" that can be read: {rejected:,} were rejected" if rejected else ""
-        raise WrongInput(f"{'standard input' if str(source) == STDIN else path_text(source)} holds no documents{reason}")
 
 
-def to_passages(documents: Iterable[Document]) -> Iterator[Passage]:
-    """One passage for each document, with the document's id."""
+def to_passages(documents: Iterable[Document], *, across_pages: bool = False) -> Iterator[Passage]:
+    """One passage for each document, with the document's id; of one with pages, one for each of them unless they may cross."""
     for document in documents:
-        yield Passage(document.doc_id, document.doc_id, document.text, title=document.title, metadata=document.metadata)
+        spans = stretches(document, across_pages=across_pages)
+        if len(spans) == 1:
+            yield Passage(document.doc_id, document.doc_id, document.text, title=document.title, metadata=document.metadata)
+            continue
+        for number, (start, end) in enumerate(spans):
+            yield Passage(
+                passage_id=f"{document.doc_id}#{number}",
+                doc_id=document.doc_id,
+                text=document.text[start:end].strip(),
+                title=document.title,
+                metadata=metadata_at(document, start),
+            )
 
 
-def count_documents(source: str | Path, *, text_lines: bool = False) -> int | None:
+def count_documents(source: str | Path, *, text_lines: bool = False, files: FileChoice = ALL_FILES) -> int | None:
     """About how many documents a corpus holds, for a progress bar; None where only parsing tells, or not all can be read."""
     if str(source) == STDIN:
         return None
     try:
-        paths = corpus_files(source).paths
-        if any(format_of(path) in ("csv", "tsv", "json") for path in paths):
+        kinds = [(path, files.format_of(path)) for path in corpus_files(source, files).paths]
+        if any(kind in ("csv", "tsv", "json") for _, kind in kinds):
             return None
-        return sum(_count(path, text_lines) for path in paths)
+        return sum(_count(path, kind, text_lines) for path, kind in kinds)
     except RagvecError:  # reading it will say what is wrong, or skip it
         return None
 
 
-def _count(path: Path, text_lines: bool) -> int:
-    kind = format_of(path)
+def _count(path: Path, kind: str | None, text_lines: bool) -> int:
     if kind == "parquet":
         return parquet_length(path)
     if kind == "jsonl" or (kind == "text" and text_lines):
@@ -139,42 +150,122 @@ def _count(path: Path, text_lines: bool) -> int:
 
 
 class _Reading(NamedTuple):
-    """How files are read, and who hears of it: arguments of `read_documents`; and what converts PDF, HTML and DOCX."""
+    """How files are read, and who hears of it: arguments of `read_documents`; and what converts files."""
 
     text_lines: bool
     max_value_mb: int | None
+    encoding: str | None
+    files: FileChoice
     made_prefix: str
+    vector_field: str | None
     on_file: Callable[[InputFile], None] | None
     on_reject: Callable[[Rejected], None] | None
+    on_unread: Callable[[Rejected], None] | None
     on_found: Callable[[str], None] | None
     converter: Converter
-    vector_field: str | None
+    rejected: list[int]  # how many rows were, so far
 
 
-def _rows(source: str | Path, reading: _Reading) -> Iterator[tuple[str, dict[str, Any] | BadRow, bool]]:
-    """Every row of every file, with its place and whether its values are CSV strings."""
+class _Found(NamedTuple):
+    """A file's rows, and the fields to read in them."""
+
+    rows: Iterator[Row]
+    names: FieldNames
+
+
+class _File(NamedTuple):
+    """A file of a corpus while it is read: its rows, its names in messages and from the source's folder ("" = stdin)."""
+
+    rows: Iterator[Row]
+    shown: str
+    name: str = ""
+    kind: str | None = "jsonl"
+    in_folder: bool = False
+    path: Path | None = None  # of one that is a document as a whole
+
+    def rows_and_names(self, names: FieldNames) -> _Found:
+        """Its rows, and which fields make a document of them: looked for in its first rows, where that may differ."""
+        table, optional = self.kind in _TABLES, self.in_folder or self.kind in NAMED_BY_FILE
+        if not table and not (optional and (names.text or names.id)):
+            return _Found(self.rows, names)
+        seen, rows = looked_ahead(self.rows)
+        fields = [row for _, row in seen if not isinstance(row, BadRow)]
+        return _Found(rows, names.for_rows(fields, optional=optional, table=table))
+
+
+def _all_documents(source: str | Path, names: FieldNames, ids: Ids, reading: _Reading) -> Iterator[Document]:
+    """The documents of all files. Raises RagvecError for a file that can't be read, unless somebody hears of it."""
+    read = 0
+    unread: list[RagvecError] = []
+    for file in _files(source, reading):
+        gave = 0
+        try:
+            for document in _documents(file, names, ids, reading):
+                if reading.on_found and file.name and not gave:
+                    reading.on_found(file.name)
+                gave += 1
+                yield document
+        except RagvecError as error:
+            about = Rejected(file.shown, str(error), None)
+            if reading.on_reject is not None and file.name:
+                reading.on_reject(about)
+            elif reading.on_unread is not None and file.in_folder and not gave and not isinstance(error, SameId):
+                unread.append(error)
+                reading.on_unread(about)
+            else:
+                raise
+        read += gave
+    if not read and unread:
+        raise unread[0]
+    if not read:
+        rejected = reading.rejected[0]
+        reason = f" that can be read: {rejected:,} were rejected" if rejected else ""
+        raise WrongInput(f"{'standard input' if str(source) == STDIN else path_text(source)} holds no documents{reason}")
+
+
+def _files(source: str | Path, reading: _Reading) -> Iterator[_File]:
     if str(source) == STDIN:
         with open_input(STDIN, reading.on_file) as file:
-            for place, row in jsonl_rows(file, "standard input", reading.max_value_mb):
-                yield place, row, False
+            yield _File(jsonl_rows(file, "standard input", reading.max_value_mb), "standard input")
         return
-    files = _corpus_files(source, reading.on_reject)
+    files = _corpus_files(source, reading)
     for path in files.paths:
+        name, kind = path_text(path.relative_to(files.root).as_posix()), reading.files.format_of(path)
+        yield _File(
+            rows=_file_rows(path, files, reading),
+            shown=path_text(path),
+            name=name,
+            kind=kind,
+            in_folder=files.within is not None,
+            path=path if kind in NAMED_BY_FILE and not (kind == "text" and reading.text_lines) else None,
+        )
+
+
+def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> Iterator[Document]:
+    """A file's documents; rows that can't be read are rejected, or raise."""
+    found = file.rows_and_names(names)
+    for place, row in found.rows:
         try:
-            for number, (place, row) in enumerate(_file_rows(path, files, reading)):
-                if reading.on_found and not number:
-                    reading.on_found(path_text(path.relative_to(files.root).as_posix()))
-                yield place, row, format_of(path) in ("csv", "tsv")
+            if isinstance(row, BadRow):
+                raise WrongInput(row.error)
+            document = to_document(row, place, ids, found.names, from_csv=file.kind in ("csv", "tsv"))
+            if file.path is not None:
+                document = of_file(document, file.path, file.name, file.kind, names)
         except RagvecError as error:
             if reading.on_reject is None:
                 raise
-            reading.on_reject(Rejected(path_text(path), str(error), None))
+            reading.rejected[0] += 1
+            reading.on_reject(Rejected(place, str(error), row.record if isinstance(row, BadRow) else row))
+            continue
+        yield document
 
 
-def _corpus_files(source: str | Path, on_reject: Callable[[Rejected], None] | None) -> CorpusFiles:
-    if on_reject is None:
-        return corpus_files(source)
-    return corpus_files(source, on_unlistable=lambda error: on_reject(Rejected(path_text(source), str(error), None)))
+def _corpus_files(source: str | Path, reading: _Reading) -> CorpusFiles:
+    if (on_reject := reading.on_reject) is None:
+        return corpus_files(source, reading.files)
+    return corpus_files(
+        source, reading.files, on_unlistable=lambda error: on_reject(Rejected(path_text(source), str(error), None))
+    )
 
 
 def _file_rows(path: Path, files: CorpusFiles, reading: _Reading) -> Iterator[Row]:
@@ -183,9 +274,11 @@ def _file_rows(path: Path, files: CorpusFiles, reading: _Reading) -> Iterator[Ro
         path_text(path),
         reading.made_prefix + path_text(path.relative_to(files.root).as_posix()),
         reading.max_value_mb,
+        kind=reading.files.format_of(path),
         text_lines=reading.text_lines,
         within=files.within,
         on_file=reading.on_file,
         converter=reading.converter,
+        encoding=reading.encoding,
         vector_field=reading.vector_field,
     )

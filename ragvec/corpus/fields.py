@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ragvec.corpus.formats import typed
 from ragvec.corpus.ids import Ids
+from ragvec.corpus.nested import inner, named, without
+from ragvec.corpus.tables import text_columns
+from ragvec.corpus.values import typed
 from ragvec.corpus.vectors import VectorField
 from ragvec.errors import WrongInput
 from ragvec.records import Document
@@ -17,6 +19,7 @@ ID_FIELDS = ("_id", "id", "docid", "doc_id")
 TEXT_FIELDS = ("text", "contents", "content", "body")
 TITLE_FIELDS = ("title",)
 LONG_LIST = 64  # numbers from which on a list looks like a vector
+Steps = tuple[str, ...]  # from an object to a field in it
 _log = logging.getLogger("ragvec")
 _BETWEEN_FIELDS = "\n\n"  # a paragraph's end, so that passages break there
 
@@ -24,52 +27,82 @@ _BETWEEN_FIELDS = "\n\n"  # a paragraph's end, so that passages break there
 class FieldNames(NamedTuple):
     """Which fields to read; the usual names where none are given. Case does not matter.
 
-    text   the fields that make the text, in order, a paragraph each; one of them at least must be there
+    text   the fields that make the text, in order, a paragraph each; one of them at least must be there. doc.text is in doc
     id     the field that holds the id, which then every row must have
+    joined    the columns of a table without a text column that make its text, as `column: value` lines
     vector    the field that holds the document's vector, which then every row must have
     metadata  the fields that become metadata; None = all that are left over. drop: those that do not
     """
 
     text: tuple[str, ...] = ()
     id: str | None = None
+    joined: tuple[str, ...] = ()
     vector: VectorField | None = None
     metadata: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
+
+    def for_rows(self, rows: Sequence[dict[str, Any]], *, optional: bool, table: bool) -> "FieldNames":
+        """What to read in a file that begins with these rows.
+
+        optional   fields that none of them has are read by their usual names; table: what has no text column is joined
+        """
+        there = {name.lower() for row in rows for name in row}
+        names = self
+        if optional and rows:
+            lacks_text = not any(named(row, name) for name in self.text for row in rows)
+            lacks_id = self.id is not None and not any(named(row, self.id) for row in rows)
+            names = self._replace(text=() if lacks_text else self.text, id=None if lacks_id else self.id)
+        if not table or names.text or not there.isdisjoint(TEXT_FIELDS):
+            return names
+        id_name = next((name for name in ((names.id.lower(),) if names.id else ID_FIELDS) if name in there), "")
+        vector_name = names.vector.name.lower() if names.vector else ""
+        return names._replace(joined=text_columns(rows, (id_name, vector_name, *TITLE_FIELDS)))
 
 
 def to_document(fields: dict[str, Any], place: str, ids: Ids, names: FieldNames, *, from_csv: bool) -> Document:
     """The document of a row. Raises RagvecError with the place for whatever is wrong with it."""
     spelled = {name.lower(): name for name in reversed(fields)}
-    text, text_names = _text(fields, spelled, names.text, place)
+    text, text_steps = _joined(fields, names.joined) if names.joined else _text(fields, spelled, names.text, place)
     title_name = _present(spelled, TITLE_FIELDS)
-    if title_name in text_names:
+    if (title_name,) in text_steps:
         title_name = None
     title = "" if title_name is None or fields[title_name] is None else _string(fields[title_name], title_name, place)
-    id_name = _present(spelled, (names.id,) if names.id else ID_FIELDS)
-    if names.id and (id_name is None or fields[id_name] in (None, "")):
+    id_steps = named(fields, names.id) if names.id else tuple(filter(None, [_present(spelled, ID_FIELDS)]))
+    given = inner(fields, id_steps) if id_steps else None
+    if names.id and given in (None, ""):
         raise WrongInput(f"{place}: no id in field {names.id!r}; fields seen: {_seen(fields)}")
     vector_name, vector = names.vector.read(fields, spelled, place) if names.vector else (None, None)
-    doc_id = ids.claim(fields.get(id_name) if id_name else None, title, text, place)
+    doc_id = ids.claim(given, title, text, place)
     _check_characters(place, doc_id, title, text)
-    metadata = _wanted(_metadata(fields, {id_name, title_name, vector_name, *text_names}, from_csv), names)
+    rest = fields
+    for steps in (id_steps, *text_steps):
+        rest = without(rest, steps) if len(steps) > 1 else rest
+    taken = {title_name, vector_name, *(steps[0] for steps in (id_steps, *text_steps) if len(steps) == 1)}
+    metadata = wanted(_metadata(rest, taken, from_csv), names)
     _check_metadata(place, metadata)
     return Document(doc_id, text, title, metadata, vector=vector)
 
 
-def _text(fields: dict[str, Any], spelled: dict[str, str], wanted: tuple[str, ...], place: str) -> tuple[str, list[str]]:
-    """The text, and the names of the fields it came from."""
+def _text(fields: dict[str, Any], spelled: dict[str, str], wanted: tuple[str, ...], place: str) -> tuple[str, list[Steps]]:
+    """The text, and the steps to the fields it came from."""
     if not wanted:
         name = _present(spelled, TEXT_FIELDS)
         if name is None:
             raise WrongInput(f"{place}: no text field (looked for {', '.join(TEXT_FIELDS)}); fields seen: {_seen(fields)}")
         if fields[name] is None:
             raise WrongInput(f"{place}: field {name!r} is null: give it a string, or remove the row")
-        return _string(fields[name], name, place), [name]
-    names = [spelled[name.lower()] for name in wanted if name.lower() in spelled]
-    parts = [_paragraphs(fields[name], name, place) for name in names if fields[name] is not None]
+        return _string(fields[name], name, place), [(name,)]
+    found = [(steps, inner(fields, steps)) for name in wanted if (steps := named(fields, name))]
+    parts = [_paragraphs(value, ".".join(steps), place) for steps, value in found if value is not None]
     if not parts:
         raise WrongInput(f"{place}: no text in the fields {', '.join(wanted)}; fields seen: {_seen(fields)}")
-    return _BETWEEN_FIELDS.join(part for part in parts if part), names
+    return _BETWEEN_FIELDS.join(part for part in parts if part), [steps for steps, _ in found]
+
+
+def _joined(fields: dict[str, Any], names: tuple[str, ...]) -> tuple[str, list[Steps]]:
+    """The text of a row that has no text column, and the steps to the columns it came from."""
+    given = [name for name in names if isinstance(fields.get(name), str)]
+    return "\n".join(f"{name}: {value}" for name in given if (value := fields[name].strip())), [(name,) for name in given]
 
 
 def _paragraphs(value: Any, name: str, place: str) -> str:
@@ -99,10 +132,13 @@ def _metadata(fields: dict[str, Any], taken: set[str | None], from_csv: bool) ->
     rest = {name: value for name, value in fields.items() if name not in taken}
     if isinstance(rest.get("metadata"), dict):
         rest = {**rest.pop("metadata"), **rest}
-    return {name: typed(value) for name, value in rest.items() if value} if from_csv else rest
+    if not from_csv:
+        return rest
+    return {name: given for name, value in rest.items() if value and (given := typed(value)) is not None}
 
 
-def _wanted(metadata: dict[str, Any], names: FieldNames) -> dict[str, Any]:
+def wanted(metadata: dict[str, Any], names: FieldNames) -> dict[str, Any]:
+    """The metadata that these names keep."""
     if names.metadata is None and not names.drop:
         return metadata
     kept = None if names.metadata is None else {name.lower() for name in names.metadata}

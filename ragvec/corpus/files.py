@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ragvec.artefacts import kind_of
-from ragvec.corpus.compressed import COMPRESSIONS, DAMAGE, HashedFile, decompressed
+from ragvec.corpus.compressed import DAMAGE, HashedFile, decompressed
+from ragvec.corpus.encodings import guessed
+from ragvec.corpus.kinds import ALL_FILES, FORMATS, FileChoice, format_of
 from ragvec.errors import NotFound, RagvecError, WrongInput
 from ragvec.files import sha256_file
 
 STDIN = "-"
-FORMATS = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "tsv",
-    ".txt": "text", ".text": "text", ".md": "markdown", ".markdown": "markdown",
-    ".html": "converted", ".htm": "converted", ".pdf": "converted", ".docx": "converted",
-}  # fmt: skip
 MAX_VALUE_MB = 128  # of a line, a value, or a file that must be read whole
 QUARANTINE_SUFFIX = ".quarantine.jsonl"  # of what an earlier run could not read: passed over in a folder
 _BEIR_CORPUS, _BEIR_QUERIES = "corpus", "queries"
@@ -54,13 +51,16 @@ class CorpusFiles(NamedTuple):
     outside: Sequence[Path] = ()
 
 
-def corpus_files(source: str | Path, *, on_unlistable: Callable[[RagvecError], None] | None = None) -> CorpusFiles:
+def corpus_files(
+    source: str | Path, choice: FileChoice = ALL_FILES, *, on_unlistable: Callable[[RagvecError], None] | None = None
+) -> CorpusFiles:
     """Every readable file of a corpus: one file, or a folder's files in sorted order, subfolders included.
 
     A folder that holds both corpus.* and queries.* (BEIR) stands for its corpus alone. Hidden files, quarantine files, files of
     other kinds and folders that ragvec wrote (shards, indices) are passed over; the two latter are listed in `skipped`, as are
     PDF, HTML, DOCX where markitdown is not installed. A link counts only where it leads to a file of the folder that is not
     hidden.
+    choice         which of a folder's files are read, and as what; those that it leaves out are listed nowhere
     on_unlistable  called for each subfolder that can't be listed; None = the first one raises
     Raises RagvecError if the source is missing, of an unknown kind, or a folder without a readable file.
     """
@@ -69,15 +69,20 @@ def corpus_files(source: str | Path, *, on_unlistable: Callable[[RagvecError], N
     if os.path.isdir(path):
         if _is_ragvec_output(path):
             raise WrongInput(f"{shown} was written by ragvec and is not a corpus: name the folder or file with the documents")
-        files = _walk(path, on_unlistable)
+        files = _walk(path, choice, on_unlistable)
         if not files.paths:
             why = f"; {len(files.outside):,} lead out of it or are no regular files" if files.outside else ""
-            raise WrongInput(f"{shown} holds no corpus file: looked for {_known_suffixes()}, also with .gz or .zst{why}")
+            chosen = " that `include` and `exclude` leave" if choice.include or choice.exclude else ""
+            known = _known_suffixes(choice)
+            raise WrongInput(f"{shown} holds no corpus file{chosen}: looked for {known}, also with .gz or .zst{why}")
         return files
     if not os.path.exists(path):
         raise NotFound(f"{shown} does not exist: name a file, a folder, or - for standard input")
-    if format_of(path) is None:
-        raise WrongInput(f"{shown} has an unknown suffix: use one of {_known_suffixes()}, also with .gz or .zst")
+    if choice.format_of(path) is None:
+        known = _known_suffixes(choice)
+        raise WrongInput(
+            f"{shown} has an unknown suffix: use one of {known}, also with .gz or .zst, or name it in `text_suffixes`"
+        )
     return CorpusFiles([path], path.parent)
 
 
@@ -87,25 +92,15 @@ def path_text(path: str | Path) -> str:
     return _CONTROLS.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
-def format_of(path: Path) -> str | None:
-    """The format that a file's name promises, compression aside; None if it promises none."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    compressed = bool(suffixes) and suffixes[-1] in COMPRESSIONS
-    if compressed:
-        suffixes.pop()
-    kind = FORMATS.get(suffixes[-1]) if suffixes else None
-    return None if compressed and kind == "parquet" else kind
-
-
 def can_convert() -> bool:
-    """Whether what reads PDF, HTML and DOCX (the extra `docs`) is installed."""
+    """Whether what reads PDF, HTML, DOCX and the like (the extra `docs`) is installed."""
     return find_spec("markitdown") is not None
 
 
 @contextmanager
 def open_input(
     path: str | Path, on_file: Callable[[InputFile], None] | None = None, *, within: Path | None = None
-) -> Iterator[BinaryIO]:
+) -> Iterator[io.BufferedReader]:
     """A file's decompressed bytes; `-` is standard input. on_file hears its size and hash once it has been read.
 
     within   the folder that the file must lie in, whatever links have come up since it was found there
@@ -220,32 +215,37 @@ def decode(data: bytes, place: str) -> str:
     try:
         return data.removeprefix(_BYTE_ORDER_MARK).decode("utf-8")
     except UnicodeDecodeError as error:
-        utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-        hint = " (it begins like UTF-16)" if utf16 else ""
         raise RagvecError(
-            f"{place}: byte 0x{data[error.start]:02x} at {error.start} is not UTF-8{hint}: convert the file, e.g. with iconv"
+            f"{place}: byte 0x{data[error.start]:02x} at {error.start} is not UTF-8: {encoding_remedy(data)}"
         ) from error
 
 
-def _walk(root: Path, on_unlistable: Callable[[RagvecError], None] | None) -> CorpusFiles:
+def encoding_remedy(data: bytes) -> str:
+    """What to do about bytes that are not UTF-8."""
+    return f"give the file's `encoding`, perhaps {guessed(data)}, or convert it, e.g. with iconv"
+
+
+def _walk(root: Path, choice: FileChoice, on_unlistable: Callable[[RagvecError], None] | None) -> CorpusFiles:
     real = os.path.realpath(root)
     paths: list[Path] = []
     skipped: list[Path] = []
     outside: list[Path] = []
     for folder, subfolders, names in os.walk(root, onerror=lambda error: _report_unlistable(error, on_unlistable)):
         here = Path(folder)
-        kept = sorted(name for name in subfolders if not name.startswith("."))
+        above = "" if here == root else f"{here.relative_to(root).as_posix()}/"
+        kept = sorted(name for name in subfolders if not name.startswith(".") and choice.enters(above + name))
         links = [name for name in kept if os.path.islink(here / name)]
         ours = [name for name in kept if name not in links and _is_ragvec_output(here / name)]
         outside += [here / name for name in links]
         skipped += [here / name for name in ours]
         subfolders[:] = [name for name in kept if name not in (*ours, *links)]
-        files = [here / name for name in names if not name.startswith(".") and not name.endswith(QUARANTINE_SUFFIX)]
+        shown = [name for name in names if not name.startswith(".") and not name.endswith(QUARANTINE_SUFFIX)]
+        files = [here / name for name in shown if choice.takes(above + name)]
         beir = _beir_corpus(files)
         if beir:
             subfolders.clear()
         for path in [beir] if beir else files:
-            kind = format_of(path)
+            kind = choice.format_of(path)
             if kind is None or (kind == "converted" and not can_convert()):
                 skipped.append(path)
             else:
@@ -304,5 +304,5 @@ def _is_ragvec_output(folder: Path) -> bool:
     return kind == "index" or (kind == "shards" and os.path.exists(folder / "part-00000.parquet"))
 
 
-def _known_suffixes() -> str:
-    return ", ".join(FORMATS)
+def _known_suffixes(choice: FileChoice) -> str:
+    return ", ".join(dict.fromkeys((*FORMATS, *choice.text_suffixes)))

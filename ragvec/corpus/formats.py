@@ -1,6 +1,8 @@
 """The rows of corpus files: JSON and JSONL, CSV and TSV, plain text, Markdown. Parquet has a file of its own."""
 
 import csv
+import io
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -10,18 +12,17 @@ from typing import Any, BinaryIO
 import orjson
 
 from ragvec.corpus.files import byte_lines, decode, most_bytes, read_whole, text_lines, too_long
+from ragvec.corpus.front_matter import front_matter
 from ragvec.corpus.json_values import JsonValues
+from ragvec.corpus.kinds import suffix_of
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError, WrongInput
 
+_TAB = "\t"
 _LONGEST_FIELD = 2**31 - 1  # what csv can count to
 _ARRAY_END = re.compile(r"\]?\s*")
 _BETWEEN = re.compile(r"[\s,]*")
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-_LONGEST_DECIMAL = 300  # one of more digits may be infinite as a float
-_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+")
-_FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?\r?\n)?---[ \t]*(\r?\n|$)", re.DOTALL)
-_FRONT_MATTER_LINE = re.compile(r"([A-Za-z_][\w-]*):[ \t]+(\S.*)")
+_RST_HEADING = re.compile(r"(?:([^\w\s])\1+\n)?[ \t]*(\S[^\n]*)\n(([^\w\s])\4+)[ \t]*(\n|$)")
 _HEADING = re.compile(r"\s*#[ \t]+(\S[^\n]*)(\n|$)")
 
 
@@ -37,7 +38,7 @@ def jsonl_rows(file: BinaryIO, path: str | Path, max_value_mb: int | None = None
         try:
             row = _object(orjson.loads(line), place)
         except orjson.JSONDecodeError as error:
-            row = BadRow(_why_no_json(line, place, error), line.decode("utf-8", "replace").strip())
+            row = _with_nan(line, place) or BadRow(_why_no_json(line, place, error), line.decode("utf-8", "replace").strip())
         yield place, row
 
 
@@ -77,7 +78,7 @@ def csv_rows(
         try:
             row = next(reader, None)
         except csv.Error as error:
-            raise WrongInput(f"{place}: bad {'CSV' if delimiter == ',' else 'TSV'}: {error}") from error
+            raise WrongInput(f"{place}: bad {'TSV' if delimiter == _TAB else 'CSV'}: {error}") from error
         if row is None:
             return
         if not row:
@@ -91,45 +92,34 @@ def csv_rows(
             yield place, {name: value for name, value in zip(header, row, strict=True) if name}
 
 
-def typed(value: Any) -> Any:
-    """A number for a string that spells one; everything else as it is ("007" and "1e5" stay strings)."""
-    if not isinstance(value, str):
-        return value
-    if _INTEGER.fullmatch(value):
-        return int(value)
-    return float(value) if len(value) < _LONGEST_DECIMAL and _DECIMAL.fullmatch(value) else value
-
-
 def text_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int | None = None, *, lines: bool) -> Iterator[Row]:
     """A plain text file as one document named after the file, or each of its non-empty lines as one."""
     if lines:
         yield from _lines_as_rows(file, path, max_value_mb)
         return
     text = decode(read_whole(file, path, max_value_mb), str(path)).strip()
+    title = _rst_title(text) if suffix_of(name) == ".rst" else ""
     if text:
-        yield str(path), {"_id": name, "text": text}
+        yield str(path), {"_id": name, "title": title, "text": text}
 
 
 def markdown_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int | None = None) -> Iterator[Row]:
     """A Markdown file as one document named after the file.
 
-    Front matter between --- lines gives title and metadata (its `key: value` lines; nested values are left out); else the
-    title is a level-one heading at the very top, which the text then no longer repeats.
+    Front matter gives title and metadata; else the title is a level-one heading at the very top, which the text then no longer
+    repeats.
     """
     text = decode(read_whole(file, path, max_value_mb), str(path))
-    fields: dict[str, Any] = {}
-    if matter := _FRONT_MATTER.match(text):
-        text = text[matter.end() :]
-        for line in (matter.group(1) or "").splitlines():
-            if pair := _FRONT_MATTER_LINE.fullmatch(line.rstrip()):
-                fields[pair.group(1)] = typed(pair.group(2).strip("\"'"))
+    fields, text = front_matter(text, str(path))
+    title = fields.pop("title", None)
     heading, rest = split_heading(text)
-    if heading and fields.setdefault("title", heading) == heading:
+    title = heading if title is None else title if isinstance(title, str) else json.dumps(title, ensure_ascii=False)
+    if heading and title == heading:
         text = rest
     for taken in ("_id", "text"):
         fields.pop(taken, None)
-    if text.strip() or "title" in fields:
-        yield str(path), {**fields, "title": str(fields.get("title", "")), "_id": name, "text": text.strip()}
+    if text.strip() or title:
+        yield str(path), {**fields, "title": title, "_id": name, "text": text.strip()}
 
 
 def split_heading(text: str) -> tuple[str, str]:
@@ -139,6 +129,12 @@ def split_heading(text: str) -> tuple[str, str]:
         return "", text
     title = heading.group(1)
     return title.rstrip(" \t#\r") or title[0], text[heading.end() :]
+
+
+def _rst_title(text: str) -> str:
+    """The heading at the very top of a reStructuredText: a line with another of one sign below it, as long or longer."""
+    match = _RST_HEADING.match(text)
+    return match.group(2).strip() if match and len(match.group(3)) >= len(match.group(2).strip()) else ""
 
 
 def _lines_as_rows(file: BinaryIO, path: str | Path, max_value_mb: int | None) -> Iterator[Row]:
@@ -161,6 +157,19 @@ def _object(value: Any, place: str) -> dict[str, Any] | BadRow:
         return value
     kind = {list: "an array", str: "a string", type(None): "null"}.get(type(value), "a number or boolean")
     return BadRow(f"{place}: expected an object with id and text, found {kind}", value)
+
+
+def _with_nan(line: bytes, place: str) -> dict[str, Any] | BadRow | None:
+    """The object of a line that is JSON but for a NaN, as many a writer leaves it; None if it is not."""
+    if b"NaN" not in line:
+        return None
+    values = JsonValues(io.BytesIO(line), place)
+    try:
+        values.skip(_BETWEEN)
+        value, refused = values.value()
+    except WrongInput:
+        return None
+    return None if refused or values.skip(_BETWEEN) else _object(value, place)
 
 
 def _why_no_json(line: bytes, place: str, error: orjson.JSONDecodeError) -> str:

@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongInput
 
 _RECENT_IDS = 1 << 16
+
+
+class SameId(WrongInput):
+    """An id that another document of the corpus has: no fault of the one file that it stands in."""
 
 
 class Ids:
@@ -29,7 +33,7 @@ class Ids:
             raise RagvecError(f"{place}: the id must be a string or an integer, not {short(given):.40}")
         doc_id = f"{self._prefix}{given}"
         if not self._add(doc_id):
-            raise RagvecError(f"{place}: the id {short(doc_id)} was used before: ids must be unique in a corpus")
+            raise SameId(f"{place}: the id {short(doc_id)} was used before: ids must be unique in a corpus")
         return doc_id
 
     def _made(self, title: str, text: str) -> str:

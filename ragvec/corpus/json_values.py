@@ -7,25 +7,25 @@ from codecs import getincrementaldecoder
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ragvec.corpus.files import most_bytes, read_bytes, too_long
+from ragvec.corpus.files import encoding_remedy, most_bytes, read_bytes, too_long
+from ragvec.corpus.values import LEAST_INTEGER, MOST_INTEGER
 from ragvec.errors import WrongInput
 
 _CHUNK = 1 << 20
-_LEAST_INTEGER, _MOST_INTEGER = -(2**63), 2**64 - 1
 _DIGITS = 20  # of the largest of them
 
 
 class JsonValues:
     """A window that slides over a JSON text: value() parses one value and asks for more text only when it must.
 
-    Numbers are read as JSON Lines' are: integers beyond 64 bits become floats, what no float can hold is refused.
+    Numbers are read as JSON Lines' are: integers beyond 64 bits become floats, NaN is null, what no float can hold is refused.
     """
 
     def __init__(self, file: BinaryIO, path: str | Path, max_value_mb: int | None = None) -> None:
         self._file, self._path, self._max_value_mb = file, path, max_value_mb
         self._decoder = getincrementaldecoder("utf-8-sig")()
         self._refused: list[str] = []
-        decoder = json.JSONDecoder(parse_int=self._integer, parse_float=self._float, parse_constant=self._float)
+        decoder = json.JSONDecoder(parse_int=self._integer, parse_float=self._float, parse_constant=self._constant)
         self._parse = decoder.raw_decode
         self.window, self.start, self.line = "", 0, 1
 
@@ -66,9 +66,12 @@ class JsonValues:
                 raise WrongInput(f"{self._path}, line {self.line}: bad JSON: nested too deeply") from error
 
     def _integer(self, digits: str) -> int | float:
-        if len(digits.lstrip("-")) <= _DIGITS and _LEAST_INTEGER <= (number := int(digits)) <= _MOST_INTEGER:
+        if len(digits.lstrip("-")) <= _DIGITS and LEAST_INTEGER <= (number := int(digits)) <= MOST_INTEGER:
             return number
         return self._float(digits)
+
+    def _constant(self, name: str) -> float | None:
+        return None if name == "NaN" else self._float(name)
 
     def _float(self, digits: str) -> float:
         number = float(digits)
@@ -93,6 +96,6 @@ class JsonValues:
             text = self._decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             line = self.line + self.window.count("\n", self.start) + chunk.count(b"\n", 0, error.start)
-            raise WrongInput(f"{self._path}, line {line}: not UTF-8: convert the file, e.g. with iconv") from error
+            raise WrongInput(f"{self._path}, line {line}: not UTF-8: {encoding_remedy(chunk)}") from error
         self.window, self.start = self.window[self.start :] + text, 0
         return bool(chunk)

@@ -1,8 +1,6 @@
 """The rows of Parquet files. A few hundred bytes can promise billions of rows or gigabytes of text: both are measured first."""
 
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, time
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ import numpy as np
 from ragvec.corpus.compressed import FREE_BYTES, MOST_INFLATION
 from ragvec.corpus.files import most_bytes, open_regular, path_text, too_long
 from ragvec.corpus.rows import BadRow, Row
+from ragvec.corpus.values import json_value
 from ragvec.errors import RagvecError, WrongInput, first_line
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ _FREE_ROWS, _ROWS_PER_BYTE = 100_000, 10
 def parquet_rows(
     path: Path, max_value_mb: int | None = None, *, within: Path | None = None, vector_field: str | None = None
 ) -> Iterator[Row]:
-    """The rows of a Parquet file; nulls are left out, dates become ISO strings.
+    """The rows of a Parquet file; nulls and NaN are left out, values become JSON's, see `json_value`.
 
     vector_field  a column, letter case aside, whose lists of numbers come as arrays (d,), nulls in them as NaN
     Raises RagvecError for what is no Parquet file, columns of bytes, and files that hold far more than their size allows.
@@ -160,6 +159,7 @@ def _with_vectors(rows: Iterator[Row], name: str, vectors: list[np.ndarray | Non
 def _batch_rows(batch: "pa.RecordBatch", number: int, shown: str, max_value_mb: int | None) -> Iterator[Row]:
     """A batch's rows; where one of its values can't be taken over, row by row, so that the others are."""
     try:
+        batch = _in_microseconds(batch)
         rows: list[dict[str, Any] | Callable[[], dict[str, Any]]] = batch.to_pylist()
     except Exception:  # a date after the year 9999, text that is not UTF-8, an unknown time zone
         rows = [partial(_row, batch, row) for row in range(len(batch))]
@@ -168,27 +168,47 @@ def _batch_rows(batch: "pa.RecordBatch", number: int, shown: str, max_value_mb: 
         place = f"{shown}, row {number}"
         try:
             fields = row() if callable(row) else row
-            present = {name: _json_value(value) for name, value in fields.items() if value is not None}
+            values = {name: json_value(value) for name, value in fields.items()}
         except Exception as error:
             yield place, BadRow(f"{place}: a value can't be read: {first_line(error)}", None)
             continue
+        present = {name: value for name, value in values.items() if value is not None}
         if any(isinstance(value, str) and len(value) > most_bytes(max_value_mb) for value in present.values()):
             yield place, BadRow(too_long(place, max_value_mb), None)
         else:
             yield place, present
 
 
+def _in_microseconds(batch: "pa.RecordBatch") -> "pa.RecordBatch":
+    """Times cut to microseconds, which is all that Python's hold."""
+    import pyarrow as pa
+
+    kinds = [_without_nanoseconds(kind) for kind in batch.schema.types]
+    if kinds == batch.schema.types:
+        return batch
+    columns = [column.cast(kind, safe=False) for column, kind in zip(batch.columns, kinds, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _without_nanoseconds(kind: "pa.DataType") -> "pa.DataType":
+    import pyarrow as pa
+
+    types, inner = pa.types, _without_nanoseconds
+    if types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz) if kind.unit == "ns" else kind
+    if types.is_time64(kind):
+        return pa.time64("us")
+    if types.is_duration(kind):
+        return pa.duration("us") if kind.unit == "ns" else kind
+    if types.is_list(kind):
+        return pa.list_(inner(kind.value_type))
+    if types.is_large_list(kind):
+        return pa.large_list(inner(kind.value_type))
+    if types.is_struct(kind):
+        return pa.struct([pa.field(field.name, inner(field.type)) for field in kind])
+    return pa.map_(inner(kind.key_type), inner(kind.item_type)) if types.is_map(kind) else kind
+
+
 def _row(batch: "pa.RecordBatch", row: int) -> dict[str, Any]:
     fields: dict[str, Any] = batch.slice(row, 1).to_pylist()[0]
     return fields
-
-
-def _json_value(value: Any) -> Any:
-    """An Arrow value as JSON has it."""
-    if isinstance(value, (date, datetime, time)):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, dict):
-        return {str(name): _json_value(inner) for name, inner in value.items()}
-    return [_json_value(inner) for inner in value] if isinstance(value, list) else value

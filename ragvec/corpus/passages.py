@@ -9,7 +9,9 @@ from ragvec.corpus import count_documents, read_documents, to_passages
 from ragvec.corpus.ahead import read_ahead
 from ragvec.corpus.chunk import Cutter, cut_documents
 from ragvec.corpus.documents import Rejected
+from ragvec.corpus.encodings import check_encoding
 from ragvec.corpus.files import MAX_VALUE_MB, InputFile
+from ragvec.corpus.kinds import ALL_FILES, FileChoice
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.records import Document, Passage
 
@@ -18,10 +20,11 @@ from ragvec.records import Document, Passage
 class CorpusOptions:
     """How a corpus is read and cut.
 
-    text_fields, id_field, text_lines, max_value_mb   as in `read_documents`
+    text_fields, id_field, text_lines, max_value_mb, encoding, files   as in `read_documents`
     vector_field, dimension, metadata_fields, drop_fields   likewise
     passage_tokens   most tokens of a passage, title included; None = a document is one passage
     overlap          tokens that a passage repeats from the one before
+    across_pages     passages may cross the pages of a PDF; otherwise each page begins one
     """
 
     text_fields: tuple[str, ...] = ()
@@ -29,7 +32,10 @@ class CorpusOptions:
     text_lines: bool = False
     passage_tokens: int | None = None
     overlap: int = 0
+    across_pages: bool = False
     max_value_mb: int = MAX_VALUE_MB
+    encoding: str | None = None
+    files: FileChoice = ALL_FILES
     vector_field: str | None = None
     dimension: int | None = None
     metadata_fields: tuple[str, ...] | None = None
@@ -38,6 +44,7 @@ class CorpusOptions:
     def __post_init__(self) -> None:
         if self.overlap and self.passage_tokens is None:
             raise RagvecError("an overlap needs a length of passages: give `passage_tokens` too")
+        check_encoding(self.encoding)
         if self.max_value_mb < 1:
             raise WrongInput(f"max_value_mb is {self.max_value_mb}: it must be 1 or more")
         if self.vector_field is not None and self.passage_tokens is not None:
@@ -52,6 +59,7 @@ def open_documents(
     made_prefix: str = "",
     on_file: Callable[[InputFile], None] | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
+    on_unread: Callable[[Rejected], None] | None = None,
     on_found: Callable[[str], None] | None = None,
 ) -> Iterator[Document]:
     """The corpus' documents, read as these options say; the other arguments are those of `read_documents`."""
@@ -65,10 +73,13 @@ def open_documents(
         drop_fields=options.drop_fields,
         text_lines=options.text_lines,
         max_value_mb=options.max_value_mb,
+        encoding=options.encoding,
+        files=options.files,
         id_prefix=id_prefix,
         made_prefix=made_prefix,
         on_file=on_file,
         on_reject=on_reject,
+        on_unread=on_unread,
         on_found=on_found,
     )
 
@@ -90,7 +101,14 @@ class Measures(Protocol):
 
 def count_passages(source: str | Path, options: CorpusOptions) -> int | None:
     """About how many passages a corpus will make, for a progress bar; None where only reading and cutting would tell."""
-    return None if options.passage_tokens else count_documents(source, text_lines=options.text_lines)
+    return None if options.passage_tokens else count_documents(source, text_lines=options.text_lines, files=options.files)
+
+
+def count_all(sources: Sequence[str | Path], options: CorpusOptions) -> int | None:
+    """About how many passages these corpora will make together; None where that is not known of one of them."""
+    counts = [count_passages(source, options) for source in sources]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def cut_for(
@@ -108,7 +126,7 @@ def passages_of(
     Raises RagvecError if passages are to be longer than the encoder reads.
     """
     if options.passage_tokens is None:
-        return to_passages(documents)
+        return to_passages(documents, across_pages=options.across_pages)
     assert encoder is not None
     room = encoder.prompts.room(instruction)
     if options.passage_tokens > room:
@@ -116,4 +134,5 @@ def passages_of(
             f"passages of {options.passage_tokens} tokens, but the encoder reads {room} of a text: "
             f"choose `passage_tokens` {room} or less, or raise `max_length`"
         )
-    return cut_documents(documents, Cutter(encoder.count_tokens, options.passage_tokens, options.overlap))
+    cutter = Cutter(encoder.count_tokens, options.passage_tokens, options.overlap, across_pages=options.across_pages)
+    return cut_documents(documents, cutter)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ragvec.encoder.door import field, foreign, inside, read_object
+from ragvec.encoder.gguf import load_gguf
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.errors import WrongInput
 
@@ -17,23 +18,17 @@ _WHOLE = "model.safetensors"
 _PARTS = "model.safetensors.index.json"
 
 
-def weights_name(folder: Path) -> str:
+def weights_name(base: Path) -> str:
     """16 hex digits that tell a decoder's weights from others; equal for a copy in float32, in other files or without a head.
 
     The first, the middle and the last row of every matrix are read, and all of a vector, to bfloat16's precision: training
     moves them all, and a model of any size takes a moment.
-    Raises RagvecError for files that are no safetensors.
+    A GGUF file's are unpacked whole, which takes longer.
+    base  a folder, or a GGUF file
+    Raises RagvecError for files that are neither safetensors nor GGUF.
     """
-    from safetensors import safe_open
-
-    found: dict[str, bytes] = {}
-    for path in _files(folder):
-        with foreign(f"{path} can't be read"), safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118, it is no dict
-                if not name.startswith(_HEAD):
-                    found[_PREFIX.sub("", name)] = _sample(part := file.get_slice(name), part.get_shape())
     digest = hashlib.blake2b(digest_size=8)
-    for name, sample in sorted(found.items()):
+    for name, sample in sorted((_of_gguf if base.is_file() else _of_folder)(base).items()):
         digest.update(f"{name}\0{len(sample)}\0".encode())
         digest.update(sample)
     return digest.hexdigest()
@@ -53,6 +48,23 @@ def check_base(adapter: Path, settings: EncoderSettings, base: Path) -> None:
             f"the adapter {adapter} was trained on the base weights {settings.base_weights}, and {base} holds {found}: "
             f"load it upon the weights it was trained on{told}"
         )
+
+
+def _of_folder(folder: Path) -> dict[str, bytes]:
+    from safetensors import safe_open
+
+    found: dict[str, bytes] = {}
+    for path in _files(folder):
+        with foreign(f"{path} can't be read"), safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118, it is no dict
+                if not name.startswith(_HEAD):
+                    found[_PREFIX.sub("", name)] = _sample(part := file.get_slice(name), part.get_shape())
+    return found
+
+
+def _of_gguf(path: Path) -> dict[str, bytes]:
+    model, _ = load_gguf(path, dtype=torch.bfloat16)
+    return {_PREFIX.sub("", name): _sample(part, list(part.shape)) for name, part in model.state_dict().items()}
 
 
 def _files(folder: Path) -> list[Path]:

@@ -85,7 +85,7 @@ def locate(
 
 
 def fetch(source: str, revision: str | None, search: _Search = _Search(), near: Path | None = None) -> Path:
-    """The local folder of a source, or a GGUF file: itself, one relative to `near`, what ships with ragvec under that name, or a
+    """The local folder or GGUF file of a source: itself, one relative to `near`, what ships with ragvec under that name, or a
     snapshot of the hub's repository.
 
     Offline (or with HF_HUB_OFFLINE=1) the hub's cache alone is asked. What a file or an index names is taken from the cache

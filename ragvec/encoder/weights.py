@@ -140,7 +140,7 @@ def refusal(base: Path, adapters: Sequence[Path], tokenizer: Path) -> str:
         check_loads(base)
         for adapter in adapters:
             refuse_pickle(adapter)
-        backend = getattr(load_tokenizer(tokenizer), "backend_tokenizer", None)
+        backend: Any = getattr(load_tokenizer(tokenizer), "backend_tokenizer", None)
         with foreign(f"the tokenizer of {tokenizer} can't be used"):
             special_ids(backend)
     except RagvecError as error:

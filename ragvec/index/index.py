@@ -30,6 +30,7 @@ from ragvec.index.writer import Writer, documents_where, writing
 from ragvec.records import Document, FilterValues, Passage
 
 if TYPE_CHECKING:
+    from ragvec.corpus.passages import CorpusOptions
     from ragvec.encoder.protocol import TextEncoder
 
 _OWN_NAMES = {ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, WORDS_NAME, WORDS_STAGING_NAME, f"{DATABASE_NAME}.new"}
@@ -174,9 +175,17 @@ class Index:
         with self.writing() as writer:
             changes = Changes(writer.connection, sync=sync)
             fresh = list(changes.fresh(passages))
-            vectors = self._vectors(fresh)
+            vectors = self.encode(fresh)
             writer.commit([(fresh, vectors)] if fresh else [], changes)
         return changes.report()
+
+    def add_folder(
+        self, folder: str | Path, *, sync: bool = False, reading: "CorpusOptions | None" = None, on_unread: Any = None
+    ) -> ChangeReport:
+        """Add the documents of a folder's files, or of a file, in one commit, as `ragvec index` does; see `add_corpus`."""
+        from ragvec.index.corpora import add_corpus
+
+        return add_corpus(self, folder, reading, sync=sync, on_unread=on_unread)
 
     def delete(self, doc_ids: Iterable[str]) -> int:
         """Remove documents in one commit; returns how many of them were there."""
@@ -321,7 +330,8 @@ class Index:
             writer.commit(fresh_with_vectors([blocks], changes, writer), changes, own_vectors=True)
         return changes.report()
 
-    def _vectors(self, passages: Sequence[Passage]) -> np.ndarray:
+    def encode(self, passages: Sequence[Passage]) -> np.ndarray:
+        """Vectors (n, dimension) float32 of passages, by the index's encoder and with its instruction for documents."""
         if not passages:
             return np.empty((0, self.settings.dimension), dtype=np.float32)
         texts = [passage.encoded_text for passage in passages]

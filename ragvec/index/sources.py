@@ -1,7 +1,7 @@
 """Where documents come from: the corpora that are indexed, their ids' prefixes, the files that give documents."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,7 @@ class Incoming:
     """A source while its documents come by.
 
     root      the folder that names of its files count from; None = it is no folder of files
+    takes     whether a file of this name is wanted; what is not is gone
     files     those that gave documents
     rejected  rows and files that could not be read
     """
@@ -38,6 +39,7 @@ class Incoming:
     root: Path | None = None
     files: set[str] = field(default_factory=set)
     rejected: int = 0
+    takes: Callable[[str], bool] = lambda name: True
 
     def doubts(self, before: Collection[str]) -> list[str]:
         """Why documents that don't come by may still be in the source; empty if they are gone for certain.
@@ -50,7 +52,7 @@ class Incoming:
             return [f"{what} of {self.source.name} could not be read"]
         silent: dict[str, None] = {}
         if self.root is not None:
-            for path in (self.root / name for name in sorted(set(before) - self.files)):
+            for path in (self.root / name for name in sorted(set(before) - self.files) if self.takes(name)):
                 if os.path.lexists(path):
                     silent[f"{path} is there but gave no document"] = None
                 elif empty := _empty_folder_above(path, self.root):

@@ -6,14 +6,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ragvec.artefacts import DATABASE_NAME, kind_of
 from ragvec.corpus import Rejected
 from ragvec.corpus.files import STDIN
-from ragvec.corpus.passages import CorpusOptions, count_passages, cut_for, open_documents
+from ragvec.corpus.passages import CorpusOptions, count_all, cut_for, open_documents
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.index.changes import Changes
 from ragvec.index.encoder import (
@@ -27,16 +27,19 @@ from ragvec.index.encoder import (
 from ragvec.index.index import Index, check_new_folder
 from ragvec.index.layout import ENCODING_NAME, remove_index
 from ragvec.index.lock import writer_lock
+from ragvec.index.origins import check_readable, incoming_sources
 from ragvec.index.sources import DocumentSource, Incoming
 from ragvec.index.store import IndexSettings, passages_of, read_sources
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.folder import remove_shards
-from ragvec.ingest.origins import check_readable, incoming_sources
 from ragvec.ingest.own_vectors import index_vectors, reading_vectors
 from ragvec.ingest.report import BuildReport, report_of
 from ragvec.progress import progress_bar
 from ragvec.records import Document, Passage
 from ragvec.shards import Failure, Manifest, Shards
+
+if TYPE_CHECKING:
+    from ragvec.encoder.protocol import TextEncoder
 
 BLOCK_ROWS = 4096
 
@@ -51,7 +54,7 @@ def build(
     others: Sequence[str | Path] = (),
     name: str | None = None,
     id_prefix: str | None = None,
-    encoder: str | None = None,
+    encoder: "str | TextEncoder | None" = None,
     encoder_options: dict[str, Any] | None = None,
     document_instruction: str | None = None,
     device: str | None = None,
@@ -60,6 +63,7 @@ def build(
     search: dict[str, Any] | None = None,
     reading: CorpusOptions | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
+    on_unread: Callable[[Rejected], None] | None = None,
     sync: bool = False,
     show_progress: bool = False,
 ) -> BuildReport:
@@ -68,7 +72,8 @@ def build(
     others           further corpora, each a source of its own; all go into one commit
     name             what the source is called in the index, instead of by its path: for a corpus that has moved
     id_prefix        stands before each id of the source; None = as before, see `incoming_sources`
-    encoder          folder or hub id; None = the one the index was built with, or the bundled one for a new index
+    encoder          folder or hub id, or one that is loaded, for an index that is there; None = the one the index was built
+                     with, or the bundled one for a new index
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
     document_instruction  read before every document; None = as the index has it, or, for a new one, the encoder's own
     offline          never ask the hub for a model, not even for one that the index names
@@ -78,6 +83,7 @@ def build(
                      index's documents were; with them, that is how it is cut from now on. With vector_field nothing is encoded:
                      a new index has the encoder that is named, which made the vectors, or none
     on_reject        called with each row that can't be read; None = the first one raises
+    on_unread        called with each file of a folder that can't be read and gave no document; None = the first one raises
     sync             remove documents that came from the source and are there no more; where anything of it could not be read
                      they stay, and the report says why
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
@@ -86,8 +92,8 @@ def build(
     reading = reading or CorpusOptions()
     loading = {"device": device, "dtype": dtype, "offline": offline}
     with _undone_on_failure(path):
-        corpora = _checked_corpora(source, others, sync)
-        incoming = _incoming(path, corpora, name=name, id_prefix=id_prefix, sync=sync)
+        corpora = _checked_corpora(source, others, sync, reading)
+        incoming = _incoming(path, corpora, name=name, id_prefix=id_prefix, sync=sync, files=reading.files)
         if is_shards(source):
             if reading.vector_field is not None:
                 raise WrongInput("shards hold vectors already: leave `vector_field` out")
@@ -102,14 +108,14 @@ def build(
             )
         else:
             reading = reading_vectors(path, reading)
-            streams = [_documents(*each, reading, on_reject) for each in zip(corpora, incoming, strict=True)]
+            streams = [_documents(*each, reading, (on_reject, on_unread)) for each in zip(corpora, incoming, strict=True)]
             first = next(streams[0])  # a bad corpus shows before seconds are spent on loading an encoder
             streams[0] = chain([first], streams[0])
             dimension = None if first.vector is None else len(first.vector)
             making: dict[str, Any] = {"options": encoder_options or {}, "instruction": document_instruction}
             making |= {"search": search or {}, "dimension": dimension}
             with _open_or_create(path, encoder, making, loading) as index:
-                total = _count(corpora, _cutting_of(index, reading)) if show_progress and not len(index) else None
+                total = count_all(corpora, _cutting_of(index, reading)) if show_progress and not len(index) else None
                 add = index_vectors if reading.vector_field else _index_documents
                 report = add(index, streams, incoming, reading=reading, sync=sync, total=total, show_progress=show_progress)
     return report._replace(seconds=time.monotonic() - started)
@@ -232,12 +238,14 @@ def _settings_of_shards(manifest: Manifest, search: dict[str, Any]) -> IndexSett
     )
 
 
-def _open_or_create(path: Path, source: str | None, making: dict[str, Any], loading: dict[str, Any]) -> Index:
+def _open_or_create(path: Path, source: "str | TextEncoder | None", making: dict[str, Any], loading: dict[str, Any]) -> Index:
     """The index to fill; making: options, instruction and search of a new one, and the dimension of vectors that are brought.
 
     One that exists loads its encoder only once there is something to encode, unless one is named.
     """
     options, instruction, search = making["options"], making["instruction"], making["search"]
+    if source is not None and not isinstance(source, str):
+        return Index.open(path, encoder=source)
     if (path / DATABASE_NAME).exists():
         index = Index.open(path, **loading)
         _check_same_search(index, search)
@@ -285,7 +293,7 @@ def _check_same_search(index: Index, search: dict[str, Any]) -> None:
             )
 
 
-def _checked_corpora(source: str | Path, others: Sequence[str | Path], sync: bool) -> list[str | Path]:
+def _checked_corpora(source: str | Path, others: Sequence[str | Path], sync: bool, reading: CorpusOptions) -> list[str | Path]:
     corpora = [source, *others]
     if others and any(map(is_shards, corpora)):
         raise WrongInput("encoded shards are indexed by themselves: name one folder of shards, or corpora")
@@ -293,12 +301,12 @@ def _checked_corpora(source: str | Path, others: Sequence[str | Path], sync: boo
         raise WrongInput(
             "`sync` needs a whole corpus, and a pipe that broke looks like one that ended: save it to a file, and index that"
         )
-    check_readable(others)
+    check_readable(others, reading.files)
     return corpora
 
 
 def _incoming(path: Path, corpora: list[str | Path], **how: Any) -> list[Incoming]:
-    """The corpora as sources; how: name, id_prefix, sync, as `incoming_sources` takes them."""
+    """The corpora as sources; how: name, id_prefix, sync, files, as `incoming_sources` takes them."""
     if not (path / DATABASE_NAME).exists():
         return incoming_sources(corpora, [], filled=False, taken=lambda _: False, **how)
     with Index.open(path) as index, index.reading() as view:
@@ -311,8 +319,13 @@ def _incoming(path: Path, corpora: list[str | Path], **how: Any) -> list[Incomin
 
 
 def _documents(
-    corpus: str | Path, incoming: Incoming, reading: CorpusOptions, on_reject: Callable[[Rejected], None] | None
+    corpus: str | Path,
+    incoming: Incoming,
+    reading: CorpusOptions,
+    heard: tuple[Callable[[Rejected], None] | None, Callable[[Rejected], None] | None],
 ) -> Iterator[Document]:
+    on_reject, on_unread = heard
+
     def reject(rejected: Rejected) -> None:
         incoming.rejected += 1
         if on_reject:
@@ -324,14 +337,9 @@ def _documents(
         id_prefix=incoming.source.id_prefix,
         made_prefix=incoming.source.made_prefix,
         on_reject=reject if on_reject else None,
+        on_unread=on_unread,
         on_found=incoming.files.add,
     )
-
-
-def _count(corpora: list[str | Path], reading: CorpusOptions) -> int | None:
-    counts = [count_passages(corpus, reading) for corpus in corpora]
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
 
 
 def _without_held(blocks: Blocks, changes: Changes) -> Blocks:

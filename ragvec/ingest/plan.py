@@ -73,7 +73,7 @@ def plan_corpus(
     """
     reading = reading or CorpusOptions()
     instruction = own_if_none(encoder, instruction)
-    documents, chosen = draw(open_documents(source, reading), sample)
+    documents, chosen = draw(open_documents(source, reading, on_unread=lambda unread: None), sample)
     passages = list(cut_for(chosen, reading, encoder, instruction))
     per_document = len(passages) / len(chosen)
     tried = passages[: _affordable(encoder, passages, instruction, sample_seconds / 2)]  # twice

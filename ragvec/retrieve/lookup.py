@@ -11,6 +11,7 @@ from ragvec.records import Document, FilterValue, FilterValues, Passage
 
 LEAST_OVERLAP = 12  # characters that must repeat for them to count as an overlap of passages
 FEW = 50_000  # passages that meet a filter whose documents are looked up; where more do, all documents are passed by
+_OF_PARTS = ("page", "heading")  # metadata that passages of one document may differ in
 _BLOCK = 256  # documents that are read together
 
 
@@ -94,7 +95,12 @@ def whole_document(passages: Sequence[Passage]) -> Document:
     """A document from its passages in order, of which there is one at least."""
     first = passages[0]
     text = first.text if len(passages) == 1 else whole_text(passages)
-    return Document(first.doc_id, text, first.title, first.metadata)
+    metadata = {
+        name: value
+        for name, value in first.metadata.items()
+        if name not in _OF_PARTS or all(passage.metadata.get(name) == value for passage in passages)
+    }
+    return Document(first.doc_id, text, first.title, metadata)
 
 
 def whole_text(passages: Sequence[Passage]) -> str:

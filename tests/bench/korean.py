@@ -17,6 +17,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ragvec.files import write_text
 
@@ -69,9 +70,10 @@ def law(fetched: Path) -> tuple[dict[str, str], list[Question]]:
         return articles, [(row["question"], row["article"]) for row in csv.DictReader(lines, delimiter="\t")]
 
 
-def titles(pages: list[dict]) -> tuple[dict[str, str], list[Question]]:
+def titles(pages: list[dict[str, Any]]) -> tuple[dict[str, str], list[Question]]:
     """Pages' texts without their titles, to be found by those; titles that several pages bear ask nothing."""
-    texts, named = {}, {}
+    texts: dict[str, str] = {}
+    named: dict[str, list[str]] = {}
     for page in pages:
         text = " ".join(ko for ko, _ in page["paragraphs"] if ko != page["title"])[:_MOST]
         if len(text) >= _LEAST:

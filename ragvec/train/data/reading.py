@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ragvec.corpus.files import corpus_files, format_of
+from ragvec.corpus.files import corpus_files
+from ragvec.corpus.kinds import format_of
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError

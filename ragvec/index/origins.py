@@ -4,12 +4,12 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ragvec.corpus.files import STDIN, corpus_files, format_of
+from ragvec.corpus.files import STDIN, corpus_files
+from ragvec.corpus.kinds import ALL_FILES, NAMED_BY_FILE, FileChoice, format_of
 from ragvec.errors import WrongInput
 from ragvec.index.sources import DocumentSource, Incoming
 
 STDIN_NAME = "standard input"
-_NAMED_BY_FILE = ("text", "markdown", "converted")
 
 
 def incoming_sources(
@@ -21,6 +21,7 @@ def incoming_sources(
     name: str | None = None,
     id_prefix: str | None = None,
     sync: bool = False,
+    files: FileChoice = ALL_FILES,
 ) -> list[Incoming]:
     """The corpora as sources, in order.
 
@@ -29,6 +30,7 @@ def incoming_sources(
     name       what the one corpus is called, instead of by its path; id_prefix: before each of its ids, None = as it was, or
                none. Ids that ragvec makes of file names and contents are unique in one source only: from an index's second
                source on they begin with the source's own name.
+    files      which files of folders are read
     Raises WrongInput for a corpus that comes twice, and for an id_prefix other than before, unless it all is replaced (sync).
     """
     if len(corpora) > 1 and (name is not None or id_prefix is not None):
@@ -47,7 +49,7 @@ def incoming_sources(
             there = _renamed(there, id_prefix, sync)
         by_name[called] = there
         filled = True
-        incoming.append(Incoming(there, _root(corpus)))
+        incoming.append(Incoming(there, _root(corpus), takes=files.takes))
     return incoming
 
 
@@ -105,9 +107,9 @@ def _made_prefix(
     """None for a first source; then the last parts of its path, as few as no other source's ids begin with."""
     path = Path(called)
     used = {source.id_prefix + source.made_prefix for source in known} - {""}
-    if str(corpus) != STDIN and not Path(corpus).is_dir() and format_of(Path(corpus)) in _NAMED_BY_FILE:
+    if str(corpus) != STDIN and not Path(corpus).is_dir() and format_of(Path(corpus)) in NAMED_BY_FILE:
         # the one id is known beforehand; two files of a folder that are indexed one by one must not be named oddly
-        one_by_one = {Path(source.name).name for source in known if format_of(Path(source.name)) in _NAMED_BY_FILE}
+        one_by_one = {Path(source.name).name for source in known if format_of(Path(source.name)) in NAMED_BY_FILE}
         if path.name not in one_by_one and not taken(path.name):
             return ""
         path = path.parent
@@ -118,8 +120,8 @@ def _made_prefix(
     return next((prefix for prefix in prefixes if prefix not in used), prefixes[-1])
 
 
-def check_readable(corpora: Sequence[str | Path]) -> None:
+def check_readable(corpora: Sequence[str | Path], files: FileChoice) -> None:
     """Raises RagvecError for a corpus that is not there or holds no file to read, before any of them is worked on."""
     for corpus in corpora:
         if str(corpus) != STDIN:
-            corpus_files(corpus)
+            corpus_files(corpus, files)

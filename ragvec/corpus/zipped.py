@@ -1,4 +1,4 @@
-"""DOCX files measured before anything parses them: a few kilobytes of ZIP can hold gigabytes, or XML nested without end."""
+"""Files that are ZIP packages, measured before anything parses them: a few kilobytes can hold gigabytes, or XML without end."""
 
 import io
 import zipfile
@@ -9,6 +9,8 @@ from ragvec.errors import WrongInput
 _MOST_PARTS = 10_000  # of a document; Word makes a dozen, and one for each picture
 _DEEPEST = 256  # elements within one another; Word nests some dozens, parsers recurse and end the process at some thousand
 _PIECE = 1 << 16
+ZIPPED = (".docx", ".pptx", ".xlsx", ".epub")
+_WITH_TYPES = (".epub",)  # whose parts are pages of the web, which name their type
 _KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that the format allows
 
 
@@ -16,11 +18,12 @@ class TooLarge(WrongInput):
     """What is over the limit that whoever reads may be able to raise."""
 
 
-def inflated_size(data: bytes, most: int) -> int:
-    """How many bytes a DOCX file holds once it is decompressed, its XML being of a kind that can be parsed.
+def inflated_size(data: bytes, most: int, suffix: str) -> int:
+    """How many bytes a package holds once it is decompressed, its XML being of a kind that can be parsed.
 
-    most   bytes that it may hold
-    Raises TooLarge beyond them, and WrongInput for too many parts, XML too deep, or with a document type, which can expand.
+    most   bytes that it may hold; suffix: what it is, one of ZIPPED
+    Raises TooLarge beyond them, and WrongInput for too many parts, XML too deep, or with a document type, which can
+    expand; of an EPUB, for one that declares entities.
     """
     with zipfile.ZipFile(io.BytesIO(data)) as package:
         parts = package.infolist()
@@ -32,11 +35,11 @@ def inflated_size(data: bytes, most: int) -> int:
         for part in parts:
             if part.compress_type not in _KINDS:
                 raise WrongInput(f"{part.filename!r} in it is compressed in another way than documents are")
-            _check_xml(package, part)
+            _check_xml(package, part, types=suffix in _WITH_TYPES)
     return size
 
 
-def _check_xml(package: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
+def _check_xml(package: zipfile.ZipFile, part: zipfile.ZipInfo, *, types: bool) -> None:
     """Follow a part's elements, whatever its name promises, until it is no XML any more."""
     parser = expat.ParserCreate()
     depth = 0
@@ -54,7 +57,12 @@ def _check_xml(package: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
     def document_type(*_: object) -> None:
         raise WrongInput(f"{part.filename!r} in it declares a document type, which documents never do")
 
-    parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = start, end, document_type
+    def entity(*_: object) -> None:
+        raise WrongInput(f"{part.filename!r} in it declares entities, which can expand without end")
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.EntityDeclHandler = start, end, entity
+    if not types:
+        parser.StartDoctypeDeclHandler = document_type
     with package.open(part) as stream:
         while piece := stream.read(_PIECE):
             try:

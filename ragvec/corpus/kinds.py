@@ -1,0 +1,88 @@
+"""Which files of a folder are read, and as what: by their names, and by what whoever reads it chose."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from ragvec.corpus.compressed import COMPRESSIONS
+from ragvec.errors import WrongInput
+
+FORMATS = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "tsv",
+    ".txt": "text", ".text": "text", ".rst": "text", ".md": "markdown", ".markdown": "markdown",
+    ".html": "converted", ".htm": "converted", ".pdf": "converted", ".docx": "converted",
+    ".pptx": "converted", ".xlsx": "converted", ".epub": "converted", ".ipynb": "converted", ".eml": "converted",
+}  # fmt: skip
+NAMED_BY_FILE = ("text", "markdown", "converted")  # formats of which a file is one document
+_TEXT_NAMES = frozenset(  # that files without a suffix have
+    ("readme", "license", "licence", "copying", "notice", "authors", "contributors", "contributing", "changelog", "changes",
+     "history", "news", "install", "todo", "faq")
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FileChoice:
+    """Which files of a folder are read, by patterns as .gitignore has them: `*.md`, `drafts/`, `docs/**/*.html`.
+
+    include        only files that one of these matches; none = all that ragvec can read
+    exclude        no file that one of these matches, and none of a folder that does
+    text_suffixes  of files that are read as text though ragvec does not know them: .py, .log
+    Raises WrongInput for what is no pattern.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    text_suffixes: tuple[str, ...] = ()
+    _included: GitIgnoreSpec = field(init=False, repr=False, compare=False)
+    _excluded: GitIgnoreSpec = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        suffixes = tuple(f".{suffix.lstrip('.').lower()}" for suffix in self.text_suffixes)
+        object.__setattr__(self, "text_suffixes", suffixes)
+        object.__setattr__(self, "_included", _spec("include", self.include))
+        object.__setattr__(self, "_excluded", _spec("exclude", self.exclude))
+
+    def takes(self, name: str) -> bool:
+        """Whether a file is read as far as patterns go; name: its path from the folder, with slashes."""
+        return not self._excluded.match_file(name) and (not self.include or self._included.match_file(name))
+
+    def enters(self, name: str) -> bool:
+        """Whether a folder's files are looked at; name: as for `takes`."""
+        return not self._excluded.match_file(f"{name}/")
+
+    def format_of(self, path: Path) -> str | None:
+        """The format that a file's name promises, compression aside; None if it promises none."""
+        suffixes = [suffix.lower() for suffix in path.suffixes]
+        compressed = bool(suffixes) and suffixes[-1] in COMPRESSIONS
+        if compressed:
+            suffixes.pop()
+        if suffixes and suffixes[-1] in self.text_suffixes:
+            return "text"
+        if not suffixes:
+            return "text" if path.stem.lower() in _TEXT_NAMES else None
+        kind = FORMATS.get(suffixes[-1])
+        return None if compressed and kind == "parquet" else kind
+
+
+def format_of(path: Path) -> str | None:
+    """The format that a file's name promises to whoever chose nothing."""
+    return ALL_FILES.format_of(path)
+
+
+def suffix_of(name: str) -> str:
+    """A file name's suffix in lower case, compression aside: .pdf; "" if it has none."""
+    return next((suffix.lower() for suffix in reversed(Path(name).suffixes) if suffix.lower() not in COMPRESSIONS), "")
+
+
+def _spec(argument: str, patterns: Sequence[str]) -> GitIgnoreSpec:
+    try:
+        return GitIgnoreSpec.from_lines(patterns)
+    except ValueError as error:
+        raise WrongInput(
+            f"`{argument}` {', '.join(patterns)!r} holds what is no pattern of files, such as *.md or drafts/"
+        ) from error
+
+
+ALL_FILES = FileChoice()

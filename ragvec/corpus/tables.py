@@ -1,0 +1,71 @@
+"""Tables as people have them: what stands between their fields, and which of their columns are text."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ragvec.corpus.rows import BadRow, Row
+from ragvec.errors import RagvecError
+
+SAMPLE_ROWS = 100
+_SAMPLE_CHARACTERS = 1 << 20
+_SNIFFED = 1 << 16  # bytes
+_DELIMITERS = ",;\t|"  # the first of those that do equally well
+_WORD = re.compile(r"[^\W\d_]{2}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
+_CODE = re.compile(r"\S*(\d|://|@)\S*|true|false|yes|no|none|null|n/?a", re.IGNORECASE)
+
+
+def delimiter_of(beginning: bytes) -> str:
+    """What separates the fields of a .csv file: what gives all its first rows as many fields, two or more; else a comma."""
+    text = beginning[:_SNIFFED].decode("utf-8", "replace")
+    if len(beginning) > _SNIFFED:
+        text = text[: text.rfind("\n") + 1]
+    fields = {delimiter: _fields(text, delimiter) for delimiter in _DELIMITERS}
+    best = max(_DELIMITERS, key=lambda delimiter: fields[delimiter])  # the first of equals
+    return best if fields[best] else ","
+
+
+def _fields(text: str, delimiter: str) -> int:
+    """How many fields each row has; 0 where they differ, or have one alone."""
+    try:
+        rows = list(csv.reader(text.splitlines(keepends=True), delimiter=delimiter))
+    except csv.Error:
+        return 0
+    counts = Counter(len(row) for row in rows[:-1] or rows if row)  # the last may be cut
+    return next(iter(counts)) if len(counts) == 1 and 1 not in counts else 0
+
+
+def looked_ahead(rows: Iterator[Row]) -> tuple[list[Row], Iterator[Row]]:
+    """The first rows of a file, about a hundred, and all of them; what reading them raises comes where it would have come."""
+    seen: list[Row] = []
+    raised: list[RagvecError] = []
+    weight = 0
+    try:
+        while len(seen) < SAMPLE_ROWS and weight < _SAMPLE_CHARACTERS and (row := next(rows, None)) is not None:
+            seen.append(row)
+            fields = {} if isinstance(row[1], BadRow) else row[1]
+            weight += sum(len(value) for value in fields.values() if isinstance(value, str))
+    except RagvecError as error:
+        raised.append(error)
+
+    def again() -> Iterator[Row]:
+        yield from seen
+        if raised:
+            raise raised[0]
+        yield from rows
+
+    return seen, again()
+
+
+def text_columns(rows: Sequence[dict[str, Any]], taken: Sequence[str]) -> tuple[str, ...]:
+    """The columns whose values are mostly words, in order, but for those that are `taken` (in lower case) otherwise."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return tuple(name for name in names if name.lower() not in taken and _is_text([row.get(name) for row in rows]))
+
+
+def _is_text(values: Sequence[Any]) -> bool:
+    given = [value for value in values if value not in (None, "")]
+    words = sum(isinstance(value, str) and bool(_WORD.search(value)) and not _CODE.fullmatch(value.strip()) for value in given)
+    return 2 * words > len(given)

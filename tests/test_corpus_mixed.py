@@ -1,0 +1,171 @@
+"""Folders as people have them: tables without a text column, other delimiters and encodings, files that are none of ours."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ragvec.cli.main import main
+from ragvec.corpus import count_documents, read_documents
+from ragvec.corpus.kinds import FileChoice
+from ragvec.corpus.passages import CorpusOptions
+from ragvec.errors import RagvecError, WrongInput
+
+TABLE = "id,city,note,opened,seats,url\n1,Seoul,near the river,2020-01-02,12,https://a.b\n2,Busan,,2021-03-04,7,https://c.d\n"
+QUESTIONS = "question;answer;views\nWhat, then?;Nothing;1,5\nWhy?;Because, so;2,5\n"
+
+
+def read(source, **options):
+    return list(read_documents(source, **options))
+
+
+def test_a_table_without_a_text_column_joins_its_columns_of_words(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(TABLE)
+    first, second = read(tmp_path / "a.csv")
+    assert (first.doc_id, first.text) == ("1", "city: Seoul\nnote: near the river")
+    assert first.metadata == {"opened": "2020-01-02", "seats": 12, "url": "https://a.b"}
+    assert second.text == "city: Busan"
+    (tmp_path / "b.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(RagvecError, match="line 2: no text field"):
+        read(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_what_separates_fields_is_told_by_the_rows(tmp_path: Path, delimiter: str) -> None:
+    (tmp_path / "a.csv").write_text(QUESTIONS.replace(";", delimiter))
+    first, _ = read(tmp_path / "a.csv")
+    assert (first.text, first.metadata) == ("question: What, then?\nanswer: Nothing", {"views": "1,5"})
+    (tmp_path / "one.csv").write_text("text\na; b\nc\n")
+    assert [document.text for document in read(tmp_path / "one.csv")] == ["a; b", "c"]
+    (tmp_path / "quoted.csv").write_text('id,text\n1,"a;b\nc;d"\n2,e;f\n')
+    assert [document.text for document in read(tmp_path / "quoted.csv")] == ["a;b\nc;d", "e;f"]
+
+
+def test_text_fields_of_a_table_leave_other_files_of_its_folder_alone(tmp_path: Path) -> None:
+    (tmp_path / "faq.csv").write_text(QUESTIONS.replace("question", "nr").replace("answer", "Abstract"))
+    (tmp_path / "note.md").write_text("# Title\nbody")
+    (tmp_path / "rows.jsonl").write_text('{"_id": "r", "text": "row"}\n')
+    chosen = {document.doc_id: document for document in read(tmp_path, text_fields=["abstract"])}
+    assert chosen.pop("note.md").text == "body" and chosen.pop("r").text == "row"
+    assert [document.text for document in chosen.values()] == ["Nothing", "Because, so"]
+    assert read(tmp_path / "note.md", text_fields=["abstract"])[0].text == "body"
+    assert "note.md" in [document.doc_id for document in read(tmp_path, id_field="nr")]
+    with pytest.raises(RagvecError, match="no text in the fields abstract"):
+        read(tmp_path / "rows.jsonl", text_fields=["abstract"])
+
+
+@pytest.mark.parametrize(("encoding", "text"), [("cp949", "글자는 한글이다"), ("cp1252", "café “crème”")])
+def test_an_encoding_is_given_or_guessed(tmp_path: Path, encoding: str, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text, encoding=encoding)
+    (tmp_path / "b.csv").write_text(f"id,text\nb,{text}\n", encoding=encoding)
+    (tmp_path / "c.md").write_text(text, encoding="utf-8")
+    (tmp_path / "d.json").write_text(json.dumps([{"id": "d", "text": text}], ensure_ascii=False), encoding=encoding)
+    assert {document.text for document in read(tmp_path, encoding=encoding)} == {text}
+    for name in ("a.txt", "b.csv", "d.json"):
+        with pytest.raises(RagvecError, match=f"not UTF-8: give the file's `encoding`, perhaps {encoding}"):
+            read(tmp_path / name)
+    with pytest.raises(WrongInput, match="`encoding` 'cp9' is not known"):
+        CorpusOptions(encoding="cp9")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_byte_order_marks_count_always(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_text("id,text\na,한글\n", encoding=encoding)
+    (tmp_path / "b.txt").write_text("한글", encoding=encoding)
+    assert [document.text for document in read(tmp_path)] == ["한글", "한글"]
+    (tmp_path / "b.txt").write_bytes("한글".encode("utf-16")[:-1])
+    with pytest.raises(RagvecError, match="b.txt is not utf-16: "):
+        read(tmp_path / "b.txt")
+
+
+def mixed(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "a.md").write_text("one")
+    (folder / "package.json").write_text('{"name": "x", "scripts": {"test": "y"}}')
+    (folder / "list.json").write_text('["a", "b"]')
+    (folder / "latin.txt").write_bytes(b"caf\xe9")
+    (folder / "z.txt").write_text("last")
+    (folder / "gone.txt").symlink_to("nowhere.txt")
+    return folder
+
+
+def test_what_is_foreign_in_a_folder_is_passed_over(tmp_path: Path) -> None:
+    folder, unread = mixed(tmp_path / "docs"), []
+    assert [document.doc_id for document in read(folder, on_unread=unread.append)] == ["a.md", "z.txt"]
+    assert [Path(one.place).name for one in unread] == ["latin.txt", "list.json", "package.json"]
+    with pytest.raises(RagvecError, match="no text field"):
+        read(folder / "package.json", on_unread=unread.append)
+    (folder / "b.jsonl").write_text('{"_id": "b", "text": "b"}\n{oops\n')  # some of it was read: not foreign
+    with pytest.raises(RagvecError, match="b.jsonl, line 2: bad JSON"):
+        read(folder, on_unread=unread.append)
+    (folder / "b.jsonl").write_text('{"_id": "a.md", "text": "b"}\n')
+    with pytest.raises(RagvecError, match="was used before"):
+        read(folder, on_unread=unread.append)
+    for name in ("a.md", "b.jsonl", "z.txt"):
+        (folder / name).unlink()
+    with pytest.raises(RagvecError, match="latin.txt: byte 0xe9"):
+        read(folder, on_unread=unread.append)
+
+
+def tree(folder: Path) -> Path:
+    for name in ("a.md", "b.txt", "src/c.py", "src/d.md", "drafts/e.md", "drafts/deep/f.md", "README", "g.rst"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"text of {name}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        (FileChoice(), "README a.md b.txt drafts/deep/f.md drafts/e.md g.rst src/d.md"),
+        (FileChoice(include=("*.md",)), "a.md drafts/deep/f.md drafts/e.md src/d.md"),
+        (FileChoice(include=("/*.md", "src/")), "a.md src/d.md"),
+        (FileChoice(exclude=("drafts/", "*.txt")), "README a.md g.rst src/d.md"),
+        (FileChoice(include=("*.md",), exclude=("deep",)), "a.md drafts/e.md src/d.md"),
+        (FileChoice(include=("src/**",), text_suffixes=("PY", ".rb")), "src/c.py src/d.md"),
+    ],
+)
+def test_a_folders_files_are_chosen_by_patterns(tmp_path: Path, chosen: FileChoice, names: str) -> None:
+    assert " ".join(document.doc_id for document in read(tree(tmp_path), files=chosen)) == names
+    assert count_documents(tmp_path, files=chosen) == len(names.split())
+
+
+def test_patterns_that_leave_nothing_or_are_none_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(WrongInput, match="holds no corpus file that `include` and `exclude` leave: looked for"):
+        read(tree(tmp_path), files=FileChoice(include=("*.pdf",)))
+    with pytest.raises(WrongInput, match=r"`exclude` '!' holds what is no pattern of files, such as"):
+        FileChoice(exclude=("!",))
+    with pytest.raises(WrongInput, match="c.py has an unknown suffix: .* or name it in `text_suffixes`"):
+        read(tmp_path / "src" / "c.py")
+    assert read(tmp_path / "src" / "c.py", files=FileChoice(text_suffixes=("py",)))[0].text == "text of src/c.py"
+
+
+def test_what_is_excluded_goes_with_sync(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder, index = tree(tmp_path / "docs"), str(tmp_path / "i")
+    (folder / "linked").symlink_to(tmp_path, target_is_directory=True)
+    for options in ([], ["--exclude", "drafts/, *.txt", "--text-suffixes", "py", "--sync"]):
+        with pytest.raises(SystemExit) as end:
+            main(["index", str(folder), "-o", index, *options])
+        assert end.value.code == 0
+        out, err = capsys.readouterr()
+        assert str(folder / "linked") in err
+    assert "1 documents added, 0 replaced, 4 unchanged, 3 removed" in out
+
+
+def test_index_names_what_it_passed_over_and_sync_keeps_its_documents(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder, index = mixed(tmp_path / "docs"), str(tmp_path / "i")
+    with pytest.raises(SystemExit) as end:
+        main(["index", str(folder), "-o", index])
+    out, err = capsys.readouterr()
+    assert end.value.code == 0 and "2 documents added" in out and "passed over 3 files that could not be read:\n" in err
+    assert "give the file's --encoding, perhaps cp1252" in err and str(folder / "package.json") in err
+    (folder / "z.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(SystemExit):
+        main(["index", str(folder), "-o", index, "--sync"])
+    assert "z.txt is there but gave no document" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main(["index", str(folder), "-o", index, "--sync", "--encoding", "cp1252"])
+    out, err = capsys.readouterr()
+    assert (
+        end.value.code == 0 and "1 documents added, 1 replaced, 1 unchanged, 0 removed" in out and "passed over 2 files" in err
+    )

@@ -1,0 +1,151 @@
+"""Slides, sheets, books, notebooks and mails: what is made of them, and what is refused before anything parses it."""
+
+import json
+import zipfile
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+
+from ragvec.corpus import read_documents, to_passages
+from ragvec.corpus.conversion import Converter
+from ragvec.corpus.mail import read_mail
+from ragvec.errors import RagvecError
+
+CONTAINER = '<container><rootfiles><rootfile full-path="OEBPS/book.opf"/></rootfiles></container>'
+PACKAGE = """<package xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata><dc:title>Kimchi</dc:title>
+<dc:creator>Kim</dc:creator></metadata><manifest><item id="c" href="c.xhtml"/></manifest><spine>
+<itemref idref="c"/></spine></package>"""
+CHAPTER = """<?xml version="1.0"?><!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.1//EN" "http://www.w3.org/TR/xhtml11/DTD/xhtml11.dtd">
+<html><body><h1>Salt</h1><p>Salt the cabbage.</p></body></html>"""
+
+
+def read(source, **options):
+    return list(read_documents(source, **options))
+
+
+def epub(path: Path, chapter: str = CHAPTER) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        book.writestr("META-INF/container.xml", CONTAINER)
+        book.writestr("OEBPS/book.opf", PACKAGE)
+        book.writestr("OEBPS/c.xhtml", chapter)
+
+
+def mail(**heads: str) -> EmailMessage:
+    message = EmailMessage()
+    message["Subject"], message["From"], message["To"] = "회의 일정", "Kim <kim@example.org>", "lee@example.org"
+    message["Date"] = "Mon, 02 Mar 2026 10:00:00 +0900"
+    return message
+
+
+def test_slides_are_pages(tmp_path: Path) -> None:
+    pptx = pytest.importorskip("pptx")
+    pytest.importorskip("markitdown")
+    deck = pptx.Presentation()
+    for title, text in (("Plan", "First things."), ("Costs", "Second things.")):
+        slide = deck.slides.add_slide(deck.slide_layouts[1])
+        slide.shapes.title.text, slide.placeholders[1].text = title, text
+    deck.save(tmp_path / "deck.pptx")
+    [document] = read(tmp_path / "deck.pptx")
+    assert (document.title, document.metadata["kind"]) == ("Plan", "pptx")
+    found = [(passage.text, passage.metadata["page"]) for passage in to_passages([document])]
+    assert found == [("# Plan\nFirst things.", 1), ("# Costs\nSecond things.", 2)]
+
+
+def test_sheets_are_tables_under_their_names(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    pytest.importorskip("pandas")
+    pytest.importorskip("markitdown")
+    book = openpyxl.Workbook()
+    book.active.title = "Cities"
+    for row in (["city", "seats", None], ["Seoul", 12, None], [None, 7, "note"]):
+        book.active.append(row)
+    book.create_sheet("Empty")
+    book.save(tmp_path / "a.xlsx")
+    [document] = read(tmp_path / "a.xlsx")
+    assert document.title == "a" and [part.metadata["heading"] for part in document.parts] == ["Cities", "Empty"]
+    lines = document.text.splitlines()
+    assert (
+        lines[0] == "## Cities"
+        and "| Seoul | 12 |" in lines[3]
+        and "NaN" not in document.text
+        and "Unnamed" not in document.text
+    )
+
+
+def test_a_books_chapters_are_headings(tmp_path: Path) -> None:
+    pytest.importorskip("markitdown")
+    epub(tmp_path / "a.epub")
+    [document] = read(tmp_path / "a.epub")
+    assert document.title == "Kimchi" and document.text.endswith("# Salt\n\nSalt the cabbage.")
+    assert [part.metadata for part in document.parts] == [{"heading": "Salt"}]
+
+
+def test_notebooks_are_their_cells(tmp_path: Path) -> None:
+    pytest.importorskip("markitdown")
+    cells = [
+        {"cell_type": "markdown", "source": ["# Study\n", "Why."]},
+        {"cell_type": "code", "source": ["x = 1"], "outputs": [{"text": "secret"}]},
+    ]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells, "metadata": {}}))
+    [document] = read(tmp_path / "a.ipynb")
+    assert (document.title, document.text) == ("Study", "Why.\n\n```python\nx = 1\n```")
+    (tmp_path / "b.ipynb").write_text("[]")
+    with pytest.raises(RagvecError, match=r"b.ipynb can't be converted to text: "):
+        read(tmp_path / "b.ipynb")
+
+
+def test_mails_have_a_subject_people_a_date_and_a_text(tmp_path: Path) -> None:
+    message = mail()
+    message.set_content("내일 세 시입니다.", charset="euc-kr")
+    message.add_alternative("<p>no</p>", subtype="html")
+    message.add_attachment(b"secret", maintype="application", subtype="pdf", filename="표.pdf")
+    (tmp_path / "a.eml").write_bytes(bytes(message))
+    [document] = read(tmp_path / "a.eml", drop_fields=["path", "size", "mtime"])
+    assert (document.title, document.text) == ("회의 일정", "내일 세 시입니다.")
+    assert document.metadata == {
+        "from": "Kim <kim@example.org>",
+        "to": "lee@example.org",
+        "date": "2026-03-02T01:00:00+00:00",
+        "attachments": ["표.pdf"],
+        "kind": "eml",
+    }
+
+
+def test_a_mail_that_is_a_page_is_made_to_markdown_and_what_is_none_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("markitdown")
+    message = mail()
+    message.set_content("<h2>세</h2><p>시 <b>정각</b></p>", subtype="html")
+    (tmp_path / "a.eml").write_bytes(bytes(message))
+    assert read(tmp_path / "a.eml")[0].text == "## 세\n\n시 **정각**"
+    assert read_mail(b"Subject: x\nDate: yesterday\n\nbody \xff", lambda page: "")["markdown"] == "body \ufffd"
+    (tmp_path / "a.eml").write_bytes(b"\n\nno mail")
+    with pytest.raises(RagvecError, match="a.eml can't be converted to text: it has no head of a mail"):
+        read(tmp_path / "a.eml")
+    (tmp_path / "a.eml").write_bytes(b"Subject: x\nContent-Type: text/plain; charset=nonsense\n\nbody")
+    with pytest.raises(RagvecError, match="a.eml can't be converted to text: .*nonsense"):
+        read(tmp_path / "a.eml")
+
+
+ENTITIES = '<!DOCTYPE x [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;">]><x>&b;</x>'
+
+
+@pytest.mark.parametrize("suffix", [".pptx", ".xlsx", ".epub"])
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("big.xml", b"<x>" + b" " * (9 << 20), "it inflates to more than 8 MB: break it up, or allow more"),
+        ("deep.xml", b"<a>" * 300, "'deep.xml' in it nests more than 256 elements"),
+        ("many.xml", ENTITIES.encode(), ("declares a document type", "declares entities, which can expand without end")),
+    ],
+)
+def test_packages_are_measured_before_anything_parses_them(tmp_path, monkeypatch, suffix, name, content, said) -> None:
+    (tmp_path / "no").mkdir()
+    (tmp_path / "no" / "markitdown.py").write_text("raise ImportError('it was asked')")
+    monkeypatch.syspath_prepend(tmp_path / "no")
+    with zipfile.ZipFile(tmp_path / "a", "w", zipfile.ZIP_DEFLATED) as package:
+        package.writestr(name, content)
+    wanted = said if isinstance(said, str) else said[suffix == ".epub"]
+    with Converter(8) as converter, pytest.raises(RagvecError) as caught:
+        converter.convert((tmp_path / "a").read_bytes(), suffix, "a")
+    assert wanted in str(caught.value) and "asked" not in str(caught.value)

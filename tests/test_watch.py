@@ -1,0 +1,110 @@
+"""`ragvec index --watch`, and folders that Python brings into an index."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from ragvec.cli.main import main
+from ragvec.corpus.kinds import FileChoice
+from ragvec.encoder import Encoder
+from ragvec.errors import NotFound, RagvecError, WrongInput
+from ragvec.index import Index
+from ragvec.ingest.watch import _Wanted, watched
+from ragvec.retrieve.lookup import stored_documents
+
+
+def folder_of(path: Path, **texts: str) -> Path:
+    path.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (path / f"{name}.md").write_text(text)
+    return path
+
+
+def test_a_folder_comes_into_an_index_and_is_kept_up(tmp_path: Path, caplog) -> None:
+    folder = folder_of(tmp_path / "docs", a="one", b="two")
+    (folder / "package.json").write_text('{"name": "x"}')
+    with Index.create(tmp_path / "i", encoder=Encoder.load()) as index:
+        assert index.add_folder(folder) == (2, 0, 0, 0)
+        assert "passed over: " in caplog.text and "package.json" in caplog.text
+        folder_of(folder, a="one more", c="three")
+        (folder / "b.md").unlink()
+        unread = []
+        assert index.add_folder(folder, sync=True, on_unread=unread.append) == (1, 1, 0, 1) and len(unread) == 1
+        assert [document.doc_id for document in stored_documents(index)] == ["a.md", "c.md"]
+        assert [source["source"] for source in index.sources()] == [str(folder)]
+        assert index.add_folder(folder_of(tmp_path / "more", a="other")) == (1, 0, 0, 0)
+        assert [document.doc_id for document in stored_documents(index)] == ["a.md", "c.md", "more/a.md"]
+        with pytest.raises(NotFound):
+            index.add_folder(tmp_path / "none")
+
+
+def test_changes_of_what_is_read_are_told_and_no_others(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    folder, stop = folder_of(tmp_path / "docs", a="one"), threading.Event()
+    changes = watched([folder], FileChoice(), [folder / "i"], stop=stop)
+    assert next(changes)
+    (folder / "i").mkdir()
+    (folder / "i" / "index.sqlite").write_text("x")
+    (folder / ".hidden.md").write_text("x")
+    (folder / "b.md").write_text("two")
+    assert any(changed for _, changed in zip(range(5), changes, strict=False))
+    stop.set()
+    assert not any(changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("a.md", True), ("sub/a.pdf", True), ("README", True), ("a.png", False), ("sub/.git/a.md", False), ("i/a.md", False),
+     ("drafts/a.md", False), ("x.quarantine.jsonl", False), ("../else.md", False)],
+)  # fmt: skip
+def test_which_paths_count(tmp_path: Path, name: str, told: bool) -> None:
+    (tmp_path / "docs").mkdir()
+    wanted = _Wanted([tmp_path / "docs"], FileChoice(exclude=("drafts/",)), [tmp_path / "docs" / "i"])
+    assert wanted(None, os.path.normpath(tmp_path / "docs" / name)) is told
+
+
+def test_a_single_file_counts_alone(tmp_path: Path) -> None:
+    wanted = _Wanted([tmp_path / "a.md"], FileChoice(), [])
+    assert wanted(None, str(tmp_path / "a.md")) and not wanted(None, str(tmp_path / "b.md"))
+
+
+def test_what_cannot_be_watched_is_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
+    with pytest.raises(WrongInput, match="standard input can't be watched"):
+        next(watched(["-"], FileChoice(), []))
+    with pytest.raises(NotFound):
+        next(watched([tmp_path / "none"], FileChoice(), []))
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    with pytest.raises(RagvecError, match=r"watching needs watchfiles .*: pip install 'ragvec\[watch\]'"):
+        next(watched([tmp_path], FileChoice(), []))
+    with pytest.raises(SystemExit) as end:
+        main(["index", str(folder_of(tmp_path / "docs", a="one")), "-o", str(tmp_path / "i"), "--watch"])
+    assert end.value.code == 1 and "watching needs watchfiles" in capsys.readouterr().err and not (tmp_path / "i").exists()
+
+
+@pytest.mark.slow
+def test_the_command_follows_its_folder_until_it_is_interrupted(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    folder = folder_of(tmp_path / "docs", a="one", b="two")
+    command = [sys.executable, "-c", "from ragvec.cli.main import main; main()", "index", ".", "--watch"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout and process.stderr
+    try:
+        assert "2 documents added, 0 replaced, 0 unchanged, 0 removed" in process.stdout.readline()
+        while "watching for changes" not in process.stderr.readline():
+            pass
+        folder_of(folder, c="three")
+        assert "1 documents added, 0 replaced, 2 unchanged, 0 removed" in process.stdout.readline()
+        (folder / "a.md").unlink()
+        assert "0 documents added, 0 replaced, 2 unchanged, 1 removed" in process.stdout.readline()
+        folder_of(folder, b="two is other")
+        assert "0 documents added, 1 replaced, 1 unchanged, 0 removed" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, said = process.communicate(timeout=60)
+        assert (process.returncode, rest) == (0, "") and said.endswith("no longer watching\n")
+    finally:
+        process.kill()
