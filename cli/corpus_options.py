@@ -1,8 +1,9 @@
 """The options that say how a corpus is read and cut, the same in every command that reads one."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -106,6 +107,11 @@ def corpus_options(
         drop_fields=_names(drop_fields),
         **given,
     )
+
+
+def arguments_of(function: Callable[..., Any], chosen: dict[str, Any]) -> dict[str, Any]:
+    """Those of a command's options, by name, that a function takes."""
+    return {name: chosen[name] for name in signature(function).parameters if name in chosen}
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from ragvec.cli.corpus_options import (
     TextFields,
     TextLines,
     TextSuffixes,
+    arguments_of,
     corpus_options,
     quarantine_file,
     report_failed,
@@ -126,34 +127,34 @@ def run(
     format: Summary = None,
 ) -> None:
     """Encode a corpus, or say which of its parts are left."""
-    from ragvec.corpus.quarantine import Quarantine
+    reading = corpus_options(**arguments_of(corpus_options, locals()))
     from ragvec.ingest import PART_ROWS, Rank, check_folder, encode_corpus
 
     check_folder(output)
-    reading = corpus_options(
-        text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        across_pages=across_pages, max_value_mb=max_value_mb, encoding=encoding, metadata_fields=metadata_fields,
-        drop_fields=drop_fields, include=include, exclude=exclude, text_suffixes=text_suffixes,
-    )  # fmt: skip
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
-    devices = _devices(corpus, device, processes, place)
     if place.number == 0:
         report_skipped(corpus, reading.files)
-    if len(devices) > 1:
+    if len(devices := _devices(corpus, device, processes, place)) > 1:
         return _encode_in_processes(context.obj, output, devices, format)
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
     chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
     loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, reading=reading, place=place)
     instruction = loaded.settings.document_instruction if instruction is None else instruction
-    unread: list[Rejected] = []
-    skips = on_error is OnErrorChoice.skip
-    rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if skips and place.number == 0 else None)
+    rejects = _rejects(quarantine, output, corpus, place) if on_error is OnErrorChoice.skip else None
+    source = ToEncode(corpus, reading, instruction, on_reject=rejects, unread=[])
     encode = partial(
         encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
-        part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=lambda: rejects.count + len(unread),
+        part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=source.count_rejected,
     )  # fmt: skip
-    source = ToEncode(corpus, reading, instruction, on_reject=rejects if skips else None, unread=unread)
-    _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json), output, format, rejects, unread=unread)
+    report = _encode(source, loaded, output, encode, place=place, log_json=log_json)
+    _finish(report, output, format, rejects, unread=source.unread)
+
+
+def _rejects(chosen: Path | None, output: Path, corpus: str, place: "Rank") -> "Quarantine":
+    """What keeps the rows that can't be read; each rank meets all of them, and the first alone writes them down."""
+    from ragvec.corpus.quarantine import Quarantine
+
+    return Quarantine(quarantine_file(chosen, output, [corpus]) if place.number == 0 else None)
 
 
 class ToEncode(NamedTuple):
@@ -164,6 +165,10 @@ class ToEncode(NamedTuple):
     instruction: str
     on_reject: "Quarantine | None"
     unread: "list[Rejected]"
+
+    def count_rejected(self) -> int:
+        """How many rows and files could not be read so far."""
+        return len(self.unread) + (self.on_reject.count if self.on_reject else 0)
 
 
 def _encode(

@@ -30,6 +30,7 @@ from ragvec.cli.corpus_options import (
     TextLines,
     TextSuffixes,
     VectorField,
+    arguments_of,
     corpus_options,
     quarantine_file,
     report_failed,
@@ -96,15 +97,11 @@ def run(
     format: Annotated[Form, typer.Option(help="How the summary is printed.")] = Form.table,
 ) -> None:
     """Build the index or bring it up to date, and sum up what changed."""
+    reading = corpus_options(**arguments_of(corpus_options, locals()))
     from ragvec.errors import WrongInput
     from ragvec.ingest.build import build, is_shards
     from ragvec.ingest.watch import watched
 
-    reading = corpus_options(
-        text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        across_pages=across_pages, max_value_mb=max_value_mb, encoding=encoding, vector_field=vector_field,
-        metadata_fields=metadata_fields, drop_fields=drop_fields, include=include, exclude=exclude, text_suffixes=text_suffixes,
-    )  # fmt: skip
     if watch and any(map(is_shards, corpora)):
         raise WrongInput("encoded shards are not watched: name the corpus that they were made of")
     for corpus in filterfalse(is_shards, corpora):

@@ -13,7 +13,7 @@ from ragvec.corpus.parts import PAGED, headings, pages
 from ragvec.records import Document, Part
 
 
-def of_file(document: Document, path: Path, name: str, kind: str | None, names: FieldNames) -> Document:
+def of_file(document: Document, path: Path, name: str, *, kind: str | None, names: FieldNames) -> Document:
     """A file's document with the file's name as title, if it has none, with its pages or headings, and with metadata.
 
     name   the file from the corpus' folder; kind: its format

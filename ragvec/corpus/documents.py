@@ -250,7 +250,7 @@ def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> I
                 raise WrongInput(row.error)
             document = to_document(row, place, ids, found.names, from_csv=file.kind in ("csv", "tsv"))
             if file.path is not None:
-                document = of_file(document, file.path, file.name, file.kind, names)
+                document = of_file(document, file.path, file.name, kind=file.kind, names=names)
         except RagvecError as error:
             if reading.on_reject is None:
                 raise
