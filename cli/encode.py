@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ragvec.cli.choices import AllDevices, DocumentInstruction, EncoderSource, Offline, Revision, TruncateDim, given
+from ragvec.cli.choices import (
+    AllDevices,
+    DocumentInstruction,
+    EncoderSource,
+    Offline,
+    PromptName,
+    Revision,
+    TruncateDim,
+    given,
+    prompted,
+)
 from ragvec.cli.corpus_options import (
     DropFields,
     IdField,
@@ -86,6 +96,7 @@ def run(
     encoder: EncoderSource = None,
     revision: Revision = None,
     instruction: DocumentInstruction = None,
+    prompt_name: PromptName = None,
     max_length: LongestPrompt = None,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,
@@ -121,6 +132,7 @@ def run(
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
         max_value_mb=max_value_mb, metadata_fields=metadata_fields, drop_fields=drop_fields)  # fmt: skip
+    instruction = prompted(instruction, prompt_name, encoder, revision=revision, offline=offline)
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     devices = _devices(corpus, device, processes, place)
     if place.number == 0:

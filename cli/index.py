@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragvec.cli.choices import Device, DocumentInstruction, Dtype, EncoderSource, MaxLength, Offline, Revision, given
+from ragvec.cli.choices import (
+    Device,
+    DocumentInstruction,
+    Dtype,
+    EncoderSource,
+    MaxLength,
+    Offline,
+    PromptName,
+    Revision,
+    given,
+    prompted,
+)
 from ragvec.cli.corpus_options import (
     DropFields,
     IdField,
@@ -54,6 +65,7 @@ def run(
     revision: Revision = None,
     max_length: MaxLength = None,
     document_instruction: DocumentInstruction = None,
+    prompt_name: PromptName = None,
     device: Device = None,
     dtype: Dtype = None,
     offline: Offline = False,
@@ -88,6 +100,7 @@ def run(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
         max_value_mb=max_value_mb, vector_field=vector_field, metadata_fields=metadata_fields, drop_fields=drop_fields,
     )  # fmt: skip
+    document_instruction = prompted(document_instruction, prompt_name, encoder, revision=revision, offline=offline)
     search = search_settings(index_key, recall, max_memory, filter_fields=filter_fields, language=language)
     options = given(revision=revision, max_length=max_length)
     skips = on_error is OnErrorChoice.skip
