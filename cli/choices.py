@@ -11,6 +11,10 @@ IndexEncoder = Annotated[str | None, typer.Option("--encoder", "-e", help="Defau
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
 MaxLength = Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")]
 QueryInstruction = Annotated[str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.')]
+PromptName = Annotated[
+    str | None,
+    typer.Option(help="Name of one of the encoder's prompts, instead of an instruction: query, document, clustering …"),
+]
 DocumentInstruction = Annotated[
     str | None, typer.Option(help='Put before every document; "" = nothing; default: the encoder\'s own, which most have not.')
 ]
@@ -26,3 +30,17 @@ Offline = Annotated[
 def given(**options: Any) -> dict[str, Any]:
     """Those that were given, for what keeps a record of them."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def prompted(
+    instruction: str | None, name: str | None, source: str | None, *, revision: str | None = None, offline: bool = False
+) -> str | None:
+    """The instruction that was given, or the encoder's prompt of that name. Raises WrongInput for both."""
+    from ragvec.encoder.sources import named_prompt
+    from ragvec.errors import WrongInput
+
+    if name is None:
+        return instruction
+    if instruction is not None:
+        raise WrongInput("an instruction and `prompt_name` say the same: give one of them")
+    return named_prompt(source, name, revision=revision, offline=offline)

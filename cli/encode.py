@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ragvec.cli.choices import AllDevices, DocumentInstruction, EncoderSource, Offline, Revision, TruncateDim, given
+from ragvec.cli.choices import (
+    AllDevices,
+    DocumentInstruction,
+    EncoderSource,
+    Offline,
+    PromptName,
+    Revision,
+    TruncateDim,
+    given,
+    prompted,
+)
 from ragvec.cli.corpus_options import (
     AcrossPages,
     DropFields,
@@ -94,6 +104,7 @@ def run(
     encoder: EncoderSource = None,
     revision: Revision = None,
     instruction: DocumentInstruction = None,
+    prompt_name: PromptName = None,
     max_length: LongestPrompt = None,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = 0,
@@ -131,6 +142,7 @@ def run(
     from ragvec.ingest import PART_ROWS, Rank, check_folder, encode_corpus
 
     check_folder(output)
+    instruction = prompted(instruction, prompt_name, encoder, revision=revision, offline=offline)
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     if place.number == 0:
         report_skipped(corpus, reading.files)

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragvec.cli.choices import Device, DocumentInstruction, Dtype, EncoderSource, MaxLength, Offline, Revision, given
+from ragvec.cli.choices import (
+    Device,
+    DocumentInstruction,
+    Dtype,
+    EncoderSource,
+    MaxLength,
+    Offline,
+    PromptName,
+    Revision,
+    given,
+    prompted,
+)
 from ragvec.cli.corpus_options import (
     AcrossPages,
     DropFields,
@@ -66,6 +77,7 @@ def run(
     revision: Revision = None,
     max_length: MaxLength = None,
     document_instruction: DocumentInstruction = None,
+    prompt_name: PromptName = None,
     device: Device = None,
     dtype: Dtype = None,
     offline: Offline = False,
@@ -106,18 +118,17 @@ def run(
         raise WrongInput("encoded shards are not watched: name the corpus that they were made of")
     for corpus in filterfalse(is_shards, corpora):
         report_skipped(corpus, reading.files)
+    document_instruction = prompted(document_instruction, prompt_name, encoder, revision=revision, offline=offline)
     search = search_settings(index_key, recall, max_memory, filter_fields=filter_fields, language=language)
-    options = given(revision=revision, max_length=max_length)
     make = partial(
         build, corpora[0], output, others=corpora[1:], name=source, id_prefix=id_prefix, encoder=encoder,
-        encoder_options=options, document_instruction=document_instruction, device=device, dtype=dtype, offline=offline,
+        encoder_options=given(revision=revision, max_length=max_length), document_instruction=document_instruction, device=device, dtype=dtype, offline=offline,
         search=search, reading=reading, sync=sync or watch,
     )  # fmt: skip
     place = quarantine_file(quarantine, output, corpora) if on_error is OnErrorChoice.skip else None
     once = partial(_once, place=place, format=format, sync=sync or watch, again=not is_shards(corpora[0]))
     if not watch:
-        once(make)
-        return
+        return once(make)
     loaded = None if vector_field else partial(_loaded, output, device=device, dtype=dtype, offline=offline)
     _keep_up(make, once, loaded, watched(corpora, reading.files, [output, *filter(None, [place])]))
 

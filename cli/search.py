@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragvec.cli.choices import Device, Dtype, IndexEncoder, Offline, QueryInstruction
+from ragvec.cli.choices import Device, Dtype, IndexEncoder, Offline, PromptName, QueryInstruction, prompted
 from ragvec.cli.filter_values import WhereValues
 from ragvec.cli.output import Format, default_format, print_context, print_hits
 from ragvec.errors import RagvecError, first_line
@@ -68,6 +68,7 @@ def run(
     mode: Annotated[Mode, typer.Option(help="By vectors, by words, or by both.")] = DEFAULT_MODE,
     queries: QueryFile = None,
     instruction: QueryInstruction = DEFAULTS["instruction"],
+    prompt_name: PromptName = None,
     encoder: IndexEncoder = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -90,6 +91,8 @@ def run(
     api_key: ApiKey = None,
 ) -> None:
     """Answer one query, or a file of them, and print the hits."""
+    if prompt_name is not None:
+        instruction = prompted(instruction, prompt_name, encoder or _source(index), offline=offline)
     single = queries is None and query != "-"
     options = Options(
         offset=offset, mode=mode, syntax=single if syntax is None else syntax, where=where, where_values=where_values,
@@ -134,6 +137,15 @@ def _context(query: str, hits: list[Hit], tokens: int, retriever: "Retriever", *
 def as_json(request: Request, context: int | None) -> dict[str, Any]:
     """A request as `POST /search` takes it."""
     return {**{name: getattr(request, name) for name in DEFAULTS if name != "vector"}, "context": context}
+
+
+def _source(folder: Path) -> str | None:
+    """Where the encoder of an index lies; None = the bundled one."""
+    from ragvec.index import Index
+    from ragvec.index.encoder import BUNDLED
+
+    with Index.open(folder) as index:
+        return None if index.settings.encoder_source == BUNDLED else index.settings.encoder_source
 
 
 def _print_single(query: str, hits: list[Hit], context: dict[str, Any] | None, format: Format | None) -> None:

@@ -21,6 +21,7 @@ _NOT_IDENTITY = {
     "packed",
     "query_instruction",
     "document_instruction",
+    "prompts",
     "projections",
 }
 # Settings that came later: where they are as here, fingerprints stay what they were.

@@ -115,6 +115,7 @@ def _told(folder: Path) -> dict[str, Any]:
     return {
         "query_instruction": prompts.get("query", common),
         "document_instruction": next((prompts[name] for name in _DOCUMENTS if name in prompts), common),
+        "prompts": prompts,
         "truncate_dim": field(path, record, "truncate_dim", int),
     }
 

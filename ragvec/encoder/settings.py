@@ -1,14 +1,14 @@
 """What an encoder is beside its weights: pooling, lengths, instruction, template; stored in the checkpoint's ragvec.json."""
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ragvec import __version__
 from ragvec.checked import Mismatch, check_fields, check_value, shown
 from ragvec.encoder.templates import Template
-from ragvec.errors import Damaged, RagvecError, WrongInput
+from ragvec.errors import Damaged, NotFound, RagvecError, WrongInput
 from ragvec.files import read_described, write_json
 
 SETTINGS_FILE = "ragvec.json"
@@ -27,6 +27,7 @@ class EncoderSettings:
     skip_instruction   the instruction is read but not pooled
     query_instruction  what encode_queries puts before a query when no other is given
     document_instruction  what encode_documents puts before a document when no other is given
+    prompts            what else the model was trained to read before texts, by name: sentence-transformers' prompts
     separator          between instruction and text
     border             where skip_instruction begins to pool: "text" = at the text, as the reference finds it; "prompt" = after
                        as many tokens as the prompt has by itself, and without one at the first, as sentence-transformers does
@@ -46,6 +47,7 @@ class EncoderSettings:
     skip_instruction: bool = True
     query_instruction: str = QUERY_INSTRUCTION
     document_instruction: str = ""
+    prompts: dict[str, str] = field(default_factory=dict)
     separator: str = " "
     border: str = "text"
     lower_case: bool = False
@@ -69,6 +71,13 @@ class EncoderSettings:
             raise WrongInput(f"unknown border {self.border!r}: choose one of {', '.join(BORDERS)}")
         if self.max_length < 1 or self.doc_max_length < 1:
             raise WrongInput(f"max_length {self.max_length} and doc_max_length {self.doc_max_length} must be at least 1 token")
+
+    def prompt(self, name: str) -> str:
+        """The prompt of this name; query and document are the encoder's own instructions. Raises NotFound if there is none."""
+        named = {"query": self.query_instruction, "document": self.document_instruction, **self.prompts}
+        if name not in named:
+            raise NotFound(f"the encoder has no prompt {name!r:.80}: it has {', '.join(sorted(named))}")
+        return named[name]
 
     def override(self, **changes: Any) -> "EncoderSettings":
         """A copy with every given value that is not None; a max_length alone also frees the text up to it."""

@@ -84,6 +84,16 @@ def locate(
     return located
 
 
+def named_prompt(source: str | None, name: str, *, revision: str | None = None, offline: bool = False) -> str:
+    """What a source's encoder has texts read after under this name; None = the bundled one. No weight is read.
+
+    Raises NotFound if it has no prompt of the name, naming those that it has.
+    """
+    from ragvec.data import data_path
+
+    return locate(source or str(data_path("encoder")), revision=revision, offline=offline).settings.prompt(name)
+
+
 def fetch(source: str, revision: str | None, search: _Search = _Search(), near: Path | None = None) -> Path:
     """The local folder or GGUF file of a source: itself, one relative to `near`, what ships with ragvec under that name, or a
     snapshot of the hub's repository.

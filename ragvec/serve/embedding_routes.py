@@ -80,8 +80,8 @@ def embedding_routes(service: Service) -> APIRouter:
 
 
 def own_instruction(settings: EncoderSettings, kind: str | None) -> str:
-    """The encoder's own for a query or a document; a text of which nothing is said is a document."""
-    return settings.query_instruction if kind == "query" else settings.document_instruction
+    """The encoder's own for a query, a document or another prompt's name; a text of which nothing is said is a document."""
+    return settings.prompt(kind or "document")
 
 
 class _Ranked(NamedTuple):

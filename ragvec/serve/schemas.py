@@ -112,8 +112,10 @@ class EmbedRequest(_Body):
     inputs: StrictStr | Annotated[Many[StrictStr], Field(min_length=1)]
     normalize: StrictBool = True
     truncate: StrictBool = Field(True, description="false: a text that is too long is refused (413) instead of cut.")
-    prompt_name: Literal["query", "document"] | None = Field(
-        None, description="Which of the encoder's own instructions goes before; none = document."
+    prompt_name: StrictStr | None = Field(
+        None,
+        max_length=256,
+        description="The encoder's prompt that goes before: query, document or another; none = document.",
     )
     dimensions: StrictInt | None = Field(None, ge=1)
 
