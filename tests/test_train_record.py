@@ -124,6 +124,7 @@ def test_summary_plot_and_card(tiny_decoder, data, tmp_path):
     assert (tmp_path / "out" / "training.png").read_bytes().startswith(b"\x89PNG")
     card = (tmp_path / "out" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: ragvec\n") and "contrastive learning on pairs with hard negatives" in card
+    assert "This folder holds an adapter alone." in card and "`ragvec export FOLDER --to ragvec -o WHOLE`" in card
     assert "| steps | 3 |" in card and f"(step {summary['best']['step']}, whose weights these are)" in card
     chosen = json.loads(card.split("```json\n")[1].split("```")[0])
     assert chosen["lora_r"] == 4 and "loss_scale" not in chosen and "output_dir" not in chosen
