@@ -43,8 +43,9 @@ TRIES = 4  # passages that are tried for each question that is wanted
 _BLOCK = 64
 _LABEL = re.compile(r"^(?:[-*•]|\d+[.)]|(?:question|q|질문)\s*\d*\s*[:.)])\s*", re.I)
 _OF_THE_PASSAGE = re.compile(
-    r"\b(?:passages?|excerpts?|(?:the|this) (?:given )?(?:text|article|document|question|answer))\b|(?:이|위|본|해당) ?글|본문|지문",
-    re.I,
+    r"\b(?:passages?|excerpts?|(?:the|this) (?:given )?(?:text|article|document|question|answer))\b"
+    r"|(?:이|위|본|해당) ?글|본문|지문",
+    re.IGNORECASE,
 )
 
 
