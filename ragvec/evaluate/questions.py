@@ -43,7 +43,9 @@ TRIES = 4  # passages that are tried for each question that is wanted
 _BLOCK = 64
 _LABEL = re.compile(r"^(?:[-*•]|\d+[.)]|(?:question|q|질문)\s*\d*\s*[:.)])\s*", re.I)
 _OF_THE_PASSAGE = re.compile(
-    r"\b(?:passages?|excerpts?|(?:the|this) (?:given )?(?:text|article|document))\b|(?:이|위|본|해당) ?글|본문|지문", re.I
+    r"\b(?:passages?|excerpts?|(?:the|this) (?:given )?(?:text|article|document|question|answer))\b"
+    r"|(?:이|위|본|해당) ?글|본문|지문",
+    re.IGNORECASE,
 )
 
 
@@ -112,7 +114,7 @@ def prompt_of(passage: Passage) -> str:
     """What a model is told of a passage; its lines are quoted, as in a context."""
     task = KOREAN_TASK if is_korean(passage.text) else TASK
     title = [quoted(passage.title)] if passage.title.strip() else []
-    return "\n".join([task, "", *title, quoted(passage.text[:MOST_TEXT]), ""])
+    return "\n".join([task, "", *title, quoted(passage.text[:MOST_TEXT]), "", "질문:" if task is KOREAN_TASK else "Question:"])
 
 
 def read_question(text: str) -> str | None:
