@@ -122,8 +122,8 @@ def run(
     search = search_settings(index_key, recall, max_memory, filter_fields=filter_fields, language=language)
     make = partial(
         build, corpora[0], output, others=corpora[1:], name=source, id_prefix=id_prefix, encoder=encoder,
-        encoder_options=given(revision=revision, max_length=max_length), document_instruction=document_instruction, device=device, dtype=dtype, offline=offline,
-        search=search, reading=reading, sync=sync or watch,
+        encoder_options=given(revision=revision, max_length=max_length), document_instruction=document_instruction,
+        device=device, dtype=dtype, offline=offline, search=search, reading=reading, sync=sync or watch,
     )  # fmt: skip
     place = quarantine_file(quarantine, output, corpora) if on_error is OnErrorChoice.skip else None
     once = partial(_once, place=place, format=format, sync=sync or watch, again=not is_shards(corpora[0]))

@@ -24,7 +24,7 @@ from ragvec.files import write_text
 RECIPE = Path(__file__).parents[2] / "data" / "recipes" / "bundled"
 sys.path.insert(0, str(RECIPE))  # the recipe's scripts are no package
 
-import sources  # noqa: E402
+import sources  # type: ignore[import-not-found]  # noqa: E402
 
 QUESTIONS = 1_000  # of KorQuAD, and of sentences to be found in English
 _LEAST, _MOST = 60, 1_200  # characters of a page's text
