@@ -46,7 +46,7 @@ from ragvec.errors import RagvecError, WrongInput
 if TYPE_CHECKING:
     from ragvec.corpus.passages import CorpusOptions
     from ragvec.corpus.quarantine import Quarantine
-    from ragvec.encoder import Encoder
+    from ragvec.encoder import Encoder, EncoderSettings
     from ragvec.ingest import EncodeReport, Rank
 
 Log = Callable[[dict[str, Any]], None]
@@ -132,7 +132,6 @@ def run(
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
         max_value_mb=max_value_mb, metadata_fields=metadata_fields, drop_fields=drop_fields)  # fmt: skip
-    instruction = prompted(instruction, prompt_name, encoder, revision=revision, offline=offline)
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     devices = _devices(corpus, device, processes, place)
     if place.number == 0:
@@ -143,13 +142,12 @@ def run(
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
     chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
     loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, place=place)
-    instruction = loaded.settings.document_instruction if instruction is None else instruction
+    instruction = _instruction(loaded.settings, prompted(instruction, prompt_name, encoder, revision=revision, offline=offline))
     skips = on_error is OnErrorChoice.skip
     rejects = Quarantine(quarantine_file(quarantine, output, [corpus]) if skips and place.number == 0 else None)
     encode = partial(
         encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
-        part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=lambda: rejects.count,
-    )  # fmt: skip
+        part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=lambda: rejects.count)  # fmt: skip
     source = ToEncode(corpus, reading, instruction, rejects if skips else None)
     _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json), output, format, rejects)
 
@@ -161,6 +159,10 @@ class ToEncode(NamedTuple):
     reading: "CorpusOptions"
     instruction: str
     on_reject: "Quarantine | None"
+
+
+def _instruction(settings: "EncoderSettings", asked: str | None) -> str:
+    return settings.document_instruction if asked is None else asked
 
 
 def _encode(
