@@ -89,10 +89,8 @@ LOSSES = {  # objective, and keys: each kind of what a batch holds beside its te
     "parts": ("supervised", {"mini_batch_tokens": 40}),
     "graded": ("supervised", {"loss": "cosent", "train_file": "graded.jsonl"}),
     "vectors": ("distill", {"distill_kl": 0.5}),
-    "scores": (
-        "distill",
-        {"train_file": "scored.jsonl", "teacher_vectors": None, "distill_mse": 1.0, "distill_kl": 1.0, "instruction": ""},
-    ),
+    "scores": ("distill", {"train_file": "scored.jsonl", "teacher_vectors": None, "distill_mse": 1.0, "distill_kl": 1.0,
+                           "instruction": ""}),
 }
 
 
