@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from ragvec.corpus import Rejected
     from ragvec.corpus.passages import CorpusOptions
     from ragvec.corpus.quarantine import Quarantine
-    from ragvec.encoder import Encoder
+    from ragvec.encoder import Encoder, EncoderSettings
     from ragvec.ingest import EncodeReport, Rank
 
 Log = Callable[[dict[str, Any]], None]
@@ -142,7 +142,6 @@ def run(
     from ragvec.ingest import PART_ROWS, Rank, check_folder, encode_corpus
 
     check_folder(output)
-    instruction = prompted(instruction, prompt_name, encoder, revision=revision, offline=offline)
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     if place.number == 0:
         report_skipped(corpus, reading.files)
@@ -151,7 +150,7 @@ def run(
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
     chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
     loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, reading=reading, place=place)
-    instruction = loaded.settings.document_instruction if instruction is None else instruction
+    instruction = _instruction(loaded.settings, prompted(instruction, prompt_name, encoder, revision=revision, offline=offline))
     rejects = _rejects(quarantine, output, corpus, place) if on_error is OnErrorChoice.skip else None
     source = ToEncode(corpus, reading, instruction, on_reject=rejects, unread=[])
     encode = partial(
@@ -181,6 +180,10 @@ class ToEncode(NamedTuple):
     def count_rejected(self) -> int:
         """How many rows and files could not be read so far."""
         return len(self.unread) + (self.on_reject.count if self.on_reject else 0)
+
+
+def _instruction(settings: "EncoderSettings", asked: str | None) -> str:
+    return settings.document_instruction if asked is None else asked
 
 
 def _encode(

@@ -91,8 +91,7 @@ def run(
     api_key: ApiKey = None,
 ) -> None:
     """Answer one query, or a file of them, and print the hits."""
-    if prompt_name is not None:
-        instruction = prompted(instruction, prompt_name, encoder or _source(index), offline=offline)
+    instruction = prompted(instruction, prompt_name, encoder or (prompt_name and _source(index)), offline=offline)
     single = queries is None and query != "-"
     options = Options(
         offset=offset, mode=mode, syntax=single if syntax is None else syntax, where=where, where_values=where_values,
@@ -115,8 +114,7 @@ def run(
 
     retriever = open_retriever(
         index, mode=mode, where=where, where_values=where_values, rerank=rerank, encoder=encoder, device=device, dtype=dtype,
-        offline=offline,
-    )  # fmt: skip
+        offline=offline)  # fmt: skip
     if context is not None:
         hits = retriever.answer(request)
         _print_single(request.meaning, hits, _context(request.meaning, hits, context, retriever, offline=offline), format)

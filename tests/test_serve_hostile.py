@@ -61,7 +61,7 @@ def refusal(answer) -> Refusal:
         ("/v1/embeddings", {"input": "x", "input_type": "both"}, 422, "input_type"),
         ("/v1/embeddings", {"input": "x", "instruction": "long " * 200}, 400, "max_length"),
         ("/embed", {"inputs": []}, 422, "inputs"),
-        ("/embed", {"inputs": "x", "prompt_name": "sts"}, 422, "prompt_name"),
+        ("/embed", {"inputs": "x", "prompt_name": "sts"}, 404, "no prompt 'sts': it has document, query"),
         ("/v1/rerank", {"query": "x", "documents": []}, 422, "documents"),
         ("/v1/rerank", {"query": "", "documents": ["x"]}, 422, "query: is empty"),
         ("/v1/rerank", {"query": "x" * 201, "documents": ["x"]}, 422, "the query has 201 characters"),

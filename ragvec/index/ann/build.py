@@ -91,7 +91,8 @@ def _filled_lists(index: Any, ivf: Any, vectors: np.ndarray, *, rows: int, lists
     faiss = load_faiss()
     ivf.quantizer.add(lists.centroids)  # which keeps training from looking for some
     index.train(_sample(vectors, rows))
-    slow = faiss.IndexIVFPQ(ivf.quantizer, ivf.d, ivf.nlist, ivf.pq.M, ivf.pq.nbits, faiss.METRIC_INNER_PRODUCT)
+    shape = ivf.d, ivf.nlist, ivf.pq.M, ivf.pq.nbits
+    slow = faiss.IndexIVFPQ(ivf.quantizer, *shape, faiss.METRIC_INNER_PRODUCT)
     slow.own_fields, slow.by_residual, slow.pq, slow.is_trained = False, ivf.by_residual, ivf.pq, True
     slow.pq.sync_transposed_centroids()
     for start, block in float32_blocks(vectors):
