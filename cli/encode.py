@@ -157,8 +157,7 @@ def run(
         encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
         part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=source.count_rejected,
     )  # fmt: skip
-    report = _encode(source, loaded, output, encode, place=place, log_json=log_json)
-    _finish(report, output, format, rejects, unread=source.unread)
+    _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json), output, format, source)
 
 
 def _rejects(chosen: Path | None, output: Path, corpus: str, place: "Rank") -> "Quarantine":
@@ -222,7 +221,7 @@ def _encode_in_processes(words: Sequence[str], output: Path, devices: Sequence[s
     """Run this command once for each device, and print what all of them did."""
     from ragvec.ingest.processes import encode_in_processes
 
-    _finish(encode_in_processes(words, output, devices), output, format, None)
+    _finish(encode_in_processes(words, output, devices), output, format)
 
 
 def _devices(corpus: str, device: str | None, processes: int | None, place: "Rank") -> list[str]:
@@ -307,22 +306,16 @@ def _log(path: str, rank: int, stack: ExitStack) -> Log:
     return write
 
 
-def _finish(
-    report: "EncodeReport",
-    output: Path,
-    format: Form | None,
-    rejects: "Quarantine | None",
-    *,
-    unread: "Sequence[Rejected]" = (),
-) -> None:
-    """Print what was done, and name what was not."""
+def _finish(report: "EncodeReport", output: Path, format: Form | None, source: ToEncode | None = None) -> None:
+    """Print what was done, and name what was not; source: None = other processes read it, and have said that."""
     from ragvec.shards import load_manifest
 
     as_json = wants_json(format)
     print(json.dumps(report._asdict(), ensure_ascii=False) if as_json else _sentence(report))
-    report_unread(unread)
-    if rejects is not None:
-        report_quarantined(rejects.count, rejects.path)
+    if source is not None:
+        report_unread(source.unread)
+        if source.on_reject is not None:
+            report_quarantined(source.on_reject.count, source.on_reject.path)
     report_failed(load_manifest(output).failed if report.complete else (), report.failed)
 
 
