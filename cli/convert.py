@@ -1,11 +1,14 @@
 """`ragvec convert`: decoder in, verified encoder out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ragvec.cli.choices import MaxLength, Offline, Revision
+
+if TYPE_CHECKING:
+    from ragvec.encoder.probe import Probe
 
 
 def run(
@@ -43,6 +46,14 @@ def run(
         overwrite=overwrite,
         offline=offline,
     )
-    batches = "packed" if result.packs else f"padded ({result.packing_refusal})"
-    print(f"{output}: bidirectional (the last token moves the first state by {result.moved:.2f} of its size), "
-          f"padding changes nothing ({result.padding_error:.0e}), batches are {batches}")  # fmt: skip
+    print(
+        f"{output}: bidirectional (the last token moves an earlier state by {result.moved:.0e} of its size), {_batches(result)}"
+    )
+
+
+def _batches(result: "Probe") -> str:
+    if result.packs:
+        return f"batches are packed (which changes nothing: {result.packing_error:.0e})"
+    error = result.padding_error
+    effect = "changes nothing" if error <= result.tolerance else "moves states, so encode with --dtype float32"
+    return f"batches are padded ({result.packing_refusal}), which {effect} ({error:.0e})"

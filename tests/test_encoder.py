@@ -11,6 +11,7 @@ from ragvec import Encoder, RagvecError
 from ragvec.encoder import EncoderSettings, convert, forward, read_settings
 from ragvec.encoder.attention import packed_inputs
 from ragvec.encoder.forward import row_length
+from ragvec.encoder.probe import probe
 from tests.tiny import TEXTS, save_tiny_decoder
 
 
@@ -199,6 +200,29 @@ def test_missing_weights_are_an_error_not_random_numbers(tiny_decoder, tmp_path)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(RagvecError, match="not a whole llama model"):
         Encoder.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_probe_tells_directions_apart_by_any_earlier_state(tiny_decoder, dtype):
+    moved = {}
+    for attention in ("causal", "bidirectional"):
+        encoder = Encoder.load(tiny_decoder, dtype=dtype, device="cpu", attention=attention)
+        with torch.no_grad():  # a first state that heeds nothing but itself, as that of a pretrained decoder does nearly
+            layer = encoder.model.layers[0].self_attn
+            attend = layer.forward
+
+            def deaf(*args, attend=attend, **options):
+                states, *rest = attend(*args, **options)
+                states = states.clone()
+                states[:, 0] = 0
+                return states, *rest
+
+            layer.forward = deaf
+            del encoder.model.layers[1:]
+        result = probe(encoder.model, 40, torch.device("cpu"))
+        moved[attention] = result.moved
+        assert result.bidirectional == (attention == "bidirectional")
+    assert moved["causal"] == 0 and moved["bidirectional"] > 0.001
 
 
 def test_convert_writes_a_verified_encoder(tiny_decoder, tmp_path):

@@ -54,7 +54,7 @@ def convert(
     if not result.bidirectional:
         kind = encoder.model.config.model_type
         raise RagvecError(
-            f"{kind} stays causal: changing the last token moved the first state by {result.moved:.1e}; "
+            f"{kind} stays causal: changing the last token moved no earlier state by more than {result.moved:.1e}; "
             "its attention can't be switched by transformers' is_causal flag, so it can't be converted"
         )
     settings = replace(encoder.settings, packed=result.packs)

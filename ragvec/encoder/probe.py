@@ -15,16 +15,19 @@ if TYPE_CHECKING:
 # Largest deviation allowed between packed and padded states, as a share of the largest state.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
 _LENGTHS = (3, 7, 3, 11, 1)
+_LONGEST_TEXT = _LENGTHS.index(max(_LENGTHS))
 _LONGEST = 600  # tokens of a text made up to be longer than a layer's window; wider windows are believed
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a model did on a few made-up texts; shares are of the largest hidden state.
+    """What a model did on a few made-up texts.
 
-    moved          how far the first position moved when the last of three tokens changed
-    padding_error  how far padding moved a state; packing_error: how far packed batches are from padded ones,
-                   None where the architecture can't be packed, with the reason
+    moved          how far the last of eleven tokens moved an earlier state, as a share of that state: nothing at all where
+                   attention is causal. Not the first state alone: that of a pretrained decoder hardly heeds what follows
+    padding_error  how far padding moved a state, as a share of the largest; where batches are packed nothing is padded, and in
+                   bfloat16 a decoder of many layers may amplify its rounding
+    packing_error  how far packed batches are from single texts; None where the architecture can't be packed, with the reason
     """
 
     moved: float
@@ -50,11 +53,12 @@ def probe(model: "PreTrainedModel", vocabulary: int, device: torch.device) -> Pr
     stock = _use_stock_attention(model)
     alone = torch.cat([hidden_states(model, [text], device, packed=False) for text in texts]).float()
     scale = alone.abs().max().clamp(min=1e-12)
-    other = [*texts[0][:-1], (texts[0][-1] + 1) % vocabulary]
-    changed = hidden_states(model, [other], device, packed=False).float()
+    longest = texts[_LONGEST_TEXT]
+    changed = hidden_states(model, [[*longest[:-1], (longest[-1] + 1) % vocabulary]], device, packed=False).float()[:-1]
+    before = hidden_states(model, [longest], device, packed=False).float()[:-1]
     padded = hidden_states(model, texts, device, packed=False).float()
     tolerance = _TOLERANCE[next(model.parameters()).dtype]
-    moved = ((changed[0] - alone[0]).abs().max() / scale).item()
+    moved = ((changed - before).abs().amax(dim=1) / before.abs().amax(dim=1).clamp(min=1e-12)).max().item()
     padding_error = ((padded - alone).abs().max() / scale).item()
     try:
         use_packed_attention(model)
