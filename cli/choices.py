@@ -36,11 +36,11 @@ def prompted(
     instruction: str | None, name: str | None, source: str | None, *, revision: str | None = None, offline: bool = False
 ) -> str | None:
     """The instruction that was given, or the encoder's prompt of that name. Raises WrongInput for both."""
+    if name is None:
+        return instruction
     from ragvec.encoder.sources import named_prompt
     from ragvec.errors import WrongInput
 
-    if name is None:
-        return instruction
     if instruction is not None:
         raise WrongInput("an instruction and `prompt_name` say the same: give one of them")
     return named_prompt(source, name, revision=revision, offline=offline)

@@ -189,7 +189,7 @@ def test_what_came_before_an_error_stays(stub, index, capsysbinary):
     assert (code, out) == (1, "Half an\n") and err.startswith(f"error: {stub.url} broke off in the midst of its answer")
 
 
-def test_the_environment_names_the_endpoint_and_ctrl_c_ends_it(stub, index, capsysbinary, monkeypatch):
+def test_the_environment_names_the_endpoint_and_ctrl_c_ends_it(stub, index, capsysbinary, monkeypatch, request):
     """Pieces come as they are made, and an interrupt leaves no generation behind."""
     gone = threading.Event()
 
@@ -205,6 +205,8 @@ def test_the_environment_names_the_endpoint_and_ctrl_c_ends_it(stub, index, caps
         gone.set()
 
     stub.chat = endless
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     for name, value in {"BASE_URL": stub.url, "API_KEY": "sesame", "MODEL": "small"}.items():
         monkeypatch.setenv(f"OPENAI_{name}", value)
     with pytest.raises(SystemExit) as end:

@@ -110,7 +110,7 @@ def adapter(decoder: Path, folder: Path, base: str) -> Path:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": base}))
     write_settings(folder, EncoderSettings(base_model=base, truncate_dim=8, query_instruction="find | it:"))
     for name in ("recipe.json", "training.json", "README.md"):
-        (folder / name).write_text("/home/somebody")
+        (folder / name).write_text("/srv/somebody")
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "model.safetensors").write_text("")
     return folder

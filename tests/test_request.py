@@ -22,7 +22,7 @@ from ragvec.retrieve.rerank import blend, maxsim
 from ragvec.serve.schemas import SearchRequest
 
 # What only one door has a use for: the CLI has no vectors, and its query is an argument; the others are the door's own.
-CLI_OWN = {"index", "queries", "encoder", "device", "dtype", "offline", "format", "context", "server", "api_key"}
+CLI_OWN = {"index", "queries", "encoder", "device", "dtype", "offline", "format", "context", "server", "api_key", "prompt_name"}
 HTTP_OWN = {"highlight", "context"}
 # A value on each side of every bound, (allowed, refused).
 BOUNDS = {
