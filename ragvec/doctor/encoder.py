@@ -68,7 +68,7 @@ def _model(encoder: "Encoder") -> Iterator[Check]:
     result = probe_model(model)
     yield _direction(encoder.settings.attention, result)
     error, limit = result.padding_error, result.tolerance
-    remedy = "encode with --dtype float32: vectors depend on what a text is batched with"
+    remedy = "compute in float32: vectors depend on what a text is batched with"
     moves = f"moves a state by {error:.1e} of {limit:.0e} allowed{'; batches are packed' if encoder.settings.packed else ''}"
     yield judged(AREA, "padding", bool(encoder.settings.packed) or error <= limit, moves, remedy=remedy)
     yield _packing(encoder, result)
