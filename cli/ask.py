@@ -2,7 +2,6 @@
 
 import json
 import sys
-import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from ragvec.cli.choices import Device, Dtype, IndexEncoder, Offline
 from ragvec.cli.endpoint_options import BaseUrl, EndpointKey, EndpointTimeout, ModelName, endpoint_of
 from ragvec.cli.filter_values import WhereValues
-from ragvec.cli.output import Form, write_lines
+from ragvec.cli.output import Form, is_control, write_lines
 from ragvec.cli.search import AskServer, IndexFolder, MinScore, Where, as_json
 from ragvec.errors import RagvecError
 from ragvec.records import Hit
@@ -80,7 +79,8 @@ def run(
         retriever = open_retriever(index, mode=mode, where=where, where_values=where_values, offline=offline, **encoding)
         hits, settings, loaded = retriever.answer(request), retriever.index.settings, retriever.encoder
     else:
-        settings, loaded = Index.open(index).settings, None
+        with Index.open(index) as opened:
+            settings, loaded = opened.settings, None
     count = token_counter(settings, loaded, offline=offline)
     grounds = find_grounds(question, hits, count, template=template, max_tokens=context or CONTEXT_TOKENS)
     with Reply(grounds, endpoint) as reply:
@@ -125,4 +125,4 @@ def _write(text: str) -> None:
 
 def _harmless(text: str) -> str:
     """Without what would move a terminal's cursor, or turn the direction of what is read: models repeat what they read."""
-    return "".join(char for char in text if char in "\n\t" or not (char in TURNS or unicodedata.category(char) in ("Cc", "Cs")))
+    return "".join(char for char in text if char in "\n\t" or not (char in TURNS or is_control(char)))

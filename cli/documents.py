@@ -36,6 +36,7 @@ def run(
         Form | None, typer.Option(help="Default: a table on a terminal, on a pipe JSON lines that `ragvec index` reads again.")
     ] = None,
 ) -> None:
+    """Print documents, their number, or the values of a field."""
     from ragvec.index import Index
     from ragvec.retrieve.lookup import distinct_values, stored_count, stored_documents
 

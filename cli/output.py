@@ -224,7 +224,12 @@ def _trec_line(hit: Hit, query_id: str) -> str:
 
 def _clean(text: str) -> str:
     """One line without control characters, which would move a terminal's cursor or worse."""
-    return " ".join("".join(" " if unicodedata.category(char) in ("Cc", "Cs") else char for char in text).split())
+    return " ".join("".join(" " if is_control(char) else char for char in text).split())
+
+
+def is_control(char: str) -> bool:
+    """Whether a character is none that is seen: a terminal may obey it."""
+    return unicodedata.category(char) in ("Cc", "Cs")
 
 
 def _pad(text: str, width: int) -> str:

@@ -3,10 +3,10 @@
 The public names load on first use, so that `import ragvec` costs nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ragvec.errors import RagvecError
+from ragvec.lazy import lazy_names
 from ragvec.records import Document, Hit, Passage
 
 if TYPE_CHECKING:
@@ -24,12 +24,7 @@ _LAZY = {
     "ask": "ragvec.answers",
 }
 __all__ = ["Answerer", "Document", "Encoder", "Hit", "Index", "Passage", "RagvecError", "Retriever", "__version__", "ask"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'ragvec' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _LAZY)
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 from ragvec import Encoder, RagvecError
 from ragvec.cli.main import main
 from ragvec.encoder import convert
-from ragvec.encoder.base import weights_name
+from ragvec.encoder.base_weights import weights_name
 from ragvec.train.recipe import read_recipe
 from tests.tiny import TEXTS, save_tiny_decoder
 from tests.training import run, vectors, write_data

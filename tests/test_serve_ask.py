@@ -133,7 +133,8 @@ def test_errors_come_as_an_event_and_do_not_say_where_the_endpoint_is(service, s
     assert stub.url in caplog.text and "sk-secret" not in caplog.text
 
 
-def test_answers_at_once_are_bounded_and_a_client_that_leaves_makes_room(service, stub):
+def falling_silent(stub: Stub) -> threading.Event:
+    """Have the endpoint say a word and no more; the event is set once it is hung up on."""
     gone = threading.Event()
 
     def silent(call):
@@ -143,6 +144,11 @@ def test_answers_at_once_are_bounded_and_a_client_that_leaves_makes_room(service
             gone.set()
 
     stub.chat = silent
+    return gone
+
+
+def test_answers_at_once_are_bounded_and_a_client_that_leaves_makes_room(service, stub):
+    gone = falling_silent(stub)
     with asking(service, stub, most=1) as (port, _):
         response = post(port, ASKED)
         wait_until(lambda: stub.chats)
@@ -161,15 +167,7 @@ def test_answers_at_once_are_bounded_and_a_client_that_leaves_makes_room(service
 
 
 def test_the_end_of_a_server_hangs_up(service, stub):
-    gone = threading.Event()
-
-    def silent(call):
-        call.begin()
-        call.event({"choices": [{"delta": {"content": "One"}}]})
-        if call._handler.connection.recv(1) == b"":
-            gone.set()
-
-    stub.chat = silent
+    gone = falling_silent(stub)
     with asking(service, stub) as (port, asks), post(port, ASKED) as response:
         wait_until(lambda: stub.chats)
         asks.close()

@@ -3,8 +3,9 @@
 The model is any endpoint that speaks OpenAI's chat API: llama.cpp, Ollama, vLLM. Names load on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ragvec.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ragvec.answers.answerer import Answerer, ask
@@ -13,16 +14,16 @@ if TYPE_CHECKING:
     from ragvec.answers.sources import Source
 
 _LAZY = {
-    "Answerer": "answerer",
-    "ask": "answerer",
-    "Endpoint": "endpoint",
-    "EndpointFailed": "endpoint",
-    "CONTEXT_TOKENS": "reply",
-    "Answer": "reply",
-    "Grounds": "reply",
-    "Reply": "reply",
-    "find_grounds": "reply",
-    "Source": "sources",
+    "Answerer": "ragvec.answers.answerer",
+    "ask": "ragvec.answers.answerer",
+    "Endpoint": "ragvec.answers.endpoint",
+    "EndpointFailed": "ragvec.answers.endpoint",
+    "CONTEXT_TOKENS": "ragvec.answers.reply",
+    "Answer": "ragvec.answers.reply",
+    "Grounds": "ragvec.answers.reply",
+    "Reply": "ragvec.answers.reply",
+    "find_grounds": "ragvec.answers.reply",
+    "Source": "ragvec.answers.sources",
 }
 __all__ = [
     "Answer",
@@ -36,9 +37,4 @@ __all__ = [
     "ask",
     "find_grounds",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"ragvec.answers.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'ragvec.answers' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _LAZY)

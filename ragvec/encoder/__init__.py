@@ -3,20 +3,20 @@
 Names load on first use: reading a checkpoint's settings needs no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ragvec.encoder.settings import EncoderSettings, read_settings, write_settings
+from ragvec.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ragvec.encoder.conversion import convert
     from ragvec.encoder.encoder import Encoded, Encoder, TokenVectors
 
-_LAZY = {"Encoded": "encoder", "Encoder": "encoder", "TokenVectors": "encoder", "convert": "conversion"}
+_LAZY = {
+    "Encoded": "ragvec.encoder.encoder",
+    "Encoder": "ragvec.encoder.encoder",
+    "TokenVectors": "ragvec.encoder.encoder",
+    "convert": "ragvec.encoder.conversion",
+}
 __all__ = ["Encoded", "Encoder", "EncoderSettings", "TokenVectors", "convert", "read_settings", "write_settings"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"ragvec.encoder.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'ragvec.encoder' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _LAZY)

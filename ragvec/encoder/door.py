@@ -81,10 +81,7 @@ def check_model(folder: Path) -> None:
     for name in ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "added_tokens.json"):
         if (folder / name).is_file():
             read_object(folder / name)
-    if (parts := folder / "model.safetensors.index.json").is_file():
-        names = field(parts, read_object(parts), "weight_map", dict[str, str]) or {}
-        for name in set(names.values()):
-            inside(parts, {"weight_map": name}, "weight_map")
+    weight_parts(folder)
     path = folder / "config.json"
     if not path.is_file():
         return
@@ -94,6 +91,15 @@ def check_model(folder: Path) -> None:
     parts_of = [field(path, config, name, dict) or {} for name in config if name.endswith("_config")]
     for part in (config, *parts_of):
         check_config(path, part, max(largest, 1), len(shapes) or 1000)
+
+
+def weight_parts(folder: Path) -> list[Path]:
+    """The files that a model's weights are told to lie in, in order; none where they lie in one. Raises Damaged for others."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return []
+    names = field(index, read_object(index), "weight_map", dict[str, str]) or {}
+    return [inside(index, {"weight_map": name}, "weight_map") for name in sorted(set(names.values()))]
 
 
 def check_config(path: Path, config: dict[str, Any], largest: int, tensors: int) -> None:

@@ -354,7 +354,7 @@ class Encoder:
         return encoder
 
     def _pipeline(self, width: int, normalize: bool) -> Pipeline:
-        compute = partial(self._vectors, width=width, normalize=normalize)
+        compute = torch.inference_mode()(partial(self.vectors_of, width=width, normalize=normalize))
         return Pipeline(self._device, self._budget, width, lay_out=self.lay_out, compute=compute)
 
     def lay_out(self, prompts: Prompts, rows: list[int]) -> Batch:
@@ -365,8 +365,7 @@ class Encoder:
         stage = self._device.stage
         return Batch(lay_out(self.model, ids, packed=bool(self.settings.packed)).moved(stage), places.moved(stage))
 
-    @torch.inference_mode()
-    def _vectors(self, batch: Batch, *, width: int, normalize: bool) -> torch.Tensor:
+    def vectors_of(self, batch: Batch, *, width: int, normalize: bool) -> torch.Tensor:
         """A batch's vectors (n, width) float32, queued on the device."""
         hidden = states_of(self.model, batch.rows.moved(self.send))
         pooled = batch.places.moved(self.send).take(hidden)

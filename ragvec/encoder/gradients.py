@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from ragvec.encoder.batching import plan_batches
-from ragvec.encoder.forward import states_of
 from ragvec.encoder.int8 import int8_weights
 from ragvec.errors import WrongInput
 
@@ -36,12 +35,7 @@ def forward(
     plan = plan_batches([len(ids) for ids in prompts.ids], encoder.batch_tokens)
     if not plan:
         return torch.empty(0, encoder.width(truncate_dim), device=encoder.device)
-    parts = []
-    for rows in plan:
-        batch = encoder.lay_out(prompts, rows)
-        pooled = batch.places.moved(encoder.send).take(states_of(encoder.model, batch.rows.moved(encoder.send)))
-        parts.append(encoder.projections.of(pooled)[:, : encoder.width(truncate_dim)])
-    vectors = torch.cat(parts)
+    width = encoder.width(truncate_dim)
+    vectors = torch.cat([encoder.vectors_of(encoder.lay_out(prompts, rows), width=width, normalize=normalize) for rows in plan])
     order = torch.tensor([row for rows in plan for row in rows]).argsort()
-    vectors = vectors[encoder.send(order)]
-    return torch.nn.functional.normalize(vectors, dim=-1) if normalize else vectors
+    return vectors[encoder.send(order)]

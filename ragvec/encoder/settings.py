@@ -33,7 +33,7 @@ class EncoderSettings:
                        as many tokens as the prompt has by itself, and without one at the first, as sentence-transformers does
     lower_case         texts are read in lower case
     template           what surrounds a prompt; None = not looked up yet
-    base_weights       an adapter's: the name (ragvec.encoder.base) of the base weights it was trained on; "" = not known
+    base_weights       an adapter's: what names (ragvec.encoder.base_weights) the weights it was trained on; "" = not known
     adapters           the adapters stacked on base_model, first merged first: folders or hub ids
     truncate_dim       only the first so many dimensions of a vector are kept (Matryoshka); None = all
     projections        folders within the encoder's, of the linear layers behind the pooling

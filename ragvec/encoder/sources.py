@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ragvec.artefacts import is_gguf
-from ragvec.encoder.base import check_base
+from ragvec.encoder.base_weights import check_base
 from ragvec.encoder.door import check_adapter, check_files, check_model, field, inside, read_object
 from ragvec.encoder.gguf import gguf_settings
 from ragvec.encoder.modules import MODULES_FILE, read_modules

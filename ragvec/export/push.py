@@ -4,15 +4,11 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ragvec.encoder.settings import EncoderSettings, read_settings
 from ragvec.encoder.sources import ADAPTER_FILE, locate
 from ragvec.errors import RagvecError, WrongInput, first_line
 from ragvec.export.layouts import export
-
-if TYPE_CHECKING:
-    pass
 
 # What loads; a run's checkpoints, and its recipe, which names folders of this machine, stay here.
 _PUBLISHED = re.compile(

@@ -158,10 +158,17 @@ class Writer:
         if wanted:
             self.settings = replace(self.settings, **wanted)
             store.write_search_settings(self.connection, self.settings)
+        self._replace(old, dead)
+
+    def _replace(self, old: Sequence[Segment], dead: np.ndarray, *since: int) -> None:
+        """Have one segment, in a transaction, in place of several, without the rows that are dead.
+
+        since  the first one's number and its first id, as `drop_segments` takes them; none = all segments go
+        """
         with self._new_segment() as merged:
             for vectors, ids in _live_blocks(old, dead):
                 merged.append(vectors, ids)
-            store.drop_segments(self.connection)
+            store.drop_segments(self.connection, *since)
             if merged.rows:
                 store.insert_segment(self.connection, merged.finish(self.settings))
 
@@ -185,12 +192,9 @@ class Writer:
         _log.info("merging %d segments of %d passages in all", tail, sum(record.rows for record in records[-tail:]))
         try:
             old = self._open(records[-tail:])
-            with self._transaction(), self._new_segment() as merged:
-                for vectors, ids in _live_blocks(old, store.read_tombstones(self.connection)):
-                    merged.append(vectors, ids)
-                store.drop_segments(self.connection, old[0].record.number, int(old[0].ids[0]))
-                if merged.rows:
-                    store.insert_segment(self.connection, merged.finish(self.settings))
+            with self._transaction():
+                since = old[0].record.number, int(old[0].ids[0])
+                self._replace(old, store.read_tombstones(self.connection), *since)
             sweep(self.folder, self.connection)
         except (RagvecError, sqlite3.Error, OSError, MemoryError) as error:
             _log.warning("segments stay apart for now: %s", error)
@@ -313,7 +317,7 @@ def sweep(folder: Path, connection: sqlite3.Connection) -> None:
         sweep_words(folder / WORDS_NAME, store.read_words(connection))
 
 
-def _live_blocks(segments: list[Segment], dead: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _live_blocks(segments: Sequence[Segment], dead: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for segment in segments:
         for start in range(0, segment.record.rows, COPY_ROWS):
             ids = segment.ids[start : start + COPY_ROWS]

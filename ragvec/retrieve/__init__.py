@@ -3,9 +3,9 @@
 What finds loads on first use: the command line needs a request's choices and defaults, and perhaps no more.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ragvec.lazy import lazy_names
 from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, FUSIONS, MODES, Fusion, Group, Mode, Options, Request, check_queries
 
 if TYPE_CHECKING:
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from ragvec.retrieve.retriever import Retriever, open_retriever
 
 _LAZY = {
-    "MAXSIM": "rerank",
-    "Reranker": "rerank",
-    "load_reranker": "rerank",
-    "Retriever": "retriever",
-    "open_retriever": "retriever",
+    "MAXSIM": "ragvec.retrieve.rerank",
+    "Reranker": "ragvec.retrieve.rerank",
+    "load_reranker": "ragvec.retrieve.rerank",
+    "Retriever": "ragvec.retrieve.retriever",
+    "open_retriever": "ragvec.retrieve.retriever",
 }
 __all__ = [
     "DEFAULTS",
@@ -36,9 +36,4 @@ __all__ = [
     "load_reranker",
     "open_retriever",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"ragvec.retrieve.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'ragvec.retrieve' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _LAZY)

@@ -3,8 +3,9 @@
 Names load on first use: `ragvec search` looks for a running server without importing a web framework.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ragvec.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ragvec.serve.app import create_app
@@ -13,11 +14,12 @@ if TYPE_CHECKING:
     from ragvec.serve.run import serve
     from ragvec.serve.service import Service
 
-_LAZY = {"Batcher": "batcher", "Service": "service", "Limits": "limits", "create_app": "app", "serve": "run"}
+_LAZY = {
+    "Batcher": "ragvec.serve.batcher",
+    "Service": "ragvec.serve.service",
+    "Limits": "ragvec.serve.limits",
+    "create_app": "ragvec.serve.app",
+    "serve": "ragvec.serve.run",
+}
 __all__ = ["Batcher", "Service", "Limits", "create_app", "serve"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"ragvec.serve.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'ragvec.serve' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _LAZY)

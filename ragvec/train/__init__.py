@@ -3,16 +3,13 @@
 Names load on first use: reading a recipe needs no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ragvec.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ragvec.train.training import plan_run, train
 
+_LAZY = dict.fromkeys(("plan_run", "train"), "ragvec.train.training")
 __all__ = ["plan_run", "train"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module("ragvec.train.training"), name)
-    raise AttributeError(f"module 'ragvec.train' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _LAZY)

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from ragvec.encoder.base import weights_name
+from ragvec.encoder.base_weights import weights_name
 from ragvec.encoder.checkpoint import write_projected_settings
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings
 from ragvec.encoder.sources import ADAPTER_FILE, Source, shipped

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from ragvec.encoder.base import weights_name
+from ragvec.encoder.base_weights import weights_name
 from ragvec.encoder.settings import write_settings
 from ragvec.encoder.sources import locate
 from ragvec.files import replacing_folder, write_json
@@ -25,6 +25,7 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def main() -> None:
+    """Write the stages' adapters as one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("last", type=Path, help="the last stage's folder")
     parser.add_argument("--output", "-o", type=Path, required=True)

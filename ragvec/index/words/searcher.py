@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from math import log, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +25,7 @@ FIRST_LOOK = 1000  # hits looked at, at least, to find those that are allowed
 MOST_BEGINNINGS = 64  # beginnings, and words that others are near to, of a query
 MOST_TERMS = 1000  # of a query
 MOST_SEQUENCES = 64  # of a query: words that are frequent take 0.2 s in a million passages
+MOST_QUERIES = 64  # whose morphemes are kept
 MOST_LIMITED = 16  # what queries asked for lately leave of the passages: kept, for the next page
 SEQUENCE_WEIGHT = 0.25  # of words that stand in the sequence asked for, beside the words themselves
 TITLE_WEIGHT = 0.25  # of a word in the title, beside that word in title and text
@@ -79,7 +81,7 @@ class Words:
     def _read(self, query: str, *, syntax: bool) -> WordQuery:
         """A query's words; of Korean their morphemes as well."""
         asked = read_query(query, syntax=syntax)
-        further = morphemes(asked.meaning) if self.language == KOREAN else []
+        further = _query_morphemes(asked.meaning) if self.language == KOREAN else ()
         return asked._replace(asked=(*asked.asked, *(Asked((morpheme,)) for morpheme in further)))
 
     def _idf(self, frequency: int) -> float:
@@ -256,6 +258,12 @@ class Words:
 
     def _stems(self, words: Sequence[str]) -> list[str]:
         return analyzer(self.language).analyze(" ".join(words))
+
+
+@lru_cache(maxsize=MOST_QUERIES)
+def _query_morphemes(query: str) -> tuple[str, ...]:
+    """A query's morphemes: it is read for its hits and for what they weigh, and again for the next page."""
+    return tuple(morphemes(query))
 
 
 def _further(asked: Sequence[Asked]) -> list[Asked]:

@@ -12,7 +12,7 @@ from ragvec.train.data.examples import (
 )
 from ragvec.train.data.hub import dataset_files
 from ragvec.train.data.pieces import Pieces, make_pieces
-from ragvec.train.data.reading import Reading
+from ragvec.train.data.reading import Reading, reading_of
 from ragvec.train.data.teacher import read_teacher
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "read_pairs",
     "read_teacher",
     "read_texts",
+    "reading_of",
     "split_validation",
 ]

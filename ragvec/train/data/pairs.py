@@ -107,10 +107,8 @@ def _is_prompted(value: Any) -> TypeGuard[list[str]]:
 
 def pair_columns(names: Sequence[str], scored: Scores | None) -> Columns:
     """What read_pair reads of a row with values in these columns."""
-    used: list[str] = []
-    missed: list[str] = []
+    used, missed = ["prompt"], list[str]()
     parts: list[tuple[str, ...]] = [QUERY_FIELDS]
-    used.append("prompt")
     if "pos_id" in names or POSITIVE_IDS in names:
         used += ["corpus", *(("pos_id", "neg_ids") if "pos_id" in names else (POSITIVE_IDS, NEGATIVE_IDS))]
     else:

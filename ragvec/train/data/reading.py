@@ -11,6 +11,7 @@ from ragvec.corpus.kinds import format_of
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError
+from ragvec.train.recipe import Recipe
 
 _MOST_NAMES = 1000  # columns and sets of columns that are remembered: rows may name as many as they like
 _NAMED = 8  # in the plan
@@ -78,6 +79,11 @@ class Reading:
         """The columns that no row was read with, quoted, each with the name that it may have been meant to have."""
         named = [f"{name!r:.60}" + (f" (did you mean {near!r}?)" if near else "") for name, near in self._unread.items()]
         return named if len(named) <= _NAMED else [*named[:_NAMED], f"and {len(named) - _NAMED:,} more"]
+
+
+def reading_of(recipe: Recipe) -> Reading:
+    """How a recipe has its files read."""
+    return Reading(skip=recipe.on_error == "skip")
 
 
 def training_paths(files: Sequence[str]) -> Iterator[Path]:

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from ragvec.train.data import Pieces, Reading, read_texts
+from ragvec.train.data import Pieces, read_texts, reading_of
 from ragvec.train.model import Learner, load_language_model
 from ragvec.train.objectives.language import (
     LanguageBatch,
@@ -22,7 +22,7 @@ from ragvec.train.recipe import Recipe
 
 def teach(recipe: Recipe, learner: Learner) -> Teaching:
     """Every token of every text is predicted from those before it."""
-    reading = Reading(skip=recipe.on_error == "skip")
+    reading = reading_of(recipe)
     examples = language_examples(recipe, learner, causal_batch, taught=lambda tokens: np.ones(len(tokens), dtype=bool))
     return Teaching(partial(read_texts, recipe, reading=reading), examples, language_loss, reading)
 

@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity
 
 from ragvec.corpus.files import corpus_files
 from ragvec.errors import WrongInput
-from ragvec.train.data import Example, Reading, Text, instruction_for, read_examples, read_teacher
+from ragvec.train.data import Example, Text, instruction_for, read_examples, read_teacher, reading_of
 from ragvec.train.losses import distillation, score_distillation
 from ragvec.train.model import Learner, load_encoder
 from ragvec.train.objectives.objective import BatchBuilder, ExampleSet, Lesson, Objective, Teaching
@@ -37,7 +37,7 @@ def teach(recipe: Recipe, learner: Learner) -> Teaching:
         return _from_vectors(recipe, learner)
     check_widths(recipe, learner)
     check_terms(recipe, "distill_mse", "distill_kl")
-    reading = Reading(skip=recipe.on_error == "skip")
+    reading = reading_of(recipe)
     read = partial(read_examples, recipe, learner.settings, scored="teacher", reading=reading)
     examples = partial(score_examples, recipe, learner, lesson=a_choice)
     return Teaching(read, examples, score_distillation_loss(recipe), reading)
@@ -67,7 +67,7 @@ def a_comparison(recipe: Recipe, texts: Sequence[Text]) -> Lesson | None:
 def _from_vectors(recipe: Recipe, learner: Learner) -> Teaching:
     files = [str(path) for name in recipe.train_file for path in corpus_files(Path(name).expanduser()).paths]
     check_terms(recipe, "distill_cosine", "distill_mse", "distill_kl")
-    reading = Reading(skip=recipe.on_error == "skip")
+    reading = reading_of(recipe)
     texts, vectors = read_teacher(recipe, files, reading=reading)
     student, projection = learner.width, None
     if needs_projection(recipe, student, vectors.shape[1]):

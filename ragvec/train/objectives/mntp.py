@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ragvec.train.data import Pieces, Reading, read_texts
+from ragvec.train.data import Pieces, read_texts, reading_of
 from ragvec.train.model import Learner, add_embedding_row, embedding_of, load_language_model
 from ragvec.train.objectives.language import (
     LanguageBatch,
@@ -41,7 +41,7 @@ def teach(recipe: Recipe, learner: Learner) -> Teaching:
     def batches(pieces: Pieces) -> BatchBuilder[LanguageBatch]:
         return masked_batch(pieces, recipe, mask_id=mask_id, special=special, vocabulary=vocabulary)
 
-    reading, never = Reading(skip=recipe.on_error == "skip"), special.numpy()
+    reading, never = reading_of(recipe), special.numpy()
     examples = language_examples(recipe, learner, batches, taught=lambda tokens: ~never[tokens])
     return Teaching(partial(read_texts, recipe, reading=reading), examples, language_loss, reading)
 

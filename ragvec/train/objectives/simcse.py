@@ -9,7 +9,7 @@ from functools import partial
 from torch import nn
 
 from ragvec.errors import WrongInput
-from ragvec.train.data import Example, Reading, read_texts
+from ragvec.train.data import Example, read_texts, reading_of
 from ragvec.train.model import Learner, config_of, load_encoder
 from ragvec.train.objectives.contrastive import contrastive_loss
 from ragvec.train.objectives.objective import Objective, Teaching
@@ -24,7 +24,7 @@ def teach(recipe: Recipe, learner: Learner) -> Teaching:
     for documents.
     """
     check_widths(recipe, learner)
-    reading = Reading(skip=recipe.on_error == "skip")
+    reading = reading_of(recipe)
 
     def read(files: Sequence[str]) -> list[Example]:
         lead = learner.settings.document_instruction if recipe.instruction is None else recipe.instruction

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from ragvec.train.data import Example, Reading, read_examples
+from ragvec.train.data import Example, read_examples, reading_of
 from ragvec.train.losses import cosent
 from ragvec.train.model import Learner, load_encoder
 from ragvec.train.objectives.contrastive import contrastive_loss
@@ -28,7 +28,7 @@ from ragvec.train.recipe import Recipe
 def teach(recipe: Recipe, learner: Learner) -> Teaching:
     """The loss that the recipe names: contrastive, or cosent on graded pairs."""
     check_widths(recipe, learner)
-    reading, graded = Reading(skip=recipe.on_error == "skip"), recipe.loss == "cosent"
+    reading, graded = reading_of(recipe), recipe.loss == "cosent"
     read = partial(read_examples, recipe, learner.settings, scored="graded" if graded else None, reading=reading)
     if graded:
         examples = partial(score_examples, recipe, learner, lesson=in_order)

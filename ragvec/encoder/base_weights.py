@@ -7,15 +7,13 @@ from typing import Any
 
 import torch
 
-from ragvec.encoder.door import field, foreign, inside, read_object
+from ragvec.encoder.door import foreign, weight_parts
 from ragvec.encoder.gguf import load_gguf
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.errors import WrongInput
 
 _PREFIX = re.compile(r"^(model|transformer)\.")  # which weights have with a head, and lose without it
 _HEAD = "lm_head."
-_WHOLE = "model.safetensors"
-_PARTS = "model.safetensors.index.json"
 
 
 def weights_name(base: Path) -> str:
@@ -69,11 +67,8 @@ def _of_gguf(path: Path) -> dict[str, bytes]:
 
 def _files(folder: Path) -> list[Path]:
     """The files with a model's weights, as transformers chooses them."""
-    parts = folder / _PARTS
-    if (folder / _WHOLE).is_file() or not parts.is_file():
-        return [folder / _WHOLE]
-    names = field(parts, read_object(parts), "weight_map", dict[str, str]) or {}
-    return [inside(parts, {"weight_map": name}, "weight_map") for name in sorted(set(names.values()))]
+    whole = folder / "model.safetensors"
+    return [whole] if whole.is_file() else weight_parts(folder) or [whole]
 
 
 def _sample(part: Any, shape: list[int]) -> bytes:
