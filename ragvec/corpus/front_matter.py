@@ -3,9 +3,7 @@
 import logging
 import re
 import sys
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from ragvec.corpus.values import json_value, typed
 from ragvec.errors import WrongInput, first_line
@@ -14,6 +12,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    import yaml
 
 _MATTER = re.compile(r"(---|\+\+\+)[ \t]*\r?\n(?:(.*?)\r?\n)??\1[ \t]*(?:\r?\n|$)", re.DOTALL)
 _LONGEST = 1 << 14  # characters; its parsers are slow
@@ -34,7 +35,7 @@ def front_matter(text: str, place: str) -> tuple[dict[str, Any], str]:
         return {}, text
     try:
         fields = _toml(matter.group(2) or "") if matter.group(1) == "+++" else _yaml(matter.group(2) or "")
-    except (yaml.YAMLError, tomllib.TOMLDecodeError, WrongInput, ValueError, RecursionError) as error:
+    except (tomllib.TOMLDecodeError, WrongInput, ValueError, RecursionError) as error:
         _log.warning("%s: its front matter stays in the text, for it cannot be read: %s", place, _why(error))
         return {}, text
     return ({}, text) if fields is None else (fields, text[matter.end() :])
@@ -46,14 +47,24 @@ def _toml(text: str) -> dict[str, Any]:
 
 
 def _yaml(text: str) -> dict[str, Any] | None:
-    node = yaml.compose(text, Loader=yaml.SafeLoader)  # nodes only: nothing of it is made into an object
+    import yaml  # late: a search reads no front matter
+
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)  # nodes only: nothing of it is made into an object
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise WrongInput(f"{error.problem} in line {mark.line + 2}" if mark else first_line(error)) from error
+    except yaml.YAMLError as error:
+        raise WrongInput(first_line(error)) from error
     if node is None:
         return {}
     value = _value(node, [_MOST_NODES])
     return value if isinstance(value, dict) else None
 
 
-def _value(node: yaml.Node, left: list[int]) -> Any:
+def _value(node: "yaml.Node", left: list[int]) -> Any:
+    import yaml
+
     left[0] -= 1
     if left[0] < 0:
         raise WrongInput(f"it stands for more than {_MOST_NODES:,} values")
@@ -67,6 +78,4 @@ def _value(node: yaml.Node, left: list[int]) -> Any:
 
 
 def _why(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"{error.problem} in line {error.problem_mark.line + 2}"
     return "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING
 
 from ragvec.corpus.compressed import COMPRESSIONS
 from ragvec.errors import WrongInput
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "tsv",
@@ -35,8 +37,8 @@ class FileChoice:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     text_suffixes: tuple[str, ...] = ()
-    _included: GitIgnoreSpec = field(init=False, repr=False, compare=False)
-    _excluded: GitIgnoreSpec = field(init=False, repr=False, compare=False)
+    _included: "GitIgnoreSpec | None" = field(init=False, repr=False, compare=False)
+    _excluded: "GitIgnoreSpec | None" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         suffixes = tuple(f".{suffix.lstrip('.').lower()}" for suffix in self.text_suffixes)
@@ -46,11 +48,15 @@ class FileChoice:
 
     def takes(self, name: str) -> bool:
         """Whether a file is read as far as patterns go; name: its path from the folder, with slashes."""
-        return not self._excluded.match_file(name) and (not self.include or self._included.match_file(name))
+        return self._is_left(name) and (self._included is None or self._included.match_file(name))
 
     def enters(self, name: str) -> bool:
         """Whether a folder's files are looked at; name: as for `takes`."""
-        return not self._excluded.match_file(f"{name}/")
+        return self._is_left(f"{name}/")
+
+    def _is_left(self, name: str) -> bool:
+        """Whether nothing excludes it."""
+        return self._excluded is None or not self._excluded.match_file(name)
 
     def format_of(self, path: Path) -> str | None:
         """The format that a file's name promises, compression aside; None if it promises none."""
@@ -76,7 +82,12 @@ def suffix_of(name: str) -> str:
     return next((suffix.lower() for suffix in reversed(Path(name).suffixes) if suffix.lower() not in COMPRESSIONS), "")
 
 
-def _spec(argument: str, patterns: Sequence[str]) -> GitIgnoreSpec:
+def _spec(argument: str, patterns: Sequence[str]) -> "GitIgnoreSpec | None":
+    """What matches these patterns; None for none, which need no library."""
+    if not patterns:
+        return None
+    from pathspec import GitIgnoreSpec
+
     try:
         return GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:
