@@ -28,7 +28,7 @@ from ragvec.corpus.vectors import VectorField
 from ragvec.errors import RagvecError, WrongInput
 from ragvec.records import Document, Passage
 
-_TABLES = ("csv", "tsv", "parquet")
+_TABLES = ("csv", "tsv", "parquet", "arrow")
 
 
 class Rejected(NamedTuple):
@@ -132,7 +132,7 @@ def count_documents(source: str | Path, *, text_lines: bool = False, files: File
         return None
     try:
         kinds = [(path, files.format_of(path)) for path in corpus_files(source, files).paths]
-        if any(kind in ("csv", "tsv", "json") for _, kind in kinds):
+        if any(kind in ("csv", "tsv", "json", "arrow") for _, kind in kinds):
             return None
         return sum(_count(path, kind, text_lines) for path, kind in kinds)
     except RagvecError:  # reading it will say what is wrong, or skip it

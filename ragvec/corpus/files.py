@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 from ragvec.artefacts import kind_of
 from ragvec.corpus.compressed import DAMAGE, HashedFile, decompressed
 from ragvec.corpus.encodings import guessed
-from ragvec.corpus.kinds import ALL_FILES, FORMATS, FileChoice, format_of
+from ragvec.corpus.kinds import ALL_FILES, FORMATS, FileChoice, format_of, without_descriptions
 from ragvec.errors import NotFound, RagvecError, WrongInput
 from ragvec.files import sha256_file
 
@@ -240,7 +240,7 @@ def _walk(root: Path, choice: FileChoice, on_unlistable: Callable[[RagvecError],
         skipped += [here / name for name in ours]
         subfolders[:] = [name for name in kept if name not in (*ours, *links)]
         shown = [name for name in names if not name.startswith(".") and not name.endswith(QUARANTINE_SUFFIX)]
-        files = [here / name for name in shown if choice.takes(above + name)]
+        files = without_descriptions([here / name for name in shown if choice.takes(above + name)])
         beir = _beir_corpus(files)
         if beir:
             subfolders.clear()

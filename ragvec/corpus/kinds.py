@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 FORMATS = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "tsv",
-    ".txt": "text", ".text": "text", ".rst": "text", ".md": "markdown", ".markdown": "markdown",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".arrow": "arrow",
+    ".csv": "csv", ".tsv": "tsv", ".txt": "text", ".text": "text", ".rst": "text", ".md": "markdown", ".markdown": "markdown",
     ".html": "converted", ".htm": "converted", ".pdf": "converted", ".docx": "converted",
     ".pptx": "converted", ".xlsx": "converted", ".epub": "converted", ".ipynb": "converted", ".eml": "converted",
 }  # fmt: skip
+READ_IN_PLACE = ("parquet", "arrow")  # formats that are not read as one stream of bytes, and so are never compressed again
 NAMED_BY_FILE = ("text", "markdown", "converted")  # formats of which a file is one document
+SPLITS_FILE = "dataset_dict.json"  # of what `datasets` saved: a folder for each split lies beside it
+_SAVED = frozenset(("state.json", "dataset_info.json"))  # beside the rows of one
 _TEXT_NAMES = frozenset(  # that files without a suffix have
     ("readme", "license", "licence", "copying", "notice", "authors", "contributors", "contributing", "changelog", "changes",
      "history", "news", "install", "todo", "faq")
@@ -69,12 +72,18 @@ class FileChoice:
         if not suffixes:
             return "text" if path.stem.lower() in _TEXT_NAMES else None
         kind = FORMATS.get(suffixes[-1])
-        return None if compressed and kind == "parquet" else kind
+        return None if compressed and kind in READ_IN_PLACE else kind
 
 
 def format_of(path: Path) -> str | None:
     """The format that a file's name promises to whoever chose nothing."""
     return ALL_FILES.format_of(path)
+
+
+def without_descriptions(paths: Sequence[Path]) -> list[Path]:
+    """A folder's files, but for those in which `datasets` describes what it saved there."""
+    saved = {path.name for path in paths} >= _SAVED and any(format_of(path) == "arrow" for path in paths)
+    return [path for path in paths if path.name != SPLITS_FILE and not (saved and path.name in _SAVED)]
 
 
 def suffix_of(name: str) -> str:

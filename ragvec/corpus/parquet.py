@@ -38,18 +38,16 @@ def parquet_rows(
         size = raw.seek(0, 2)
         try:
             with pq.ParquetFile(raw) as file:
-                _check_columns(file.schema_arrow, shown)
+                check_columns(file.schema_arrow, shown)
                 _check_size(file.metadata, size, shown)
                 number = decoded = 0
                 for group in range(file.metadata.num_row_groups):
                     rows = _rows_together(file.metadata.row_group(group), most_bytes(max_value_mb))
                     for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
-                        decoded += sum(map(_bytes_spelled_out, batch.columns))
+                        decoded += sum(map(bytes_spelled_out, batch.columns))
                         if decoded > FREE_BYTES + MOST_INFLATION * size:
                             raise WrongInput(f"{shown} holds far more than its {size:,} bytes can mean: it is not read on")
-                        numbers, others = _vectors_apart(batch, vector_field)
-                        rows_read = _batch_rows(others, number, shown, max_value_mb)
-                        yield from rows_read if numbers is None else _with_vectors(rows_read, *numbers)
+                        yield from batch_rows(batch, number, shown, max_value_mb=max_value_mb, vector_field=vector_field)
                         number += len(batch)
         except RagvecError:
             raise
@@ -69,7 +67,8 @@ def parquet_length(path: Path) -> int:
             raise WrongInput(f"{path_text(path)} is not a readable Parquet file: {first_line(error)}") from error
 
 
-def _check_columns(schema: "pa.Schema", shown: str) -> None:
+def check_columns(schema: "pa.Schema", shown: str) -> None:
+    """Raises RagvecError for a column of bytes."""
     import pyarrow as pa
 
     kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
@@ -112,7 +111,7 @@ def _dictionary_bytes(chunk: "pq.ColumnChunkMetaData") -> float:
     return float(max(compressed, 0) * chunk.total_uncompressed_size / max(chunk.total_compressed_size, 1))
 
 
-def _bytes_spelled_out(column: "pa.Array") -> int:
+def bytes_spelled_out(column: "pa.Array") -> int:
     """How many bytes a column's values take one by one. Arrow counts a text that many rows point to once."""
     import pyarrow as pa
 
@@ -156,7 +155,16 @@ def _with_vectors(rows: Iterator[Row], name: str, vectors: list[np.ndarray | Non
         yield place, fields if isinstance(fields, BadRow) or vector is None else {**fields, name: vector}
 
 
-def _batch_rows(batch: "pa.RecordBatch", number: int, shown: str, max_value_mb: int | None) -> Iterator[Row]:
+def batch_rows(
+    batch: "pa.RecordBatch", number: int, shown: str, *, max_value_mb: int | None, vector_field: str | None
+) -> Iterator[Row]:
+    """A batch's rows with their places; number: of rows before it; vector_field: as for `parquet_rows`."""
+    numbers, others = _vectors_apart(batch, vector_field)
+    rows = _plain_rows(others, number, shown, max_value_mb)
+    yield from rows if numbers is None else _with_vectors(rows, *numbers)
+
+
+def _plain_rows(batch: "pa.RecordBatch", number: int, shown: str, max_value_mb: int | None) -> Iterator[Row]:
     """A batch's rows; where one of its values can't be taken over, row by row, so that the others are."""
     try:
         batch = _in_microseconds(batch)

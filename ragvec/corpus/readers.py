@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ragvec.corpus.arrow import arrow_rows
 from ragvec.corpus.conversion import Converter
 from ragvec.corpus.converted import converted_rows
 from ragvec.corpus.encodings import as_utf8
 from ragvec.corpus.files import InputFile, describe_file, open_input
 from ragvec.corpus.formats import csv_rows, json_rows, jsonl_rows, markdown_rows, text_rows
-from ragvec.corpus.kinds import format_of
+from ragvec.corpus.kinds import READ_IN_PLACE, format_of
 from ragvec.corpus.parquet import parquet_rows
 from ragvec.corpus.rows import Row
 from ragvec.corpus.tables import delimiter_of
@@ -39,12 +40,13 @@ def file_rows(
     on_file     called with the file's size and SHA-256 once it has been read to its end
     converter   for PDF, HTML, DOCX and the like, which must not come without one
     encoding    of text that is not UTF-8 and does not begin with a byte-order mark
-    vector_field  a column of Parquet whose lists of numbers come as arrays
+    vector_field  a column of Parquet or Arrow whose lists of numbers come as arrays
     Raises RagvecError, with the place, for what can't be read.
     """
     kind = kind or format_of(path)
-    if kind == "parquet":
-        yield from parquet_rows(path, max_value_mb, within=within, vector_field=vector_field)
+    if kind in READ_IN_PLACE:
+        rows = arrow_rows if kind == "arrow" else parquet_rows
+        yield from rows(path, max_value_mb, within=within, vector_field=vector_field)
         if on_file:
             on_file(describe_file(path))
         return

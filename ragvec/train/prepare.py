@@ -89,7 +89,7 @@ def training_files(recipe: Recipe) -> list[str]:
         return [recipe.dataset_file_path]
     if name := _hub_data(recipe):
         return dataset_files(name, recipe.dataset_config_name, "train", offline=recipe.offline)
-    raise WrongInput('no training data: add "train_file" (JSON, JSONL, CSV, TSV, TXT or Parquet)')
+    raise WrongInput('no training data: add "train_file" (JSON, JSONL, CSV, TSV, TXT, Parquet or Arrow)')
 
 
 def _hub_data(recipe: Recipe) -> str | None:

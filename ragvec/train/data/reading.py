@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec.corpus.files import corpus_files
-from ragvec.corpus.kinds import format_of
+from ragvec.corpus.kinds import SPLITS_FILE, format_of
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError
 from ragvec.train.recipe import Recipe
 
 _MOST_NAMES = 1000  # columns and sets of columns that are remembered: rows may name as many as they like
+TRAIN_SPLIT = "train"
 _NAMED = 8  # in the plan
 
 
@@ -87,15 +88,23 @@ def reading_of(recipe: Recipe) -> Reading:
 
 
 def training_paths(files: Sequence[str]) -> Iterator[Path]:
-    """The files that are meant, those of folders included."""
+    """The files that are meant, those of folders included; of data sets that `datasets` saved in splits, the one to train on.
+
+    Raises RagvecError for a file or folder that is not there, and a saved data set without a split of that name.
+    """
     for name in files:
-        yield from corpus_files(Path(name).expanduser()).paths
+        path = Path(name).expanduser()
+        if (path / SPLITS_FILE).exists():
+            if not (path / TRAIN_SPLIT).is_dir():
+                raise RagvecError(f"{path} has no split {TRAIN_SPLIT}: name the folder of the split to train on")
+            path /= TRAIN_SPLIT
+        yield from corpus_files(path).paths
 
 
 def _raw_rows(path: Path) -> Iterator[Row]:
     kind = format_of(path)
     if kind in (None, "converted"):
-        raise RagvecError(f"{path} is no training data: use JSON, JSONL, CSV, TSV, TXT, Markdown or Parquet")
+        raise RagvecError(f"{path} is no training data: use JSON, JSONL, CSV, TSV, TXT, Markdown, Parquet or Arrow")
     return file_rows(path, str(path), path.name, text_lines=True, quoted=kind != "tsv" or _quotes_enclose(path))
 
 
