@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 
-from ragvec.cli.choices import Device, DocumentInstruction, Dtype, MaxLength, Offline, Revision
+from ragvec.cli.choices import Device, DocumentInstruction, Dtype, MaxLength, Offline, Revision, prompted
 from ragvec.cli.corpus_options import Overlap
 from ragvec.cli.output import Form, wants_json
 from ragvec.cli.search import DenseWeight, RerankDepth, Where
@@ -43,6 +43,10 @@ PassageSizes = Annotated[
 Rerank = Annotated[str | None, typer.Option(help="Score the best hits again: maxsim, or a cross-encoder.")]
 Instructions = Annotated[
     list[str] | None, typer.Option(help='Query instruction; "" = none; several are compared. Default: the encoder\'s own.')
+]
+PromptNames = Annotated[
+    list[str] | None,
+    typer.Option("--prompt-name", help="A prompt of the encoder's, by name, instead of an instruction; may be repeated."),
 ]
 Split = Annotated[str, typer.Option(help="Which qrels of a BEIR folder to use.")]
 Topics = Annotated[Path | None, typer.Option(help="Queries: TREC topics, JSONL, or lines of id, tab, text.")]
@@ -102,6 +106,7 @@ def run(
     overlap: Overlap = 0,
     ignore_identical_ids: IgnoreIdenticalIds = False,
     instruction: Instructions = None,
+    prompt_name: PromptNames = None,
     split: Split = "test",
     topics: Topics = None,
     qrels: Qrels = None,
@@ -133,6 +138,7 @@ def run(
     options = {name: given[name] for name in ("revision", "device", "dtype", "offline", "max_length", "document_instruction")}
     kept = cache or Path.home() / ".cache" / "ragvec"
     modes = _modes(mode or [])
+    instruction = given["instruction"] = _instructions(instruction, prompt_name, encoder, revision=revision, offline=offline)
     if mteb:
         _only_mteb({name: given[name] for name in _NOT_OF_MTEB})
         source = _one_of_each(encoder, mode, instruction)
@@ -166,6 +172,19 @@ def _plan(given: dict[str, Any], **others: Any) -> "EvaluationPlan":
         automatic_baselines=given["baselines"],
         **others,
     )
+
+
+def _instructions(
+    instructions: list[str] | None, names: list[str] | None, encoders: list[str] | None, *, revision: str | None, offline: bool
+) -> list[str] | None:
+    """The instructions given, and the prompts named, of the one encoder."""
+    if not names:
+        return instructions
+    if len(encoders or ()) > 1:
+        raise typer.BadParameter("it names a prompt of one encoder: give one", param_hint="'--prompt-name'")
+    source = encoders[0] if encoders else None
+    named = [prompted(None, name, source, revision=revision, offline=offline) or "" for name in names]
+    return [*(instructions or ()), *named]
 
 
 def _measure(plan: "EvaluationPlan", files: "Files", *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ragvec.cli.choices import Device, Offline, QueryInstruction
+from ragvec.cli.choices import Device, Offline, PromptName, QueryInstruction, prompted
 
 
 def run(
@@ -23,6 +23,7 @@ def run(
         float, typer.Option(help="Candidates scoring above (1 - margin) x the positive are taken for answers and left out.")
     ] = 0.05,
     instruction: QueryInstruction = None,
+    prompt_name: PromptName = None,
     device: Device = None,
     offline: Offline = False,
 ) -> None:
@@ -34,6 +35,7 @@ def run(
         from ragvec.encoder import Encoder
 
         loaded = Encoder.load(encoder, device=device, offline=offline)
+        instruction = prompted(instruction, prompt_name, encoder, offline=offline)
     mined = mine(
         pairs,
         output,

@@ -50,5 +50,18 @@ def test_commands_take_a_prompts_name(folder, tmp_path, capsys):
         for options in (named, ["--instruction", "Instruct: find\nQuery: "], ["--prompt-name", "document"])
     ]
     assert scores[0] == scores[1] != scores[2] == pytest.approx(1, abs=0.01)
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(
+        "".join(json.dumps({"query": text, "positive": text}) + "\n" for text in ("fox", "hen", "owl", "cat", "bat"))
+    )
+    mined = ["mine", pairs, "-o", tmp_path / "m.jsonl", "-e", folder, "--device", "cpu"]
+    assert ragvec(capsys, *mined, "--prompt-name", "web_search_query")[0] == 0
+    assert ragvec(capsys, *mined, "--prompt-name", "nothing")[2].startswith("error: the encoder has no prompt 'nothing'")
+    sts = tmp_path / "sts.tsv"
+    sts.write_text("score\tsentence1\tsentence2\n" + "".join(f"{n}\tfox {n}\thens {n * n}\n" for n in range(5)))
+    both = ["eval", sts, "-e", folder, "--device", "cpu", "--no-baselines", "--format", "json", *named]
+    records = [json.loads(line) for line in ragvec(capsys, *both, "--instruction", "x")[1].splitlines()]
+    assert [record["instruction"] for record in records] == ["x", "Instruct: find\nQuery: "]
+    assert "it names a prompt of one encoder" in ragvec(capsys, *both, "-e", folder)[2]
     code, _, err = ragvec(capsys, *search, *named, "--instruction", "x")
     assert (code, err) == (1, "error: an instruction and --prompt-name say the same: give one of them\n")

@@ -107,6 +107,10 @@ def test_tei_embed(client, encoder):
     np.testing.assert_allclose(answer.json(), encoder.encode_documents(["fox"], normalize=False), atol=1e-5)
     answer = client.post("/embed", json={"inputs": "fox", "prompt_name": "query"})
     np.testing.assert_allclose(answer.json(), encoder.encode_queries(["fox"]), atol=1e-6)
+    asked = {"input": "fox", "prompt_name": "query"}
+    [found] = client.post("/v1/embeddings", json=asked).json()["data"]
+    np.testing.assert_allclose([found["embedding"]], encoder.encode_queries(["fox"]), atol=1e-6)
+    assert client.post("/v1/embeddings", json={**asked, "instruction": "x"}).status_code == 422
 
 
 def test_rerank_is_the_cosine_of_query_and_documents(client, encoder):

@@ -25,9 +25,7 @@ def embedding_routes(service: Service) -> APIRouter:
     @router.post("/v1/embeddings", summary="Embeddings, as OpenAI's API gives them")
     async def embeddings(body: EmbeddingsRequest) -> Response:
         texts = _checked(body.texts, service)
-        instruction = body.instruction
-        if instruction is None:
-            instruction = own_instruction(service.encoder.settings, body.input_type)
+        instruction = _instruction(service.encoder.settings, body)
         encoded = await service.encode(texts, instruction=instruction, width=body.dimensions)
         packed = body.encoding_format == "base64"
         written = list(map(_base64, encoded.vectors)) if packed else await json_rows(encoded.vectors)
@@ -82,6 +80,14 @@ def embedding_routes(service: Service) -> APIRouter:
 def own_instruction(settings: EncoderSettings, kind: str | None) -> str:
     """The encoder's own for a query, a document or another prompt's name; a text of which nothing is said is a document."""
     return settings.prompt(kind or "document")
+
+
+def _instruction(settings: EncoderSettings, body: EmbeddingsRequest) -> str:
+    if body.instruction is None:
+        return own_instruction(settings, body.prompt_name or body.input_type)
+    if body.prompt_name is not None:
+        raise HTTPException(422, "instruction and prompt_name say the same: send one of them")
+    return body.instruction
 
 
 class _Ranked(NamedTuple):

@@ -94,6 +94,7 @@ class EmbeddingsRequest(_Body):
         "document", description="Which of the encoder's own instructions is put before each text; for documents most have none."
     )
     instruction: StrictStr | None = Field(None, max_length=4096, description="Put before each text instead.")
+    prompt_name: StrictStr | None = Field(None, max_length=256, description="The encoder's prompt that is put there, by name.")
 
     def texts(self) -> list[str]:
         """The input as a list. Raises ValueError for token ids and for an empty list."""
