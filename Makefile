@@ -5,9 +5,9 @@ help:
 setup: ## install ragvec from this checkout with everything its tests need
 	pip install -c constraints.txt -e '.[test]'
 check: ## everything a change must pass: style, types, tests
-	ruff check . && ruff format --check . && mypy && pytest
+	ruff check . && ruff format --check . && mypy && pytest -n auto --dist loadfile
 test: ## the tests alone
-	pytest
+	pytest -n auto --dist loadfile
 slow: ## the long proofs
 	pytest -m slow
 bench: ## figures of encoding, index and serving on this machine
