@@ -106,8 +106,10 @@ def _fullest(found: list[tuple[int, str]], starts: list[int], length: int) -> in
 
 def _endings(runs: list[str]) -> set[str]:
     """The pairs that are nothing but how words with a particle end."""
-    endings = {run[-2:] for run in runs if _WITH_PARTICLE.fullmatch(run)}
-    return endings - {pair for run in runs for pair in pairs(run[:-1] if _WITH_PARTICLE.fullmatch(run) else run) if len(run) > 2}
+    long = [run for run in runs if len(run) > 2]
+    with_particle = {run for run in long if _WITH_PARTICLE.fullmatch(run)}
+    others = {pair for run in long for pair in pairs(run[:-1] if run in with_particle else run)}
+    return {run[-2:] for run in with_particle} - others
 
 
 def _stem(word: str) -> str:
