@@ -18,6 +18,7 @@ from ragvec.serve.metrics import CONTENT_TYPE
 from ragvec.serve.places import without_places
 from ragvec.serve.service import Service
 
+_APART = re.compile(rb'<(?:link rel="stylesheet" href|script src)="page/([a-z]+\.(?:css|js))">(?:</script>)?')
 _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.S)
 
 
@@ -80,8 +81,18 @@ def status_routes(service: Service, *, writable: bool, asks: bool) -> APIRouter:
 
 @cache
 def _page(name: str) -> Response:
-    """A static page that may run its own script and style, talk to this server, and nothing else."""
-    page = files("ragvec.serve").joinpath(name).read_bytes()
+    """A static page that may run its own script and style, talk to this server, and nothing else.
+
+    What it names of ragvec/serve/page is put into it: the policy names each script by its hash, so no other can run, and
+    none has to be asked for with a key.
+    """
+    room = files("ragvec.serve")
+
+    def inline(match: re.Match[bytes]) -> bytes:
+        tag = b"style" if match[1].endswith(b"css") else b"script"
+        return b"<%s>\n%s</%s>" % (tag, room.joinpath("page", match[1].decode()).read_bytes(), tag)
+
+    page = _APART.sub(inline, room.joinpath(name).read_bytes())
     allowed: dict[bytes, list[str]] = {b"script": [], b"style": []}
     for kind, code in _INLINE.findall(page):
         allowed[kind].append(f"'sha256-{base64.b64encode(hashlib.sha256(code).digest()).decode()}'")

@@ -1,0 +1,117 @@
+"""Words that tell groups of texts from one another: names for topics, and things to ask an index."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from math import log
+from typing import TYPE_CHECKING
+
+from ragvec.index.words.analysis import folded, is_run, pairs, terms
+from ragvec.index.words.language import KOREAN, NO_STEMMER, analyzer, function_words
+from ragvec.index.words.morphemes import morphemes
+
+if TYPE_CHECKING:
+    import tantivy
+
+READ = 1000  # characters of each text
+SHORTEST, LONGEST = 3, 24  # letters of a word
+LONGEST_BEGINNING = 8  # syllables
+_HANGUL = ("가", "힣")
+_PARTICLES = frozenset("은는이가을를의에도만과와로")
+
+
+def telling_words(groups: Sequence[Sequence[str]], *, language: str, most: int) -> list[list[str]]:
+    """Of each group of texts the `most` words that many of them hold and few of the others, best first, as they are written.
+
+    language  of the index that the texts lie in: by it words are stemmed, and function words known. Korean words are morphemes
+              where the index has them, else what words have in common before their particles; of scripts without spaces
+              pairs of characters
+
+    The weight of a word is its share of the group's texts times log(1 + A / its number of texts in all groups), A the words of a
+    group on average (c-TF-IDF; Grootendorst, BERTopic, 2022).
+    """
+    texts = [[text[:READ] for text in group] for group in groups]
+    reader = _Reader(language, [text for group in texts for text in group])
+    counts = [Counter(word for text in group for word in reader.words(text)) for group in texts]
+    everywhere: Counter[str] = sum(counts, Counter())
+    average = everywhere.total() / max(len(groups), 1)
+
+    def best(counted: Counter[str], size: int) -> list[str]:
+        weights = {word: number / size * log(1 + average / everywhere[word]) for word, number in counted.items()}
+        ordered = sorted(weights, key=lambda word: (-weights[word], word))
+        return _apart([reader.written(word) for word in ordered[: 4 * most]])[:most]
+
+    return [best(counted, len(group)) for counted, group in zip(counts, texts, strict=True)]
+
+
+class _Reader:
+    """Finds the words of texts, each under one form, and how most texts write it."""
+
+    def __init__(self, language: str, texts: Iterable[str]) -> None:
+        self._language = language
+        self._unsaid = function_words(language)
+        self._stemmer: tantivy.TextAnalyzer | None = None if language == NO_STEMMER else analyzer(language)
+        self._stems: dict[str, str] = {}
+        self._forms: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._beginnings = Counter[str]() if language == KOREAN else _beginnings(texts)
+
+    def words(self, text: str) -> set[str]:
+        """The words that say something."""
+        found = {morpheme for morpheme in morphemes(text) if len(morpheme) > 1} if self._language == KOREAN else set()
+        for match in terms(text):
+            term = match.group()
+            if is_run(term):
+                found.update(self._of_run(term))
+            elif (word := folded(term)) not in self._unsaid and SHORTEST <= len(word) <= LONGEST and not word.isnumeric():
+                stem = self._stem(word)
+                self._forms[stem][word] += 1
+                found.add(stem)
+        return found
+
+    def written(self, word: str) -> str:
+        """How most texts write it."""
+        forms = self._forms.get(word)
+        return word if not forms else min(forms, key=lambda form: (-forms[form], form))
+
+    def _stem(self, word: str) -> str:
+        if word not in self._stems:
+            stems = self._stemmer.analyze(word) if self._stemmer else []
+            self._stems[word] = stems[0] if len(stems) == 1 else word
+        return self._stems[word]
+
+    def _of_run(self, run: str) -> list[str]:
+        if not _is_hangul(run):
+            return pairs(run)
+        return [] if self._language == KOREAN or len(run) < 2 else [self._beginning(run)]
+
+    def _beginning(self, run: str) -> str:
+        """A Korean word without what only it has behind: as long as half of those that begin so far go on."""
+        end = 2
+        while end < min(len(run), LONGEST_BEGINNING):
+            before, after = self._beginnings[run[:end]], self._beginnings[run[: end + 1]]
+            is_particle = end + 1 == len(run) and run[end] in _PARTICLES
+            if 2 * after < before or (is_particle and after < before):
+                break
+            end += 1
+        return run[:end]
+
+
+def _beginnings(texts: Iterable[str]) -> Counter[str]:
+    """In how many texts a word begins so, of Korean words."""
+    counted: Counter[str] = Counter()
+    for text in texts:
+        runs = {match.group() for match in terms(text) if _is_hangul(match.group())}
+        counted.update({run[:end] for run in runs for end in range(2, min(len(run), LONGEST_BEGINNING) + 1)})
+    return counted
+
+
+def _is_hangul(term: str) -> bool:
+    return _HANGUL[0] <= min(term) and max(term) <= _HANGUL[1]
+
+
+def _apart(words: Iterable[str]) -> list[str]:
+    """Words of which none is a part of one before it, or holds it."""
+    kept: list[str] = []
+    for word in words:
+        if not any(word in other or other in word for other in kept):
+            kept.append(word)
+    return kept
