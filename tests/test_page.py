@@ -19,6 +19,7 @@ DOCUMENTS = [
     Document("문서/서울 1", "서울은 대한민국의 수도이다.", "대한민국", {"year": 1999, "lang": "ko"}),
     *(Document(f"apple{n}", f"An apple, number {n}.", f"Apple {n}", {"year": 2000 + n}) for n in range(25)),
 ]
+pytestmark = pytest.mark.browser
 CARDS = "[...document.querySelectorAll('.card')]"
 HITS = "[...document.querySelectorAll('.hit')]"
 

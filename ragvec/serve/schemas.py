@@ -181,6 +181,13 @@ class SimilarRequest(_Strict):
     highlight: StrictBool = False
 
 
+class PlacesRequest(_Strict):
+    """Where passages are on the map."""
+
+    version: StrictStr = Field(max_length=64, description="Of the map that is meant, as /map says.")
+    passage_ids: Annotated[Many[StrictStr], Field(max_length=1000)]
+
+
 class AskRequest(_Strict):
     """What to answer from the index; the fields beside the question as in SearchRequest."""
 

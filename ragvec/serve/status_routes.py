@@ -14,6 +14,7 @@ from ragvec.retrieve.lookup import metadata_fields
 from ragvec.serve.advert import NONCE_HEADER, PROOF_HEADER, PROOF_PATH, proof
 from ragvec.serve.errors import error_response
 from ragvec.serve.json_route import json_response
+from ragvec.serve.map_routes import has_map
 from ragvec.serve.metrics import CONTENT_TYPE
 from ragvec.serve.places import without_places
 from ragvec.serve.service import Service
@@ -59,7 +60,9 @@ def status_routes(service: Service, *, writable: bool, asks: bool) -> APIRouter:
     async def info() -> Response:
         index = None
         if service.index is not None:
-            described, fields = await service.read(lambda index: (index.describe(), metadata_fields(index)))
+            described, fields, is_mapped = await service.read(
+                lambda index: (index.describe(), metadata_fields(index), has_map(index))
+            )
             index = {"name": service.index.path.absolute().name, **without_places(described), "fields": fields}
         return json_response(
             {
@@ -68,6 +71,7 @@ def status_routes(service: Service, *, writable: bool, asks: bool) -> APIRouter:
                 "index": index,
                 "writable": writable,
                 "asks": asks and index is not None,
+                "map": index is not None and is_mapped,
                 "limits": {name: getattr(service.limits, name) for name in service.limits.__slots__},
             }
         )

@@ -26,8 +26,8 @@ def telling_words(groups: Sequence[Sequence[str]], *, language: str, most: int) 
               where the index has them, else what words have in common before their particles; of scripts without spaces
               pairs of characters
 
-    The weight of a word is its share of the group's texts times log(1 + A / its number of texts in all groups), A the words of a
-    group on average (c-TF-IDF; Grootendorst, BERTopic, 2022).
+    The weight of a word is its share of the group's texts times log(1 + A / its number of texts in all groups),
+    A the words of a group on average (c-TF-IDF; Grootendorst, BERTopic, 2022).
     """
     texts = [[text[:READ] for text in group] for group in groups]
     reader = _Reader(language, [text for group in texts for text in group])

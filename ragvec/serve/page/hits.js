@@ -18,6 +18,7 @@ function marked(text, marks, tag, className) {
 // best: the score that fills the bar; a fused score and a cosine fill it with 1
 function card(hit, best) {
   const item = make("li", undefined, hit.weak ? "card weak" : "card");
+  item.dataset.passage = hit.passage_id;
   const opened = button(undefined, "hit", () => open_(hit).catch(show));
   if (hit.title) opened.append(make("h2", hit.title, "clamp"));
   opened.append(marked(hit.highlight.text, hit.highlight.marks, "p"));

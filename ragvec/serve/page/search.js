@@ -56,6 +56,7 @@ function clear() {
   hits.replaceChildren();
   byId("facets").replaceChildren();
   more.hidden = byId("verdict").hidden = true;
+  lightUp().catch(show);
   status_.textContent = "";
 }
 
@@ -66,6 +67,7 @@ function fill(request, answer, offset, ms) {
   hits.dataset.best = best;
   hits.append(...found.map((hit) => card(hit, best)));
   more.hidden = answer.hits.length <= PAGE;
+  lightUp().catch(show);
   status_.textContent = hits.children.length
     ? say.hits(hits.children.length, !more.hidden, Math.round(server), Math.round(ms - server))
     : request.body.where ? say.noneFiltered : say.none;
@@ -193,6 +195,7 @@ async function start() {
     const info = await call("info");
     if (!info.index) throw new Refusal(404, { param: "index" });
     byId("answer").hidden = !info.asks;
+    byId("map-button").hidden = !info.map;
     byId("index").textContent = say.index(info.index.name, info.index.documents);
     const fields = info.index.fields;
     where.placeholder = fields.includes("year") ? "year >= 2020" : fields.length ? `${fields.at(-1)} = "…"` : "";
