@@ -24,6 +24,7 @@ WIDTH = 65_535  # of the square in which the points lie
 _FORMAT = 1
 _MOST_BYTES = 4 << 20
 _KINDS = {"passages": np.int64, "hashes": np.uint64, "points": np.uint16, "topics": np.uint8, "about": np.uint8}
+_ABOUT_SELF = ("fingerprint", "generation", "last", "total", "created")
 _NAMES = ("passages", "hashes", "points", "topics")
 
 
@@ -102,8 +103,8 @@ class CorpusMap:
         """Write it into an index folder, whole or not at all; returns the file."""
         from safetensors.numpy import save
 
-        about = _About(_FORMAT, self.fingerprint, self.generation, self.last, self.total, self.created, self.names)
-        described = {**about._asdict(), "topics": [topic._asdict() for topic in about.topics]}
+        described: dict[str, Any] = {name: getattr(self, name) for name in _ABOUT_SELF}
+        described |= {"format": _FORMAT, "topics": [topic._asdict() for topic in self.names]}
         arrays = {name: np.ascontiguousarray(getattr(self, name), _KINDS[name]) for name in _NAMES}
         arrays["about"] = np.frombuffer(orjson.dumps(described), np.uint8)
         path = folder / MAP_NAME
@@ -158,9 +159,18 @@ def _checked(arrays: dict[str, np.ndarray]) -> CorpusMap:
         raise Mismatch("passages are out of order")
     if int(topics.max()) >= len(about.topics):
         raise Mismatch("a topic has no name")
-    fields = about._asdict()
-    del fields["format"], fields["topics"]
-    return CorpusMap(**{name: arrays[name] for name in _NAMES}, names=about.topics, **fields)
+    return CorpusMap(
+        passages=passages,
+        hashes=arrays["hashes"],
+        points=arrays["points"],
+        topics=topics,
+        names=about.topics,
+        fingerprint=about.fingerprint,
+        generation=about.generation,
+        last=about.last,
+        total=about.total,
+        created=about.created,
+    )
 
 
 def _described(text: bytes) -> _About:

@@ -14,7 +14,7 @@ from ragvec.map.file import WIDTH
 MOST_LAID_OUT = 20_000  # points that push and pull each other; others lie among the nearest of them
 COMPONENTS = 50
 PERPLEXITY = 15
-EARLY, LATE = 150, 350  # rounds
+EARLY, LATE = 100, 250  # rounds
 _FEWEST_ON_GRID = 2000  # fewer points are faster without one
 _BLOCK = 8192  # vectors that are held at once
 _AMONG = 3

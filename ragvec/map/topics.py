@@ -22,7 +22,7 @@ def topics_of(
     """
     import faiss
 
-    wanted = min(max(round(len(points) ** 0.5 / 4), FEWEST), MOST, len(points))
+    wanted = min(max(round(len(points) ** 0.5 / 2), FEWEST), MOST, len(points))
     places = np.ascontiguousarray(points, dtype=np.float32)
     groups = faiss.Kmeans(2, wanted, niter=_ROUNDS, seed=1, min_points_per_centroid=1, max_points_per_centroid=2**20)
     groups.train(places)

@@ -94,7 +94,7 @@ def _page(name: str) -> Response:
 
     def inline(match: re.Match[bytes]) -> bytes:
         tag = b"style" if match[1].endswith(b"css") else b"script"
-        return b"<%s>\n%s</%s>" % (tag, room.joinpath("page", match[1].decode()).read_bytes(), tag)
+        return b"<%s>\n%s</%s>" % (tag, (room / "page" / match[1].decode()).read_bytes(), tag)
 
     page = _APART.sub(inline, room.joinpath(name).read_bytes())
     allowed: dict[bytes, list[str]] = {b"script": [], b"style": []}

@@ -17,7 +17,7 @@ const WORDS = {
     uncited: "It cites no passage: check it against the hits below.", cut: "The answer was cut: it has as many words as are asked for.",
     map: "Map", zoomIn: "Closer", zoomOut: "Further", mapLabel: (count) => `Map of ${count.toLocaleString("en")} passages: what is alike lies together`,
     mapOf: (count, all) => `${count.toLocaleString("en")}${count < all ? ` of ${all.toLocaleString("en")}` : ""} passages; what is alike lies together.`,
-    mapStale: (gone, fresh) => `The index has changed since: ${fresh.toLocaleString("en")} passages are new, ${gone.toLocaleString("en")} gone. Make it again with ragvec map.`,
+    mapStale: (gone, fresh) => `The index has changed since (new: ${fresh.toLocaleString("en")}, gone: ${gone.toLocaleString("en")}). Make it again with ragvec map.`,
     noIndex: "This server has no index to search: start it with  ragvec serve -i INDEX",
     lost: "The server does not answer. Is it still running?",
     locked: "This server asks for its API key.",
