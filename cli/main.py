@@ -34,6 +34,7 @@ COMMANDS = {
     "eval": "Evaluate an encoder on a retrieval or similarity data set.",
     "generate": "Have a language model write questions to an index's passages, to evaluate with.",
     "plan": "Predict what encoding and indexing a corpus will take: time, memory, disk.",
+    "map": "Lay an index out as points on a plane, topics named, for the search page.",
     "info": "Describe an encoder, shards or an index.",
     "doctor": "Examine an encoder, shards or an index, and the machine.",
 }

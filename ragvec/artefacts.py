@@ -6,6 +6,7 @@ from typing import Literal
 
 DATABASE_NAME = "index.sqlite"  # of an index
 SERVER_LOCK_NAME = "server.lock"  # beside it, while it is served
+MAP_NAME = "map.safetensors"  # beside it, where a map was made
 MANIFEST_NAME = "manifest.json"  # of shards
 ENCODER_NAMES = ("ragvec.json", "modules.json", "adapter_config.json", "llm2vec_config.json", "config.json")
 

@@ -17,7 +17,7 @@ LAYERS = [
     {"corpus", "shards"},
     {"encoder"},
     {"index"},
-    {"retrieve", "ingest"},
+    {"retrieve", "ingest", "map"},
     {"answers"},
     {"evaluate", "doctor", "export", "train"},
     {"serve"},

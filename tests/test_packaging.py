@@ -31,6 +31,8 @@ def test_the_wheel_holds_one_package_and_its_data(wheel):
         "ragvec/data/corpus.jsonl",
         "ragvec/data/encoder/model.safetensors",
         "ragvec/py.typed",
+        "ragvec/serve/page/map.js",
+        "ragvec/serve/search.html",
         "ragvec/data/recipes/schema.json",
     ):
         assert needed in names

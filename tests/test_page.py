@@ -19,7 +19,9 @@ DOCUMENTS = [
     Document("문서/서울 1", "서울은 대한민국의 수도이다.", "대한민국", {"year": 1999, "lang": "ko"}),
     *(Document(f"apple{n}", f"An apple, number {n}.", f"Apple {n}", {"year": 2000 + n}) for n in range(25)),
 ]
-CARDS = "[...document.querySelectorAll('.hit')]"
+pytestmark = pytest.mark.browser
+CARDS = "[...document.querySelectorAll('.card')]"
+HITS = "[...document.querySelectorAll('.hit')]"
 
 
 @contextmanager
@@ -73,7 +75,7 @@ def page(open_browser, address) -> Iterator[Browser]:
 
 
 def ids(page: Browser) -> list[str]:
-    return page.run(f"{CARDS}.map((card) => card.querySelectorAll('.about span')[1].textContent)")
+    return page.run(f"{CARDS}.map((card) => card.querySelector('.id').textContent)")
 
 
 def search(page: Browser, text: str) -> None:
@@ -99,7 +101,7 @@ def test_a_search_shows_marked_passages_scores_and_time(page):
     assert page.run(f"[...{CARDS}[0].querySelectorAll('mark')].map((mark) => mark.textContent)") == ["fox", "fox"]
     assert float(page.run(f"{CARDS}[0].querySelector('.score').textContent")) > 0
     assert "year 2020" in page.run(f"{CARDS}[0].textContent")
-    assert page.run("/^1 hit in \\d+ ms$/.test(document.getElementById('status').textContent)")
+    assert page.run("/^1 hit · server \\d+ ms · network \\d+ ms$/.test(document.getElementById('status').textContent)")
     assert page.run("location.search") == "?q=foxes&mode=lexical"
 
 
@@ -147,7 +149,7 @@ def test_more_hits_are_appended(page):
     page.run("document.getElementById('more').click()")
     page.wait(f"{CARDS}.length === 25")
     assert len(set(ids(page))) == 25 and page.run("document.getElementById('more').hidden")
-    assert page.run(f"document.activeElement === {CARDS}[20]")
+    assert page.run(f"document.activeElement === {HITS}[20]")
 
 
 def test_the_keyboard_does_everything(page):
@@ -156,7 +158,7 @@ def test_the_keyboard_does_everything(page):
     assert page.run("document.activeElement.id") == "query" and page.run("document.getElementById('query').value") == ""
     search(page, "서울")
     page.press("ArrowDown")
-    assert page.run(f"document.activeElement === {CARDS}[0]")
+    assert page.run(f"document.activeElement === {HITS}[0]")
     page.press("Enter")
     page.wait("document.getElementById('document').open")
     assert page.run("document.getElementById('document-title').textContent") == "대한민국"
@@ -164,7 +166,7 @@ def test_the_keyboard_does_everything(page):
     assert page.run("document.querySelector('.passage mark').textContent") == "서울"
     page.press("Escape")
     page.wait("!document.getElementById('document').open")
-    assert page.run(f"document.activeElement === {CARDS}[0]"), "the focus returns to the hit"
+    assert page.run(f"document.activeElement === {HITS}[0]"), "the focus returns to the hit"
     page.press("ArrowUp")
     assert page.run("document.activeElement.id") == "query"
 

@@ -23,7 +23,7 @@ from ragvec.serve.schemas import SearchRequest
 
 # What only one door has a use for: the CLI has no vectors, and its query is an argument; the others are the door's own.
 CLI_OWN = {"index", "queries", "encoder", "device", "dtype", "offline", "format", "context", "server", "api_key", "prompt_name"}
-HTTP_OWN = {"highlight", "context"}
+HTTP_OWN = {"highlight", "facets", "context"}
 # A value on each side of every bound, (allowed, refused).
 BOUNDS = {
     "k": [(1, 0)],

@@ -39,13 +39,30 @@ class Source(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
+class Place(NamedTuple):
+    """Whence a document came, as far as its metadata says; url is http or https."""
+
+    file: str | None = None
+    page: int | str | None = None
+    url: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As JSON values, without what is not known."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+
+def place_of(metadata: Mapping[str, Any]) -> Place:
+    """Whence a document with these metadata came."""
+    url = _first(metadata, _URLS, lambda value: isinstance(value, str) and value.lower().startswith(_WEB))
+    file = _first(metadata, _FILES, lambda value: isinstance(value, str) and not value.lower().startswith(_WEB))
+    page = _first(metadata, _PAGES, lambda value: isinstance(value, int | str) and not isinstance(value, bool))
+    return Place(file, page, url)
+
+
 def source_of(number: int, hit: Hit) -> Source:
     """A hit as the source of this number."""
-    url = _first(hit.metadata, _URLS, lambda value: isinstance(value, str) and value.lower().startswith(_WEB))
-    file = _first(hit.metadata, _FILES, lambda value: isinstance(value, str) and not value.lower().startswith(_WEB))
-    page = _first(hit.metadata, _PAGES, lambda value: isinstance(value, int | str) and not isinstance(value, bool))
     told = {name: getattr(hit, name) for name in ("doc_id", "passage_id", "title", "score")}
-    return Source(number=number, **told, file=file, page=page, url=url)
+    return Source(number=number, **told, **place_of(hit.metadata)._asdict())
 
 
 def cited_numbers(text: str, count: int) -> list[int]:

@@ -4,7 +4,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from ragvec.artefacts import DATABASE_NAME, SERVER_LOCK_NAME
+from ragvec.artefacts import DATABASE_NAME, MAP_NAME, SERVER_LOCK_NAME
 from ragvec.errors import Damaged
 from ragvec.files import is_own_file, is_own_folder, remove_own
 from ragvec.index.words import WordsRecord, remove_staging, sweep_words
@@ -78,7 +78,7 @@ def remove_index(folder: Path) -> None:
     remove_staging(folder / WORDS_STAGING_NAME)
     sweep_words(folder / WORDS_NAME, WordsRecord())
     remove_own(folder / WORDS_NAME, ())
-    for name in (*DATABASE_FILES, LOCK_NAME):
+    for name in (*DATABASE_FILES, LOCK_NAME, MAP_NAME):
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # it holds something else
         folder.rmdir()

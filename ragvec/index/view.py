@@ -117,7 +117,7 @@ class View:
         """The passage ids that a query's words leave of those allowed, (m,) int64, ascending; None = all."""
         if limited.allowed:
             return limited.ids if allowed is None else np.intersect1d(limited.ids, allowed, assume_unique=True)
-        return np.setdiff1d(self._ids() if allowed is None else allowed, limited.ids, assume_unique=True)
+        return np.setdiff1d(self.ids() if allowed is None else allowed, limited.ids, assume_unique=True)
 
     def words_weight(self, query: str, *, syntax: bool = False) -> float:
         """The BM25 of a passage of average length that holds each of the query's words once; 0 for a query without words."""
@@ -190,7 +190,8 @@ class View:
             self._passages = store.count(self.connection)
         return self._passages
 
-    def _ids(self) -> np.ndarray:
+    def ids(self) -> np.ndarray:
+        """The ids of all passages that have a vector, (n,) int64, ascending."""
         live = zip(self.segments, self.live, strict=True)
         parts = [np.asarray(segment.ids) if mask is None else segment.ids[mask] for segment, mask in live]
         return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)

@@ -66,6 +66,14 @@ _SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">"
 _KEYWORDS = {"and", "or", "not", "in", "like", "is", "null", "true", "false"}
 
 
+class WrongFilter(WrongInput):
+    """A filter that can't be read. column: where in its text, from 1."""
+
+    def __init__(self, message: str, column: int) -> None:
+        super().__init__(message)
+        self.column = column
+
+
 class _Token(NamedTuple):
     kind: str
     text: str
@@ -322,7 +330,7 @@ def _tokens(text: str) -> list[_Token]:
 
 def _error(text: str, place: int, message: str) -> RagvecError:
     shown = " ".join(text.split()) if len(text) <= 200 else f"{' '.join(text[:200].split())} …"
-    return WrongInput(f"the filter is wrong at column {place + 1}: {message}; in: {shown}")
+    return WrongFilter(f"the filter is wrong at column {place + 1}: {message}; in: {shown}", place + 1)
 
 
 def _listed(names: Collection[str]) -> str:

@@ -4,11 +4,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from ragvec.index.words.analysis import folded, is_run, query_words, terms
+from ragvec.index.words.analysis import folded, is_run, pairs, query_words, terms
 
 SEARCHED = 50_000  # characters of a text in which the stretch to show is looked for
 LONGEST_STEM = 64  # characters of a word that are compared
 _ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|ly)$")
+# a pair of a syllable and a Korean particle says nothing alone: in 서울은 and 겨울은 it is 울은
+_WITH_PARTICLE = re.compile("[가-힣]{2,}[은는이가을를의에도만과와로]")
 
 
 class QueryWords:
@@ -20,6 +22,7 @@ class QueryWords:
     def __init__(self, query: str) -> None:
         words = query_words(query)
         self.pairs = {word for word in words if is_run(word) and len(word) <= 2}  # longer runs consist of them
+        self._endings = _endings([word for word in words if is_run(word)])
         self.stems = {_stem(word) for word in words if not is_run(word)}
         self._lengths = sorted({len(stem) for stem in self.stems})
         self._sizes = sorted({len(pair) for pair in self.pairs})
@@ -43,11 +46,14 @@ class QueryWords:
         return longest
 
     def _in_run(self, run: str, place: int) -> Iterator[tuple[int, int, str]]:
-        """The stretches of a run that the query's pairs and single characters cover; overlapping ones are one."""
+        """The stretches of a run that the query's pairs and single characters cover; overlapping ones are one.
+
+        None begins with the last syllable of a word and its particle: what goes before is another word.
+        """
         start = end = -1
         for at in range(len(run)):
             size = next((len(pair) for size in reversed(self._sizes) if (pair := run[at : at + size]) in self.pairs), 0)
-            if not size:
+            if not size or (at >= end and run[at : at + size] in self._endings):
                 continue
             if at >= end:
                 if end > start:
@@ -96,6 +102,14 @@ def _fullest(found: list[tuple[int, str]], starts: list[int], length: int) -> in
         if len(held) > most:
             most, best = len(held), start
     return best
+
+
+def _endings(runs: list[str]) -> set[str]:
+    """The pairs that are nothing but how words with a particle end."""
+    long = [run for run in runs if len(run) > 2]
+    with_particle = {run for run in long if _WITH_PARTICLE.fullmatch(run)}
+    others = {pair for run in long for pair in pairs(run[:-1] if run in with_particle else run)}
+    return {run[-2:] for run in with_particle} - others
 
 
 def _stem(word: str) -> str:

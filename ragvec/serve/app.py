@@ -10,6 +10,7 @@ from ragvec.serve.embedding_routes import embedding_routes
 from ragvec.serve.errors import install_handlers
 from ragvec.serve.guard import Guard
 from ragvec.serve.json_route import JsonRoutesFirst
+from ragvec.serve.map_routes import map_routes
 from ragvec.serve.methods import StandardMethods
 from ragvec.serve.search_routes import search_routes, writing_routes
 from ragvec.serve.service import Service
@@ -48,7 +49,7 @@ def create_app(
         servers=[{"url": root_path}] if root_path else None,
     )
     status = status_routes(service, writable=writable, asks=asking is not None)
-    routers = [status, embedding_routes(service), search_routes(service)]
+    routers = [status, embedding_routes(service), search_routes(service), map_routes(service)]
     routers += [writing_routes(service)] if writable else []
     routers += [ask_routes(service, asking)] if asking else []
     for router in routers:

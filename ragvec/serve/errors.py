@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ragvec.errors import RagvecError
+from ragvec.index.where import WrongFilter
 
 _TYPES = {
     401: "authentication_error",
@@ -19,17 +20,17 @@ _MOST_MESSAGE = 1000  # characters: a message may quote what was sent
 _EXPECTED = (HTTPException, RequestValidationError, RagvecError)
 
 
-def error_body(status: int, message: str) -> bytes:
-    """The JSON of an error."""
+def error_body(status: int, message: str, **more: str | int) -> bytes:
+    """The JSON of an error. more: further fields of it."""
     kind = _TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
     if len(message) > _MOST_MESSAGE:
         message = f"{message[:_MOST_MESSAGE]}…"
-    return orjson.dumps({"error": {"message": message, "type": kind, "code": status}})
+    return orjson.dumps({"error": {"message": message, "type": kind, "code": status, **more}})
 
 
-def error_response(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    """An error as a response."""
-    return Response(error_body(status, message), status, headers, "application/json")
+def error_response(status: int, message: str, headers: dict[str, str] | None = None, **more: str | int) -> Response:
+    """An error as a response. more: further fields of it."""
+    return Response(error_body(status, message, **more), status, headers, "application/json")
 
 
 def response_to(error: Exception) -> Response:
@@ -39,6 +40,8 @@ def response_to(error: Exception) -> Response:
             return error_response(error.status_code, str(error.detail), dict(error.headers or {}))
         case RequestValidationError():
             return error_response(422, str(error.errors()[0]["msg"]))
+        case WrongFilter():
+            return error_response(error.status, str(error), param="where", column=error.column)
         case RagvecError():
             later = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
             return error_response(error.status, str(error), later)

@@ -125,7 +125,7 @@ class SearchRequest(_Strict):
     """What to find: a query in words, or a vector made by the same encoder.
 
     The fields of `ragvec.retrieve.Request` under its names and with its defaults, bounded here too so that the description
-    of this API says it; a test holds them to each other. highlight and context are the server's own.
+    of this API says it; a test holds them to each other. highlight, facets and context are the server's own.
     """
 
     query: Query | None = DEFAULTS["query"]
@@ -158,13 +158,35 @@ class SearchRequest(_Strict):
     )
     rerank_depth: StrictInt = Field(DEFAULTS["rerank_depth"], ge=1, description="How many hits are scored again.")
     snippets: StrictBool = Field(DEFAULTS["snippets"], description="Add to each hit the sentence nearest to the query.")
-    highlight: StrictBool = Field(False, description="Add to each hit the stretch of its text to show, and the words to mark.")
+    highlight: StrictBool = Field(
+        False,
+        description="Add to each hit the stretch of its text to show, the words to mark, its file, page and url if known.",
+    )
+    facets: StrictBool = Field(False, description="Add the values by which the best 100 hits fall into groups, to filter by.")
     context: StrictInt | None = Field(
         None,
         ge=1,
         le=1_000_000,
         description="Add a prompt for a language model with the hits in it, of at most so many tokens.",
     )
+
+
+class SimilarRequest(_Strict):
+    """Which documents are like one of the index; the fields beside it as in SearchRequest."""
+
+    doc_id: DocId
+    passage_id: StrictStr | None = Field(None, description="What is like this passage of it; default: all of it.")
+    k: StrictInt = Field(DEFAULTS["k"], ge=1)
+    where: StrictStr | None = Field(DEFAULTS["where"], max_length=LONGEST)
+    where_values: dict[str, FilterValue | Many[FilterValue]] | None = DEFAULTS["where_values"]
+    highlight: StrictBool = False
+
+
+class PlacesRequest(_Strict):
+    """Where passages are on the map."""
+
+    version: StrictStr = Field(max_length=64, description="Of the map that is meant, as /map says.")
+    passage_ids: Annotated[Many[StrictStr], Field(max_length=1000)]
 
 
 class AskRequest(_Strict):

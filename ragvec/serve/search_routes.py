@@ -1,5 +1,6 @@
 """Search and documents over HTTP."""
 
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -8,6 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
+from ragvec.answers.sources import place_of
 from ragvec.errors import WrongInput
 from ragvec.index import Index
 from ragvec.records import Document, Hit
@@ -16,22 +18,26 @@ from ragvec.retrieve.asked import meaning
 from ragvec.retrieve.context import build_context
 from ragvec.retrieve.highlight import marks, snippet
 from ragvec.retrieve.lookup import read_document
+from ragvec.retrieve.overview import facets_of, overview
+from ragvec.retrieve.similar import similar_documents
 from ragvec.serve.advert import INDEX_HEADER, index_identity
 from ragvec.serve.batched import Patience
 from ragvec.serve.json_route import JsonRoute, json_response
 from ragvec.serve.limits import Limits
-from ragvec.serve.schemas import AddRequest, SearchRequest
+from ragvec.serve.schemas import AddRequest, SearchRequest, SimilarRequest
 from ragvec.serve.service import Service
 
 if TYPE_CHECKING:
     from ragvec.encoder.protocol import TextEncoder
 
 SNIPPET_CHARACTERS = 320
+FACET_HITS = 100  # the best ones, whose metadata are counted
 
 
 def search_routes(service: Service) -> APIRouter:
     """The routes that read the index."""
     router = APIRouter(route_class=JsonRoute, tags=["search"])
+    overviews = _Overviews()
 
     @router.post("/search", summary="The passages that answer a query")
     async def search(body: SearchRequest) -> Response:
@@ -46,6 +52,21 @@ def search_routes(service: Service) -> APIRouter:
         content = {**answer.content, "mode": request.chosen_mode, "seconds": seconds}
         return json_response(content, {INDEX_HEADER: answer.identity})
 
+    @router.post("/similar", summary="The documents most like one of the index")
+    async def similar(body: SimilarRequest) -> Response:
+        """Each by its best passage. Nothing is encoded: its vector is in the index."""
+        started = time.perf_counter()
+        if body.k > service.limits.k:
+            raise HTTPException(422, f"k is {body.k}: ask for at most {service.limits.k:,} hits")
+        asked = body.model_dump(exclude={"highlight"})
+        hits = await service.read(lambda index: similar_documents(index, **asked))
+        content = [_record(hit, "" if body.highlight else None) for hit in hits]
+        return json_response({"hits": content, "seconds": {"all": time.perf_counter() - started}})
+
+    @router.get("/overview", summary="What the index holds: how much, frequent values of fields, queries to try")
+    async def look() -> Response:
+        return json_response(await service.read(overviews.of))
+
     @router.get("/documents/{doc_id:path}", summary="One document with all its passages")
     async def document(doc_id: str, query: str = "", syntax: bool = False) -> Response:
         """query: mark its words in the passages; syntax: it is in the query language."""
@@ -59,6 +80,7 @@ def search_routes(service: Service) -> APIRouter:
                 "doc_id": doc_id,
                 "title": first.title,
                 "metadata": first.metadata,
+                **place_of(first.metadata).record(),
                 "passages": [
                     {
                         "passage_id": passage.passage_id,
@@ -129,6 +151,23 @@ async def with_vector(request: Request, service: Service) -> Request:
     return replace(request, vector=vector)
 
 
+class _Overviews:
+    """The overview of the newest commit, made once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: tuple[object, dict[str, Any]] | None = None
+
+    def of(self, index: Index) -> dict[str, Any]:
+        """An index's."""
+        with index.reading() as view:
+            commit = index_identity(index.path), view.generation
+        with self._lock:
+            if self._made is None or self._made[0] != commit:
+                self._made = commit, overview(index)
+            return self._made[1]
+
+
 class _Found(NamedTuple):
     """What a search found, and the identity of the index it was found in."""
 
@@ -137,17 +176,21 @@ class _Found(NamedTuple):
 
 
 def _answer(index: Index, request: Request, body: SearchRequest, encoder: "TextEncoder") -> _Found:
-    hits = Retriever(index, encoder).answer(request)
-    content: dict[str, Any] = {"hits": [_record(hit, request.meaning if body.highlight else "") for hit in hits]}
+    retriever = Retriever(index, encoder)
+    hits = retriever.answer(request)
+    content: dict[str, Any] = {"hits": [_record(hit, request.meaning if body.highlight else None) for hit in hits]}
+    if body.facets:
+        best = retriever.answer(replace(request, offset=0, k=FACET_HITS, snippets=False))
+        content["facets"] = [facet.record() for facet in facets_of(best)]
     if body.context is not None and request.query is not None:
         content["context"] = build_context(request.meaning, hits, body.context, encoder.count_tokens).record()
     return _Found(content, index_identity(index.path))
 
 
-def _record(hit: Hit, highlighted: str) -> dict[str, Any]:
-    """highlighted: the words to mark; "" = none."""
+def _record(hit: Hit, highlighted: str | None) -> dict[str, Any]:
+    """highlighted: the words to mark, which may be none; None = nothing is shown but the hit."""
     record = hit.record()
-    if highlighted:
+    if highlighted is not None:
         shown = snippet(hit.text, highlighted, SNIPPET_CHARACTERS)
-        record["highlight"] = {"text": shown, "marks": marks(shown, highlighted)}
+        record["highlight"] = {"text": shown, "marks": marks(shown, highlighted), **place_of(hit.metadata).record()}
     return record

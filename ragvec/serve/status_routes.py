@@ -14,10 +14,12 @@ from ragvec.retrieve.lookup import metadata_fields
 from ragvec.serve.advert import NONCE_HEADER, PROOF_HEADER, PROOF_PATH, proof
 from ragvec.serve.errors import error_response
 from ragvec.serve.json_route import json_response
+from ragvec.serve.map_routes import has_map
 from ragvec.serve.metrics import CONTENT_TYPE
 from ragvec.serve.places import without_places
 from ragvec.serve.service import Service
 
+_APART = re.compile(rb'<(?:link rel="stylesheet" href|script src)="page/([a-z]+\.(?:css|js))">(?:</script>)?')
 _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.S)
 
 
@@ -58,7 +60,9 @@ def status_routes(service: Service, *, writable: bool, asks: bool) -> APIRouter:
     async def info() -> Response:
         index = None
         if service.index is not None:
-            described, fields = await service.read(lambda index: (index.describe(), metadata_fields(index)))
+            described, fields, is_mapped = await service.read(
+                lambda index: (index.describe(), metadata_fields(index), has_map(index))
+            )
             index = {"name": service.index.path.absolute().name, **without_places(described), "fields": fields}
         return json_response(
             {
@@ -67,6 +71,7 @@ def status_routes(service: Service, *, writable: bool, asks: bool) -> APIRouter:
                 "index": index,
                 "writable": writable,
                 "asks": asks and index is not None,
+                "map": index is not None and is_mapped,
                 "limits": {name: getattr(service.limits, name) for name in service.limits.__slots__},
             }
         )
@@ -80,8 +85,18 @@ def status_routes(service: Service, *, writable: bool, asks: bool) -> APIRouter:
 
 @cache
 def _page(name: str) -> Response:
-    """A static page that may run its own script and style, talk to this server, and nothing else."""
-    page = files("ragvec.serve").joinpath(name).read_bytes()
+    """A static page that may run its own script and style, talk to this server, and nothing else.
+
+    What it names of ragvec/serve/page is put into it: the policy names each script by its hash, so no other can run, and
+    none has to be asked for with a key.
+    """
+    room = files("ragvec.serve")
+
+    def inline(match: re.Match[bytes]) -> bytes:
+        tag = b"style" if match[1].endswith(b"css") else b"script"
+        return b"<%s>\n%s</%s>" % (tag, (room / "page" / match[1].decode()).read_bytes(), tag)
+
+    page = _APART.sub(inline, room.joinpath(name).read_bytes())
     allowed: dict[bytes, list[str]] = {b"script": [], b"style": []}
     for kind, code in _INLINE.findall(page):
         allowed[kind].append(f"'sha256-{base64.b64encode(hashlib.sha256(code).digest()).decode()}'")

@@ -126,6 +126,22 @@ def read_doc_ids(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int
     return doc_ids
 
 
+def read_hashes(connection: sqlite3.Connection, ids: np.ndarray) -> np.ndarray:
+    """The first 8 bytes of passages' content hashes, (n,) uint64, for ids (n,) int64, ascending; 0 where there is none."""
+    query = "SELECT id, content_hash FROM passages WHERE id IN (SELECT value FROM json_each(?))"
+    hashes = np.zeros(len(ids), dtype=np.uint64)
+    for number, content_hash in connection.execute(query, (json.dumps(ids.tolist()),)):
+        check_kinds(number, (content_hash,), (bytes,))
+        hashes[np.searchsorted(ids, number)] = int.from_bytes(content_hash[:8], "big")
+    return hashes
+
+
+def ids_of_passages(connection: sqlite3.Connection, passage_ids: Sequence[str]) -> dict[str, int]:
+    """The ids of passages by their passage_id; those that are not there are left out."""
+    query = "SELECT passage_id, id FROM passages WHERE passage_id IN (SELECT value FROM json_each(?))"
+    return dict(connection.execute(query, (json.dumps(list(passage_ids)),)))
+
+
 def read_titles(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, str]:
     """The title of each of these passages."""
     query = "SELECT id, title FROM passages WHERE id IN (SELECT value FROM json_each(?))"
