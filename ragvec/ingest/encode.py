@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,13 +10,14 @@ from ragvec.corpus.files import InputFile
 from ragvec.encoder.protocol import TextEncoder
 from ragvec.errors import WrongInput
 from ragvec.index.encoder import own_if_none
-from ragvec.ingest.folder import check_folder, locked, make_folder, set_aside, sweep
+from ragvec.ingest.folder_shelf import check_folder_for, folder_shelf
 from ragvec.ingest.meter import MeasuresWork, Meter
-from ragvec.ingest.ranks import OwnParts, Rank, parts_elsewhere, publish, rank_folder, remove_ranks
+from ragvec.ingest.ranks import OwnParts, Rank
 from ragvec.ingest.run import Run
+from ragvec.ingest.shelf import Finished
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
-from ragvec.shards import DTYPES, MANIFEST, Manifest, Provenance, load_manifest, save_manifest
+from ragvec.shards import DTYPES, Provenance
 
 PART_ROWS = 8192
 PART_CHARACTERS = 1 << 26  # a part also ends here, so that long documents don't fill the memory
@@ -87,37 +87,23 @@ def encode_corpus(
     rank.check()
     started = time.monotonic()
     folder = Path(folder)
-    target = rank_folder(folder, rank)
     instruction = own_if_none(encoder, instruction)
     provenance = _provenance(encoder, instruction=instruction, dtype=dtype, normalized=normalize, options=encoder_options or {})
-    _starting_manifest(folder, provenance, overwrite)
+    check_folder_for(folder, provenance, overwrite=overwrite)
     own = OwnParts(cut_parts(passages, part_rows), rank)
     parts = iter(own)
     first = next(parts, None)  # read before anything is created: a corpus with an error in its first lines leaves no trace
     if not own.digests:
         raise WrongInput("there is nothing to encode: the corpus holds no passages")
-    make_folder(target)
     with (
-        locked(target),
+        folder_shelf(folder, provenance, rank=rank, overwrite=overwrite) as shelf,
         progress_bar("encode", total=total, unit="passages", show=show_progress) as bar,
-        _opened(
-            folder,
-            target,
-            provenance,
-            overwrite=overwrite,
-            encoder=encoder,
-            meter=Meter(bar, total=total, speed=speed, log=log),
-        ) as run,
+        Run(shelf, encoder, Meter(bar, total=total, speed=speed, log=log)) as run,
     ):
         run.encode(chain([first] if first else [], parts))
-        run.finish(tuple(inputs), own.corpus_digest if rank.of > 1 else "", count_rejected())
-        if rank.of == 1:
-            remove_ranks(folder)
+        finished = shelf.finish(own.digests, inputs=tuple(inputs), rejected=count_rejected())
         run.meter.finish()
-    complete = rank.of == 1 or publish(
-        folder, rank.of, provenance, own.digests, inputs=tuple(inputs), rejected=count_rejected()
-    )
-    return _report(run, folder, complete, time.monotonic() - started)
+    return _report(run, finished, folder, time.monotonic() - started)
 
 
 def _provenance(encoder: TextEncoder, *, instruction: str, dtype: str, normalized: bool, options: dict[str, Any]) -> Provenance:
@@ -149,18 +135,8 @@ def cut_parts(passages: Iterable[Passage], part_rows: int, part_characters: int 
         yield gathered
 
 
-def _opened(folder: Path, target: Path, provenance: Provenance, *, overwrite: bool, encoder: TextEncoder, meter: Meter) -> Run:
-    """The run, its folder swept and its earlier parts at hand."""
-    manifest = _starting_manifest(target, provenance, overwrite)
-    elsewhere = [] if overwrite else parts_elsewhere(folder, target, provenance)
-    if overwrite or not (target / MANIFEST).exists():
-        save_manifest(target, manifest)  # before anything is removed or written: from now on the folder is this run's
-    sweep(target, manifest)
-    return Run(target, set_aside(target, manifest, len(manifest.parts)), encoder, meter, elsewhere=elsewhere)
-
-
-def _report(run: Run, folder: Path, complete: bool, seconds: float) -> EncodeReport:
-    manifest, meter = run.manifest, run.meter
+def _report(run: Run, finished: Finished, folder: Path, seconds: float) -> EncodeReport:
+    manifest, meter = finished.manifest, run.meter
     return EncodeReport(
         folder=str(folder),
         rows=manifest.rows,
@@ -169,34 +145,11 @@ def _report(run: Run, folder: Path, complete: bool, seconds: float) -> EncodeRep
         encoded=meter.encoded,
         reused=meter.reused,
         kept=meter.kept,
-        damaged=run.damaged,
+        damaged=run.shelf.damaged,
         failed=len(manifest.failed),
         parts=len(manifest.parts),
         bytes=sum(part.bytes for part in manifest.parts),
         recall=manifest.recall,
-        complete=complete,
+        complete=finished.complete,
         seconds=seconds,
     )
-
-
-def _starting_manifest(folder: Path, provenance: Provenance, overwrite: bool) -> Manifest:
-    """The manifest to go on from. Raises RagvecError if the folder's vectors can't be mixed with this run's."""
-    check_folder(folder)
-    if overwrite or not (folder / MANIFEST).exists():
-        return Manifest(provenance)
-    manifest = load_manifest(folder)
-    for name, there, wanted in _differences(manifest.provenance, provenance):
-        raise WrongInput(
-            f"{folder} holds vectors made with {name} {there}, this run has {wanted}: "
-            "write to another folder, or replace them with `overwrite`"
-        )
-    return replace(manifest, provenance=provenance)  # the same encoder may have moved
-
-
-def _differences(there: Provenance, wanted: Provenance) -> Iterator[tuple[str, str, str]]:
-    if there.fingerprint != wanted.fingerprint:
-        prints = [f"{provenance.source} (fingerprint {provenance.fingerprint[:12]})" for provenance in (there, wanted)]
-        yield "encoder", prints[0], prints[1]
-    for name in ("dimension", "instruction", "dtype", "normalized"):
-        if getattr(there, name) != getattr(wanted, name):
-            yield name, repr(getattr(there, name)), repr(getattr(wanted, name))

@@ -1,6 +1,7 @@
 """Encoded passages on disk: Parquet parts that any tool reads, and a manifest that says what made them.
 
 manifest.json         written last, after every part; "complete" once the whole corpus is in
+parts.log             only while it is not complete: a line for each part that the manifest does not name yet
 part-00000.parquet    doc_id, passage_id, title, text, metadata (JSON), content_hash, tokens, truncated, embedding
 previous/             only while a changed corpus is encoded anew: parts whose vectors may still be of use
 ranks/                only while several processes encode: a shards folder for each
