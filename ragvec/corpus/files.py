@@ -29,11 +29,19 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class InputFile(NamedTuple):
-    """A file that was read to its end: path as given, size in bytes, SHA-256 of its bytes as stored."""
+    """A file that was read to its end: path as given, size in bytes, SHA-256 of its bytes as stored.
+
+    etag   instead of a SHA-256, the store's own mark of an object's version that was not read from front to back
+    """
 
     path: str
     bytes: int
     sha256: str
+    etag: str = ""
+
+    def describe(self) -> dict[str, str | int]:
+        """The file as JSON values; an empty mark is left out."""
+        return {name: value for name, value in self._asdict().items() if name != "etag" or value}
 
 
 class CorpusFiles(NamedTuple):

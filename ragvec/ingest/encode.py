@@ -2,22 +2,24 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec.corpus.files import InputFile
 from ragvec.encoder.protocol import TextEncoder
 from ragvec.errors import WrongInput
 from ragvec.index.encoder import own_if_none
+from ragvec.ingest.bucket_shelf import bucket_shelf, check_bucket_for
 from ragvec.ingest.folder_shelf import check_folder_for, folder_shelf
 from ragvec.ingest.meter import MeasuresWork, Meter
 from ragvec.ingest.ranks import OwnParts, Rank
 from ragvec.ingest.run import Run
-from ragvec.ingest.shelf import Finished
+from ragvec.ingest.shelf import Finished, Shelf
+from ragvec.objects import Bucket, ObjectPath, as_path
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
-from ragvec.shards import DTYPES, Provenance
+from ragvec.shards import DTYPES, Place, Provenance
 
 PART_ROWS = 8192
 PART_CHARACTERS = 1 << 26  # a part also ends here, so that long documents don't fill the memory
@@ -52,7 +54,7 @@ class EncodeReport(NamedTuple):
 def encode_corpus(
     passages: Iterable[Passage],
     encoder: TextEncoder,
-    folder: str | Path,
+    folder: str | Place,
     *,
     instruction: str | None = None,
     dtype: str = "float16",
@@ -62,19 +64,22 @@ def encode_corpus(
     encoder_options: dict[str, Any] | None = None,
     part_rows: int = PART_ROWS,
     overwrite: bool = False,
+    single_writer: bool = False,
     rank: Rank = Rank(),  # noqa: B008 - a tuple
     total: int | None = None,
     show_progress: bool = False,
     speed: MeasuresWork | None = None,
     log: Callable[[dict[str, Any]], None] | None = None,
 ) -> EncodeReport:
-    """Encode passages into a folder of shards; the same call after a kill goes on where it stopped.
+    """Encode passages into a folder of shards, here or in object storage; the same call after a kill goes on where it stopped.
 
+    folder   a path, or a URL: s3://bucket/path, gs://…, az://…
     instruction  read before every passage; None = the encoder's own for documents, which most have not
     dtype    of the stored vectors: float16, float32, int8 (a scale for each vector) or binary (the signs)
     inputs   the corpus files to record; may fill up while `passages` is read (`read_documents(…, on_file=inputs.append)`)
     count_rejected   asked at the end how many rows and files of the corpus could not be read; recorded
     encoder_options  what else `Encoder.load` was given; recorded
+    single_writer    nobody else writes to this URL: for a store that can't tell two writers apart
     rank     one of several processes with the same passages and the same folder; each encodes its share
     total    about how many passages there are, for the progress bar; speed: for the share of the machine's peak
     log      called with a record of counts and rates every ten seconds, for each failure, and at the end
@@ -86,24 +91,46 @@ def encode_corpus(
     """
     rank.check()
     started = time.monotonic()
-    folder = Path(folder)
+    place = _Place(folder, single_writer)
     instruction = own_if_none(encoder, instruction)
     provenance = _provenance(encoder, instruction=instruction, dtype=dtype, normalized=normalize, options=encoder_options or {})
-    check_folder_for(folder, provenance, overwrite=overwrite)
+    place.check(provenance, overwrite=overwrite)
     own = OwnParts(cut_parts(passages, part_rows), rank)
     parts = iter(own)
     first = next(parts, None)  # read before anything is created: a corpus with an error in its first lines leaves no trace
     if not own.digests:
         raise WrongInput("there is nothing to encode: the corpus holds no passages")
     with (
-        folder_shelf(folder, provenance, rank=rank, overwrite=overwrite) as shelf,
+        place.shelf(provenance, rank=rank, overwrite=overwrite) as shelf,
         progress_bar("encode", total=total, unit="passages", show=show_progress) as bar,
         Run(shelf, encoder, Meter(bar, total=total, speed=speed, log=log)) as run,
     ):
         run.encode(chain([first] if first else [], parts))
         finished = shelf.finish(own.digests, inputs=tuple(inputs), rejected=count_rejected())
         run.meter.finish()
-    return _report(run, finished, folder, time.monotonic() - started)
+    return _report(run, finished, place.shown, time.monotonic() - started)
+
+
+class _Place:
+    """Where a run writes to: a folder, or a bucket."""
+
+    def __init__(self, folder: str | Place, single_writer: bool) -> None:
+        path = as_path(folder)
+        self._where = Bucket(path, single_writer=single_writer) if isinstance(path, ObjectPath) else path
+        self.shown = str(path)
+
+    def check(self, provenance: Provenance, *, overwrite: bool) -> None:
+        """Raises RagvecError, before anything is read or written, if what is there can't be gone on with."""
+        if isinstance(self._where, Bucket):
+            check_bucket_for(self._where, provenance, overwrite=overwrite)
+        else:
+            check_folder_for(self._where, provenance, overwrite=overwrite)
+
+    def shelf(self, provenance: Provenance, *, rank: Rank, overwrite: bool) -> AbstractContextManager[Shelf]:
+        """Where the parts come to stand."""
+        if isinstance(self._where, Bucket):
+            return bucket_shelf(self._where, provenance, rank=rank, overwrite=overwrite)
+        return folder_shelf(self._where, provenance, rank=rank, overwrite=overwrite)
 
 
 def _provenance(encoder: TextEncoder, *, instruction: str, dtype: str, normalized: bool, options: dict[str, Any]) -> Provenance:
@@ -135,10 +162,10 @@ def cut_parts(passages: Iterable[Passage], part_rows: int, part_characters: int 
         yield gathered
 
 
-def _report(run: Run, finished: Finished, folder: Path, seconds: float) -> EncodeReport:
+def _report(run: Run, finished: Finished, folder: str, seconds: float) -> EncodeReport:
     manifest, meter = finished.manifest, run.meter
     return EncodeReport(
-        folder=str(folder),
+        folder=folder,
         rows=manifest.rows,
         tokens=manifest.tokens,
         truncated=manifest.truncated,

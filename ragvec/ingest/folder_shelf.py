@@ -112,7 +112,7 @@ class FolderShelf:
     def old_vectors(self) -> OldVectors | None:
         """See Shelf."""
         if self._old is None and (finished := self._finished()):
-            self._old = OldVectors(finished)
+            self._old = OldVectors([(path, part) for path, part in finished if part_is_whole(path, part)])
         return self._old
 
     def write(

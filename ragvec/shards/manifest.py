@@ -155,7 +155,7 @@ class Manifest:
             "rows": self.rows,
             "tokens": self.tokens,
             "truncated": self.truncated,
-            "inputs": [item._asdict() for item in self.inputs],
+            "inputs": [item.describe() for item in self.inputs],
             "parts": [part.describe() for part in self.parts],
             **({"failed": len(self.failed)} if self.failed else {}),
             **({"rejected": self.rejected} if self.rejected else {}),
@@ -206,8 +206,10 @@ def load_manifest(folder: Path) -> Manifest:
         raise Damaged(f"{folder / LOG} is damaged ({error}): encode again with `ragvec encode --overwrite`") from error
 
 
-def parse_manifest(text: bytes, shown: str) -> Manifest:
-    """A manifest out of its bytes; shown: where they lie. Raises RagvecError if it is damaged, or of a newer format."""
+def parse_manifest(text: bytes, shown: str, *, names: re.Pattern[str] = PART_NAME) -> Manifest:
+    """A manifest out of its bytes; shown: where they lie; names: of its parts.
+
+    Raises RagvecError if it is damaged, or of a newer format."""
     try:
         record = json.loads(text)
         if record["format"] != FORMAT:
@@ -216,7 +218,7 @@ def parse_manifest(text: bytes, shown: str) -> Manifest:
             raise WrongInput(
                 f"{shown} has format version {record['format_version']}, this ragvec reads up to {FORMAT_VERSION}: upgrade"
             )
-        return _parse(record)
+        return _parse(record, names)
     except Mismatch as error:
         raise Damaged(f"{shown} is damaged ({error}): encode again with `ragvec encode --overwrite`") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -231,7 +233,7 @@ def _with_logged(manifest: Manifest, logged: Iterable[tuple[int, dict[str, Any]]
     return replace(manifest, parts=tuple(parts))
 
 
-def _parse(record: dict[str, Any]) -> Manifest:
+def _parse(record: dict[str, Any], names: re.Pattern[str]) -> Manifest:
     provenance = Provenance(
         **check_fields(
             {"options": {}, **record["encoder"], **{name: record[name] for name in ("instruction", "dtype", "normalized")}},
@@ -249,20 +251,20 @@ def _parse(record: dict[str, Any]) -> Manifest:
     }
     return Manifest(
         provenance=provenance,
-        parts=tuple(map(parse_part, listed["parts"])),
+        parts=tuple(parse_part(part, names) for part in listed["parts"]),
         previous=tuple(map(parse_part, listed["previous"])),
         inputs=tuple(InputFile(**check_fields(item, InputFile)) for item in listed["inputs"]),
         **check_fields(others, Manifest),
     )
 
 
-def parse_part(record: dict[str, Any]) -> Part:
-    """A part out of its record. Raises Mismatch."""
+def parse_part(record: dict[str, Any], names: re.Pattern[str] = PART_NAME) -> Part:
+    """A part out of its record, called as these names are. Raises Mismatch."""
     try:
         part = Part(**check_fields(record, Part))
     except TypeError as error:
         raise Mismatch(f"a part lacks a field: {error}") from error
-    if not PART_NAME.fullmatch(part.name):
+    if not names.fullmatch(part.name):
         raise Mismatch(f"a part is called {part.name!r}, not like part-00000.parquet")
     if not _SHA256.fullmatch(part.sha256):
         raise Mismatch(f"sha256 of {part.name} is {part.sha256[:80]!r}, not 64 hex digits")
