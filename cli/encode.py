@@ -71,7 +71,10 @@ class VectorDtype(str, Enum):
 
 
 Corpus = Annotated[str, typer.Argument(help='File or folder (JSONL, JSON, Parquet, CSV, text, Markdown, BEIR); "-" = stdin.')]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the shards.")]
+OutputPlace = Annotated[str, typer.Option("--output", "-o", help="Folder of the shards, or a URL: s3://, gs://, az://.")]
+SingleWriter = Annotated[
+    bool, typer.Option("--single-writer", help="Nobody else writes to this URL: for a store that can't tell writers apart.")
+]
 LongestPrompt = Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens; what is longer is cut and counted.")]
 BatchTokens = Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch; default: measured.")]
 ComputeDtype = Annotated[
@@ -100,7 +103,7 @@ Summary = Annotated[Form | None, typer.Option(help="Default: a sentence on a ter
 def run(
     context: typer.Context,
     corpus: Corpus,
-    output: Output,
+    output: OutputPlace,
     encoder: EncoderSource = None,
     revision: Revision = None,
     instruction: DocumentInstruction = None,
@@ -135,13 +138,14 @@ def run(
     world_size: WorldSize = None,
     log_json: LogJson = None,
     overwrite: Overwrite = False,
+    single_writer: SingleWriter = False,
     format: Summary = None,
 ) -> None:
     """Encode a corpus, or say which of its parts are left."""
     reading = corpus_options(**arguments_of(corpus_options, locals()))
-    from ragvec.ingest import PART_ROWS, Rank, check_folder, encode_corpus
+    from ragvec.ingest import PART_ROWS, Output, Rank, encode_corpus
 
-    check_folder(output)
+    Output(output, single_writer=single_writer).check_usable()
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     if place.number == 0:
         report_skipped(corpus, reading.files)
@@ -155,12 +159,13 @@ def run(
     source = ToEncode(corpus, reading, instruction, on_reject=rejects, unread=[])
     encode = partial(
         encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
-        part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=source.count_rejected,
+        part_rows=part_rows or PART_ROWS, overwrite=overwrite, single_writer=single_writer, rank=place,
+        count_rejected=source.count_rejected,
     )  # fmt: skip
     _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json), output, format, source)
 
 
-def _rejects(chosen: Path | None, output: Path, corpus: str, place: "Rank") -> "Quarantine":
+def _rejects(chosen: Path | None, output: str, corpus: str, place: "Rank") -> "Quarantine":
     """What keeps the rows that can't be read; each rank meets all of them, and the first alone writes them down."""
     from ragvec.corpus.quarantine import Quarantine
 
@@ -188,7 +193,7 @@ def _instruction(settings: "EncoderSettings", asked: str | None) -> str:
 def _encode(
     source: ToEncode,
     encoder: "Encoder",
-    output: Path,
+    output: str,
     encode: "Callable[..., EncodeReport]",
     *,
     place: "Rank",
@@ -217,7 +222,7 @@ def _encode(
         )
 
 
-def _encode_in_processes(words: Sequence[str], output: Path, devices: Sequence[str], format: Form | None) -> None:
+def _encode_in_processes(words: Sequence[str], output: str, devices: Sequence[str], format: Form | None) -> None:
     """Run this command once for each device, and print what all of them did."""
     from ragvec.ingest.processes import encode_in_processes
 
@@ -283,12 +288,12 @@ def _own_gpu(world: int) -> str | None:
 
 def _repays_compiling(encoder: "Encoder", corpus: str, reading: "CorpusOptions", world: int) -> bool:
     """Whether this process' share of the corpus is large enough to compile for it; unknown for standard input."""
-    from ragvec.corpus.files import STDIN, corpus_files
+    from ragvec.corpus.files import STDIN, corpus_files, file_size
     from ragvec.encoder.speed import compiling_repays
 
     if encoder.device.type != "cuda" or corpus == STDIN:
         return False
-    size = sum(path.stat().st_size for path in corpus_files(corpus, reading.files).paths)
+    size = sum(map(file_size, corpus_files(corpus, reading.files).paths))
     return compiling_repays(encoder, size / _BYTES_PER_TOKEN / world)
 
 
@@ -306,9 +311,9 @@ def _log(path: str, rank: int, stack: ExitStack) -> Log:
     return write
 
 
-def _finish(report: "EncodeReport", output: Path, format: Form | None, source: ToEncode | None = None) -> None:
+def _finish(report: "EncodeReport", output: str, format: Form | None, source: ToEncode | None = None) -> None:
     """Print what was done, and name what was not; source: None = other processes read it, and have said that."""
-    from ragvec.shards import load_manifest
+    from ragvec.shards import manifest_at
 
     as_json = wants_json(format)
     print(json.dumps(report._asdict(), ensure_ascii=False) if as_json else _sentence(report))
@@ -316,7 +321,7 @@ def _finish(report: "EncodeReport", output: Path, format: Form | None, source: T
         report_unread(source.unread)
         if source.on_reject is not None:
             report_quarantined(source.on_reject.count, source.on_reject.path)
-    report_failed(load_manifest(output).failed if report.complete else (), report.failed)
+    report_failed(manifest_at(output).failed if report.complete else (), report.failed)
 
 
 def _sentence(report: "EncodeReport") -> str:

@@ -43,7 +43,7 @@ def use(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setenv(name, value)
     from ragvec.objects import bucket
 
-    bucket._store.cache_clear()  # of another server's address
+    bucket.store_of.cache_clear()  # of another server's address
     return f"s3://bucket/{tmp_path.name}/shards"
 
 
@@ -305,7 +305,7 @@ def test_a_store_that_quotes_the_request_is_not_quoted(tmp_path, monkeypatch):
 
     with running([sys.executable, "-c", DENIES]) as port:
         place = use(port, tmp_path, monkeypatch)
-        with pytest.raises(RagvecError, match="check address, region and credentials") as error:
+        with pytest.raises(RagvecError, match="check the bucket's name, and address, region and credentials") as error:
             encode(passages(30), place)
     assert "SignatureDoesNotMatch" in str(error.value) and "\n" not in str(error.value)
     cause = error.value

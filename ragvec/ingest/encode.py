@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec.corpus.files import InputFile
@@ -11,6 +12,7 @@ from ragvec.encoder.protocol import TextEncoder
 from ragvec.errors import WrongInput
 from ragvec.index.encoder import own_if_none
 from ragvec.ingest.bucket_shelf import bucket_shelf, check_bucket_for
+from ragvec.ingest.folder import check_folder
 from ragvec.ingest.folder_shelf import check_folder_for, folder_shelf
 from ragvec.ingest.meter import MeasuresWork, Meter
 from ragvec.ingest.ranks import OwnParts, Rank
@@ -19,7 +21,8 @@ from ragvec.ingest.shelf import Finished, Shelf
 from ragvec.objects import Bucket, ObjectPath, as_path
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
-from ragvec.shards import DTYPES, Place, Provenance
+from ragvec.shards import DTYPES, Provenance
+from ragvec.shards.stored import latest_version
 
 PART_ROWS = 8192
 PART_CHARACTERS = 1 << 26  # a part also ends here, so that long documents don't fill the memory
@@ -54,7 +57,7 @@ class EncodeReport(NamedTuple):
 def encode_corpus(
     passages: Iterable[Passage],
     encoder: TextEncoder,
-    folder: str | Place,
+    folder: str | Path,
     *,
     instruction: str | None = None,
     dtype: str = "float16",
@@ -91,7 +94,7 @@ def encode_corpus(
     """
     rank.check()
     started = time.monotonic()
-    place = _Place(folder, single_writer)
+    place = Output(folder, single_writer=single_writer)
     instruction = own_if_none(encoder, instruction)
     provenance = _provenance(encoder, instruction=instruction, dtype=dtype, normalized=normalize, options=encoder_options or {})
     place.check(provenance, overwrite=overwrite)
@@ -111,13 +114,21 @@ def encode_corpus(
     return _report(run, finished, place.shown, time.monotonic() - started)
 
 
-class _Place:
-    """Where a run writes to: a folder, or a bucket."""
+class Output:
+    """Where a run writes to: a folder, or a URL of object storage."""
 
-    def __init__(self, folder: str | Place, single_writer: bool) -> None:
+    def __init__(self, folder: str | Path, *, single_writer: bool = False) -> None:
+        """single_writer: as for `encode_corpus`. Raises WrongInput for a URL that is none."""
         path = as_path(folder)
         self._where = Bucket(path, single_writer=single_writer) if isinstance(path, ObjectPath) else path
         self.shown = str(path)
+
+    def check_usable(self) -> None:
+        """Raises RagvecError where shards can't be written, whatever their vectors: said before an encoder is loaded."""
+        if isinstance(self._where, Bucket):
+            latest_version(self._where)
+        else:
+            check_folder(self._where)
 
     def check(self, provenance: Provenance, *, overwrite: bool) -> None:
         """Raises RagvecError, before anything is read or written, if what is there can't be gone on with."""

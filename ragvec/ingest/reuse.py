@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 
 from ragvec.errors import NotFound
 from ragvec.records import Passage
-from ragvec.shards import Part, PartVectors, Place, batch_stored, open_part
+from ragvec.shards import Part, PartVectors, batch_stored, open_part
 
 _OPEN_PARTS = 2  # rows that moved mostly stay neighbours: two parts in memory serve nearly all
 
@@ -17,7 +18,7 @@ _OPEN_PARTS = 2  # rows that moved mostly stay neighbours: two parts in memory s
 class OldVectors:
     """Finished parts, as a sorted table of content hashes: 24 bytes a row."""
 
-    def __init__(self, finished: Sequence[tuple[Place, Part]]) -> None:
+    def __init__(self, finished: Sequence[tuple[Path, Part]]) -> None:
         """finished: parts that are whole."""
         self._paths = [path for path, _ in finished]
         self._open: OrderedDict[int, pa.RecordBatch] = OrderedDict()

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec.errors import NotFound, RagvecError, WrongInput
@@ -29,7 +30,7 @@ class Found(NamedTuple):
 class Bucket:
     """What lies below a URL. Names are relative to it; errors are ours, and name the URL."""
 
-    def __init__(self, place: str | ObjectPath, *, single_writer: bool = False) -> None:
+    def __init__(self, place: str | Path, *, single_writer: bool = False) -> None:
         """single_writer: nobody else writes there, so `create` need not be refereed by the store.
 
         Raises WrongInput for what is no URL of object storage, and RagvecError where obstore is missing.
@@ -37,7 +38,7 @@ class Bucket:
         path = as_path(place)
         assert isinstance(path, ObjectPath), place
         self.path, self._single = path, single_writer
-        self._store = _store(path.root_url)
+        self._store = store_of(path.root_url)
         self._prefix = f"{path.key}/" if path.key else ""
 
     def __str__(self) -> str:
@@ -79,10 +80,15 @@ class Bucket:
 
     def size(self, name: str) -> int | None:
         """An object's bytes; None if there is none."""
+        found = self.find(name)
+        return None if found is None else found.size
+
+    def find(self, name: str) -> Found | None:
+        """What the store says of an object; None if there is none."""
         import obstore
 
         with suppress(NotFound), told(f"{self}/{name}"):
-            return int(obstore.head(self._store, self._prefix + name)["size"])
+            return described(obstore.head(self._store, self._prefix + name))
         return None
 
     def listed(self, folder: str = "") -> Iterator[Found]:
@@ -91,12 +97,19 @@ class Bucket:
 
         with told(f"{self}/{folder}".rstrip("/")):
             for chunk in obstore.list(self._store, self._prefix + folder):
-                for meta in chunk:
-                    yield Found(meta["path"], int(meta["size"]), meta["last_modified"], meta["e_tag"] or "")
+                yield from map(described, chunk)
 
     def names(self, folder: str) -> dict[str, int]:
         """The names, relative to the URL, of all objects below a folder, and their bytes."""
         return {found.name[len(self._prefix) :]: found.size for found in self.listed(folder)}
+
+    def folders(self) -> list[str]:
+        """The names of the folders right below it."""
+        import obstore
+
+        with told(str(self)):
+            found = obstore.list_with_delimiter(self._store, self._prefix or None)
+        return [str(folder).rstrip("/").rpartition("/")[2] for folder in found["common_prefixes"]]
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects; those that are not there count as removed."""
@@ -127,8 +140,13 @@ class Bucket:
             )
 
 
+def described(meta: Any) -> Found:
+    """What obstore says of an object."""
+    return Found(meta["path"], int(meta["size"]), meta["last_modified"], meta["e_tag"] or "")
+
+
 @lru_cache(maxsize=32)
-def _store(root: str) -> Any:
+def store_of(root: str) -> Any:
     try:
         from obstore.store import from_url
     except ImportError as error:

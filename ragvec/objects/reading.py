@@ -4,7 +4,7 @@ import io
 from typing import TYPE_CHECKING
 
 from ragvec.errors import Damaged
-from ragvec.objects.bucket import Found, _store
+from ragvec.objects.bucket import described, store_of
 from ragvec.objects.errors import told
 from ragvec.objects.urls import ObjectPath
 
@@ -21,10 +21,9 @@ class ObjectFile(io.RawIOBase):
     def __init__(self, path: ObjectPath) -> None:
         import obstore
 
-        self._path, self._store = path, _store(path.root_url)
+        self._path, self._store = path, store_of(path.root_url)
         with told(str(path)):
-            meta = obstore.head(self._store, path.key)
-        self.about = Found(path.key, int(meta["size"]), meta["last_modified"], meta["e_tag"] or "")
+            self.about = described(obstore.head(self._store, path.key))
         self._position = self._start = 0
         self._held = memoryview(b"")
 

@@ -1,7 +1,7 @@
 """URLs of objects as paths: s3://bucket/folder/name, never with credentials in them."""
 
 import re
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -15,8 +15,10 @@ _URL = re.compile(rf"(?:{'|'.join(SCHEMES)})://", re.IGNORECASE)
 _COLLAPSED = re.compile(rf"({'|'.join(SCHEMES)}):/(?!/)")  # what pathlib makes of such a URL
 
 
-class ObjectPath(PurePosixPath):
+class ObjectPath(PosixPath):
     """An object's place, or a folder of them, as a path that has a name, a suffix and parents; as text it is the URL.
+
+    Nothing here lies under it: what asks the file system about it finds nothing.
 
     found   what the listing that it came from says of it
     """
@@ -36,13 +38,24 @@ class ObjectPath(PurePosixPath):
         """The name in the bucket; empty for the bucket itself."""
         return self.found.name if self.found else "/".join(self.parts[2:])
 
+    @property
+    def parent(self) -> "ObjectPath":
+        """What it lies in."""
+        return ObjectPath(super().parent)
 
-def is_url(source: str | PurePath) -> bool:
+    def below(self, name: str, found: "Found") -> "ObjectPath":
+        """The place of an object that a listing has found below this one."""
+        path = ObjectPath(self / name)
+        path.found = found
+        return path
+
+
+def is_url(source: str | Path) -> bool:
     """Whether this is the URL of an object, or of a folder of them."""
     return isinstance(source, ObjectPath) or (isinstance(source, str) and _URL.match(source) is not None)
 
 
-def as_path(source: str | PurePath) -> "Path | ObjectPath":
+def as_path(source: str | Path) -> Path:
     """A path here, or one of object storage for a URL.
 
     Raises WrongInput for a URL without a bucket, and for one with credentials, which would stand in logs and manifests.

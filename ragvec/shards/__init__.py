@@ -12,7 +12,7 @@ In object storage they are laid out otherwise: see `ragvec.shards.stored`.
 from ragvec.artefacts import MANIFEST_NAME as MANIFEST
 from ragvec.shards.manifest import Failure, Manifest, Part, Provenance, load_manifest, save_manifest
 from ragvec.shards.parts import PartVectors, batch_stored, content_digest, part_bytes, write_part
-from ragvec.shards.place import Place, manifest_at, open_part, part_is_whole
+from ragvec.shards.place import manifest_at, open_part, part_is_whole
 from ragvec.shards.reader import Shards, verify_shards
 from ragvec.shards.storage import DTYPES, Stored, recall_of, restore, store
 
@@ -24,7 +24,6 @@ __all__ = [
     "Manifest",
     "Part",
     "PartVectors",
-    "Place",
     "Shards",
     "Stored",
     "batch_stored",

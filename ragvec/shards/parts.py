@@ -16,7 +16,7 @@ from ragvec.errors import Damaged
 from ragvec.files import replacing, sha256_file
 from ragvec.records import Passage
 from ragvec.shards.manifest import FORMAT, FORMAT_VERSION, Failure, Part, Provenance, unwritable
-from ragvec.shards.place import Place, open_part
+from ragvec.shards.place import open_part
 from ragvec.shards.storage import STORED_AS, Stored
 
 _ROW_GROUP = 8192
@@ -142,7 +142,7 @@ def _table(passages: Sequence[Passage], encoded: PartVectors, provenance: Proven
     return pa.table(list(columns.values()), schema=schema)
 
 
-def read_batches(path: Place, batch_rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+def read_batches(path: Path, batch_rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """A part's rows as record batches. Raises RagvecError if it is damaged."""
     try:
         with open_part(path) as raw, pq.ParquetFile(raw) as file:

@@ -6,30 +6,30 @@ from pathlib import Path
 import numpy as np
 
 from ragvec.errors import Damaged, NotFound, WrongInput
-from ragvec.objects import as_path
+from ragvec.objects import ObjectPath, as_path
 from ragvec.records import Passage
 from ragvec.shards.manifest import Manifest
 from ragvec.shards.parts import batch_passages, batch_stored, read_batches
-from ragvec.shards.place import Place, manifest_at, part_is_whole, part_sizes
+from ragvec.shards.place import manifest_at, part_is_whole, part_sizes
 from ragvec.shards.storage import restore
 
 
 class Shards:
     """Encoded passages, read as blocks. Open a folder with `Shards.open`."""
 
-    def __init__(self, folder: Place, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
         """Use `Shards.open`."""
         self.folder = folder
         self.manifest = manifest
 
     @classmethod
-    def open(cls, folder: str | Place, *, allow_incomplete: bool = False) -> "Shards":
+    def open(cls, folder: str | Path, *, allow_incomplete: bool = False) -> "Shards":
         """Open what `encode_corpus` made, a folder or a URL of object storage.
 
         Raises RagvecError if it is missing, damaged, or not finished.
         """
         place = as_path(folder)
-        if isinstance(place, Path) and not place.is_dir():
+        if not isinstance(place, ObjectPath) and not place.is_dir():
             state = "is a file" if place.exists() else "does not exist"
             raise NotFound(f"{place} {state}: name a folder made by `ragvec encode`")
         manifest = manifest_at(place)
@@ -67,7 +67,7 @@ class Shards:
                 yield passages, vectors
 
 
-def verify_shards(folder: str | Place) -> list[str]:
+def verify_shards(folder: str | Path) -> list[str]:
     """Read every part against its checksum; one line for each that is damaged or missing, so an empty list is good news."""
     place = as_path(folder)
     manifest = manifest_at(place)
