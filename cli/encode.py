@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from ragvec.corpus.quarantine import Quarantine
     from ragvec.encoder import Encoder, EncoderSettings
     from ragvec.ingest import EncodeReport, Rank
+    from ragvec.ingest.on_ray import RayActors
 
 Log = Callable[[dict[str, Any]], None]
 _BYTES_PER_TOKEN = 4  # of a corpus, about; compressed ones hold more than that
@@ -94,6 +95,10 @@ RankNumber = Annotated[
 WorldSize = Annotated[
     int | None,
     typer.Option(envvar=["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"], min=1, help="Processes that share corpus and output."),
+]
+OnRay = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help='On a Ray cluster: its address, or "auto"; --processes: how many actors.'),
 ]
 LogJson = Annotated[str | None, typer.Option(help='Append progress as JSON lines to this file; "-" = stderr.')]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the shards that the folder holds.")]
@@ -136,6 +141,7 @@ def run(
     processes: Processes = None,
     rank: RankNumber = None,
     world_size: WorldSize = None,
+    ray: OnRay = None,
     log_json: LogJson = None,
     overwrite: Overwrite = False,
     single_writer: SingleWriter = False,
@@ -149,11 +155,15 @@ def run(
     place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
     if place.number == 0:
         report_skipped(corpus, reading.files)
-    if len(devices := _devices(corpus, device, processes, place)) > 1:
+    if ray is None and len(devices := _devices(corpus, device, processes, place)) > 1:
         return _encode_in_processes(context.obj, output, devices, format)
     lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
     chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
-    loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, reading=reading, place=place)
+    elsewhere = None
+    if ray is None:
+        loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, reading=reading, place=place)
+    else:
+        loaded, elsewhere = _on_ray(ray, encoder, lasting, {**chosen, "torch_compile": bool(torch_compile)}, processes, place)
     instruction = _instruction(loaded.settings, prompted(instruction, prompt_name, encoder, revision=revision, offline=offline))
     rejects = _rejects(quarantine, output, corpus, place) if on_error is OnErrorChoice.skip else None
     source = ToEncode(corpus, reading, instruction, on_reject=rejects, unread=[])
@@ -162,7 +172,9 @@ def run(
         part_rows=part_rows or PART_ROWS, overwrite=overwrite, single_writer=single_writer, rank=place,
         count_rejected=source.count_rejected,
     )  # fmt: skip
-    _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json), output, format, source)
+    with elsewhere or nullcontext():
+        report = _encode(source, loaded, output, encode, place=place, log_json=log_json, elsewhere=elsewhere)
+    _finish(report, output, format, source)
 
 
 def _rejects(chosen: Path | None, output: str, corpus: str, place: "Rank") -> "Quarantine":
@@ -198,6 +210,7 @@ def _encode(
     *,
     place: "Rank",
     log_json: str | None,
+    elsewhere: "RayActors | None",
 ) -> "EncodeReport":
     """Encode it as this rank; the passages are counted and the speed is measured where somebody looks."""
     from ragvec.corpus.files import InputFile
@@ -217,7 +230,8 @@ def _encode(
             inputs=inputs,
             total=None if total is None else -(-total // place.of),
             show_progress=place.number == 0,
-            speed=Speed(encoder) if watched else None,
+            speed=Speed(encoder) if watched and elsewhere is None else None,
+            elsewhere=elsewhere,
             log=_log(log_json, place.number, stack) if log_json else None,
         )
 
@@ -258,6 +272,22 @@ def _load(
             file=sys.stderr,
         )
     return loaded
+
+
+def _on_ray(
+    address: str, source: str | None, lasting: dict[str, Any], chosen: dict[str, Any], actors: int | None, place: "Rank"
+) -> "tuple[Encoder, RayActors]":
+    """The encoder on this machine's CPU, which cuts passages and says what its vectors must be, and actors that compute."""
+    from ragvec.encoder import Encoder
+    from ragvec.ingest.on_ray import RayActors
+
+    if place.of > 1:
+        raise WrongInput("Ray shares the work out by itself: leave `rank` and `world_size` out (RANK, WORLD_SIZE), or `ray`")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of what runs here
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of parts that a run which stopped did not wait for
+    loaded = Encoder.load(source, device="cpu", offline=chosen["offline"], **lasting)
+    load = partial(Encoder.load, source, **lasting, **chosen)
+    return loaded, RayActors(load, loaded.fingerprint, address=address, actors=actors)
 
 
 def _all_gpus(device: str | None) -> list[str]:

@@ -197,7 +197,8 @@ encode(generation(int(number)), place, Slow(log))
 
 
 @BOTH
-@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [15])
 def test_killed_at_random_the_shards_equal_an_uninterrupted_run(place, tmp_path, kills):
     """A process is killed while it encodes; the corpus changes a little once a run has come to its end."""
     import random

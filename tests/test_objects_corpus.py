@@ -131,7 +131,7 @@ def test_from_a_bucket_to_a_bucket_to_an_index(bucket, tmp_path, capfd, monkeypa
     assert code == 0 and out.startswith("index: 20 documents added"), out
     said += out + err
     with Index.open(tmp_path / "index") as index:
-        assert len(index) == 20 and [source["name"] for source in index.sources()] == [shards]
+        assert len(index) == 20 and [source["source"] for source in index.sources()] == [shards]
     code, out, err = ragvec("index", f"{bucket}/corpus", "-o", "other", "--on-error", "skip")
     assert code == 0 and len(Index.open(tmp_path / "other")) == 20
     said += out + err

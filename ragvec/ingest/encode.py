@@ -11,6 +11,7 @@ from ragvec.corpus.files import InputFile
 from ragvec.encoder.protocol import TextEncoder
 from ragvec.errors import WrongInput
 from ragvec.index.encoder import own_if_none
+from ragvec.ingest.blocks import Computes
 from ragvec.ingest.bucket_shelf import bucket_shelf, check_bucket_for
 from ragvec.ingest.folder import check_folder
 from ragvec.ingest.folder_shelf import check_folder_for, folder_shelf
@@ -73,6 +74,7 @@ def encode_corpus(
     show_progress: bool = False,
     speed: MeasuresWork | None = None,
     log: Callable[[dict[str, Any]], None] | None = None,
+    elsewhere: Computes | None = None,
 ) -> EncodeReport:
     """Encode passages into a folder of shards, here or in object storage; the same call after a kill goes on where it stopped.
 
@@ -86,6 +88,7 @@ def encode_corpus(
     rank     one of several processes with the same passages and the same folder; each encodes its share
     total    about how many passages there are, for the progress bar; speed: for the share of the machine's peak
     log      called with a record of counts and rates every ten seconds, for each failure, and at the end
+    elsewhere  where parts are computed, such as `ragvec.ingest.on_ray.RayActors`; None = by the encoder, here
     A finished part is kept if the corpus still has the same passages there and its checksum holds; a passage that moved keeps
     its vector, found by content hash. A passage that fails is left out, named in the manifest, and tried again by the next run.
     Memory holds four parts, and 24 bytes a row of the earlier run once the corpus has changed.
@@ -106,7 +109,7 @@ def encode_corpus(
     with (
         place.shelf(provenance, rank=rank, overwrite=overwrite) as shelf,
         progress_bar("encode", total=total, unit="passages", show=show_progress) as bar,
-        Run(shelf, encoder, Meter(bar, total=total, speed=speed, log=log)) as run,
+        Run(shelf, encoder, Meter(bar, total=total, speed=speed, log=log), elsewhere) as run,
     ):
         run.encode(chain([first] if first else [], parts))
         finished = shelf.finish(own.digests, inputs=tuple(inputs), rejected=count_rejected())

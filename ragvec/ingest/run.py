@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ragvec.errors import RagvecError
-from ragvec.ingest.blocks import Block, BlockEncoder, Encodes, Made, Wanted
+from ragvec.ingest.blocks import Block, BlockEncoder, Computes, Encodes, Made, Wanted
 from ragvec.ingest.meter import Meter
 from ragvec.ingest.shelf import Shelf
 from ragvec.records import Passage
@@ -62,13 +62,13 @@ class _Work:
 class Run:
     """Brings parts to disk in order. Use as a context: leaving it waits for what is being stored and written."""
 
-    def __init__(self, shelf: Shelf, encoder: Encodes, meter: Meter) -> None:
-        """shelf: where the parts come to stand."""
+    def __init__(self, shelf: Shelf, encoder: Encodes, meter: Meter, elsewhere: Computes | None = None) -> None:
+        """shelf: where the parts come to stand; elsewhere: as for BlockEncoder."""
         self.shelf, self.meter = shelf, meter
         self.done = 0
-        self._blocks = BlockEncoder(encoder, shelf.provenance)
+        self._blocks = BlockEncoder(encoder, shelf.provenance, elsewhere)
         self._deciding = Lock()
-        self._room = Semaphore(PARTS_AHEAD)
+        self._room = Semaphore(elsewhere.parts_ahead if elsewhere else PARTS_AHEAD)
         self._order: deque[_Kept | _Work] = deque()  # parts on their way to the disk
         self._left = False
         self._storer, self._writer = ThreadPoolExecutor(1, "store"), ThreadPoolExecutor(1, "write")
