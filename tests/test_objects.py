@@ -145,6 +145,14 @@ def test_ranks_share_a_corpus_and_the_last_makes_the_manifest(place):
     assert encode(passages(100), place).kept == 100
 
 
+def test_what_a_lost_rank_has_not_made_any_run_makes(place):
+    encode(passages(100), place, rank=Rank(1, 3))
+    with pytest.raises(KeyboardInterrupt):
+        encode(passages(100), place, Stops(20), rank=Rank(2, 3))
+    report = encode(passages(100), place)
+    assert (report.kept, report.encoded, report.complete) == (50, 50, True) and contents(place) == expected(passages(100))
+
+
 def test_other_vectors_are_refused_and_overwrite_replaces_them(place):
     encode(passages(30), place)
     with pytest.raises(WrongInput, match="holds vectors made with dtype 'float16', this run has 'float32'"):
