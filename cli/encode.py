@@ -163,7 +163,9 @@ def run(
     if ray is None:
         loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, reading=reading, place=place)
     else:
-        loaded, elsewhere = _on_ray(ray, encoder, lasting, {**chosen, "torch_compile": bool(torch_compile)}, processes, place)
+        loaded, elsewhere = _on_ray(
+            ray, encoder, lasting, {**chosen, "torch_compile": bool(torch_compile)}, actors=processes, place=place
+        )
     instruction = _instruction(loaded.settings, prompted(instruction, prompt_name, encoder, revision=revision, offline=offline))
     rejects = _rejects(quarantine, output, corpus, place) if on_error is OnErrorChoice.skip else None
     source = ToEncode(corpus, reading, instruction, on_reject=rejects, unread=[])
@@ -275,7 +277,7 @@ def _load(
 
 
 def _on_ray(
-    address: str, source: str | None, lasting: dict[str, Any], chosen: dict[str, Any], actors: int | None, place: "Rank"
+    address: str, source: str | None, lasting: dict[str, Any], chosen: dict[str, Any], *, actors: int | None, place: "Rank"
 ) -> "tuple[Encoder, RayActors]":
     """The encoder on this machine's CPU, which cuts passages and says what its vectors must be, and actors that compute."""
     from ragvec.encoder import Encoder
