@@ -149,34 +149,34 @@ def run(
 ) -> None:
     """Encode a corpus, or say which of its parts are left."""
     reading = corpus_options(**arguments_of(corpus_options, locals()))
-    from ragvec.ingest import PART_ROWS, Output, Rank, encode_corpus
+    from ragvec.ingest import PART_ROWS, Output, encode_corpus
 
     Output(output, single_writer=single_writer).check_usable()
-    place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
+    place = _rank(rank, world_size, ray)
     if place.number == 0:
         report_skipped(corpus, reading.files)
     if ray is None and len(devices := _devices(corpus, device, processes, place)) > 1:
         return _encode_in_processes(context.obj, output, devices, format)
-    lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
-    chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
-    elsewhere = None
-    if ray is None:
-        loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, reading=reading, place=place)
-    else:
-        loaded, elsewhere = _on_ray(
-            ray, encoder, lasting, {**chosen, "torch_compile": bool(torch_compile)}, actors=processes, place=place
-        )
+    loaded, actors, lasting = _loaded(**arguments_of(_loaded, locals()))
     instruction = _instruction(loaded.settings, prompted(instruction, prompt_name, encoder, revision=revision, offline=offline))
     rejects = _rejects(quarantine, output, corpus, place) if on_error is OnErrorChoice.skip else None
     source = ToEncode(corpus, reading, instruction, on_reject=rejects, unread=[])
     encode = partial(
         encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
         part_rows=part_rows or PART_ROWS, overwrite=overwrite, single_writer=single_writer, rank=place,
-        count_rejected=source.count_rejected,
     )  # fmt: skip
-    with elsewhere or nullcontext():
-        report = _encode(source, loaded, output, encode, place=place, log_json=log_json, elsewhere=elsewhere)
-    _finish(report, output, format, source)
+    _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json, actors=actors), output, format, source)
+
+
+def _rank(number: int | None, world: int | None, ray: str | None) -> "Rank":
+    """Which process this is. Raises WrongInput for one of several that would each ask Ray for the whole."""
+    from ragvec.ingest import Rank
+
+    if not world or world == 1:
+        return Rank()
+    if ray is not None:
+        raise WrongInput("Ray shares the work out by itself: leave `rank` and `world_size` out (RANK, WORLD_SIZE), or `ray`")
+    return Rank(number or 0, world)
 
 
 def _rejects(chosen: Path | None, output: str, corpus: str, place: "Rank") -> "Quarantine":
@@ -212,7 +212,7 @@ def _encode(
     *,
     place: "Rank",
     log_json: str | None,
-    elsewhere: "RayActors | None",
+    actors: "RayActors | None",
 ) -> "EncodeReport":
     """Encode it as this rank; the passages are counted and the speed is measured where somebody looks."""
     from ragvec.corpus.files import InputFile
@@ -221,7 +221,7 @@ def _encode(
 
     watched = sys.stderr.isatty() or bool(log_json)
     inputs: list[InputFile] = []
-    with source.on_reject or nullcontext() as on_reject, ExitStack() as stack:
+    with source.on_reject or nullcontext() as on_reject, actors or nullcontext(), ExitStack() as stack:
         heard: dict[str, Any] = {"on_reject": on_reject, "on_unread": source.unread.append}
         documents = open_documents(source.corpus, source.reading, on_file=inputs.append, **heard)
         total = count_passages(source.corpus, source.reading) if watched else None
@@ -230,10 +230,11 @@ def _encode(
             encoder,
             output,
             inputs=inputs,
+            count_rejected=source.count_rejected,
             total=None if total is None else -(-total // place.of),
             show_progress=place.number == 0,
-            speed=Speed(encoder) if watched and elsewhere is None else None,
-            elsewhere=elsewhere,
+            speed=Speed(encoder) if watched and actors is None else None,
+            elsewhere=actors,
             log=_log(log_json, place.number, stack) if log_json else None,
         )
 
@@ -276,20 +277,41 @@ def _load(
     return loaded
 
 
-def _on_ray(
-    address: str, source: str | None, lasting: dict[str, Any], chosen: dict[str, Any], *, actors: int | None, place: "Rank"
-) -> "tuple[Encoder, RayActors]":
-    """The encoder on this machine's CPU, which cuts passages and says what its vectors must be, and actors that compute."""
+def _loaded(
+    *,
+    encoder: str | None,
+    revision: str | None,
+    max_length: int | None,
+    truncate_dim: int | None,
+    device: str | None,
+    dtype: str | None,
+    offline: bool,
+    batch_tokens: int | None,
+    torch_compile: bool | None,
+    corpus: str,
+    reading: "CorpusOptions",
+    place: "Rank",
+    ray: str | None,
+    processes: int | None,
+) -> "tuple[Encoder, RayActors | None, dict[str, Any]]":
+    """The encoder, the actors that compute in its stead on Ray, and the options that change vectors, which are recorded.
+
+    With actors it is loaded on this machine's CPU, where it cuts passages and says what the others' must be.
+    """
+    lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
+    chosen: dict[str, Any] = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline}
+    chosen["batch_tokens"] = batch_tokens
+    about: dict[str, Any] = {"corpus": corpus, "reading": reading, "place": place}
+    if ray is None:
+        return _load(encoder, {**lasting, **chosen}, compiled=torch_compile, **about), None, lasting
+    loaded = _load(encoder, {**lasting, "device": "cpu", "offline": offline}, compiled=False, **about)
     from ragvec.encoder import Encoder
     from ragvec.ingest.on_ray import RayActors
 
-    if place.of > 1:
-        raise WrongInput("Ray shares the work out by itself: leave `rank` and `world_size` out (RANK, WORLD_SIZE), or `ray`")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of what runs here
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of parts that a run which stopped did not wait for
-    loaded = Encoder.load(source, device="cpu", offline=chosen["offline"], **lasting)
-    load = partial(Encoder.load, source, **lasting, **chosen)
-    return loaded, RayActors(load, loaded.fingerprint, address=address, actors=actors)
+    load = partial(Encoder.load, encoder, torch_compile=bool(torch_compile), **lasting, **chosen)
+    return loaded, RayActors(load, loaded.fingerprint, address=ray, actors=processes), lasting
 
 
 def _all_gpus(device: str | None) -> list[str]:
