@@ -118,26 +118,32 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
-def quarantine_file(chosen: Path | None, output: Path, corpora: Sequence[str]) -> Path:
+def quarantine_file(chosen: Path | None, output: str | Path, corpora: Sequence[str]) -> Path:
     """Where --on-error skip keeps what it skips: OUTPUT.quarantine.jsonl unless it is told.
 
     Raises RagvecError for a file that is read as part of a corpus: it would be lost, or never end.
     """
     from ragvec.corpus.files import STDIN, corpus_files
     from ragvec.errors import WrongInput
+    from ragvec.objects import is_url
 
     if chosen is None:
         return _quarantine_beside(output)
     for corpus in corpora:
-        if corpus != STDIN and chosen.exists() and any(chosen.samefile(path) for path in corpus_files(corpus).paths):
+        if corpus == STDIN or is_url(corpus) or not chosen.exists():
+            continue
+        if any(chosen.samefile(path) for path in corpus_files(corpus).paths):
             raise WrongInput(f"the quarantine file {chosen} is part of the corpus {corpus}: choose another place")
     return chosen
 
 
-def _quarantine_beside(output: Path) -> Path:
-    from ragvec.corpus.files import QUARANTINE_SUFFIX
+def _quarantine_beside(output: str | Path) -> Path:
+    """Beside a folder; for a URL in the folder one stands in."""
+    from ragvec.corpus.found import QUARANTINE_SUFFIX
+    from ragvec.objects import as_path, is_url
 
-    place = output if output.name not in ("", "..") else output.resolve()
+    place = Path(as_path(output).name) if is_url(output) else Path(output)
+    place = place if place.name not in ("", "..") else place.resolve()
     return place.parent / f"{place.name}{QUARANTINE_SUFFIX}"
 
 

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from ragvec.corpus.quarantine import Quarantine
     from ragvec.encoder import Encoder, EncoderSettings
     from ragvec.ingest import EncodeReport, Rank
+    from ragvec.ingest.on_ray import RayActors
 
 Log = Callable[[dict[str, Any]], None]
 _BYTES_PER_TOKEN = 4  # of a corpus, about; compressed ones hold more than that
@@ -71,7 +72,10 @@ class VectorDtype(str, Enum):
 
 
 Corpus = Annotated[str, typer.Argument(help='File or folder (JSONL, JSON, Parquet, CSV, text, Markdown, BEIR); "-" = stdin.')]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the shards.")]
+OutputPlace = Annotated[str, typer.Option("--output", "-o", help="Folder of the shards, or a URL: s3://, gs://, az://.")]
+SingleWriter = Annotated[
+    bool, typer.Option("--single-writer", help="Nobody else writes to this URL: for a store that can't tell writers apart.")
+]
 LongestPrompt = Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens; what is longer is cut and counted.")]
 BatchTokens = Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch; default: measured.")]
 ComputeDtype = Annotated[
@@ -92,6 +96,10 @@ WorldSize = Annotated[
     int | None,
     typer.Option(envvar=["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"], min=1, help="Processes that share corpus and output."),
 ]
+OnRay = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help='On a Ray cluster: its address, or "auto"; --processes: how many actors.'),
+]
 LogJson = Annotated[str | None, typer.Option(help='Append progress as JSON lines to this file; "-" = stderr.')]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the shards that the folder holds.")]
 Summary = Annotated[Form | None, typer.Option(help="Default: a sentence on a terminal, JSON on a pipe.")]
@@ -100,7 +108,7 @@ Summary = Annotated[Form | None, typer.Option(help="Default: a sentence on a ter
 def run(
     context: typer.Context,
     corpus: Corpus,
-    output: Output,
+    output: OutputPlace,
     encoder: EncoderSource = None,
     revision: Revision = None,
     instruction: DocumentInstruction = None,
@@ -133,34 +141,45 @@ def run(
     processes: Processes = None,
     rank: RankNumber = None,
     world_size: WorldSize = None,
+    ray: OnRay = None,
     log_json: LogJson = None,
     overwrite: Overwrite = False,
+    single_writer: SingleWriter = False,
     format: Summary = None,
 ) -> None:
     """Encode a corpus, or say which of its parts are left."""
     reading = corpus_options(**arguments_of(corpus_options, locals()))
-    from ragvec.ingest import PART_ROWS, Rank, check_folder, encode_corpus
+    from ragvec.ingest import PART_ROWS, Output, encode_corpus
 
-    check_folder(output)
-    place = Rank(rank or 0, world_size) if world_size and world_size > 1 else Rank()
+    Output(output, single_writer=single_writer).check_usable()
+    place = _rank(rank, world_size, ray)
     if place.number == 0:
         report_skipped(corpus, reading.files)
-    if len(devices := _devices(corpus, device, processes, place)) > 1:
+    if ray is None and len(devices := _devices(corpus, device, processes, place)) > 1:
         return _encode_in_processes(context.obj, output, devices, format)
-    lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
-    chosen = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
-    loaded = _load(encoder, {**lasting, **chosen}, compiled=torch_compile, corpus=corpus, reading=reading, place=place)
+    loaded, actors, lasting = _loaded(**arguments_of(_loaded, locals()))
     instruction = _instruction(loaded.settings, prompted(instruction, prompt_name, encoder, revision=revision, offline=offline))
     rejects = _rejects(quarantine, output, corpus, place) if on_error is OnErrorChoice.skip else None
     source = ToEncode(corpus, reading, instruction, on_reject=rejects, unread=[])
     encode = partial(
         encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
-        part_rows=part_rows or PART_ROWS, overwrite=overwrite, rank=place, count_rejected=source.count_rejected,
+        part_rows=part_rows or PART_ROWS, overwrite=overwrite, single_writer=single_writer, rank=place,
     )  # fmt: skip
-    _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json), output, format, source)
+    _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json, actors=actors), output, format, source)
 
 
-def _rejects(chosen: Path | None, output: Path, corpus: str, place: "Rank") -> "Quarantine":
+def _rank(number: int | None, world: int | None, ray: str | None) -> "Rank":
+    """Which process this is. Raises WrongInput for one of several that would each ask Ray for the whole."""
+    from ragvec.ingest import Rank
+
+    if not world or world == 1:
+        return Rank()
+    if ray is not None:
+        raise WrongInput("Ray shares the work out by itself: leave `rank` and `world_size` out (RANK, WORLD_SIZE), or `ray`")
+    return Rank(number or 0, world)
+
+
+def _rejects(chosen: Path | None, output: str, corpus: str, place: "Rank") -> "Quarantine":
     """What keeps the rows that can't be read; each rank meets all of them, and the first alone writes them down."""
     from ragvec.corpus.quarantine import Quarantine
 
@@ -188,11 +207,12 @@ def _instruction(settings: "EncoderSettings", asked: str | None) -> str:
 def _encode(
     source: ToEncode,
     encoder: "Encoder",
-    output: Path,
+    output: str,
     encode: "Callable[..., EncodeReport]",
     *,
     place: "Rank",
     log_json: str | None,
+    actors: "RayActors | None",
 ) -> "EncodeReport":
     """Encode it as this rank; the passages are counted and the speed is measured where somebody looks."""
     from ragvec.corpus.files import InputFile
@@ -201,7 +221,7 @@ def _encode(
 
     watched = sys.stderr.isatty() or bool(log_json)
     inputs: list[InputFile] = []
-    with source.on_reject or nullcontext() as on_reject, ExitStack() as stack:
+    with source.on_reject or nullcontext() as on_reject, actors or nullcontext(), ExitStack() as stack:
         heard: dict[str, Any] = {"on_reject": on_reject, "on_unread": source.unread.append}
         documents = open_documents(source.corpus, source.reading, on_file=inputs.append, **heard)
         total = count_passages(source.corpus, source.reading) if watched else None
@@ -210,14 +230,16 @@ def _encode(
             encoder,
             output,
             inputs=inputs,
+            count_rejected=source.count_rejected,
             total=None if total is None else -(-total // place.of),
             show_progress=place.number == 0,
-            speed=Speed(encoder) if watched else None,
+            speed=Speed(encoder) if watched and actors is None else None,
+            elsewhere=actors,
             log=_log(log_json, place.number, stack) if log_json else None,
         )
 
 
-def _encode_in_processes(words: Sequence[str], output: Path, devices: Sequence[str], format: Form | None) -> None:
+def _encode_in_processes(words: Sequence[str], output: str, devices: Sequence[str], format: Form | None) -> None:
     """Run this command once for each device, and print what all of them did."""
     from ragvec.ingest.processes import encode_in_processes
 
@@ -255,6 +277,43 @@ def _load(
     return loaded
 
 
+def _loaded(
+    *,
+    encoder: str | None,
+    revision: str | None,
+    max_length: int | None,
+    truncate_dim: int | None,
+    device: str | None,
+    dtype: str | None,
+    offline: bool,
+    batch_tokens: int | None,
+    torch_compile: bool | None,
+    corpus: str,
+    reading: "CorpusOptions",
+    place: "Rank",
+    ray: str | None,
+    processes: int | None,
+) -> "tuple[Encoder, RayActors | None, dict[str, Any]]":
+    """The encoder, the actors that compute in its stead on Ray, and the options that change vectors, which are recorded.
+
+    With actors it is loaded on this machine's CPU, where it cuts passages and says what the others' must be.
+    """
+    lasting = given(revision=revision, max_length=max_length, truncate_dim=truncate_dim)
+    chosen: dict[str, Any] = {"device": device or _own_gpu(place.of), "dtype": dtype, "offline": offline}
+    chosen["batch_tokens"] = batch_tokens
+    about: dict[str, Any] = {"corpus": corpus, "reading": reading, "place": place}
+    if ray is None:
+        return _load(encoder, {**lasting, **chosen}, compiled=torch_compile, **about), None, lasting
+    loaded = _load(encoder, {**lasting, "device": "cpu", "offline": offline}, compiled=False, **about)
+    from ragvec.encoder import Encoder
+    from ragvec.ingest.on_ray import RayActors
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of what runs here
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of parts that a run which stopped did not wait for
+    load = partial(Encoder.load, encoder, torch_compile=bool(torch_compile), **lasting, **chosen)
+    return loaded, RayActors(load, loaded.fingerprint, address=ray, actors=processes), lasting
+
+
 def _all_gpus(device: str | None) -> list[str]:
     """A device for each of several GPUs; nothing where one process is enough."""
     if device is not None:
@@ -283,12 +342,12 @@ def _own_gpu(world: int) -> str | None:
 
 def _repays_compiling(encoder: "Encoder", corpus: str, reading: "CorpusOptions", world: int) -> bool:
     """Whether this process' share of the corpus is large enough to compile for it; unknown for standard input."""
-    from ragvec.corpus.files import STDIN, corpus_files
+    from ragvec.corpus.files import STDIN, corpus_files, file_size
     from ragvec.encoder.speed import compiling_repays
 
     if encoder.device.type != "cuda" or corpus == STDIN:
         return False
-    size = sum(path.stat().st_size for path in corpus_files(corpus, reading.files).paths)
+    size = sum(map(file_size, corpus_files(corpus, reading.files).paths))
     return compiling_repays(encoder, size / _BYTES_PER_TOKEN / world)
 
 
@@ -306,9 +365,9 @@ def _log(path: str, rank: int, stack: ExitStack) -> Log:
     return write
 
 
-def _finish(report: "EncodeReport", output: Path, format: Form | None, source: ToEncode | None = None) -> None:
+def _finish(report: "EncodeReport", output: str, format: Form | None, source: ToEncode | None = None) -> None:
     """Print what was done, and name what was not; source: None = other processes read it, and have said that."""
-    from ragvec.shards import load_manifest
+    from ragvec.shards import manifest_at
 
     as_json = wants_json(format)
     print(json.dumps(report._asdict(), ensure_ascii=False) if as_json else _sentence(report))
@@ -316,7 +375,7 @@ def _finish(report: "EncodeReport", output: Path, format: Form | None, source: T
         report_unread(source.unread)
         if source.on_reject is not None:
             report_quarantined(source.on_reject.count, source.on_reject.path)
-    report_failed(load_manifest(output).failed if report.complete else (), report.failed)
+    report_failed(manifest_at(output).failed if report.complete else (), report.failed)
 
 
 def _sentence(report: "EncodeReport") -> str:

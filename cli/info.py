@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ _LONG_LISTS = ("parts", "previous")  # one entry a file: counted on a terminal, 
 
 
 def run(
-    path: Annotated[Path, typer.Argument(help="Folder of an encoder, of shards, or of an index.")],
+    path: Annotated[str, typer.Argument(help="Folder of an encoder, of shards (or their URL), or of an index.")],
     format: Annotated[Form | None, typer.Option(help="Default: lines on a terminal, JSON on a pipe.")] = None,
 ) -> None:
     """Describe what lies in a folder."""

@@ -4,10 +4,13 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from ragvec.objects import Bucket, as_path, is_url
+
 DATABASE_NAME = "index.sqlite"  # of an index
 SERVER_LOCK_NAME = "server.lock"  # beside it, while it is served
 MAP_NAME = "map.safetensors"  # beside it, where a map was made
 MANIFEST_NAME = "manifest.json"  # of shards
+STORED_FOLDERS = ("manifests", "records")  # of shards in object storage
 ENCODER_NAMES = ("ragvec.json", "modules.json", "adapter_config.json", "llm2vec_config.json", "config.json")
 
 GGUF_MAGIC = b"GGUF"  # an encoder in one file
@@ -19,10 +22,12 @@ HOLDS_NONE = f"holds no encoder (config.json), shards ({MANIFEST_NAME}) or index
 def kind_of(path: str | Path) -> Kind | None:
     """What lies in a folder; None for anything else, a path that can't be or isn't there included.
 
-    Of a GGUF file the first bytes are read, else nothing is opened.
+    Of a GGUF file the first bytes are read, else nothing is opened; of a URL the store is asked, which may raise RagvecError.
 
     A name is a promise only: other programs write a manifest.json or a config.json too, and whoever opens it will see.
     """
+    if is_url(path):
+        return "shards" if any(name in STORED_FOLDERS for name in Bucket(as_path(path)).folders()) else None
     if _has(path, DATABASE_NAME):
         return "index"
     if _has(path, MANIFEST_NAME):

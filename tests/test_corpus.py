@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from ragvec.corpus import count_documents, read_documents, to_passages
-from ragvec.corpus.files import corpus_files
+from ragvec.corpus.files import InputFile, corpus_files
 from ragvec.errors import RagvecError
 from ragvec.records import Document, Passage
 
@@ -59,7 +59,7 @@ def test_every_format_gives_the_same_documents(tmp_path, name):
     path = write(tmp_path / name, ENCODED[name])
     inputs = []
     assert read(path, on_file=inputs.append) == TWO
-    assert inputs == [(str(path), len(ENCODED[name]), hashlib.sha256(ENCODED[name]).hexdigest())]
+    assert inputs == [InputFile(str(path), len(ENCODED[name]), hashlib.sha256(ENCODED[name]).hexdigest())]
     assert count_documents(path) in (2, None)
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from ragvec.errors import Damaged
-from ragvec.ingest import check_folder
-from ragvec.ingest.folder import remove_shards, sweep
+from ragvec.ingest.folder import check_folder, remove_shards, sweep
 from ragvec.ingest.ranks import remove_ranks
 from ragvec.shards import Manifest, PartVectors, Provenance, Shards, load_manifest, save_manifest, store, write_part
 from tests.test_index import passages_named

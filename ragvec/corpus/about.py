@@ -10,6 +10,7 @@ from ragvec.corpus.compressed import COMPRESSIONS
 from ragvec.corpus.fields import FieldNames, wanted
 from ragvec.corpus.kinds import suffix_of
 from ragvec.corpus.parts import PAGED, headings, pages
+from ragvec.objects import ObjectPath
 from ragvec.records import Document, Part
 
 
@@ -37,12 +38,17 @@ def of_file(document: Document, path: Path, name: str, *, kind: str | None, name
 
 
 def _measured(path: Path) -> dict[str, Any]:
+    if isinstance(path, ObjectPath):
+        return _facts(path.found.size, path.found.modified) if path.found else {}
     try:
         about = os.stat(path)
-        changed = datetime.fromtimestamp(int(about.st_mtime), timezone.utc)
+        return _facts(about.st_size, datetime.fromtimestamp(int(about.st_mtime), timezone.utc))
     except (OSError, ValueError, OverflowError):  # gone since it was read, or of a year that dates lack
         return {}
-    return {"size": about.st_size, "mtime": changed.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+def _facts(size: int, changed: datetime) -> dict[str, Any]:
+    return {"size": size, "mtime": changed.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
 def _others(facts: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from ragvec.corpus.conversion import Converter
 from ragvec.corpus.fields import FieldNames, NumberLists, to_document
 from ragvec.corpus.files import (
     STDIN,
-    CorpusFiles,
     InputFile,
     byte_lines,
     corpus_files,
@@ -17,6 +16,7 @@ from ragvec.corpus.files import (
     path_text,
 )
 from ragvec.corpus.formats import jsonl_rows
+from ragvec.corpus.found import CorpusFiles
 from ragvec.corpus.ids import Ids, SameId
 from ragvec.corpus.kinds import ALL_FILES, NAMED_BY_FILE, FileChoice
 from ragvec.corpus.parquet import parquet_length
@@ -26,6 +26,7 @@ from ragvec.corpus.rows import BadRow, Row
 from ragvec.corpus.tables import looked_ahead
 from ragvec.corpus.vectors import VectorField
 from ragvec.errors import RagvecError, WrongInput
+from ragvec.objects import is_url
 from ragvec.records import Document, Passage
 
 _TABLES = ("csv", "tsv", "parquet", "arrow")
@@ -132,7 +133,8 @@ def count_documents(source: str | Path, *, text_lines: bool = False, files: File
         return None
     try:
         kinds = [(path, files.format_of(path)) for path in corpus_files(source, files).paths]
-        if any(kind in ("csv", "tsv", "json", "arrow") for _, kind in kinds):
+        uncounted = ("csv", "tsv", "json", "arrow", *(("jsonl",) if is_url(source) else ()))  # nothing is fetched twice
+        if any(kind in uncounted for _, kind in kinds) or (is_url(source) and text_lines):
             return None
         return sum(_count(path, kind, text_lines) for path, kind in kinds)
     except RagvecError:  # reading it will say what is wrong, or skip it

@@ -5,23 +5,23 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ragvec.artefacts import kind_of
 from ragvec.corpus.compressed import DAMAGE, HashedFile, decompressed
 from ragvec.corpus.encodings import guessed
-from ragvec.corpus.kinds import ALL_FILES, FORMATS, FileChoice, format_of, without_descriptions
+from ragvec.corpus.found import QUARANTINE_SUFFIX, CorpusFiles, beir_corpus
+from ragvec.corpus.kinds import ALL_FILES, FORMATS, FileChoice, can_convert, without_descriptions
+from ragvec.corpus.stored import stored_files
 from ragvec.errors import NotFound, RagvecError, WrongInput
 from ragvec.files import sha256_file
+from ragvec.objects import ObjectFile, ObjectPath, as_path
 
 STDIN = "-"
 MAX_VALUE_MB = 128  # of a line, a value, or a file that must be read whole
-QUARANTINE_SUFFIX = ".quarantine.jsonl"  # of what an earlier run could not read: passed over in a folder
-_BEIR_CORPUS, _BEIR_QUERIES = "corpus", "queries"
 _BUFFER = 1 << 20
 _READ_PAST = 16  # times the longest line: what is longer still ends its file
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # bidi controls too
@@ -29,26 +29,19 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class InputFile(NamedTuple):
-    """A file that was read to its end: path as given, size in bytes, SHA-256 of its bytes as stored."""
+    """A file that was read to its end: path as given, size in bytes, SHA-256 of its bytes as stored.
+
+    etag   instead of a SHA-256, the store's own mark of an object's version that was not read from front to back
+    """
 
     path: str
     bytes: int
     sha256: str
+    etag: str = ""
 
-
-class CorpusFiles(NamedTuple):
-    """The files of a corpus in reading order, the folder their names count from, and what was passed over in it.
-
-    within    the folder that they must still lie in when they are opened; None where the one file was named itself
-    skipped   hold no documents that ragvec reads
-    outside   lead out of the folder, or are no files: links, pipes, devices
-    """
-
-    paths: list[Path]
-    root: Path
-    within: Path | None = None
-    skipped: Sequence[Path] = ()
-    outside: Sequence[Path] = ()
+    def describe(self) -> dict[str, str | int]:
+        """The file as JSON values; an empty mark is left out."""
+        return {name: value for name, value in self._asdict().items() if name != "etag" or value}
 
 
 def corpus_files(
@@ -64,18 +57,14 @@ def corpus_files(
     on_unlistable  called for each subfolder that can't be listed; None = the first one raises
     Raises RagvecError if the source is missing, of an unknown kind, or a folder without a readable file.
     """
-    path = Path(source)
+    path = as_path(source)
     shown = path_text(path)
+    if isinstance(path, ObjectPath):
+        return _readable(stored_files(path, choice), shown, choice)
     if os.path.isdir(path):
         if _is_ragvec_output(path):
             raise WrongInput(f"{shown} was written by ragvec and is not a corpus: name the folder or file with the documents")
-        files = _walk(path, choice, on_unlistable)
-        if not files.paths:
-            why = f"; {len(files.outside):,} lead out of it or are no regular files" if files.outside else ""
-            chosen = " that `include` and `exclude` leave" if choice.include or choice.exclude else ""
-            known = _known_suffixes(choice)
-            raise WrongInput(f"{shown} holds no corpus file{chosen}: looked for {known}, also with .gz or .zst{why}")
-        return files
+        return _readable(_walk(path, choice, on_unlistable), shown, choice)
     if not os.path.exists(path):
         raise NotFound(f"{shown} does not exist: name a file, a folder, or - for standard input")
     if choice.format_of(path) is None:
@@ -86,15 +75,20 @@ def corpus_files(
     return CorpusFiles([path], path.parent)
 
 
+def _readable(files: CorpusFiles, shown: str, choice: FileChoice) -> CorpusFiles:
+    """The files of a folder. Raises WrongInput if there are none."""
+    if files.paths:
+        return files
+    why = f"; {len(files.outside):,} lead out of it or are no regular files" if files.outside else ""
+    chosen = " that `include` and `exclude` leave" if choice.include or choice.exclude else ""
+    known = _known_suffixes(choice)
+    raise WrongInput(f"{shown} holds no corpus file{chosen}: looked for {known}, also with .gz or .zst{why}")
+
+
 def path_text(path: str | Path) -> str:
     r"""A path as one line of valid text: bytes that are not UTF-8, and control characters, become \xNN."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return _CONTROLS.sub(lambda match: ascii(match.group())[1:-1], text)
-
-
-def can_convert() -> bool:
-    """Whether what reads PDF, HTML, DOCX and the like (the extra `docs`) is installed."""
-    return find_spec("markitdown") is not None
 
 
 @contextmanager
@@ -123,7 +117,10 @@ def open_regular(path: str | Path, within: Path | None = None) -> BinaryIO:
     """Open a file for reading, without a buffer. Raises RagvecError for what is no regular file: a pipe would wait for ever.
 
     within   as for `open_input`
+    An object is read from its store, a few megabytes at a time.
     """
+    if isinstance(path, ObjectPath):
+        return ObjectFile(path)  # type: ignore[return-value]
     shown = path_text(path)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -137,8 +134,18 @@ def open_regular(path: str | Path, within: Path | None = None) -> BinaryIO:
     raise WrongInput(f"{shown} has become a link out of the folder, or no file: it is not read")
 
 
+def file_size(path: Path) -> int:
+    """A corpus file's bytes, as its listing says."""
+    if isinstance(path, ObjectPath):
+        return path.found.size if path.found else 0
+    return path.stat().st_size
+
+
 def describe_file(path: Path) -> InputFile:
-    """Size and hash of a file that is not read from front to back (Parquet)."""
+    """Size and hash of a file that is not read from front to back (Parquet); of an object its mark, not to fetch it twice."""
+    if isinstance(path, ObjectPath):
+        with ObjectFile(path) as file:
+            return InputFile(path_text(path), file.about.size, "", file.about.etag)
     try:
         return InputFile(path_text(path), path.stat().st_size, sha256_file(path))
     except OSError as error:
@@ -241,7 +248,7 @@ def _walk(root: Path, choice: FileChoice, on_unlistable: Callable[[RagvecError],
         subfolders[:] = [name for name in kept if name not in (*ours, *links)]
         shown = [name for name in names if not name.startswith(".") and not name.endswith(QUARANTINE_SUFFIX)]
         files = without_descriptions([here / name for name in shown if choice.takes(above + name)])
-        beir = _beir_corpus(files)
+        beir = beir_corpus(files)
         if beir:
             subfolders.clear()
         for path in [beir] if beir else files:
@@ -291,12 +298,6 @@ def _read_past(file: BinaryIO, place: str, most: int) -> None:
             return
         most -= len(piece)
     raise WrongInput(f"{place}: the line does not end: the rest of the file is not read")
-
-
-def _beir_corpus(files: list[Path]) -> Path | None:
-    """A BEIR folder's corpus, if these are the files of one."""
-    stems = {path.name.split(".")[0]: path for path in files if format_of(path) in ("jsonl", "parquet")}
-    return stems.get(_BEIR_CORPUS) if _BEIR_QUERIES in stems else None
 
 
 def _is_ragvec_output(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,11 @@ class FileChoice:
             return "text" if path.stem.lower() in _TEXT_NAMES else None
         kind = FORMATS.get(suffixes[-1])
         return None if compressed and kind in READ_IN_PLACE else kind
+
+
+def can_convert() -> bool:
+    """Whether what reads PDF, HTML, DOCX and the like (the extra `docs`) is installed."""
+    return find_spec("markitdown") is not None
 
 
 def format_of(path: Path) -> str | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ragvec.artefacts import HOLDS_NONE, kind_of
 from ragvec.doctor.check import ADVICE, FAILED, OK, Check
+from ragvec.objects import ObjectPath, as_path
 
 __all__ = ["ADVICE", "FAILED", "OK", "Check", "examine"]
 
@@ -22,7 +23,7 @@ def examine(
     from ragvec.doctor.machine import examine_machine
 
     yield from examine_machine()
-    folder = None if path is None else Path(path)
+    folder = None if path is None else as_path(path)
     kind = None if folder is None else kind_of(folder)
     if folder is not None and kind == "index":
         from ragvec.doctor.index import examine_index
@@ -32,8 +33,8 @@ def examine(
         from ragvec.doctor.shards import examine_shards
 
         yield from examine_shards(folder)
-    elif folder is not None and folder.exists() and kind is None:
-        holds = HOLDS_NONE if folder.is_dir() else "is a file"
+    elif folder is not None and kind is None and (isinstance(folder, ObjectPath) or folder.exists()):
+        holds = HOLDS_NONE if folder.is_dir() or isinstance(folder, ObjectPath) else "is a file"
         yield Check(
             "path", "opens", FAILED, f"{folder} {holds}", remedy="name the folder of an encoder, of shards or of an index"
         )

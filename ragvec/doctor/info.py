@@ -6,6 +6,7 @@ from typing import Any
 
 from ragvec.artefacts import HOLDS_NONE, kind_of
 from ragvec.errors import RagvecError
+from ragvec.objects import ObjectPath, as_path
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -13,8 +14,8 @@ def describe(path: str | Path) -> dict[str, Any]:
 
     Raises RagvecError for a path that is none of them, or damaged.
     """
-    path = Path(path)
-    if not path.exists():
+    path = as_path(path)
+    if not isinstance(path, ObjectPath) and not path.exists():
         raise RagvecError(f"{path} does not exist: name an encoder, shards or an index")
     kind = kind_of(path)
     if kind is None:

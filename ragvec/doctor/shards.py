@@ -9,7 +9,7 @@ import numpy as np
 
 from ragvec.doctor.check import ADVICE, FAILED, OK, Check, judged
 from ragvec.errors import RagvecError
-from ragvec.shards import Manifest, Shards, load_manifest, verify_shards
+from ragvec.shards import Manifest, Shards, manifest_at, verify_shards
 
 AREA = "shards"
 MOST_TRUNCATED = 0.05  # share of passages; beyond it the encoder does not see what users search for
@@ -28,7 +28,7 @@ class VectorFaults(NamedTuple):
 def examine_shards(folder: Path) -> Iterator[Check]:
     """Every part against its checksum, every vector, every id."""
     try:
-        manifest = load_manifest(folder)
+        manifest = manifest_at(folder)
     except RagvecError as error:
         yield Check(AREA, "manifest", FAILED, str(error), remedy="encode the corpus again (`ragvec encode --overwrite`)")
         return

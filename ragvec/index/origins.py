@@ -8,6 +8,7 @@ from ragvec.corpus.files import STDIN, corpus_files
 from ragvec.corpus.kinds import ALL_FILES, NAMED_BY_FILE, FileChoice, format_of
 from ragvec.errors import WrongInput
 from ragvec.index.sources import DocumentSource, Incoming
+from ragvec.objects import as_path, is_url
 
 STDIN_NAME = "standard input"
 
@@ -56,6 +57,8 @@ def incoming_sources(
 def _called(corpus: str | Path, name: str | None, by_name: dict[str, DocumentSource]) -> str:
     if name is None:
         # made absolute, but no link is followed: one that is moved from today's copy to tomorrow's stays one source
+        if is_url(corpus):
+            return str(as_path(corpus))
         return STDIN_NAME if str(corpus) == STDIN else os.path.abspath(corpus)
     if not name.strip() or "\0" in name:
         raise WrongInput(f"the source's name is {name!r}: give it some text")
@@ -64,13 +67,13 @@ def _called(corpus: str | Path, name: str | None, by_name: dict[str, DocumentSou
 
 def _check_outside(corpus: str | Path, called: str, by_name: dict[str, DocumentSource]) -> None:
     """Raises WrongInput for a part of a source: its documents would be there twice, or stand in that source's way."""
-    for above in map(str, Path(called).parents):
+    for above in map(str, as_path(called).parents):
         if str(corpus) != STDIN and above in by_name:
             raise WrongInput(f"{corpus} lies in {above}, which is a source of this index: index {above} again instead")
 
 
 def _root(corpus: str | Path) -> Path | None:
-    if str(corpus) == STDIN:
+    if str(corpus) == STDIN or is_url(corpus):
         return None
     path = Path(corpus)
     return path if path.is_dir() else path.parent

@@ -1,7 +1,6 @@
 """Bulk encoding: a corpus into Parquet shards, whatever interrupts it."""
 
-from ragvec.ingest.encode import PART_ROWS, EncodeReport, encode_corpus
-from ragvec.ingest.folder import check_folder
+from ragvec.ingest.encode import PART_ROWS, EncodeReport, Output, encode_corpus
 from ragvec.ingest.ranks import Rank
 
-__all__ = ["PART_ROWS", "EncodeReport", "Rank", "check_folder", "encode_corpus"]
+__all__ = ["PART_ROWS", "EncodeReport", "Output", "Rank", "encode_corpus"]

@@ -40,6 +40,15 @@ class Encodes(Protocol):
         """Vectors (n, d) float32, token_counts (n,) and truncated (n,), as a tuple with these names."""
 
 
+class Computes(Protocol):
+    """What encodes parts elsewhere, several at once. parts_ahead: how many must be to be had before the first is given."""
+
+    parts_ahead: int
+
+    def encode(self, wanted: "Iterable[Wanted]", provenance: Provenance) -> "Generator[Made, None, None]":
+        """As `BlockEncoder.encode`, with the same blocks."""
+
+
 class Wanted(NamedTuple):
     """Passages of which these rows are to be encoded, for whoever owns them."""
 
@@ -71,8 +80,9 @@ class Block(NamedTuple):
 class BlockEncoder:
     """Encodes passages as one manifest says, and stops the run where it is not the passages that are at fault."""
 
-    def __init__(self, encoder: Encodes, provenance: Provenance) -> None:
-        self._encoder = encoder
+    def __init__(self, encoder: Encodes, provenance: Provenance, elsewhere: Computes | None = None) -> None:
+        """elsewhere: what computes in the encoder's stead; None = the encoder itself."""
+        self._encoder, self._elsewhere = encoder, elsewhere
         self._provenance = provenance
         self._failing = 0  # failures since the last success
 
@@ -81,6 +91,9 @@ class BlockEncoder:
 
         `wanted` is read ahead, maybe in another thread; its errors are raised after what came before them.
         """
+        if self._elsewhere is not None:
+            yield from self._elsewhere.encode(wanted, self._provenance)
+            return
         blocks = _Numbered(self._cut(wanted))
         done = 0
         while blocks.get(done) is not None:

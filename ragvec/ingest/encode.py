@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,13 +11,19 @@ from ragvec.corpus.files import InputFile
 from ragvec.encoder.protocol import TextEncoder
 from ragvec.errors import WrongInput
 from ragvec.index.encoder import own_if_none
-from ragvec.ingest.folder import check_folder, locked, make_folder, set_aside, sweep
+from ragvec.ingest.blocks import Computes
+from ragvec.ingest.bucket_shelf import bucket_shelf, check_bucket_for
+from ragvec.ingest.folder import check_folder
+from ragvec.ingest.folder_shelf import check_folder_for, folder_shelf
 from ragvec.ingest.meter import MeasuresWork, Meter
-from ragvec.ingest.ranks import OwnParts, Rank, parts_elsewhere, publish, rank_folder, remove_ranks
+from ragvec.ingest.ranks import OwnParts, Rank
 from ragvec.ingest.run import Run
+from ragvec.ingest.shelf import Finished, Shelf
+from ragvec.objects import Bucket, ObjectPath, as_path
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
-from ragvec.shards import DTYPES, MANIFEST, Manifest, Provenance, load_manifest, save_manifest
+from ragvec.shards import DTYPES, Provenance
+from ragvec.shards.stored import latest_version
 
 PART_ROWS = 8192
 PART_CHARACTERS = 1 << 26  # a part also ends here, so that long documents don't fill the memory
@@ -62,22 +68,27 @@ def encode_corpus(
     encoder_options: dict[str, Any] | None = None,
     part_rows: int = PART_ROWS,
     overwrite: bool = False,
+    single_writer: bool = False,
     rank: Rank = Rank(),  # noqa: B008 - a tuple
     total: int | None = None,
     show_progress: bool = False,
     speed: MeasuresWork | None = None,
     log: Callable[[dict[str, Any]], None] | None = None,
+    elsewhere: Computes | None = None,
 ) -> EncodeReport:
-    """Encode passages into a folder of shards; the same call after a kill goes on where it stopped.
+    """Encode passages into a folder of shards, here or in object storage; the same call after a kill goes on where it stopped.
 
+    folder   a path, or a URL: s3://bucket/path, gs://…, az://…
     instruction  read before every passage; None = the encoder's own for documents, which most have not
     dtype    of the stored vectors: float16, float32, int8 (a scale for each vector) or binary (the signs)
     inputs   the corpus files to record; may fill up while `passages` is read (`read_documents(…, on_file=inputs.append)`)
     count_rejected   asked at the end how many rows and files of the corpus could not be read; recorded
     encoder_options  what else `Encoder.load` was given; recorded
+    single_writer    nobody else writes to this URL: for a store that can't tell two writers apart
     rank     one of several processes with the same passages and the same folder; each encodes its share
     total    about how many passages there are, for the progress bar; speed: for the share of the machine's peak
     log      called with a record of counts and rates every ten seconds, for each failure, and at the end
+    elsewhere  where parts are computed, such as `ragvec.ingest.on_ray.RayActors`; None = by the encoder, here
     A finished part is kept if the corpus still has the same passages there and its checksum holds; a passage that moved keeps
     its vector, found by content hash. A passage that fails is left out, named in the manifest, and tried again by the next run.
     Memory holds four parts, and 24 bytes a row of the earlier run once the corpus has changed.
@@ -86,38 +97,54 @@ def encode_corpus(
     """
     rank.check()
     started = time.monotonic()
-    folder = Path(folder)
-    target = rank_folder(folder, rank)
+    place = Output(folder, single_writer=single_writer)
     instruction = own_if_none(encoder, instruction)
     provenance = _provenance(encoder, instruction=instruction, dtype=dtype, normalized=normalize, options=encoder_options or {})
-    _starting_manifest(folder, provenance, overwrite)
+    place.check(provenance, overwrite=overwrite)
     own = OwnParts(cut_parts(passages, part_rows), rank)
     parts = iter(own)
     first = next(parts, None)  # read before anything is created: a corpus with an error in its first lines leaves no trace
     if not own.digests:
         raise WrongInput("there is nothing to encode: the corpus holds no passages")
-    make_folder(target)
     with (
-        locked(target),
+        place.shelf(provenance, rank=rank, overwrite=overwrite) as shelf,
         progress_bar("encode", total=total, unit="passages", show=show_progress) as bar,
-        _opened(
-            folder,
-            target,
-            provenance,
-            overwrite=overwrite,
-            encoder=encoder,
-            meter=Meter(bar, total=total, speed=speed, log=log),
-        ) as run,
+        Run(shelf, encoder, Meter(bar, total=total, speed=speed, log=log), elsewhere) as run,
     ):
         run.encode(chain([first] if first else [], parts))
-        run.finish(tuple(inputs), own.corpus_digest if rank.of > 1 else "", count_rejected())
-        if rank.of == 1:
-            remove_ranks(folder)
+        finished = shelf.finish(own.digests, inputs=tuple(inputs), rejected=count_rejected())
         run.meter.finish()
-    complete = rank.of == 1 or publish(
-        folder, rank.of, provenance, own.digests, inputs=tuple(inputs), rejected=count_rejected()
-    )
-    return _report(run, folder, complete, time.monotonic() - started)
+    return _report(run, finished, place.shown, time.monotonic() - started)
+
+
+class Output:
+    """Where a run writes to: a folder, or a URL of object storage."""
+
+    def __init__(self, folder: str | Path, *, single_writer: bool = False) -> None:
+        """single_writer: as for `encode_corpus`. Raises WrongInput for a URL that is none."""
+        path = as_path(folder)
+        self._where = Bucket(path, single_writer=single_writer) if isinstance(path, ObjectPath) else path
+        self.shown = str(path)
+
+    def check_usable(self) -> None:
+        """Raises RagvecError where shards can't be written, whatever their vectors: said before an encoder is loaded."""
+        if isinstance(self._where, Bucket):
+            latest_version(self._where)
+        else:
+            check_folder(self._where)
+
+    def check(self, provenance: Provenance, *, overwrite: bool) -> None:
+        """Raises RagvecError, before anything is read or written, if what is there can't be gone on with."""
+        if isinstance(self._where, Bucket):
+            check_bucket_for(self._where, provenance, overwrite=overwrite)
+        else:
+            check_folder_for(self._where, provenance, overwrite=overwrite)
+
+    def shelf(self, provenance: Provenance, *, rank: Rank, overwrite: bool) -> AbstractContextManager[Shelf]:
+        """Where the parts come to stand."""
+        if isinstance(self._where, Bucket):
+            return bucket_shelf(self._where, provenance, rank=rank, overwrite=overwrite)
+        return folder_shelf(self._where, provenance, rank=rank, overwrite=overwrite)
 
 
 def _provenance(encoder: TextEncoder, *, instruction: str, dtype: str, normalized: bool, options: dict[str, Any]) -> Provenance:
@@ -149,54 +176,21 @@ def cut_parts(passages: Iterable[Passage], part_rows: int, part_characters: int 
         yield gathered
 
 
-def _opened(folder: Path, target: Path, provenance: Provenance, *, overwrite: bool, encoder: TextEncoder, meter: Meter) -> Run:
-    """The run, its folder swept and its earlier parts at hand."""
-    manifest = _starting_manifest(target, provenance, overwrite)
-    elsewhere = [] if overwrite else parts_elsewhere(folder, target, provenance)
-    if overwrite or not (target / MANIFEST).exists():
-        save_manifest(target, manifest)  # before anything is removed or written: from now on the folder is this run's
-    sweep(target, manifest)
-    return Run(target, set_aside(target, manifest, len(manifest.parts)), encoder, meter, elsewhere=elsewhere)
-
-
-def _report(run: Run, folder: Path, complete: bool, seconds: float) -> EncodeReport:
-    manifest, meter = run.manifest, run.meter
+def _report(run: Run, finished: Finished, folder: str, seconds: float) -> EncodeReport:
+    manifest, meter = finished.manifest, run.meter
     return EncodeReport(
-        folder=str(folder),
+        folder=folder,
         rows=manifest.rows,
         tokens=manifest.tokens,
         truncated=manifest.truncated,
         encoded=meter.encoded,
         reused=meter.reused,
         kept=meter.kept,
-        damaged=run.damaged,
+        damaged=run.shelf.damaged,
         failed=len(manifest.failed),
         parts=len(manifest.parts),
         bytes=sum(part.bytes for part in manifest.parts),
         recall=manifest.recall,
-        complete=complete,
+        complete=finished.complete,
         seconds=seconds,
     )
-
-
-def _starting_manifest(folder: Path, provenance: Provenance, overwrite: bool) -> Manifest:
-    """The manifest to go on from. Raises RagvecError if the folder's vectors can't be mixed with this run's."""
-    check_folder(folder)
-    if overwrite or not (folder / MANIFEST).exists():
-        return Manifest(provenance)
-    manifest = load_manifest(folder)
-    for name, there, wanted in _differences(manifest.provenance, provenance):
-        raise WrongInput(
-            f"{folder} holds vectors made with {name} {there}, this run has {wanted}: "
-            "write to another folder, or replace them with `overwrite`"
-        )
-    return replace(manifest, provenance=provenance)  # the same encoder may have moved
-
-
-def _differences(there: Provenance, wanted: Provenance) -> Iterator[tuple[str, str, str]]:
-    if there.fingerprint != wanted.fingerprint:
-        prints = [f"{provenance.source} (fingerprint {provenance.fingerprint[:12]})" for provenance in (there, wanted)]
-        yield "encoder", prints[0], prints[1]
-    for name in ("dimension", "instruction", "dtype", "normalized"):
-        if getattr(there, name) != getattr(wanted, name):
-            yield name, repr(getattr(there, name)), repr(getattr(wanted, name))

@@ -14,6 +14,7 @@ from ragvec.errors import Busy, Unavailable, WrongInput
 from ragvec.files import TEMPORARY_SUFFIX, fsync_folder, is_own_file, is_own_folder, remove_own
 from ragvec.locks import lock
 from ragvec.shards import MANIFEST, Manifest, Part, part_is_whole, save_manifest
+from ragvec.shards.log import LOG
 from ragvec.shards.manifest import PART_NAME
 
 PREVIOUS = "previous"
@@ -114,13 +115,13 @@ def set_aside_parts(folder: Path, manifest: Manifest) -> list[FinishedPart]:
     return [(folder / previous_name(part), part) for part in manifest.previous]
 
 
-def take_back(folder: Path, finished: Sequence[FinishedPart], digest: str, name: str) -> Part | None:
-    """Give a finished part with exactly these passages a name in the folder, if there is a whole one; it stays there too.
+def take_back(folder: Path, candidates: Sequence[FinishedPart], name: str) -> Part | None:
+    """Give a finished part a name in the folder, the first that is whole of these with the same passages; it stays there too.
 
     A second link, not a move: whatever happens before the manifest names it, the old one can still be found.
     """
-    for path, part in finished:
-        if part.content_digest == digest and not part.failed and part_is_whole(path, part):
+    for path, part in candidates:
+        if not part.failed and part_is_whole(path, part):
             with suppress(FileNotFoundError):  # another rank's, which has just been removed
                 link(path, folder / name)
                 return replace(part, name=name)
@@ -145,10 +146,13 @@ def link(path: Path, target: Path) -> None:
 
 
 def sweep(folder: Path, manifest: Manifest) -> None:
-    """Remove leftovers: temporary files, parts that the manifest doesn't name, previous/ if none there is named."""
+    """Remove leftovers: temporary files, parts that the manifest doesn't name, previous/ if none there is named.
+
+    The log stays as long as the manifest is not complete.
+    """
     named = {part.name for part in (*manifest.parts, *manifest.previous)}
     for path in _written(folder):
-        if path.name not in named and path.name != MANIFEST:
+        if path.name not in named and path.name != MANIFEST and (path.name != LOG or manifest.complete):
             path.unlink(missing_ok=True)
     if not manifest.previous:
         _remove_previous(folder)
@@ -172,11 +176,11 @@ def _remove_previous(folder: Path) -> None:
 
 
 def _written(folder: Path) -> list[Path]:
-    """What bears the name of a part, of the manifest, or of the temporary file of one."""
+    """What bears the name of a part, of the manifest, of the temporary file of one, or of the log."""
     return [
         path
         for path in folder.iterdir()
-        if path.name == MANIFEST or PART_NAME.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name)
+        if path.name in (MANIFEST, LOG) or PART_NAME.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name)
     ]
 
 

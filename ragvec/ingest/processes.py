@@ -6,17 +6,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from ragvec.errors import RagvecError
 from ragvec.ingest.encode import EncodeReport
-from ragvec.shards import load_manifest
+from ragvec.shards import manifest_at
 
 _RUN = "from ragvec.cli.main import main; main()"
 _SUMMED = ("encoded", "reused", "kept", "damaged", "failed")
 
 
-def encode_in_processes(words: Sequence[str], folder: Path, devices: Sequence[str]) -> EncodeReport:
+def encode_in_processes(words: Sequence[str], folder: str, devices: Sequence[str]) -> EncodeReport:
     """Run `ragvec` with these words once for each device, as ranks of one run; the first one's stderr is shown.
 
     words   a whole command line, "encode" included
@@ -70,8 +69,8 @@ def _report(out: bytes) -> EncodeReport | None:
     return None
 
 
-def _added_up(reports: Sequence[EncodeReport], folder: Path) -> EncodeReport:
-    manifest = load_manifest(folder)
+def _added_up(reports: Sequence[EncodeReport], folder: str) -> EncodeReport:
+    manifest = manifest_at(folder)
     sums = {name: sum(getattr(report, name) for report in reports) for name in _SUMMED}
     return reports[0]._replace(
         rows=manifest.rows,

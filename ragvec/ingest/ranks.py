@@ -43,10 +43,10 @@ class OwnParts:
             if number % self._rank.of == self._rank.number:
                 yield passages, self.digests[-1]
 
-    @property
-    def corpus_digest(self) -> str:
-        """Of all parts read so far."""
-        return hashlib.blake2b(",".join(self.digests).encode(), digest_size=16).hexdigest()
+
+def corpus_digest(digests: Sequence[str]) -> str:
+    """Of a corpus, by its parts' digests."""
+    return hashlib.blake2b(",".join(digests).encode(), digest_size=16).hexdigest()
 
 
 def rank_folder(folder: Path, rank: Rank) -> Path:

@@ -2,30 +2,32 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ragvec.ingest.folder import FinishedPart
+from ragvec.errors import NotFound
 from ragvec.records import Passage
-from ragvec.shards import PartVectors, batch_stored, part_is_whole
+from ragvec.shards import Part, PartVectors, batch_stored, open_part
 
 _OPEN_PARTS = 2  # rows that moved mostly stay neighbours: two parts in memory serve nearly all
 
 
 class OldVectors:
-    """Finished parts that are whole, as a sorted table of content hashes: 24 bytes a row."""
+    """Finished parts, as a sorted table of content hashes: 24 bytes a row."""
 
-    def __init__(self, finished: Sequence[FinishedPart]) -> None:
+    def __init__(self, finished: Sequence[tuple[Path, Part]]) -> None:
+        """finished: parts that are whole."""
         self._paths = [path for path, _ in finished]
         self._open: OrderedDict[int, pa.RecordBatch] = OrderedDict()
         hashes, places = [np.empty(0, "S16")], [np.empty((0, 2), np.int32)]
-        for number, (path, part) in enumerate(finished):
-            if part_is_whole(path, part):
-                column = pq.read_table(path, columns=["content_hash"]).column(0)
-                hashes.append(np.array([bytes.fromhex(text) for text in column.to_pylist()], "S16"))
-                places.append(np.stack([np.full(len(column), number), np.arange(len(column))], axis=1).astype(np.int32))
+        for number, path in enumerate(self._paths):
+            with open_part(path) as file:
+                column = pq.read_table(file, columns=["content_hash"]).column(0)
+            hashes.append(np.array([bytes.fromhex(text) for text in column.to_pylist()], "S16"))
+            places.append(np.stack([np.full(len(column), number), np.arange(len(column))], axis=1).astype(np.int32))
         self._hashes, self._places = np.concatenate(hashes), np.concatenate(places)
         order = np.argsort(self._hashes, kind="stable")
         self._hashes, self._places = self._hashes[order], self._places[order]
@@ -42,7 +44,7 @@ class OldVectors:
             mine = places[:, 0] == number
             try:
                 self._copy(self._part(int(number)), places[mine, 1], out, rows[mine])
-            except FileNotFoundError:  # another rank's, which has just been removed
+            except (FileNotFoundError, NotFound):  # another rank's, or writer's, which has just been removed
                 known[rows[mine]] = False
         missing: list[int] = np.flatnonzero(~known).tolist()
         return missing
@@ -54,9 +56,9 @@ class OldVectors:
 
     def _part(self, number: int) -> pa.RecordBatch:
         if number not in self._open:
-            schema = pq.read_schema(self._paths[number]).names
-            columns = [name for name in ("tokens", "truncated", "scale", "embedding") if name in schema]
-            self._open[number] = pq.read_table(self._paths[number], columns=columns).combine_chunks().to_batches()[0]
+            with open_part(self._paths[number]) as raw, pq.ParquetFile(raw) as file:
+                columns = [name for name in ("tokens", "truncated", "scale", "embedding") if name in file.schema_arrow.names]
+                self._open[number] = file.read(columns=columns).combine_chunks().to_batches()[0]
             if len(self._open) > _OPEN_PARTS:
                 self._open.popitem(last=False)
         self._open.move_to_end(number)

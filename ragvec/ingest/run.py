@@ -5,34 +5,21 @@ counts what comes, and another brings parts that are whole to disk, in their ord
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from threading import Lock, Semaphore
 from typing import Any
 
 import numpy as np
 
-from ragvec.corpus.files import InputFile
 from ragvec.errors import RagvecError
-from ragvec.ingest.blocks import Block, BlockEncoder, Encodes, Made, Wanted
-from ragvec.ingest.folder import FinishedPart, set_aside, set_aside_parts, sweep, take_back
+from ragvec.ingest.blocks import Block, BlockEncoder, Computes, Encodes, Made, Wanted
 from ragvec.ingest.meter import Meter
-from ragvec.ingest.reuse import OldVectors
+from ragvec.ingest.shelf import Shelf
 from ragvec.records import Passage
-from ragvec.shards import (
-    Failure,
-    Manifest,
-    Part,
-    PartVectors,
-    part_is_whole,
-    recall_of,
-    restore,
-    save_manifest,
-    write_part,
-)
+from ragvec.shards import Failure, Part, PartVectors, recall_of, restore
 from ragvec.shards.storage import empty
 
 PARTS_AHEAD = 3  # that are being made at once: read, computed, written
@@ -41,7 +28,7 @@ _SAMPLE = 2000  # vectors of the first part on which the loss by storing is meas
 
 @dataclass(slots=True)
 class _Kept:
-    """A part for which an earlier one's file stands."""
+    """A part for which an earlier one's file stands, under a name of its own by now."""
 
     number: int
     part: Part
@@ -75,17 +62,13 @@ class _Work:
 class Run:
     """Brings parts to disk in order. Use as a context: leaving it waits for what is being stored and written."""
 
-    def __init__(
-        self, folder: Path, manifest: Manifest, encoder: Encodes, meter: Meter, elsewhere: Sequence[FinishedPart] = ()
-    ) -> None:
-        """manifest: as it is on disk. elsewhere: finished parts outside the folder that may be of use."""
-        self.folder, self.manifest, self.meter = folder, manifest, meter
-        self.done = self.damaged = 0
-        self._elsewhere = list(elsewhere)
-        self._blocks = BlockEncoder(encoder, manifest.provenance)
-        self._old: tuple[tuple[Part, ...], OldVectors] | None = None
-        self._changing, self._deciding = Lock(), Lock()  # the manifest; the folder, before a part is computed
-        self._room = Semaphore(PARTS_AHEAD)
+    def __init__(self, shelf: Shelf, encoder: Encodes, meter: Meter, elsewhere: Computes | None = None) -> None:
+        """shelf: where the parts come to stand; elsewhere: as for BlockEncoder."""
+        self.shelf, self.meter = shelf, meter
+        self.done = 0
+        self._blocks = BlockEncoder(encoder, shelf.provenance, elsewhere)
+        self._deciding = Lock()
+        self._room = Semaphore(elsewhere.parts_ahead if elsewhere else PARTS_AHEAD)
         self._order: deque[_Kept | _Work] = deque()  # parts on their way to the disk
         self._left = False
         self._storer, self._writer = ThreadPoolExecutor(1, "store"), ThreadPoolExecutor(1, "write")
@@ -95,7 +78,7 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._deciding:  # a thread that still reads must not touch the folder from now on
+        with self._deciding:  # a thread that still reads must not touch the shelf from now on
             self._left = True
         self._room.release()
         self._storer.shutdown()
@@ -130,27 +113,19 @@ class Run:
 
     def _decide(self, passages: list[Passage], digest: str) -> _Kept | _Work | None:
         """How a part comes to the disk; None if it is there."""
-        parts = self.manifest.parts
-        recorded = parts[self.done] if self.done < len(parts) else None
-        if recorded and recorded.content_digest == digest and not recorded.failed:
-            if part_is_whole(self.folder / recorded.name, recorded):
-                self._later(self._storer, self.meter.count_kept, recorded.rows, recorded.truncated)
-                return None
-            self.damaged += 1
-        elif recorded:
-            with self._changing:
-                self.manifest = set_aside(self.folder, self.manifest, self.done)
-        part = take_back(self.folder, self._finished(), digest, self._name(self.done))
-        if part:
+        if part := self.shelf.kept(self.done, digest):
+            self._later(self._storer, self.meter.count_kept, part.rows, part.truncated)
+            return None
+        if part := self.shelf.take_back(self.done, digest):
             self._later(self._storer, self.meter.count_reused, part.rows, part.truncated)
             return _Kept(self.done, part)
         return self._begun(passages, digest)
 
     def _begun(self, passages: list[Passage], digest: str) -> _Work:
         """A part to be made, with an earlier run's vectors where the text is the same."""
-        provenance, rows = self.manifest.provenance, len(passages)
+        provenance, rows = self.shelf.provenance, len(passages)
         out = PartVectors(empty(rows, provenance.dtype, provenance.dimension), np.zeros(rows, np.int32), np.zeros(rows, bool))
-        old = self._old_vectors()
+        old = self.shelf.old_vectors()
         missing = old.fill(passages, out) if old else list(range(rows))
         if reused := rows - len(missing):
             self._later(self._storer, self.meter.count_reused, reused, int(out.truncated.sum()))
@@ -179,7 +154,7 @@ class Run:
         while self._order and self._order[0].left == 0:
             part = self._order.popleft()
             if isinstance(part, _Kept):
-                self._later(self._writer, self._record, part.number, part.part)
+                self._later(self._writer, self.shelf.record, part.number, part.part)
             else:
                 self._later(self._writer, self._write, part)
 
@@ -208,22 +183,6 @@ class Run:
             done.result()
         self._raise()
 
-    def finish(self, inputs: tuple[InputFile, ...], corpus_digest: str = "", rejected: int = 0) -> None:
-        """Declare the folder complete, then remove what the corpus no longer needs."""
-        complete = replace(
-            self.manifest,
-            parts=self.manifest.parts[: self.done],
-            previous=(),
-            inputs=inputs,
-            complete=True,
-            corpus_digest=corpus_digest,
-            rejected=rejected,
-        )
-        if complete != self.manifest:
-            save_manifest(self.folder, complete)
-        self.manifest = complete
-        sweep(self.folder, complete)
-
     def _write(self, work: _Work) -> None:
         good, vectors = work.passages, work.out
         if work.failed:
@@ -232,42 +191,20 @@ class Run:
                 first = work.failed[min(work.failed)]
                 raise RagvecError(f"no passage of this part could be encoded; the first, {first.passage_id!r}: {first.error}")
             good, vectors = [good[row] for row in rows], vectors.rows(rows)
-        part = write_part(
-            self.folder,
-            self._name(work.number),
+        part = self.shelf.write(
+            work.number,
             good,
             vectors,
-            provenance=self.manifest.provenance,
             digest=work.digest,
             failed=[work.failed[row] for row in sorted(work.failed)],
             recall=None if work.failed else self._recall(work),
         )
-        self._record(work.number, part)
+        self.shelf.record(work.number, part)
         self._room.release()
-
-    @staticmethod
-    def _name(number: int) -> str:
-        return f"part-{number:05d}.parquet"
-
-    def _record(self, number: int, part: Part) -> None:
-        with self._changing:
-            parts = (*self.manifest.parts[:number], part, *self.manifest.parts[number + 1 :])
-            self.manifest = replace(self.manifest, parts=parts, complete=False)
-            save_manifest(self.folder, self.manifest)
-
-    def _finished(self) -> list[FinishedPart]:
-        return [*set_aside_parts(self.folder, self.manifest), *self._elsewhere]
-
-    def _old_vectors(self) -> OldVectors | None:
-        if not (self.manifest.previous or self._elsewhere):
-            return None
-        if self._old is None or self._old[0] != self.manifest.previous:
-            self._old = self.manifest.previous, OldVectors(self._finished())
-        return self._old[1]
 
     def _recall(self, work: _Work) -> float | None:
         if not work.sample:
             return None
-        provenance = self.manifest.provenance
+        provenance = self.shelf.provenance
         exact = np.concatenate(work.sample)[:_SAMPLE]
         return recall_of(exact, restore(work.out.stored.rows(range(len(exact))), provenance.dtype, provenance.dimension))

@@ -5,9 +5,11 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from ragvec.corpus.files import QUARANTINE_SUFFIX, STDIN, corpus_files
+from ragvec.corpus.files import STDIN, corpus_files
+from ragvec.corpus.found import QUARANTINE_SUFFIX
 from ragvec.corpus.kinds import FileChoice
 from ragvec.errors import RagvecError, WrongInput
+from ragvec.objects import is_url
 
 _QUIET_MS, _LATEST_MS = 500, 5000  # how long nothing must happen before changes are told, and after how long they are at last
 _LOOK_MS = 1000
@@ -24,6 +26,8 @@ def watched(
     """
     if any(str(corpus) == STDIN for corpus in corpora):
         raise WrongInput("standard input can't be watched: name files or folders")
+    if any(map(is_url, corpora)):
+        raise WrongInput("object storage can't be watched: name files or folders here, or index it again when it has changed")
     try:
         from watchfiles import watch
     except ImportError as error:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ from ragvec.artefacts import MANIFEST_NAME as MANIFEST
 from ragvec.checked import Mismatch, check_fields, check_range, check_value
 from ragvec.corpus.files import InputFile
 from ragvec.errors import Damaged, NotFound, RagvecError, Unavailable, WrongInput
-from ragvec.files import read_described, write_text
+from ragvec.files import read_described, replacing
+from ragvec.shards.log import LOG, logged_parts
 from ragvec.shards.storage import DTYPES
 
 FORMAT = "ragvec-shards"
@@ -153,7 +155,7 @@ class Manifest:
             "rows": self.rows,
             "tokens": self.tokens,
             "truncated": self.truncated,
-            "inputs": [item._asdict() for item in self.inputs],
+            "inputs": [item.describe() for item in self.inputs],
             "parts": [part.describe() for part in self.parts],
             **({"failed": len(self.failed)} if self.failed else {}),
             **({"rejected": self.rejected} if self.rejected else {}),
@@ -163,39 +165,75 @@ class Manifest:
         }
 
 
-def save_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write manifest.json, whole or not at all."""
+def save_manifest(folder: Path, manifest: Manifest) -> bytes:
+    """Write manifest.json, whole or not at all; returns its bytes. A log that added to the one before is void."""
+    text = manifest_bytes(manifest)
     try:
-        write_text(folder / MANIFEST, json.dumps(manifest.describe(), indent=1, ensure_ascii=False) + "\n")
+        with replacing(folder / MANIFEST) as file:
+            file.write(text)
     except OSError as error:
         raise unwritable(folder / MANIFEST, error) from error
+    return text
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """A manifest as it is stored."""
+    return (json.dumps(manifest.describe(), indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def load_manifest(folder: Path) -> Manifest:
-    """Read manifest.json. Raises RagvecError if it is missing, damaged, or of a newer format."""
+    """Read manifest.json, and what the log of an unfinished run adds to it.
+
+    Raises RagvecError if it is missing, damaged, or of a newer format.
+    """
     path = folder / MANIFEST
     try:
-        record = json.loads(read_described(path))
-        if record["format"] != FORMAT:
-            raise WrongInput(f"{path} belongs to {record['format']!r}, not to shards made by `ragvec encode`")
-        if record["format_version"] > FORMAT_VERSION:
-            raise WrongInput(
-                f"{path} has format version {record['format_version']}, this ragvec reads up to {FORMAT_VERSION}: upgrade"
-            )
-        return _parse(record)
+        text = read_described(path)
     except FileNotFoundError:
         raise NotFound(
             f"{folder} holds no shards ({MANIFEST} is missing): make them with `ragvec encode CORPUS -o {folder}`"
         ) from None
     except OSError as error:
         raise Unavailable(f"{path} cannot be read: {error.strerror}") from error
+    manifest = parse_manifest(text, str(path))
+    if manifest.complete:
+        return manifest
+    try:
+        return _with_logged(manifest, logged_parts(folder, text))
+    except OSError as error:
+        raise Unavailable(f"{folder / LOG} cannot be read: {error.strerror}") from error
     except Mismatch as error:
-        raise Damaged(f"{path} is damaged ({error}): encode again with `ragvec encode --overwrite`") from error
+        raise Damaged(f"{folder / LOG} is damaged ({error}): encode again with `ragvec encode --overwrite`") from error
+
+
+def parse_manifest(text: bytes, shown: str, *, names: re.Pattern[str] = PART_NAME) -> Manifest:
+    """A manifest out of its bytes; shown: where they lie; names: of its parts.
+
+    Raises RagvecError if it is damaged, or of a newer format."""
+    try:
+        record = json.loads(text)
+        if record["format"] != FORMAT:
+            raise WrongInput(f"{shown} belongs to {record['format']!r}, not to shards made by `ragvec encode`")
+        if record["format_version"] > FORMAT_VERSION:
+            raise WrongInput(
+                f"{shown} has format version {record['format_version']}, this ragvec reads up to {FORMAT_VERSION}: upgrade"
+            )
+        return _parse(record, names)
+    except Mismatch as error:
+        raise Damaged(f"{shown} is damaged ({error}): encode again with `ragvec encode --overwrite`") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Damaged(f"{path} is damaged ({error!r}): encode again with `ragvec encode --overwrite`") from error
+        raise Damaged(f"{shown} is damaged ({error!r}): encode again with `ragvec encode --overwrite`") from error
 
 
-def _parse(record: dict[str, Any]) -> Manifest:
+def _with_logged(manifest: Manifest, logged: Iterable[tuple[int, dict[str, Any]]]) -> Manifest:
+    parts = list(manifest.parts)
+    for number, record in logged:
+        check_range("number", number, 0, len(parts))
+        parts[number : number + 1] = [parse_part(record)]
+    return replace(manifest, parts=tuple(parts))
+
+
+def _parse(record: dict[str, Any], names: re.Pattern[str]) -> Manifest:
     provenance = Provenance(
         **check_fields(
             {"options": {}, **record["encoder"], **{name: record[name] for name in ("instruction", "dtype", "normalized")}},
@@ -213,16 +251,20 @@ def _parse(record: dict[str, Any]) -> Manifest:
     }
     return Manifest(
         provenance=provenance,
-        parts=tuple(map(_parse_part, listed["parts"])),
-        previous=tuple(map(_parse_part, listed["previous"])),
+        parts=tuple(parse_part(part, names) for part in listed["parts"]),
+        previous=tuple(map(parse_part, listed["previous"])),
         inputs=tuple(InputFile(**check_fields(item, InputFile)) for item in listed["inputs"]),
         **check_fields(others, Manifest),
     )
 
 
-def _parse_part(record: dict[str, Any]) -> Part:
-    part = Part(**check_fields(record, Part))
-    if not PART_NAME.fullmatch(part.name):
+def parse_part(record: dict[str, Any], names: re.Pattern[str] = PART_NAME) -> Part:
+    """A part out of its record, called as these names are. Raises Mismatch."""
+    try:
+        part = Part(**check_fields(record, Part))
+    except TypeError as error:
+        raise Mismatch(f"a part lacks a field: {error}") from error
+    if not names.fullmatch(part.name):
         raise Mismatch(f"a part is called {part.name!r}, not like part-00000.parquet")
     if not _SHA256.fullmatch(part.sha256):
         raise Mismatch(f"sha256 of {part.name} is {part.sha256[:80]!r}, not 64 hex digits")

@@ -1,10 +1,11 @@
 """The Parquet parts of a shards folder: written whole or not at all, read in batches, checked against their checksums."""
 
 import hashlib
+import io
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import orjson
@@ -15,6 +16,7 @@ from ragvec.errors import Damaged
 from ragvec.files import replacing, sha256_file
 from ragvec.records import Passage
 from ragvec.shards.manifest import FORMAT, FORMAT_VERSION, Failure, Part, Provenance, unwritable
+from ragvec.shards.place import open_part
 from ragvec.shards.storage import STORED_AS, Stored
 
 _ROW_GROUP = 8192
@@ -63,26 +65,54 @@ def write_part(
     """
     path = folder / name
     digest = digest or content_digest(passages)
-    table = _table(passages, encoded, provenance, digest)
     try:
         with replacing(path) as file:
-            pq.write_table(
-                table,
-                file,
-                row_group_size=_ROW_GROUP,
-                use_dictionary=False,
-                write_statistics=["passage_id", "doc_id"],
-                compression={column: "zstd" for column in _TEXT_COLUMNS},
-            )
+            _write(_table(passages, encoded, provenance, digest), file)
     except OSError as error:
         raise unwritable(path, error) from error
+    part = _part(passages, encoded, digest=digest, failed=failed, recall=recall)
+    return replace(part, name=name, bytes=path.stat().st_size, sha256=sha256_file(path))
+
+
+def part_bytes(
+    passages: Sequence[Passage],
+    encoded: PartVectors,
+    *,
+    provenance: Provenance,
+    digest: str,
+    failed: Sequence[Failure] = (),
+    recall: float | None = None,
+) -> tuple[bytes, Part]:
+    """What `write_part` writes, as bytes, and its record without a name."""
+    file = io.BytesIO()
+    _write(_table(passages, encoded, provenance, digest), file)
+    data = file.getvalue()
+    part = _part(passages, encoded, digest=digest, failed=failed, recall=recall)
+    return data, replace(part, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def _write(table: pa.Table, file: IO[bytes]) -> None:
+    pq.write_table(
+        table,
+        file,
+        row_group_size=_ROW_GROUP,
+        use_dictionary=False,
+        write_statistics=["passage_id", "doc_id"],
+        compression={column: "zstd" for column in _TEXT_COLUMNS},
+    )
+
+
+def _part(
+    passages: Sequence[Passage], encoded: PartVectors, *, digest: str, failed: Sequence[Failure], recall: float | None
+) -> Part:
+    """A part's record as far as it is known before it is written."""
     return Part(
-        name=name,
+        name="",
         rows=len(passages),
         tokens=int(encoded.token_counts.sum()),
         truncated=int(encoded.truncated.sum()),
-        bytes=path.stat().st_size,
-        sha256=sha256_file(path),
+        bytes=0,
+        sha256="",
         content_digest=digest,
         failed=tuple(failed),
         recall=recall,
@@ -115,7 +145,7 @@ def _table(passages: Sequence[Passage], encoded: PartVectors, provenance: Proven
 def read_batches(path: Path, batch_rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """A part's rows as record batches. Raises RagvecError if it is damaged."""
     try:
-        with pq.ParquetFile(path) as file:
+        with open_part(path) as raw, pq.ParquetFile(raw) as file:
             yield from file.iter_batches(batch_rows, columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise Damaged(f"{path} is damaged ({error}): run the same `ragvec encode` command again") from error
@@ -135,8 +165,3 @@ def batch_passages(batch: pa.RecordBatch) -> list[Passage]:
         Passage(passage_id, doc_id, text, title=title, metadata={} if metadata == "{}" else orjson.loads(metadata))
         for passage_id, doc_id, text, title, metadata in zip(*columns, strict=True)
     ]
-
-
-def part_is_whole(path: Path, part: Part) -> bool:
-    """Whether a file is, byte for byte, the one that was written."""
-    return path.is_file() and path.stat().st_size == part.bytes and sha256_file(path) == part.sha256

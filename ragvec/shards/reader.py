@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from ragvec.errors import Damaged, NotFound, WrongInput
+from ragvec.objects import ObjectPath, as_path
 from ragvec.records import Passage
-from ragvec.shards.manifest import Manifest, load_manifest
-from ragvec.shards.parts import batch_passages, batch_stored, part_is_whole, read_batches
+from ragvec.shards.manifest import Manifest
+from ragvec.shards.parts import batch_passages, batch_stored, read_batches
+from ragvec.shards.place import manifest_at, part_is_whole, part_sizes
 from ragvec.shards.storage import restore
 
 
@@ -22,23 +24,27 @@ class Shards:
 
     @classmethod
     def open(cls, folder: str | Path, *, allow_incomplete: bool = False) -> "Shards":
-        """Open a folder made by `encode_corpus`. Raises RagvecError if it is missing, damaged, or not finished."""
-        folder = Path(folder)
-        if not folder.is_dir():
-            state = "is a file" if folder.exists() else "does not exist"
-            raise NotFound(f"{folder} {state}: name a folder made by `ragvec encode`")
-        manifest = load_manifest(folder)
+        """Open what `encode_corpus` made, a folder or a URL of object storage.
+
+        Raises RagvecError if it is missing, damaged, or not finished.
+        """
+        place = as_path(folder)
+        if not isinstance(place, ObjectPath) and not place.is_dir():
+            state = "is a file" if place.exists() else "does not exist"
+            raise NotFound(f"{place} {state}: name a folder made by `ragvec encode`")
+        manifest = manifest_at(place)
         if not (manifest.complete or allow_incomplete):
             raise WrongInput(
-                f"{folder} is not finished ({manifest.rows:,} passages so far): run the same `ragvec encode` command again"
+                f"{place} is not finished ({manifest.rows:,} passages so far): run the same `ragvec encode` command again"
             )
+        sizes = part_sizes(place, manifest)
         for part in manifest.parts:
-            path = folder / part.name
-            size = path.stat().st_size if path.is_file() else None
-            if size != part.bytes:
+            if (size := sizes.get(part.name)) != part.bytes:
                 state = "is missing" if size is None else f"has {size:,} bytes instead of {part.bytes:,}"
-                raise Damaged(f"{path} {state}: run the same `ragvec encode` command again, it encodes only what is lost")
-        return cls(folder, manifest)
+                raise Damaged(
+                    f"{place / part.name} {state}: run the same `ragvec encode` command again, it encodes only what is lost"
+                )
+        return cls(place, manifest)
 
     def __len__(self) -> int:
         """Passages in all."""
@@ -63,10 +69,11 @@ class Shards:
 
 def verify_shards(folder: str | Path) -> list[str]:
     """Read every part against its checksum; one line for each that is damaged or missing, so an empty list is good news."""
-    folder = Path(folder)
-    manifest = load_manifest(folder)
+    place = as_path(folder)
+    manifest = manifest_at(place)
+    sizes = part_sizes(place, manifest)
     return [
-        f"{folder / part.name} is {'damaged' if (folder / part.name).exists() else 'missing'}"
+        f"{place / part.name} is {'damaged' if part.name in sizes else 'missing'}"
         for part in manifest.parts
-        if not part_is_whole(folder / part.name, part)
+        if not part_is_whole(place / part.name, part)
     ]

@@ -1,0 +1,157 @@
+"""A folder of object storage: objects are read, put, created once, listed and removed by their names in it."""
+
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ragvec.errors import NotFound, RagvecError, WrongInput
+from ragvec.objects.errors import told
+from ragvec.objects.urls import ObjectPath, as_path
+
+MOST_DESCRIBED = 1 << 28  # bytes of an object that describes others
+_RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
+_REMOVED_TOGETHER = 1000
+
+
+class Found(NamedTuple):
+    """An object in a listing: its whole name in the bucket, bytes, and when it was written; etag: "" where there is none."""
+
+    name: str
+    size: int
+    modified: datetime
+    etag: str
+
+
+class Bucket:
+    """What lies below a URL. Names are relative to it; errors are ours, and name the URL."""
+
+    def __init__(self, place: str | Path, *, single_writer: bool = False) -> None:
+        """single_writer: nobody else writes there, so `create` need not be refereed by the store.
+
+        Raises WrongInput for what is no URL of object storage, and RagvecError where obstore is missing.
+        """
+        path = as_path(place)
+        assert isinstance(path, ObjectPath), place
+        self.path, self._single = path, single_writer
+        self._store = store_of(path.root_url)
+        self._prefix = f"{path.key}/" if path.key else ""
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read(self, name: str) -> bytes:
+        """A whole object that describes others. Raises NotFound, and WrongInput for one over 256 MiB."""
+        import obstore
+
+        with told(f"{self}/{name}"):
+            result = obstore.get(self._store, self._prefix + name)
+            if result.meta["size"] > MOST_DESCRIBED:
+                raise WrongInput(f"{self}/{name} has {result.meta['size']:,} bytes, over {MOST_DESCRIBED:,}: restore it")
+            return bytes(result.bytes())
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object, whole, over what bears the name."""
+        import obstore
+
+        with told(f"{self}/{name}"):
+            obstore.put(self._store, self._prefix + name, data, use_multipart=False)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write an object if there is none of this name; returns whether there was none."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        if self._single:
+            if self.size(name) is not None:
+                return False
+            self.put(name, data)
+            return True
+        try:
+            with told(f"{self}/{name}"):
+                obstore.put(self._store, self._prefix + name, data, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def size(self, name: str) -> int | None:
+        """An object's bytes; None if there is none."""
+        found = self.find(name)
+        return None if found is None else found.size
+
+    def find(self, name: str) -> Found | None:
+        """What the store says of an object; None if there is none."""
+        import obstore
+
+        with suppress(NotFound), told(f"{self}/{name}"):
+            return described(obstore.head(self._store, self._prefix + name))
+        return None
+
+    def listed(self, folder: str = "") -> Iterator[Found]:
+        """All objects below a folder of it, by whole name, in no order that counts."""
+        import obstore
+
+        with told(f"{self}/{folder}".rstrip("/")):
+            for chunk in obstore.list(self._store, self._prefix + folder):
+                yield from map(described, chunk)
+
+    def names(self, folder: str) -> dict[str, int]:
+        """The names, relative to the URL, of all objects below a folder, and their bytes."""
+        return {found.name[len(self._prefix) :]: found.size for found in self.listed(folder)}
+
+    def folders(self) -> list[str]:
+        """The names of the folders right below it."""
+        import obstore
+
+        with told(str(self)):
+            found = obstore.list_with_delimiter(self._store, self._prefix or None)
+        return [str(folder).rstrip("/").rpartition("/")[2] for folder in found["common_prefixes"]]
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects; those that are not there count as removed."""
+        import obstore
+
+        left = iter(names)
+        while some := [self._prefix + name for name in islice(left, _REMOVED_TOGETHER)]:
+            with suppress(NotFound), told(str(self)):
+                obstore.delete(self._store, some)
+
+    def check_conditions(self) -> None:
+        """Try whether the store creates an object once only. Raises WrongInput where it lets a second writer win.
+
+        Some say yes to every writer: the last one's manifest would stand over parts of another's.
+        """
+        if self._single:
+            return
+        name = f"probe-{secrets.token_hex(8)}"
+        try:
+            refereed = self.create(name, b"1") and not self.create(name, b"2")
+        finally:
+            with suppress(RagvecError):
+                self.remove([name])
+        if not refereed:
+            raise WrongInput(
+                f"the store of {self} lets two writers create the same object (it does not heed If-None-Match): "
+                "if this run is the only one that writes there, say `single_writer`; else choose another store"
+            )
+
+
+def described(meta: Any) -> Found:
+    """What obstore says of an object."""
+    return Found(meta["path"], int(meta["size"]), meta["last_modified"], meta["e_tag"] or "")
+
+
+@lru_cache(maxsize=32)
+def store_of(root: str) -> Any:
+    try:
+        from obstore.store import from_url
+    except ImportError as error:
+        raise RagvecError(f"object storage needs obstore ({error}): pip install 'ragvec[s3]'") from error
+    # one request an object: not every store that speaks S3 removes many at once
+    config = {"disable_bulk_delete": True} if root.startswith("s3:") else {}
+    with told(root):
+        return from_url(root, config=config, retry_config=_RETRIES)
