@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,8 +11,17 @@ from ragvec.cli.output import Form, size_text, wants_json
 _LONG_LISTS = ("parts", "previous")  # one entry a file: counted on a terminal, written out in JSON
 
 
+PAGE = "evaluation.md"
+EXAMPLES = (
+    "ragvec info ragvec-index",
+    "ragvec info organisation/name",
+)
+
+
 def run(
-    path: Annotated[Path, typer.Argument(help="Folder of an encoder, of shards, or of an index.")],
+    path: Annotated[
+        str, typer.Argument(help="Folder of an encoder, shards or an index; or the hub id of an encoder in the hub's cache.")
+    ],
     format: Annotated[Form | None, typer.Option(help="Default: lines on a terminal, JSON on a pipe.")] = None,
 ) -> None:
     """Describe what lies in a folder."""

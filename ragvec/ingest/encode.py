@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ragvec.corpus.files import InputFile
 from ragvec.encoder.protocol import TextEncoder
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongInput, WrongUsage
 from ragvec.index.encoder import own_if_none
 from ragvec.ingest.folder import check_folder, locked, make_folder, set_aside, sweep
 from ragvec.ingest.meter import MeasuresWork, Meter
@@ -122,7 +122,7 @@ def encode_corpus(
 
 def _provenance(encoder: TextEncoder, *, instruction: str, dtype: str, normalized: bool, options: dict[str, Any]) -> Provenance:
     if dtype not in DTYPES:
-        raise WrongInput(f"unknown dtype {dtype!r} for stored vectors: choose one of {', '.join(DTYPES)}")
+        raise WrongUsage(f"unknown dtype {dtype!r} for stored vectors: choose one of {', '.join(DTYPES)}")
     return Provenance(
         source=str(encoder.source),
         fingerprint=encoder.fingerprint,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ragvec.corpus.files import QUARANTINE_SUFFIX, STDIN, corpus_files
 from ragvec.corpus.kinds import FileChoice
-from ragvec.errors import RagvecError, WrongInput
+from ragvec.errors import RagvecError, WrongUsage
 
 _QUIET_MS, _LATEST_MS = 500, 5000  # how long nothing must happen before changes are told, and after how long they are at last
 _LOOK_MS = 1000
@@ -23,7 +23,7 @@ def watched(
     Raises WrongInput for standard input and for a corpus that is not there; RagvecError where watchfiles is missing.
     """
     if any(str(corpus) == STDIN for corpus in corpora):
-        raise WrongInput("standard input can't be watched: name files or folders")
+        raise WrongUsage("standard input can't be watched: name files or folders")
     try:
         from watchfiles import watch
     except ImportError as error:
