@@ -10,11 +10,12 @@ import typer
 from ragvec.cli.choices import Device, Dtype, IndexEncoder, Offline
 from ragvec.cli.endpoint_options import BaseUrl, EndpointKey, EndpointTimeout, ModelName, endpoint_of
 from ragvec.cli.filter_values import WhereValues
+from ragvec.cli.help import ENDPOINT, SERVER
 from ragvec.cli.output import Form, is_control, write_lines
-from ragvec.cli.search import AskServer, IndexFolder, MinScore, Where, as_json
+from ragvec.cli.search import AskServer, IndexFolder, MinScore, SearchMode, Where, as_json
 from ragvec.errors import RagvecError
 from ragvec.records import Hit
-from ragvec.retrieve import DEFAULT_MODE, DEFAULTS, Mode, Request
+from ragvec.retrieve import DEFAULT_MODE, DEFAULTS, Request
 from ragvec.serve.client import search_served
 
 if TYPE_CHECKING:
@@ -23,28 +24,50 @@ if TYPE_CHECKING:
 Question = Annotated[str, typer.Argument(help="What to answer.")]
 Passages = Annotated[int, typer.Option("-k", help="Passages to look for; weak matches among them are left out.")]
 PromptTemplate = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="A prompt with {passages} and {question} in it, in place of ragvec's own.")
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A prompt with {passages} and {question} in it, in place of ragvec's own.",
+        rich_help_panel=ENDPOINT,
+    ),
 ]
 ContextTokens = Annotated[
     int | None,
     typer.Option(
-        "--context", min=1, metavar="TOKENS", help="Most tokens of the prompt, by the index's tokenizer; default: 2000."
+        "--context",
+        min=1,
+        metavar="TOKENS",
+        help="Most tokens of the prompt, by the index's tokenizer; default: 2000.",
+        rich_help_panel=ENDPOINT,
     ),
 ]
 ServerKey = Annotated[
     str | None,
-    typer.Option("--server-key", envvar="RAGVEC_API_KEY", show_default=False, help="The key of that `ragvec serve`."),
+    typer.Option(
+        "--server-key",
+        envvar="RAGVEC_API_KEY",
+        show_default=False,
+        help="The key of that `ragvec serve`.",
+        rich_help_panel=SERVER,
+    ),
 ]
 AnswerFormat = Annotated[Form | None, typer.Option(help="json: one object at the end; default: the text as it comes.")]
 
 TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Unicode's marks that turn the direction of text
 
 
+PAGE = "rag.md"
+EXAMPLES = (
+    "export OPENAI_BASE_URL=http://localhost:11434/v1",
+    'ragvec ask "how do plants make food?"',
+)
+
+
 def run(
     question: Question,
     index: IndexFolder = Path("ragvec-index"),
     k: Passages = DEFAULTS["k"],
-    mode: Annotated[Mode, typer.Option(help="By vectors, by words, or by both.")] = DEFAULT_MODE,
+    mode: SearchMode = DEFAULT_MODE,
     where: Where = DEFAULTS["where"],
     where_values: WhereValues = DEFAULTS["where_values"],
     min_score: MinScore = DEFAULTS["min_score"],

@@ -4,26 +4,47 @@ from typing import Annotated, Any
 
 import typer
 
+from ragvec.cli.help import ENCODER
+
 EncoderSource = Annotated[
-    str | None, typer.Option("--encoder", "-e", help="Folder, GGUF file or hub id; default: the bundled one.")
+    str | None,
+    typer.Option("--encoder", "-e", help="Folder, GGUF file or hub id; default: the bundled one.", rich_help_panel=ENCODER),
 ]
-IndexEncoder = Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
-MaxLength = Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.")]
-QueryInstruction = Annotated[str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.')]
+IndexEncoder = Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own.", rich_help_panel=ENCODER)]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel=ENCODER)]
+MaxLength = Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.", rich_help_panel=ENCODER)]
+QueryInstruction = Annotated[
+    str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.', rich_help_panel=ENCODER)
+]
 PromptName = Annotated[
     str | None,
-    typer.Option(help="Name of one of the encoder's prompts, instead of an instruction: query, document, clustering …"),
+    typer.Option(
+        help="Name of one of the encoder's prompts, instead of an instruction: query, document, clustering …",
+        rich_help_panel=ENCODER,
+    ),
 ]
 DocumentInstruction = Annotated[
-    str | None, typer.Option(help='Put before every document; "" = nothing; default: the encoder\'s own, which most have not.')
+    str | None,
+    typer.Option(
+        help='Put before every document; "" = nothing; default: the encoder\'s own, which most have not.',
+        rich_help_panel=ENCODER,
+    ),
 ]
-TruncateDim = Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions (Matryoshka).")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.")]
-AllDevices = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: all GPUs, or the best here.")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).")]
+TruncateDim = Annotated[
+    int | None, typer.Option(min=1, help="Keep the first so many dimensions (Matryoshka).", rich_help_panel=ENCODER)
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best here.", rich_help_panel=ENCODER)]
+AllDevices = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: all GPUs, or the best here.", rich_help_panel=ENCODER)
+]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto (as stored).", rich_help_panel=ENCODER)]
 Offline = Annotated[
-    bool, typer.Option("--offline", help="Never ask the hub for a model, not even for one that an index or an adapter names.")
+    bool,
+    typer.Option(
+        "--offline",
+        help="Never ask the hub for a model, not even for one that an index or an adapter names.",
+        rich_help_panel=ENCODER,
+    ),
 ]
 
 
@@ -39,8 +60,8 @@ def prompted(
     if name is None:
         return instruction
     from ragvec.encoder.sources import named_prompt
-    from ragvec.errors import WrongInput
+    from ragvec.errors import WrongUsage
 
     if instruction is not None:
-        raise WrongInput("an instruction and `prompt_name` say the same: give one of them")
+        raise WrongUsage("an instruction and `prompt_name` say the same: give one of them")
     return named_prompt(source, name, revision=revision, offline=offline)

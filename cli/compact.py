@@ -8,6 +8,12 @@ import typer
 from ragvec.cli.output import size_text
 from ragvec.cli.search_settings import FilterFields, IndexKey, Language, MaxMemory, Recall, search_settings
 
+PAGE = "retrieval.md"
+EXAMPLES = (
+    "ragvec compact",
+    "ragvec compact -i my-index --index-key exact",
+)
+
 
 def run(
     index: Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),

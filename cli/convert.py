@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from ragvec.encoder.probe import Probe
 
 
+PAGE = "training.md"
+EXAMPLES = (
+    "ragvec convert Qwen/Qwen3-0.6B -o my-encoder",
+    "ragvec convert model.gguf -o my-encoder --pooling last_token",
+)
+
+
 def run(
     base: Annotated[
         str, typer.Argument(help="Decoder-only model: a folder, a GGUF file or a hub id (or the reference's adapters).")

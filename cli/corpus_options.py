@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from ragvec.cli.arguments import as_options
+from ragvec.cli.help import CORPUS
 
 if TYPE_CHECKING:
     from ragvec.corpus import Rejected
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ragvec.shards import Failure
 
 FAILURES_SHOWN = 5
+CUT_HINT = "--passage-tokens 256 cuts long documents into passages instead"
 
 
 class _Option(NamedTuple):
@@ -35,39 +37,71 @@ class OnErrorChoice(str, Enum):
 
 
 PassageTokens = Annotated[
-    int | None, typer.Option(min=1, help="Cut documents into passages of at most so many tokens; default: one passage each.")
+    int | None,
+    typer.Option(
+        min=1, help="Cut documents into passages of at most so many tokens; default: one passage each.", rich_help_panel=CORPUS
+    ),
 ]
-Overlap = Annotated[int, typer.Option(min=0, help="Tokens that a passage repeats from the one before, in whole sentences.")]
-AcrossPages = Annotated[bool, typer.Option("--across-pages", help="Passages may cross the pages of a PDF.")]
-TextFields = Annotated[str | None, typer.Option(help="Fields that make the text, with commas between: abstract,body.")]
-IdField = Annotated[str | None, typer.Option(help="Field that holds the id.")]
+Overlap = Annotated[
+    int,
+    typer.Option(min=0, help="Tokens that a passage repeats from the one before, in whole sentences.", rich_help_panel=CORPUS),
+]
+AcrossPages = Annotated[
+    bool, typer.Option("--across-pages", help="Passages may cross the pages of a PDF.", rich_help_panel=CORPUS)
+]
+TextFields = Annotated[
+    str | None, typer.Option(help="Fields that make the text, with commas between: abstract,body.", rich_help_panel=CORPUS)
+]
+IdField = Annotated[str | None, typer.Option(help="Field that holds the id.", rich_help_panel=CORPUS)]
 VectorField = Annotated[
     str | None,
-    typer.Option(help="Field that holds each document's vector; nothing is encoded. --encoder names what made them, if known."),
+    typer.Option(
+        help="Field that holds each document's vector; nothing is encoded. --encoder names what made them, if known.",
+        rich_help_panel=CORPUS,
+    ),
 ]
 MetadataFields = Annotated[
-    str | None, typer.Option(help='Fields that become metadata, with commas between; default: all that are left. "" = none.')
+    str | None,
+    typer.Option(
+        help='Fields that become metadata, with commas between; default: all that are left. "" = none.', rich_help_panel=CORPUS
+    ),
 ]
-DropFields = Annotated[str | None, typer.Option(help="Fields that don't become metadata, with commas between.")]
-TextLines = Annotated[bool, typer.Option("--text-lines", help="Each line of a .txt file is a document.")]
+DropFields = Annotated[
+    str | None, typer.Option(help="Fields that don't become metadata, with commas between.", rich_help_panel=CORPUS)
+]
+TextLines = Annotated[
+    bool, typer.Option("--text-lines", help="Each line of a .txt file is a document.", rich_help_panel=CORPUS)
+]
 MaxValueMb = Annotated[
-    int | None, typer.Option(min=1, help="Longest line, value, or file that is read whole, in MB; default: 128.")
+    int | None,
+    typer.Option(min=1, help="Longest line, value, or file that is read whole, in MB; default: 128.", rich_help_panel=CORPUS),
 ]
 TextEncoding = Annotated[
-    str | None, typer.Option("--encoding", help="Of text files that are not UTF-8: cp949, cp1252, utf-16 ….")
+    str | None,
+    typer.Option("--encoding", help="Of text files that are not UTF-8: cp949, cp1252, utf-16 ….", rich_help_panel=CORPUS),
 ]
 Include = Annotated[
-    str | None, typer.Option(help='Read only these files of a folder, as .gitignore names them, with commas: "*.md,docs/".')
+    str | None,
+    typer.Option(
+        help='Read only these files of a folder, as .gitignore names them, with commas: "*.md,docs/".', rich_help_panel=CORPUS
+    ),
 ]
-Exclude = Annotated[str | None, typer.Option(help='Leave these files and folders of a folder out: "drafts/,*.log".')]
+Exclude = Annotated[
+    str | None, typer.Option(help='Leave these files and folders of a folder out: "drafts/,*.log".', rich_help_panel=CORPUS)
+]
 TextSuffixes = Annotated[
-    str | None, typer.Option(help="Suffixes of further files that are text, with commas between: .py,.log.")
+    str | None,
+    typer.Option(help="Suffixes of further files that are text, with commas between: .py,.log.", rich_help_panel=CORPUS),
 ]
-OnError = Annotated[OnErrorChoice, typer.Option(help="What to do with rows that can't be read: stop, or skip and keep them.")]
+OnError = Annotated[
+    OnErrorChoice,
+    typer.Option(help="What to do with rows that can't be read: stop, or skip and keep them.", rich_help_panel=CORPUS),
+]
 
 
 QuarantineFile = Annotated[
-    Path | None, typer.Option(help="Where --on-error skip keeps what it skips; default: OUTPUT.quarantine.jsonl.")
+    Path | None,
+    typer.Option(help="Where --on-error skip keeps what it skips; default: OUTPUT.quarantine.jsonl.", rich_help_panel=CORPUS),
 ]
 
 
@@ -124,7 +158,7 @@ def quarantine_file(chosen: Path | None, output: str | Path, corpora: Sequence[s
     Raises RagvecError for a file that is read as part of a corpus: it would be lost, or never end.
     """
     from ragvec.corpus.files import STDIN, corpus_files
-    from ragvec.errors import WrongInput
+    from ragvec.errors import WrongUsage
     from ragvec.objects import is_url
 
     if chosen is None:
@@ -133,7 +167,7 @@ def quarantine_file(chosen: Path | None, output: str | Path, corpora: Sequence[s
         if corpus == STDIN or is_url(corpus) or not chosen.exists():
             continue
         if any(chosen.samefile(path) for path in corpus_files(corpus).paths):
-            raise WrongInput(f"the quarantine file {chosen} is part of the corpus {corpus}: choose another place")
+            raise WrongUsage(f"the quarantine file {chosen} is part of the corpus {corpus}: choose another place")
     return chosen
 
 

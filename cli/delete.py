@@ -8,9 +8,16 @@ from typing import Annotated
 import typer
 
 from ragvec.cli.filter_values import WhereValues
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongUsage
 
 _SHOWN = 5
+
+
+PAGE = "retrieval.md"
+EXAMPLES = (
+    "ragvec delete 42 43",
+    "ragvec delete --where 'year < 2000' --dry-run",
+)
 
 
 def run(
@@ -26,9 +33,9 @@ def run(
     from ragvec.index import Index
 
     if bool(doc_ids) == (where is not None):
-        raise RagvecError("say what to delete: ids of documents, or --where with a filter, not both")
+        raise WrongUsage("say what to delete: ids of documents, or --where with a filter, not both")
     if where_values is not None and where is None:
-        raise RagvecError("values are given for a filter, and no filter: give --where too")
+        raise WrongUsage("values are given for a filter, and no filter: give --where too")
     names = [line.rstrip("\r\n") for line in sys.stdin] if doc_ids == ["-"] else doc_ids or []
     names = [name for name in dict.fromkeys(names) if name]
     with Index.open(index) as opened:

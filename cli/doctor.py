@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from ragvec.doctor.check import Check
 
 
+PAGE = "evaluation.md"
+EXAMPLES = (
+    "ragvec doctor",
+    "ragvec doctor ragvec-index",
+)
+
+
 def run(
     context: typer.Context,
     path: Annotated[

@@ -10,13 +10,22 @@ import typer
 
 from ragvec.cli.filter_values import WhereValues
 from ragvec.cli.output import Form, listing, value_lines, wants_json, write_lines
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongUsage
 
 if TYPE_CHECKING:
     from ragvec.records import Document
 
 _LISTED = 20  # documents or values in a table, if nobody says
 _WRITTEN = 256  # lines at a time
+
+
+PAGE = "retrieval.md"
+EXAMPLES = (
+    "ragvec documents --count",
+    "ragvec documents --where 'lang = \"ko\"' --limit 5",
+    "ragvec documents --distinct lang",
+    "ragvec documents > corpus.jsonl",
+)
 
 
 def run(
@@ -59,11 +68,11 @@ def run(
 
 def _check(doc_ids: list[str] | None, *, where: str | None, where_values: object, count: bool, distinct: str | None) -> None:
     if where_values is not None and where is None:
-        raise RagvecError("values are given for a filter, and no filter: give --where too")
+        raise WrongUsage("values are given for a filter, and no filter: give --where too")
     if sum((bool(doc_ids), count, distinct is not None)) > 1:
-        raise RagvecError("ids of documents, --count and --distinct are different questions: ask one at a time")
+        raise WrongUsage("ids of documents, --count and --distinct are different questions: ask one at a time")
     if doc_ids and where is not None:
-        raise RagvecError("say which documents: by their ids, or by --where with a filter, not both")
+        raise WrongUsage("say which documents: by their ids, or by --where with a filter, not both")
 
 
 def _record(document: "Document") -> str:

@@ -24,6 +24,7 @@ from ragvec.cli.choices import (
     prompted,
 )
 from ragvec.cli.corpus_options import (
+    CUT_HINT,
     AcrossPages,
     DropFields,
     Exclude,
@@ -47,8 +48,9 @@ from ragvec.cli.corpus_options import (
     report_quarantined,
     report_unread,
 )
+from ragvec.cli.help import ENCODER, SHARED, STORED
 from ragvec.cli.output import Form, report_skipped, wants_json
-from ragvec.errors import RagvecError, WrongInput
+from ragvec.errors import WrongInput, WrongUsage
 
 if TYPE_CHECKING:
     from ragvec.corpus import Rejected
@@ -76,25 +78,47 @@ OutputPlace = Annotated[str, typer.Option("--output", "-o", help="Folder of the 
 SingleWriter = Annotated[
     bool, typer.Option("--single-writer", help="Nobody else writes to this URL: for a store that can't tell writers apart.")
 ]
-LongestPrompt = Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens; what is longer is cut and counted.")]
-BatchTokens = Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch; default: measured.")]
+LongestPrompt = Annotated[
+    int | None,
+    typer.Option(min=1, help="Longest prompt in tokens; what is longer is cut and counted.", rich_help_panel=ENCODER),
+]
+BatchTokens = Annotated[
+    int | None, typer.Option(min=1, help="Most tokens in one batch; default: measured.", rich_help_panel=ENCODER)
+]
 ComputeDtype = Annotated[
-    str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 (weights, CPU) or auto (as stored).")
+    str | None,
+    typer.Option(
+        help="To compute in: float32, bfloat16, float16, int8 (weights, CPU) or auto (as stored).", rich_help_panel=ENCODER
+    ),
 ]
 Compile = Annotated[
     bool | None,
-    typer.Option("--compile/--no-compile", help="Compile the layers first; default: on a GPU where the corpus repays it."),
+    typer.Option(
+        "--compile/--no-compile",
+        help="Compile the layers first; default: on a GPU where the corpus repays it.",
+        rich_help_panel=ENCODER,
+    ),
 ]
-StoredDtype = Annotated[VectorDtype, typer.Option(help="To store vectors in.")]
-Normalize = Annotated[bool, typer.Option(help="Scale vectors to length 1.")]
-PartRows = Annotated[int | None, typer.Option(min=1, help="Passages in one Parquet file.")]
-Processes = Annotated[int | None, typer.Option(min=1, help="On this machine; default: one for each GPU.")]
+StoredDtype = Annotated[VectorDtype, typer.Option(help="To store vectors in.", rich_help_panel=STORED)]
+Normalize = Annotated[bool, typer.Option(help="Scale vectors to length 1.", rich_help_panel=STORED)]
+PartRows = Annotated[int | None, typer.Option(min=1, help="Passages in one Parquet file.", rich_help_panel=STORED)]
+Processes = Annotated[
+    int | None, typer.Option(min=1, help="On this machine; default: one for each GPU.", rich_help_panel=SHARED)
+]
 RankNumber = Annotated[
-    int | None, typer.Option(envvar=["RANK", "SLURM_PROCID"], min=0, help="This process' number among --world-size.")
+    int | None,
+    typer.Option(
+        envvar=["RANK", "SLURM_PROCID"], min=0, help="This process' number among --world-size.", rich_help_panel=SHARED
+    ),
 ]
 WorldSize = Annotated[
     int | None,
-    typer.Option(envvar=["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"], min=1, help="Processes that share corpus and output."),
+    typer.Option(
+        envvar=["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"],
+        min=1,
+        help="Processes that share corpus and output.",
+        rich_help_panel=SHARED,
+    ),
 ]
 OnRay = Annotated[
     str | None,
@@ -103,6 +127,14 @@ OnRay = Annotated[
 LogJson = Annotated[str | None, typer.Option(help='Append progress as JSON lines to this file; "-" = stderr.')]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the shards that the folder holds.")]
 Summary = Annotated[Form | None, typer.Option(help="Default: a sentence on a terminal, JSON on a pipe.")]
+
+
+PAGE = "encoding.md"
+EXAMPLES = (
+    "ragvec encode corpus.jsonl -o shards",
+    "ragvec encode papers/ -o shards --passage-tokens 256 --encoder my-encoder",
+    "ragvec index shards",
+)
 
 
 def run(
@@ -169,14 +201,19 @@ def run(
 
 
 def _rank(number: int | None, world: int | None, ray: str | None) -> "Rank":
-    """Which process this is. Raises WrongInput for one of several that would each ask Ray for the whole."""
+    """Which process this is. Raises WrongUsage for one of several that would each ask Ray for the whole."""
     from ragvec.ingest import Rank
 
     if not world or world == 1:
         return Rank()
     if ray is not None:
-        raise WrongInput("Ray shares the work out by itself: leave `rank` and `world_size` out (RANK, WORLD_SIZE), or `ray`")
+        raise WrongUsage("Ray shares the work out by itself: leave `rank` and `world_size` out (RANK, WORLD_SIZE), or `ray`")
     return Rank(number or 0, world)
+
+
+def goes_on(*, overwrite: bool, **_: Any) -> str:
+    """What an interruption leaves: finished parts, which the next run takes up unless it replaces them."""
+    return "the same command goes on where it stopped" + (", without --overwrite" if overwrite else "")
 
 
 def _rejects(chosen: Path | None, output: str, corpus: str, place: "Rank") -> "Quarantine":
@@ -256,7 +293,7 @@ def _devices(corpus: str, device: str | None, processes: int | None, place: "Ran
     place.check()
     devices = [device or "cpu"] * processes if processes else _all_gpus(device) if place.of == 1 else []
     if corpus == STDIN and (place.of > 1 or len(devices) > 1):
-        raise RagvecError("standard input can't be read by several processes: save it to a file, or use --processes 1")
+        raise WrongUsage("standard input can't be read by several processes: save it to a file, or use --processes 1")
     return _numbered(devices)
 
 
@@ -384,8 +421,9 @@ def _sentence(report: "EncodeReport") -> str:
     if report.damaged:
         notes.append(f"{report.damaged:,} damaged files made anew")
     loss = f"; recall@10 {report.recall:.3f} of float32's" if report.recall is not None else ""
+    hint = f" ({CUT_HINT})" if report.truncated else ""
     waiting = "" if report.complete else "; the folder is complete once the other ranks are"
     return (
-        f"{report.folder}: {report.rows:,} passages, {report.tokens:,} tokens, {report.truncated:,} truncated, "
+        f"{report.folder}: {report.rows:,} passages, {report.tokens:,} tokens, {report.truncated:,} truncated{hint}, "
         f"in {report.seconds:.1f} s" + (f" ({', '.join(notes)})" if notes else "") + loss + waiting
     )

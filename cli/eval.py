@@ -8,8 +8,9 @@ import typer
 
 from ragvec.cli.choices import Device, DocumentInstruction, Dtype, MaxLength, Offline, Revision, prompted
 from ragvec.cli.corpus_options import Overlap
+from ragvec.cli.help import COMPARED, CORPUS, DATA, ENCODER, HOW, WRITTEN
 from ragvec.cli.output import Form, wants_json
-from ragvec.cli.search import DenseWeight, RerankDepth, Where
+from ragvec.cli.search import DenseWeight, FusionKind, RerankDepth, Where
 from ragvec.metrics import RETRIEVAL_METRICS
 from ragvec.retrieve import DEFAULTS, MODES, Fusion, Mode, Options
 
@@ -27,49 +28,88 @@ DatasetPath = Annotated[
 ]
 Encoders = Annotated[
     list[str] | None,
-    typer.Option("--encoder", "-e", help="Folder or hub id; several are compared; default: the bundled one."),
+    typer.Option(
+        "--encoder", "-e", help="Folder or hub id; several are compared; default: the bundled one.", rich_help_panel=ENCODER
+    ),
 ]
-IndexFolder = Annotated[Path | None, typer.Option("--index", "-i", help="Search this index, not one made for this.")]
+IndexFolder = Annotated[
+    Path | None, typer.Option("--index", "-i", help="Search this index, not one made for this.", rich_help_panel=DATA)
+]
 Modes = Annotated[
     list[str] | None,
-    typer.Option(metavar=f"<{'|'.join(MODES)}>", help="dense (default), lexical or hybrid; several are compared."),
+    typer.Option(
+        metavar=f"<{'|'.join(MODES)}>", help="dense (default), lexical or hybrid; several are compared.", rich_help_panel=HOW
+    ),
 ]
 PassageSizes = Annotated[
     list[int] | None,
     typer.Option(
-        "--passage-tokens", min=1, help="Cut documents into passages of so many tokens at most; several are compared."
+        "--passage-tokens",
+        min=1,
+        help="Cut documents into passages of so many tokens at most; several are compared.",
+        rich_help_panel=CORPUS,
     ),
 ]
-Rerank = Annotated[str | None, typer.Option(help="Score the best hits again: maxsim, or a cross-encoder.")]
+Rerank = Annotated[str | None, typer.Option(help="Score the best hits again: maxsim, or a cross-encoder.", rich_help_panel=HOW)]
 Instructions = Annotated[
-    list[str] | None, typer.Option(help='Query instruction; "" = none; several are compared. Default: the encoder\'s own.')
+    list[str] | None,
+    typer.Option(
+        help='Query instruction; "" = none; several are compared. Default: the encoder\'s own.', rich_help_panel=ENCODER
+    ),
+]
+Split = Annotated[str, typer.Option(help="Which qrels of a BEIR folder to use.", rich_help_panel=DATA)]
+Topics = Annotated[
+    Path | None, typer.Option(help="Queries: TREC topics, JSONL, or lines of id, tab, text.", rich_help_panel=DATA)
+]
+Qrels = Annotated[Path | None, typer.Option(help="Judgements: TREC's four columns, or BEIR's TSV.", rich_help_panel=DATA)]
+RunFiles = Annotated[
+    list[Path] | None, typer.Option("--run", help="Score this TREC run file; several are compared.", rich_help_panel=DATA)
 ]
 PromptNames = Annotated[
     list[str] | None,
-    typer.Option("--prompt-name", help="A prompt of the encoder's, by name, instead of an instruction; may be repeated."),
+    typer.Option(
+        "--prompt-name",
+        help="A prompt of the encoder's, by name, instead of an instruction; may be repeated.",
+        rich_help_panel=ENCODER,
+    ),
 ]
-Split = Annotated[str, typer.Option(help="Which qrels of a BEIR folder to use.")]
-Topics = Annotated[Path | None, typer.Option(help="Queries: TREC topics, JSONL, or lines of id, tab, text.")]
-Qrels = Annotated[Path | None, typer.Option(help="Judgements: TREC's four columns, or BEIR's TSV.")]
-RunFiles = Annotated[list[Path] | None, typer.Option("--run", help="Score this TREC run file; several are compared.")]
 Metrics = Annotated[list[str] | None, typer.Option(help="nDCG@k, recall@k, MRR@k, MAP@k, P@k; may be repeated.")]
-TaskName = Annotated[str | None, typer.Option(help="clustering: cluster labelled texts instead of classifying them.")]
+TaskName = Annotated[
+    str | None, typer.Option(help="clustering: cluster labelled texts instead of classifying them.", rich_help_panel=DATA)
+]
 Probe = Annotated[
-    str | None, typer.Option(help="Probe words of a CoNLL file: pos, chunk, ner, upos, xpos, or a column's number.")
+    str | None,
+    typer.Option(help="Probe words of a CoNLL file: pos, chunk, ner, upos, xpos, or a column's number.", rich_help_panel=DATA),
 ]
 ProbePrevious = Annotated[
-    bool, typer.Option("--probe-previous", help="Read words off the states before them, as the paper does of MNTP models.")
+    bool,
+    typer.Option(
+        "--probe-previous",
+        help="Read words off the states before them, as the paper does of MNTP models.",
+        rich_help_panel=DATA,
+    ),
 ]
 MtebNames = Annotated[
     list[str] | None,
-    typer.Option(help="MTEB's tasks (SciFact) or benchmarks ('MTEB(eng, v1)'); joined by commas or repeated."),
+    typer.Option(
+        help="MTEB's tasks (SciFact) or benchmarks ('MTEB(eng, v1)'); joined by commas or repeated.", rich_help_panel=DATA
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="With --mteb: print the prompts and settings, and stop.")]
-NamedBaselines = Annotated[list[str] | None, typer.Option(help="An encoder whose figures stand beside; may be repeated.")]
-Baselines = Annotated[bool, typer.Option(help="Show BM25, and all-MiniLM-L6-v2 where installed, beside.")]
-TestName = Annotated[str, typer.Option(help="How systems are compared: bootstrap or t-test, both paired.")]
+NamedBaselines = Annotated[
+    list[str] | None, typer.Option(help="An encoder whose figures stand beside; may be repeated.", rich_help_panel=COMPARED)
+]
+Baselines = Annotated[
+    bool, typer.Option(help="Show BM25, and all-MiniLM-L6-v2 where installed, beside.", rich_help_panel=COMPARED)
+]
+TestName = Annotated[
+    str, typer.Option(help="How systems are compared: bootstrap or t-test, both paired.", rich_help_panel=COMPARED)
+]
 SaveRun = Annotated[
-    Path | None, typer.Option(help=f"{_FILE} the hits, as a TREC run; of several systems each gets FILE-SYSTEM beside it.")
+    Path | None,
+    typer.Option(
+        help=f"{_FILE} the hits, as a TREC run; of several systems each gets FILE-SYSTEM beside it.", rich_help_panel=WRITTEN
+    ),
 ]
 IgnoreIdenticalIds = Annotated[
     bool,
@@ -77,13 +117,13 @@ IgnoreIdenticalIds = Annotated[
         "--ignore-identical-ids", help="Leave out hits with the query's id, whatever they say. Default: only the same text."
     ),
 ]
-PerQuery = Annotated[Path | None, typer.Option(help=f"{_FILE} the figures by query (.tsv).")]
-ReportFile = Annotated[Path | None, typer.Option(help=f"{_FILE} a report (.md or .json).")]
-ChartFile = Annotated[Path | None, typer.Option(help=f"{_FILE} a chart (.png, .svg or .pdf).")]
+PerQuery = Annotated[Path | None, typer.Option(help=f"{_FILE} the figures by query (.tsv).", rich_help_panel=WRITTEN)]
+ReportFile = Annotated[Path | None, typer.Option(help=f"{_FILE} a report (.md or .json).", rich_help_panel=WRITTEN)]
+ChartFile = Annotated[Path | None, typer.Option(help=f"{_FILE} a chart (.png, .svg or .pdf).", rich_help_panel=WRITTEN)]
 CacheFolder = Annotated[
     Path | None, typer.Option(envvar="RAGVEC_CACHE", help="Where vectors of corpora are kept. Default: ~/.cache/ragvec.")
 ]
-Summary = Annotated[Form | None, typer.Option(help="Default: a table on a terminal, JSON on a pipe.")]
+Summary = Annotated[Form | None, typer.Option(help="Default: a table on a terminal, JSON on a pipe.", rich_help_panel=WRITTEN)]
 
 
 _NOT_OF_MTEB = (
@@ -92,12 +132,20 @@ _NOT_OF_MTEB = (
 )  # fmt: skip
 
 
+PAGE = "evaluation.md"
+EXAMPLES = (
+    "ragvec eval data/scifact",
+    "ragvec eval data/scifact -e my-encoder -e other --mode dense --mode hybrid",
+    "ragvec eval --mteb 'MTEB(kor, v1)' -e my-encoder",
+)
+
+
 def run(
     dataset: DatasetPath = None,
     encoder: Encoders = None,
     index: IndexFolder = None,
     mode: Modes = None,
-    fusion: Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.")] = DEFAULTS["fusion"],
+    fusion: FusionKind = DEFAULTS["fusion"],
     dense_weight: DenseWeight = DEFAULTS["dense_weight"],
     where: Where = DEFAULTS["where"],
     rerank: Rerank = DEFAULTS["rerank"],
@@ -221,10 +269,10 @@ def _only_mteb(others: dict[str, Any]) -> None:
 
 def _one_of_each(encoder: list[str] | None, *others: list[str] | None) -> str | None:
     """The one encoder, where no option was given several times."""
-    from ragvec.errors import RagvecError
+    from ragvec.errors import WrongUsage
 
     if any(len(given or ()) > 1 for given in (encoder, *others)):
-        raise RagvecError("--mteb measures one encoder, mode and instruction a call: MTEB keeps the results for comparison")
+        raise WrongUsage("--mteb measures one encoder, mode and instruction a call: MTEB keeps the results for comparison")
     return encoder[0] if encoder else None
 
 

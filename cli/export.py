@@ -7,6 +7,9 @@ import typer
 
 from ragvec.cli.choices import Offline
 
+PAGE = "training.md"
+EXAMPLES = ("ragvec export my-encoder --to sentence-transformers -o for-others",)
+
 
 def run(
     encoder: Annotated[str, typer.Argument(help="What --encoder takes: a folder, a hub id, adapters.")],

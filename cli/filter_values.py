@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ragvec.cli.help import WHICH
 from ragvec.records import FilterValues
 
 
@@ -22,6 +23,9 @@ def parse_values(text: str) -> FilterValues:
 WhereValues = Annotated[
     FilterValues | None,
     typer.Option(
-        parser=parse_values, metavar="JSON", help='What each $name in the filter stands for: \'{"groups": ["a", "b"]}\'.'
+        parser=parse_values,
+        metavar="JSON",
+        help='What each $name in the filter stands for: \'{"groups": ["a", "b"]}\'.',
+        rich_help_panel=WHICH,
     ),
 ]

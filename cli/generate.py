@@ -1,13 +1,20 @@
 """`ragvec generate`: questions to an index's passages, for `ragvec eval`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ragvec.cli.endpoint_options import BaseUrl, EndpointKey, EndpointTimeout, ModelName, endpoint_of
 from ragvec.cli.filter_values import WhereValues
 from ragvec.cli.search import IndexFolder, Where
+
+PAGE = "evaluation.md"
+EXAMPLES = (
+    "export OPENAI_BASE_URL=http://localhost:11434/v1",
+    "ragvec generate questions -n 50",
+    "ragvec eval questions --mode dense --mode lexical --mode hybrid",
+)
 
 
 def run(
@@ -34,3 +41,8 @@ def run(
         f"over {made.documents:,} documents\n"
         f"ragvec eval {folder} --mode dense --mode lexical --mode hybrid"
     )
+
+
+def goes_on(**_: Any) -> str:
+    """What an interruption leaves: the questions written so far, to which the next run adds."""
+    return "the same command goes on where it stopped"

@@ -24,6 +24,7 @@ from ragvec.cli.choices import (
     prompted,
 )
 from ragvec.cli.corpus_options import (
+    CUT_HINT,
     AcrossPages,
     DropFields,
     Exclude,
@@ -48,6 +49,7 @@ from ragvec.cli.corpus_options import (
     report_quarantined,
     report_unread,
 )
+from ragvec.cli.help import SOURCES
 from ragvec.cli.output import Form, report_skipped
 from ragvec.cli.search_settings import FilterFields, IndexKey, Language, MaxMemory, Recall, search_settings
 
@@ -62,12 +64,33 @@ Corpora = Annotated[
     list[str],
     typer.Argument(metavar="CORPUS...", help='Corpora (files, folders, or "-" for stdin), or a folder of encoded shards.'),
 ]
-Sync = Annotated[bool, typer.Option("--sync", help="Remove documents that came from these corpora and are there no more.")]
-Watch = Annotated[bool, typer.Option("--watch", help="Go on, with --sync, whenever files change, until Ctrl-C.")]
-SourceName = Annotated[
-    str | None, typer.Option(help="What the corpus is called in the index, for one that has moved; default: its path.")
+Sync = Annotated[
+    bool,
+    typer.Option(
+        "--sync", help="Remove documents that came from these corpora and are there no more.", rich_help_panel=SOURCES
+    ),
 ]
-IdPrefix = Annotated[str | None, typer.Option(help="Put before each id, where ids of several corpora would be the same.")]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Go on, with --sync, whenever files change, until Ctrl-C.", rich_help_panel=SOURCES)
+]
+SourceName = Annotated[
+    str | None,
+    typer.Option(
+        help="What the corpus is called in the index, for one that has moved; default: its path.", rich_help_panel=SOURCES
+    ),
+]
+IdPrefix = Annotated[
+    str | None,
+    typer.Option(help="Put before each id, where ids of several corpora would be the same.", rich_help_panel=SOURCES),
+]
+
+
+PAGE = "retrieval.md"
+EXAMPLES = (
+    "ragvec index documents/",
+    "ragvec index documents/ --sync --passage-tokens 256 --overlap 32",
+    "ragvec index corpus.jsonl -o my-index --encoder my-encoder",
+)
 
 
 def run(
@@ -110,12 +133,12 @@ def run(
 ) -> None:
     """Build the index or bring it up to date, and sum up what changed."""
     reading = corpus_options(**arguments_of(corpus_options, locals()))
-    from ragvec.errors import WrongInput
+    from ragvec.errors import WrongUsage
     from ragvec.ingest.build import build, is_shards
     from ragvec.ingest.watch import watched
 
     if watch and any(map(is_shards, corpora)):
-        raise WrongInput("encoded shards are not watched: name the corpus that they were made of")
+        raise WrongUsage("encoded shards are not watched: name the corpus that they were made of")
     for corpus in filterfalse(is_shards, corpora):
         report_skipped(corpus, reading.files)
     document_instruction = prompted(document_instruction, prompt_name, encoder, revision=revision, offline=offline)
@@ -131,6 +154,11 @@ def run(
         return once(make)
     loaded = None if vector_field else partial(_loaded, output, device=device, dtype=dtype, offline=offline)
     _keep_up(make, once, loaded, watched(corpora, reading.files, [output, *filter(None, [place])]))
+
+
+def goes_on(*, vector_field: str | None, **_: Any) -> str:
+    """What an interruption leaves: vectors beside the index, which the next run takes up; nothing where they were brought."""
+    return "nothing was changed" if vector_field else "the same command goes on where it stopped"
 
 
 def _once(make: "Callable[..., BuildReport]", *, place: Path | None, format: Form, sync: bool, again: bool) -> None:
@@ -213,4 +241,7 @@ def _sentences(report: "BuildReport", sync: bool) -> Iterator[str]:
     elif report.doubts:
         yield f"nothing was removed for want of certainty: {'; '.join(report.doubts)}"
     if report.truncated:
-        yield f"{report.truncated:,} of {report.encoded:,} encoded passages were longer than the encoder reads and were cut"
+        yield (
+            f"{report.truncated:,} of {report.encoded:,} encoded passages were longer than the encoder reads and were cut: "
+            f"{CUT_HINT}"
+        )

@@ -11,8 +11,20 @@ from ragvec.cli.output import Form, size_text, wants_json
 _LONG_LISTS = ("parts", "previous")  # one entry a file: counted on a terminal, written out in JSON
 
 
+PAGE = "evaluation.md"
+EXAMPLES = (
+    "ragvec info ragvec-index",
+    "ragvec info organisation/name",
+)
+
+
 def run(
-    path: Annotated[str, typer.Argument(help="Folder of an encoder, of shards (or their URL), or of an index.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of an encoder, shards (or their URL) or an index; or the hub id of an encoder in the hub's cache."
+        ),
+    ],
     format: Annotated[Form | None, typer.Option(help="Default: lines on a terminal, JSON on a pipe.")] = None,
 ) -> None:
     """Describe what lies in a folder."""

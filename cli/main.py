@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from importlib import import_module
 from io import TextIOWrapper
+from types import ModuleType
 from typing import Any
 
 import typer
@@ -14,27 +15,28 @@ from typer.core import TyperGroup
 
 from ragvec import __version__
 from ragvec.cli.arguments import Parameter, as_options
+from ragvec.cli.help import command_class
 from ragvec.errors import EXIT_FAILED, EXIT_INTERRUPTED, RagvecError
 
 COMMANDS = {
-    "convert": "Turn a decoder-only model into a bidirectional text encoder, verified.",
-    "train": "Fine-tune an encoder: mntp, simcse, supervised, from a JSON config.",
-    "export": "Write an encoder for sentence-transformers, the reference or transformers, checked there.",
+    "convert": "Turn a decoder into a bidirectional text encoder, verified.",
+    "train": "Fine-tune an encoder as a JSON recipe says.",
+    "export": "Write an encoder for other libraries, compared there.",
     "push": "Publish an encoder on the Hugging Face hub, with a model card.",
     "mine": "Find hard negatives for training pairs.",
     "encode": "Encode a corpus into Parquet shards.",
     "index": "Build or update an index from a corpus or from shards.",
     "search": "Search an index.",
-    "ask": "Answer a question from an index by a language model, with the sources.",
+    "ask": "Answer a question from an index, with the sources.",
     "documents": "List, look up, count and write out the documents of an index.",
     "delete": "Delete documents from an index.",
-    "compact": "Merge an index's segments and give back the space of deleted documents.",
+    "compact": "Merge an index's segments, and give back space.",
     "serve": "Serve embeddings and search over HTTP, with a search page.",
-    "mcp": "Let assistants search an index, over the Model Context Protocol.",
+    "mcp": "Let assistants search an index (Model Context Protocol).",
     "eval": "Evaluate an encoder on a retrieval or similarity data set.",
-    "generate": "Have a language model write questions to an index's passages, to evaluate with.",
-    "plan": "Predict what encoding and indexing a corpus will take: time, memory, disk.",
-    "map": "Lay an index out as points on a plane, topics named, for the search page.",
+    "generate": "Have a language model write questions to evaluate with.",
+    "plan": "Predict what a corpus will take: time, memory, disk.",
+    "map": "Lay an index out as a map, topics named, for the page.",
     "info": "Describe an encoder, shards or an index.",
     "doctor": "Examine an encoder, shards or an index, and the machine.",
 }
@@ -48,12 +50,16 @@ def build_app(chosen: str | None) -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         no_args_is_help=True,
-        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_top_level)
     for name, summary in COMMANDS.items():
-        function = _interruptible(import_module(f"ragvec.cli.{name}").run) if name == chosen else _not_chosen
-        app.command(name, help=summary)(function)
+        if name == chosen:
+            module = import_module(f"ragvec.cli.{name}")
+            shown = command_class(module.EXAMPLES, module.PAGE)
+            app.command(name, help=summary, epilog=module.PAGE, cls=shown)(_interruptible(module))
+        else:
+            app.command(name, help=summary)(_not_chosen)
     return app
 
 
@@ -61,13 +67,16 @@ class _Interrupted(Exception):
     """Ctrl-C in a command. typer ends in silence on KeyboardInterrupt, some versions with another code."""
 
 
-def _interruptible(run: Callable[..., None]) -> Callable[..., None]:
-    @wraps(run)
+def _interruptible(module: ModuleType) -> Callable[..., None]:
+    """A command's function, which says on Ctrl-C how the work goes on, where its file knows (`goes_on`)."""
+
+    @wraps(module.run)
     def interruptible(**arguments: Any) -> None:
         try:
-            run(**arguments)
+            module.run(**arguments)
         except KeyboardInterrupt as error:
-            raise _Interrupted from error
+            goes_on = getattr(module, "goes_on", None)
+            raise _Interrupted(f": {goes_on(**arguments)}" if goes_on else "") from error
 
     return interruptible
 
@@ -75,8 +84,15 @@ def _interruptible(run: Callable[..., None]) -> Callable[..., None]:
 def main(argv: Sequence[str] | None = None) -> None:
     """The console script's entry: runs the command and exits with its code. A command finds the words in its context's obj."""
     words = list(sys.argv[1:] if argv is None else argv)
-    chosen = next((word for word in words if not word.startswith("-")), None)
+    chosen = next((word for word in words if not word.startswith("-")), None) or _to_complete()
     sys.exit(_run(words, chosen))
+
+
+def _to_complete() -> str | None:
+    """The command whose options a shell asks for: it calls with the line typed so far in the environment."""
+    typed = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+    asks = "_RAGVEC_COMPLETE" in os.environ
+    return next((word for word in typed.split() if word in COMMANDS), None) if asks else None
 
 
 class _Warnings(logging.Handler):
@@ -106,8 +122,8 @@ def _run(words: list[str], chosen: str | None) -> int:
     except RagvecError as error:
         print(f"error: {as_options(str(error), _parameters(app, chosen))}", file=sys.stderr)
         return error.exit_code
-    except (KeyboardInterrupt, _Interrupted):
-        print("interrupted", file=sys.stderr)
+    except (KeyboardInterrupt, _Interrupted) as error:
+        print(f"interrupted{error}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` closed the pipe: nothing more to say

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+PAGE = "serving.md"
+EXAMPLES = ("ragvec map ragvec-index",)
+
 
 def run(
     index: Annotated[Path, typer.Argument(envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),

@@ -7,23 +7,41 @@ from typing import Annotated
 import typer
 
 from ragvec.cli.choices import Device, Dtype, IndexEncoder, Offline
+from ragvec.cli.help import REACHED
 from ragvec.errors import RagvecError
+
+PAGE = "serving.md"
+EXAMPLES = (
+    "claude mcp add my-documents -- ragvec mcp -i my-index",
+    "ragvec mcp --http --port 8001",
+)
 
 
 def run(
     index: Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
     encoder: IndexEncoder = None,
-    http: Annotated[bool, typer.Option("--http", help="Serve over HTTP, at /mcp, instead of stdin and stdout.")] = False,
-    host: Annotated[str, typer.Option(help="With --http: address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="With --http: port; 0 = any that is free.")] = 8001,
+    http: Annotated[
+        bool, typer.Option("--http", help="Serve over HTTP, at /mcp, instead of stdin and stdout.", rich_help_panel=REACHED)
+    ] = False,
+    host: Annotated[str, typer.Option(help="With --http: address to listen on.", rich_help_panel=REACHED)] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="With --http: port; 0 = any that is free.", rich_help_panel=REACHED)
+    ] = 8001,
     api_key: Annotated[
-        str | None, typer.Option(envvar="RAGVEC_API_KEY", show_default=False, help="With --http: clients must send it.")
+        str | None,
+        typer.Option(
+            envvar="RAGVEC_API_KEY", show_default=False, help="With --http: clients must send it.", rich_help_panel=REACHED
+        ),
     ] = None,
     host_name: Annotated[
-        list[str] | None, typer.Option(help="With --http: a name that it is reached by, such as behind a proxy; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="With --http: a name that it is reached by, such as behind a proxy; repeatable.", rich_help_panel=REACHED
+        ),
     ] = None,
     origin: Annotated[
-        list[str] | None, typer.Option(help="With --http: another site whose pages may use it; repeatable.")
+        list[str] | None,
+        typer.Option(help="With --http: another site whose pages may use it; repeatable.", rich_help_panel=REACHED),
     ] = None,
     device: Device = None,
     dtype: Dtype = None,

@@ -7,6 +7,12 @@ import typer
 
 from ragvec.cli.choices import Device, Offline, PromptName, QueryInstruction, prompted
 
+PAGE = "training.md"
+EXAMPLES = (
+    "ragvec mine pairs.jsonl -o mined.jsonl",
+    "ragvec mine pairs.jsonl -o mined.jsonl --index ragvec-index --negatives 3",
+)
+
 
 def run(
     pairs: Annotated[list[str], typer.Argument(help="Files or folders of pairs, as `ragvec train supervised` reads them.")],

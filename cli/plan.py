@@ -7,6 +7,7 @@ import typer
 
 from ragvec.cli.choices import AllDevices, DocumentInstruction, EncoderSource, MaxLength, Offline, Revision, TruncateDim
 from ragvec.cli.corpus_options import (
+    CUT_HINT,
     AcrossPages,
     Exclude,
     IdField,
@@ -20,11 +21,16 @@ from ragvec.cli.corpus_options import (
     TextSuffixes,
     corpus_options,
 )
+from ragvec.cli.help import ENCODER
 from ragvec.cli.output import Form, report_skipped, size_text, wants_json
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
     from ragvec.ingest.plan import Plan
+
+
+PAGE = "encoding.md"
+EXAMPLES = ("ragvec plan corpus.jsonl --encoder my-encoder",)
 
 
 def run(
@@ -45,7 +51,9 @@ def run(
     exclude: Exclude = None,
     text_suffixes: TextSuffixes = None,
     device: AllDevices = None,
-    dtype: Annotated[str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 or auto.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 or auto.", rich_help_panel=ENCODER)
+    ] = None,
     offline: Offline = False,
     vector_dtype: Annotated[str, typer.Option(help="To store vectors in: float16, float32, int8 or binary.")] = "float16",
     truncate_dim: TruncateDim = None,
@@ -55,11 +63,11 @@ def run(
     """Measure a sample, and print what the whole will take."""
     from ragvec.corpus.files import STDIN
     from ragvec.encoder import Encoder
-    from ragvec.errors import RagvecError
+    from ragvec.errors import WrongUsage
     from ragvec.ingest.plan import plan_corpus
 
     if corpus == STDIN:
-        raise RagvecError("standard input can be read only once: save it to a file, and plan that")
+        raise WrongUsage("standard input can be read only once: save it to a file, and plan that")
     reading = corpus_options(
         text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
         across_pages=across_pages, max_value_mb=max_value_mb, encoding=encoding, include=include, exclude=exclude,
@@ -94,7 +102,7 @@ def _lines(plan: "Plan") -> list[str]:
     from ragvec.progress import duration
 
     gpu = "" if plan.gpu_memory_bytes is None else f", {size_text(plan.gpu_memory_bytes)} on each GPU"
-    cut = f", {plan.truncated:,} truncated" if plan.truncated else ""
+    cut = f", {plan.truncated:,} truncated ({CUT_HINT})" if plan.truncated else ""
     return [
         f"corpus   {plan.documents:,} documents, {plan.passages:,} passages, {plan.tokens:,} tokens{cut}",
         f"time     {duration(plan.seconds)} at {plan.tokens_per_s:,.0f} tokens/s"

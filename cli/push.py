@@ -4,6 +4,9 @@ from typing import Annotated
 
 import typer
 
+PAGE = "training.md"
+EXAMPLES = ("ragvec push my-encoder organisation/name --license apache-2.0 --language en",)
+
 
 def run(
     encoder: Annotated[str, typer.Argument(help="What --encoder takes: a folder, or a hub id in the cache.")],

@@ -11,8 +11,9 @@ import typer
 
 from ragvec.cli.choices import Device, Dtype, IndexEncoder, Offline, PromptName, QueryInstruction, prompted
 from ragvec.cli.filter_values import WhereValues
+from ragvec.cli.help import HOW, SERVER, SHOWN, WHICH
 from ragvec.cli.output import Format, default_format, print_context, print_hits
-from ragvec.errors import RagvecError, first_line
+from ragvec.errors import RagvecError, WrongUsage, first_line
 from ragvec.records import Hit
 from ragvec.retrieve import DEFAULT_MODE, DEFAULTS, Fusion, Group, Mode, Options, Request, check_queries
 from ragvec.serve.client import search_served
@@ -28,6 +29,8 @@ _TEXT_FIELDS = ("text", "query")
 Query = Annotated[str | None, typer.Argument(help='What to look for; "-" reads queries from stdin, one a line.')]
 IndexFolder = Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")]
 Hits = Annotated[int, typer.Option("-k", help="Hits per query.")]
+SearchMode = Annotated[Mode, typer.Option(help="By vectors, by words, or by both.", rich_help_panel=HOW)]
+FusionKind = Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.", rich_help_panel=HOW)]
 QueryFile = Annotated[
     Path | None, typer.Option(help="Read queries from a file: JSONL (_id, text), TSV (id, text), or one a line.")
 ]
@@ -39,33 +42,59 @@ Syntax = Annotated[
         "default: in one that is typed, not in those of a file or stdin.",
     ),
 ]
-Where = Annotated[str | None, typer.Option(help="Filter, e.g. 'year >= 2020 and lang = \"ko\"'.")]
-Offset = Annotated[int, typer.Option(help="Hits to pass over, for pages.")]
-MinScore = Annotated[float | None, typer.Option(help="No hit below this score.")]
-GroupBy = Annotated[Group | None, typer.Option(help="Of each document only its best passage.")]
-Diversity = Annotated[float, typer.Option(help="0 to 1: how much hits shall differ from those above them (MMR).")]
+Where = Annotated[str | None, typer.Option(help="Filter, e.g. 'year >= 2020 and lang = \"ko\"'.", rich_help_panel=WHICH)]
+Offset = Annotated[int, typer.Option(help="Hits to pass over, for pages.", rich_help_panel=WHICH)]
+MinScore = Annotated[float | None, typer.Option(help="No hit below this score.", rich_help_panel=WHICH)]
+GroupBy = Annotated[Group | None, typer.Option(help="Of each document only its best passage.", rich_help_panel=WHICH)]
+Diversity = Annotated[
+    float, typer.Option(help="0 to 1: how much hits shall differ from those above them (MMR).", rich_help_panel=WHICH)
+]
 DenseWeight = Annotated[
-    float | None, typer.Option(help="Hybrid: the share of the vectors, 0 to 1; default: what suits --fusion.")
+    float | None,
+    typer.Option(help="Hybrid: the share of the vectors, 0 to 1; default: what suits --fusion.", rich_help_panel=HOW),
 ]
 Rerank = Annotated[
-    str | None, typer.Option(help='Score the best hits again: "maxsim" (the encoder\'s token vectors) or a cross-encoder.')
+    str | None,
+    typer.Option(
+        help='Score the best hits again: "maxsim" (the encoder\'s token vectors) or a cross-encoder.', rich_help_panel=HOW
+    ),
 ]
-RerankDepth = Annotated[int, typer.Option(help="How many hits are scored again.")]
-Snippets = Annotated[bool, typer.Option("--snippets", help="Show the sentence nearest to the query.")]
+RerankDepth = Annotated[int, typer.Option(help="How many hits are scored again.", rich_help_panel=HOW)]
+Snippets = Annotated[bool, typer.Option("--snippets", help="Show the sentence nearest to the query.", rich_help_panel=SHOWN)]
 Context = Annotated[
     int | None,
-    typer.Option(min=1, metavar="TOKENS", help="Print a prompt with the hits as numbered passages, of at most so many tokens."),
+    typer.Option(
+        min=1,
+        metavar="TOKENS",
+        help="Print a prompt with the hits as numbered passages, of at most so many tokens.",
+        rich_help_panel=SHOWN,
+    ),
 ]
-AskServer = Annotated[bool, typer.Option(help="Ask the `ragvec serve` of this index, where one runs on this machine.")]
-ApiKey = Annotated[str | None, typer.Option(envvar="RAGVEC_API_KEY", show_default=False, help="That server's key.")]
-HitFormat = Annotated[Format | None, typer.Option(help="Default: a table on a terminal, NDJSON on a pipe.")]
+AskServer = Annotated[
+    bool, typer.Option(help="Ask the `ragvec serve` of this index, where one runs on this machine.", rich_help_panel=SERVER)
+]
+ApiKey = Annotated[
+    str | None, typer.Option(envvar="RAGVEC_API_KEY", show_default=False, help="That server's key.", rich_help_panel=SERVER)
+]
+HitFormat = Annotated[
+    Format | None, typer.Option(help="Default: a table on a terminal, NDJSON on a pipe.", rich_help_panel=SHOWN)
+]
+
+
+PAGE = "retrieval.md"
+EXAMPLES = (
+    'ragvec search "how do plants make food?" -k 3',
+    'ragvec search "leaves" --where \'year >= 2020 and lang = "en"\'',
+    'ragvec search "how do plants make food?" --context 2000',
+    "ragvec search --queries queries.tsv --format trec > run.trec",
+)
 
 
 def run(
     query: Query = None,
     index: IndexFolder = Path("ragvec-index"),
     k: Hits = DEFAULTS["k"],
-    mode: Annotated[Mode, typer.Option(help="By vectors, by words, or by both.")] = DEFAULT_MODE,
+    mode: SearchMode = DEFAULT_MODE,
     queries: QueryFile = None,
     instruction: QueryInstruction = DEFAULTS["instruction"],
     prompt_name: PromptName = None,
@@ -81,7 +110,7 @@ def run(
     min_score: MinScore = DEFAULTS["min_score"],
     group_by: GroupBy = DEFAULTS["group_by"],
     diversity: Diversity = DEFAULTS["diversity"],
-    fusion: Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.")] = DEFAULTS["fusion"],
+    fusion: FusionKind = DEFAULTS["fusion"],
     dense_weight: DenseWeight = DEFAULTS["dense_weight"],
     rerank: Rerank = DEFAULTS["rerank"],
     rerank_depth: RerankDepth = DEFAULTS["rerank_depth"],
@@ -155,9 +184,9 @@ def _print_single(query: str, hits: list[Hit], context: dict[str, Any] | None, f
 
 def _check_context(single: bool, format: Format | None) -> None:
     if not single:
-        raise RagvecError("a context is made for one query: give --context with a query, not with many")
+        raise WrongUsage("a context is made for one query: give --context with a query, not with many")
     if format is Format.trec:
-        raise RagvecError("a context is a prompt, not a TREC run: leave --format out, or use --format json")
+        raise WrongUsage("a context is a prompt, not a TREC run: leave --format out, or use --format json")
 
 
 def _read_queries(query: str | None, path: Path | None) -> Iterator[tuple[str, str]]:
@@ -165,7 +194,7 @@ def _read_queries(query: str | None, path: Path | None) -> Iterator[tuple[str, s
         yield from parse_queries(sys.stdin, "stdin")
         return
     if query is not None:
-        raise RagvecError(f"both a query and --queries {path} are given: choose one")
+        raise WrongUsage(f"both a query and --queries {path} are given: choose one")
     try:
         with open(path, encoding="utf-8-sig") as lines:
             yield from parse_queries(lines, str(path))

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ragvec.cli.help import SEARCHED
+
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -18,19 +20,36 @@ def parse_size(text: str) -> int:
 
 IndexKey = Annotated[
     str | None,
-    typer.Option(help='How segments are searched: "auto" (default, by their size), "exact", or a FAISS factory string.'),
+    typer.Option(
+        help='How segments are searched: "auto" (default, by their size), "exact", or a FAISS factory string.',
+        rich_help_panel=SEARCHED,
+    ),
 ]
-Recall = Annotated[float | None, typer.Option(help="Recall@10 that approximate search is tuned to reach; default 0.95.")]
+Recall = Annotated[
+    float | None,
+    typer.Option(help="Recall@10 that approximate search is tuned to reach; default 0.95.", rich_help_panel=SEARCHED),
+]
 MaxMemory = Annotated[
     int | None,
-    typer.Option(parser=parse_size, metavar="SIZE", help="Most memory for a segment's index, with auto, e.g. 2GB."),
+    typer.Option(
+        parser=parse_size,
+        metavar="SIZE",
+        help="Most memory for a segment's index, with auto, e.g. 2GB.",
+        rich_help_panel=SEARCHED,
+    ),
 ]
 FilterFields = Annotated[
-    str | None, typer.Option(help='Metadata fields that filters ask for most, with commas between: year,lang. "" = none.')
+    str | None,
+    typer.Option(
+        help='Metadata fields that filters ask for most, with commas between: year,lang. "" = none.', rich_help_panel=SEARCHED
+    ),
 ]
 Language = Annotated[
     str | None,
-    typer.Option(help="What words are stemmed by, such as german, korean or none; default: what the first documents are in."),
+    typer.Option(
+        help="What words are stemmed by, such as german, korean or none; default: what the first documents are in.",
+        rich_help_panel=SEARCHED,
+    ),
 ]
 
 

@@ -11,36 +11,78 @@ import typer
 from ragvec.cli.ask import PromptTemplate
 from ragvec.cli.choices import Device, Dtype, Offline
 from ragvec.cli.endpoint_options import BaseUrl, ModelName, endpoint_of
+from ragvec.cli.help import ENCODER, ENDPOINT, REACHED
 from ragvec.errors import RagvecError
 
 if TYPE_CHECKING:
     from ragvec.serve.ask_routes import Asking
 
 
+IndexFolder = Annotated[
+    Path | None, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder; default: ragvec-index if there.")
+]
+EncoderOfIndex = Annotated[
+    str | None, typer.Option("--encoder", "-e", help="Default: the index's own, or the bundled.", rich_help_panel=ENCODER)
+]
+Host = Annotated[
+    str, typer.Option(help="Address to listen on; 0.0.0.0 = reachable from other machines.", rich_help_panel=REACHED)
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 = any that is free.", rich_help_panel=REACHED)]
+ClientKey = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAGVEC_API_KEY",
+        show_default=False,
+        help="Clients must send it; best set in the environment.",
+        rich_help_panel=REACHED,
+    ),
+]
+Writable = Annotated[bool, typer.Option("--writable", help="Let clients add and delete documents.")]
+Origins = Annotated[
+    list[str] | None, typer.Option(help="Another site whose pages may use the server; repeatable.", rich_help_panel=REACHED)
+]
+HostNames = Annotated[
+    list[str] | None,
+    typer.Option(help="A name that it is reached by, such as behind a proxy; repeatable.", rich_help_panel=REACHED),
+]
+RootPath = Annotated[
+    str, typer.Option(help="The path that a proxy puts before the server's own: /search.", rich_help_panel=REACHED)
+]
+Answers = Annotated[
+    bool,
+    typer.Option(
+        "--ask",
+        envvar="RAGVEC_ASK",
+        help="Answer questions by a language model; its key: OPENAI_API_KEY.",
+        rich_help_panel=ENDPOINT,
+    ),
+]
+BatchTokens = Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch.", rich_help_panel=ENCODER)]
+
+
+PAGE = "serving.md"
+EXAMPLES = (
+    "ragvec serve",
+    "RAGVEC_API_KEY=… ragvec serve --host 0.0.0.0",
+    "ragvec serve --ask --base-url http://localhost:11434/v1",
+)
+
+
 def run(
-    index: Annotated[
-        Path | None, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder; default: ragvec-index if there.")
-    ] = None,
-    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own, or the bundled.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 = reachable from other machines.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 = any that is free.")] = 8000,
-    api_key: Annotated[
-        str | None,
-        typer.Option(envvar="RAGVEC_API_KEY", show_default=False, help="Clients must send it; best set in the environment."),
-    ] = None,
-    writable: Annotated[bool, typer.Option("--writable", help="Let clients add and delete documents.")] = False,
-    origin: Annotated[list[str] | None, typer.Option(help="Another site whose pages may use the server; repeatable.")] = None,
-    host_name: Annotated[
-        list[str] | None, typer.Option(help="A name that it is reached by, such as behind a proxy; repeatable.")
-    ] = None,
-    root_path: Annotated[str, typer.Option(help="The path that a proxy puts before the server's own: /search.")] = "",
-    ask: Annotated[
-        bool, typer.Option("--ask", envvar="RAGVEC_ASK", help="Answer questions by a language model; its key: OPENAI_API_KEY.")
-    ] = False,
+    index: IndexFolder = None,
+    encoder: EncoderOfIndex = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    api_key: ClientKey = None,
+    writable: Writable = False,
+    origin: Origins = None,
+    host_name: HostNames = None,
+    root_path: RootPath = "",
+    ask: Answers = False,
     base_url: BaseUrl = None,
     model: ModelName = None,
     prompt_template: PromptTemplate = None,
-    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one batch.")] = None,
+    batch_tokens: BatchTokens = None,
     device: Device = None,
     dtype: Dtype = None,
     offline: Offline = False,

@@ -10,6 +10,13 @@ from ragvec.cli.choices import Offline
 from ragvec.cli.corpus_options import OnErrorChoice
 from ragvec.errors import EXIT_INTERRUPTED
 
+PAGE = "training.md"
+EXAMPLES = (
+    "ragvec train mntp MetaLlama3.json --dry-run",
+    "ragvec train simcse recipe.json --set learning_rate=1e-5",
+    "ragvec train mntp recipe.json --resume",
+)
+
 
 def run(
     objective: Annotated[str, typer.Argument(help="clm, mntp, simcse, supervised or distill.")],
@@ -37,7 +44,7 @@ def run(
     from ragvec.train import plan_run, train
 
     if dry_run:
-        lines = plan_run(recipe).lines()
+        lines = plan_run(recipe, report=_on_stderr if is_main_process else None).lines()
         for line in lines if is_main_process else ():
             typer.echo(line)
         return
@@ -45,10 +52,15 @@ def run(
         summary = train(recipe, resume=resume, report=typer.echo, show_progress=True)
     except KeyboardInterrupt:
         if is_main_process:
-            typer.echo("interrupted: --resume goes on from the last checkpoint", err=True)
+            how = "the same command goes on" if resume else "the same command with --resume goes on"
+            typer.echo(f"interrupted: {how} from the last checkpoint", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if is_main_process:
         typer.echo(
             f"{recipe.output_dir}: {summary['plan']['steps']:,} steps in {summary['seconds']:,} s, "
             f"{summary['tokens_per_second']:,} tokens/s, last loss {summary['last_loss']:.4f}"
         )
+
+
+def _on_stderr(line: str) -> None:
+    typer.echo(line, err=True)

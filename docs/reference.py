@@ -17,7 +17,7 @@ WIDTH = 100
 # Module → its public names, in the order of a reader's way.
 API = {
     "ragvec": ["ask", "Answerer", "Encoder", "Index", "Retriever", "Document", "Passage", "Hit", "RagvecError"],
-    "ragvec.errors": ["WrongInput", "NotFound", "Busy", "Damaged"],
+    "ragvec.errors": ["WrongInput", "WrongUsage", "NotFound", "Busy", "Damaged"],
     "ragvec.encoder": ["convert", "EncoderSettings"],
     "ragvec.index": ["IndexSettings", "ChangeReport"],
     "ragvec.retrieve": ["Request", "open_retriever", "load_reranker"],

@@ -20,7 +20,14 @@ class RagvecError(Exception):
 
 
 class WrongInput(RagvecError):
-    """What was given can't be used: a value out of range, a filter that doesn't parse, vectors of another encoder."""
+    """What was given can't be used: a damaged row, a folder that holds something else, vectors of another encoder."""
+
+
+class WrongUsage(WrongInput):
+    """The call itself is wrong, whatever the files and the machine: a value out of range, an unknown name, two arguments that
+    exclude each other, a filter that doesn't parse, a recipe's key."""
+
+    exit_code = EXIT_USAGE
 
 
 class NotFound(RagvecError):

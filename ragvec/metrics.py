@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import fsum
 from typing import Any
 
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongUsage
 
 Qrels = Mapping[str, Mapping[str, int]]  # query_id → doc_id → grade, 0 = judged and not relevant
 Run = Mapping[str, Mapping[str, float]]  # query_id → doc_id → score, higher is better
@@ -64,7 +64,7 @@ def parse_metric(name: str) -> Any:
     try:
         return ir_measures.parse_measure(spelled)
     except (NameError, ValueError, SyntaxError, TypeError) as error:
-        raise RagvecError(f"unknown metric {name!r}: choose nDCG@k, recall@k, MRR@k, MAP@k or P@k, such as nDCG@10") from error
+        raise WrongUsage(f"unknown metric {name!r}: choose nDCG@k, recall@k, MRR@k, MAP@k or P@k, such as nDCG@10") from error
 
 
 def _uncut(measure: Any) -> Any:
@@ -92,15 +92,22 @@ def import_measures() -> None:
         raise RagvecError(f"retrieval metrics need ir_measures: {_INSTALL}") from error
 
 
+def import_scipy() -> None:
+    """Raises RagvecError if scipy is not installed."""
+    try:
+        import scipy  # noqa: F401
+    except ImportError as error:
+        raise RagvecError(f"rank correlation and t-tests need scipy: {_INSTALL}") from error
+
+
 def spearman(left: Sequence[float], right: Sequence[float]) -> float:
     """Spearman's rank correlation, ties sharing their mean rank.
 
     Raises RagvecError if scipy is not installed or one side holds a single value, which ranks nothing.
     """
-    try:
-        from scipy.stats import spearmanr
-    except ImportError as error:
-        raise RagvecError(f"rank correlation needs scipy: {_INSTALL}") from error
+    import_scipy()
+    from scipy.stats import spearmanr
+
     for side, values in (("left", left), ("right", right)):
         if len(set(values)) < 2:
             raise RagvecError(f"all {len(values)} values on the {side} are equal: a rank correlation needs them to differ")

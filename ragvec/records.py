@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import orjson
 
 from ragvec.errors import WrongInput
+from ragvec.notebook import table_html
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,3 +134,12 @@ class Hit:
         """The hit as JSON values, without what is not known of it."""
         values = ((name, getattr(self, name)) for name in self.__slots__)
         return {name: value for name, value in values if value is not None}
+
+
+class Hits(list[Hit]):
+    """Hits in order. A list, but for a notebook, which shows it as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = ((hit.rank, f"{'~' if hit.weak else ''}{hit.score:.4f}", hit.doc_id, hit.title, hit.snippet or hit.text,
+                 hit.metadata) for hit in self)  # fmt: skip
+        return table_html(("#", "score", "id", "title", "text", "metadata"), rows)

@@ -97,7 +97,7 @@ def test_delete_reads_ids_from_stdin(here: Path, tiny_decoder: Path, capsys, mon
 @pytest.mark.parametrize("words", [["delete"], ["delete", "a", "--where", "year = 1"]])
 def test_delete_needs_one_thing_to_delete(here: Path, capsys: pytest.CaptureFixture, words: list[str]) -> None:
     message = "error: say what to delete: ids of documents, or --where with a filter, not both\n"
-    assert ragvec(capsys, *words) == (1, "", message)
+    assert ragvec(capsys, *words) == (2, "", message)
 
 
 def test_interrupted_from_the_keyboard_nothing_is_half_written(here: Path, tiny_decoder: Path) -> None:
@@ -122,7 +122,7 @@ def test_interrupted_from_the_keyboard_nothing_is_half_written(here: Path, tiny_
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "") and "Traceback" not in err, err
-    assert err.splitlines()[-1] == "interrupted"
+    assert err.splitlines()[-1] == "interrupted: the same command goes on where it stopped"
     assert not (here / "ragvec-index").exists()  # no part of the encoding was finished: nothing to take up
     result = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
     assert result.stdout.startswith("ragvec-index: 2,000 documents added"), result.stderr

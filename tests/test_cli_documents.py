@@ -161,7 +161,7 @@ def test_the_command(index: Index, capsys: pytest.CaptureFixture, monkeypatch: p
     ],
 )
 def test_what_can_not_be_answered(index: Index, capsys: pytest.CaptureFixture, words: list[str], said: str) -> None:
-    assert ragvec(capsys, "documents", *words) == (1, "", said)
+    assert ragvec(capsys, "documents", *words) == (1 if words == ["x"] else 2, "", said)
 
 
 def test_ids_are_listed_by_an_index_alone(index: Index) -> None:

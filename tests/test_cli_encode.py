@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ragvec.cli.corpus_options import CUT_HINT
 from ragvec.cli.main import main
 from ragvec.corpus import read_documents, to_passages
 from ragvec.shards import Shards, load_manifest
@@ -41,7 +42,7 @@ def test_a_corpus_is_encoded_and_encoded_again_for_nothing(capsys, tmp_path, tin
     command = ["encode", corpus, "-o", tmp_path / "s", "-e", tiny_decoder, "--max-length", 100, "--device", "cpu"]
     code, out, err = ragvec(capsys, *command, "--format", "table")
     manifest = load_manifest(tmp_path / "s")
-    expected = f"{tmp_path / 's'}: 6 passages, {manifest.tokens:,} tokens, 1 truncated, in "
+    expected = f"{tmp_path / 's'}: 6 passages, {manifest.tokens:,} tokens, 1 truncated ({CUT_HINT}), in "
     assert (code, out[: len(expected)], out[-3:], err) == (0, expected, " s\n", "")
     passages = list(to_passages(read_documents(corpus)))
     encoder = Encoder.load(tiny_decoder, max_length=100, device="cpu")

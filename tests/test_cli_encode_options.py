@@ -92,11 +92,11 @@ def test_passages_by_tokens(capsys, tmp_path, tiny_decoder, corpus):
     ids = [passage.passage_id for block, _ in Shards.open(tmp_path / "s").blocks() for passage in block]
     assert ids[0] == "d0#0" and len(set(ids)) == len(ids)
     code, _, err = ragvec(capsys, *command, "-o", tmp_path / "t", "--passage-tokens", 80)
-    assert code == 1 and err.startswith(
+    assert code == 2 and err.startswith(
         "error: passages of 80 tokens, but the encoder reads 63 of a text: choose --passage-tokens"
     )
     code, _, err = ragvec(capsys, *command, "-o", tmp_path / "t", "--overlap", 5)
-    assert (code, err) == (1, "error: an overlap needs a length of passages: give --passage-tokens too\n")
+    assert (code, err) == (2, "error: an overlap needs a length of passages: give --passage-tokens too\n")
 
 
 def test_other_ways_to_store_vectors_say_what_they_cost(capsys, tmp_path, tiny_decoder, corpus):
@@ -132,7 +132,7 @@ def test_ranks_and_processes_make_the_shards_of_one(capsys, tmp_path, tiny_decod
         assert np.array_equal(vectors(tmp_path / "one"), vectors(tmp_path / other))
         assert sorted(p.name for p in (tmp_path / "one").iterdir()) == sorted(p.name for p in (tmp_path / other).iterdir())
     code, _, err = ragvec(capsys, *command, "-o", tmp_path / "r", "--rank", 3, "--world-size", 3)
-    assert (code, err) == (1, "error: rank 3 of 3: ranks count from 0 to the world size less 1\n")
+    assert (code, err) == (2, "error: rank 3 of 3: ranks count from 0 to the world size less 1\n")
 
 
 def test_the_log_is_json_lines(capsys, tmp_path, tiny_decoder, corpus):

@@ -59,10 +59,16 @@ def test_the_readme_names_every_command():
 
 def test_the_korean_readme_gives_the_commands_of_the_english_pages():
     english = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.name != "README.ko.md")
+    english = _unquoted(english)
     korean = (ROOT / "README.ko.md").read_text(encoding="utf-8")
     commands = [line for block in re.findall(r"```bash\n(.*?)```", korean, re.S) for line in block.splitlines() if line]
     assert len(commands) > 10
-    assert not [line for line in commands if line not in english]
+    assert not [line for line in commands if _unquoted(line) not in english]
+
+
+def _unquoted(text: str) -> str:
+    """Without what is quoted: queries are in the page's own language."""
+    return re.sub(r'"[^"\n]*"', '""', text)
 
 
 def test_nothing_names_a_machine():

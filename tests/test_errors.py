@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ragvec.encoder import Encoder
-from ragvec.errors import Busy, Damaged, NotFound, RagvecError, Unavailable, WrongInput, first_line
+from ragvec.errors import Busy, Damaged, NotFound, RagvecError, Unavailable, WrongInput, WrongUsage, first_line
 from ragvec.index import Index
 from ragvec.index.connect import is_locked, readable_error
 from ragvec.records import Document
@@ -186,8 +186,8 @@ def test_the_kinds_of_errors(encoder, path, tmp_path):
             (lambda: Index.create(path, encoder=encoder), WrongInput),
             (lambda: Index.create(tmp_path / "other", encoder=encoder), WrongInput),
             (lambda: index.search([[1.0]], 3), WrongInput),
-            (lambda: index.search([[0.0] * 32], 0), WrongInput),
-            (lambda: index.delete_where("yeer > 1"), WrongInput),
+            (lambda: index.search([[0.0] * 32], 0), WrongUsage),
+            (lambda: index.delete_where("yeer > 1"), WrongUsage),
             (lambda: Encoder.load(tmp_path / "nothing"), NotFound),
             (lambda: Encoder.load(tmp_path / "other"), NotFound),
             (lambda: Shards.open(tmp_path / "nothing"), NotFound),

@@ -13,7 +13,20 @@ import ragvec
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a module may import from its own layer and below. Names are modules or packages of ragvec.
 LAYERS = [
-    {"errors", "checked", "lazy", "records", "files", "artefacts", "locks", "progress", "metrics", "data", "objects"},
+    {
+        "errors",
+        "checked",
+        "lazy",
+        "records",
+        "files",
+        "artefacts",
+        "locks",
+        "progress",
+        "metrics",
+        "notebook",
+        "data",
+        "objects",
+    },
     {"corpus", "shards"},
     {"encoder"},
     {"index"},

@@ -185,7 +185,7 @@ def test_files_that_are_no_recipes(tmp_path):
     file.write_bytes(b'{"seed": "\xff"}')
     with pytest.raises(RagvecError, match="is not UTF-8 text"):
         read_recipe("mntp", file)
-    with pytest.raises(RagvecError, match="unknown objective 'mlm': choose one of clm, mntp"):
+    with pytest.raises(RagvecError, match="unknown objective 'mlm': did you mean 'clm'. There are clm, mntp"):
         read_recipe("mlm", file)
 
 

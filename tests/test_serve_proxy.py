@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from ragvec.errors import WrongInput
 from ragvec.serve import create_app
 from ragvec.serve.guard import LOCAL_NAMES, names_answered_to
+from tests.conftest import REPOSITORY
 from tests.serving import wait_until
 from tests.test_page import running
 from tests.test_serve_api import encoder, folder, service  # noqa: F401 - fixtures
@@ -139,6 +140,10 @@ def test_wrong_root_paths(service, path):
         create_app(service, root_path=path)
 
 
+# what docs/deploying.md gives to copy: nginx cuts the path off
+DEPLOYED = re.search(r"```nginx\n(.*?)```", (REPOSITORY / "docs/deploying.md").read_text(encoding="utf-8"), re.S).group(1)
+
+
 @contextmanager
 def nginx(tmp_path, location: str):
     """A real nginx with one location; yields its address."""
@@ -167,8 +172,10 @@ def test_behind_a_real_nginx(service, tmp_path, cuts):
 
     app = create_app(service, root_path="" if cuts else "/rag", host_names=LOCAL_NAMES)
     with running(app) as address:
-        rest = "/" if cuts else ""
-        location = f"location /rag/ {{ proxy_pass {address}{rest}; proxy_set_header Host $http_host; }}"
+        location = (
+            DEPLOYED if cuts else "location /rag/ { proxy_pass http://127.0.0.1:8000; proxy_set_header Host $http_host; }"
+        )
+        location = location.replace("http://127.0.0.1:8000", address)
         with nginx(tmp_path, location) as outside, httpx2.Client(base_url=outside, timeout=30) as asked:
             look_around(asked, "/rag")
             page = asked.get("/rag/").text

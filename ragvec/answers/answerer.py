@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ragvec.answers.endpoint import TIMEOUT_S, Endpoint
 from ragvec.answers.reply import CONTEXT_TOKENS, Answer, Reply, find_grounds
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongUsage
 from ragvec.retrieve import DEFAULTS, Options, Request, Retriever, open_retriever
 from ragvec.retrieve.context import token_counter
 from ragvec.retrieve.templates import Template
@@ -32,7 +32,7 @@ class Answerer:
         Raises WrongInput for a template that lacks one of them.
         """
         if context_tokens < 1:
-            raise WrongInput(f"context_tokens is {context_tokens}: allow some hundreds")
+            raise WrongUsage(f"context_tokens is {context_tokens}: allow some hundreds")
         self.retriever = retriever
         self.endpoint = endpoint
         self._template = None if prompt_template is None else Template(prompt_template)

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
-from ragvec.errors import Unavailable, WrongInput, first_line
+from ragvec.errors import Unavailable, WrongUsage, first_line
 
 CONNECT_S = 10.0
 TIMEOUT_S = 300.0  # a model on a CPU reads a long prompt for minutes before its first word
@@ -58,7 +58,7 @@ class Endpoint:
         self._key = _checked_key(api_key)
         self._model = model or None
         if not timeout > 0:
-            raise WrongInput(f"timeout is {timeout}: give a number of seconds above 0")
+            raise WrongUsage(f"timeout is {timeout}: give a number of seconds above 0")
         self.timeout = timeout
 
     @property
@@ -185,20 +185,20 @@ def _parts(base_url: str) -> SplitResult:
         parts = urlsplit(base_url)
         port = parts.port
     except ValueError as error:
-        raise WrongInput(f"the endpoint's address is no URL ({error}): {advice}") from None
+        raise WrongUsage(f"the endpoint's address is no URL ({error}): {advice}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise WrongInput(f"the endpoint's address is {base_url!r:.200}: {advice}")
+        raise WrongUsage(f"the endpoint's address is {base_url!r:.200}: {advice}")
     if parts.username is not None or parts.query or parts.fragment:
-        raise WrongInput(f"the endpoint's address holds more than host and path: {advice}, and the key apart")
+        raise WrongUsage(f"the endpoint's address holds more than host and path: {advice}, and the key apart")
     if not base_url.isascii() or re.search(r"[\s\x00-\x1f\x7f\\]", base_url):
-        raise WrongInput(f"the endpoint's address is {base_url!r:.200}, which holds what no URL may: {advice}")
+        raise WrongUsage(f"the endpoint's address is {base_url!r:.200}, which holds what no URL may: {advice}")
     return parts._replace(path=parts.path.rstrip("/"))
 
 
 def _checked_key(key: str | None) -> str | None:
     key = (key or "").strip()
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise WrongInput("the API key holds white space, or characters beyond ASCII: give it as the endpoint's maker does")
+        raise WrongUsage("the API key holds white space, or characters beyond ASCII: give it as the endpoint's maker does")
     return key or None
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import regex
 
 from ragvec.corpus.parts import metadata_at, stretches
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongUsage
 from ragvec.records import Document, Passage
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
@@ -58,9 +58,9 @@ class Cutter:
         Raises RagvecError for an overlap of half a passage or more.
         """
         if passage_tokens < 1:
-            raise RagvecError(f"passages of {passage_tokens} tokens hold nothing: choose 1 or more")
+            raise WrongUsage(f"passages of {passage_tokens} tokens hold nothing: choose 1 or more")
         if not 0 <= overlap <= passage_tokens // 2:
-            raise RagvecError(
+            raise WrongUsage(
                 f"an overlap of {overlap} tokens in passages of {passage_tokens}: choose 0 to {passage_tokens // 2}"
             )
         self.passage_tokens = passage_tokens

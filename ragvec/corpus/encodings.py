@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, BinaryIO
 
 from ragvec.corpus.compressed import DAMAGE
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongInput, WrongUsage
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -24,7 +24,7 @@ def check_encoding(encoding: str | None) -> None:
         if encoding is not None:
             "".encode(encoding)
     except (LookupError, UnicodeError) as error:
-        raise WrongInput(f"`encoding` {encoding!r} is not known: try cp949, cp1252, utf-16 …") from error
+        raise WrongUsage(f"`encoding` {encoding!r} is not known: try cp949, cp1252, utf-16 …") from error
 
 
 def as_utf8(file: io.BufferedReader, shown: str, encoding: str | None) -> io.BufferedReader:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragvec.corpus.compressed import COMPRESSIONS
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongUsage
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -106,7 +106,7 @@ def _spec(argument: str, patterns: Sequence[str]) -> "GitIgnoreSpec | None":
     try:
         return GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:
-        raise WrongInput(
+        raise WrongUsage(
             f"`{argument}` {', '.join(patterns)!r} holds what is no pattern of files, such as *.md or drafts/"
         ) from error
 

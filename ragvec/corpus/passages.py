@@ -12,7 +12,7 @@ from ragvec.corpus.documents import Rejected
 from ragvec.corpus.encodings import check_encoding
 from ragvec.corpus.files import MAX_VALUE_MB, InputFile
 from ragvec.corpus.kinds import ALL_FILES, FileChoice
-from ragvec.errors import RagvecError, WrongInput
+from ragvec.errors import WrongUsage
 from ragvec.records import Document, Passage
 
 
@@ -43,12 +43,12 @@ class CorpusOptions:
 
     def __post_init__(self) -> None:
         if self.overlap and self.passage_tokens is None:
-            raise RagvecError("an overlap needs a length of passages: give `passage_tokens` too")
+            raise WrongUsage("an overlap needs a length of passages: give `passage_tokens` too")
         check_encoding(self.encoding)
         if self.max_value_mb < 1:
-            raise WrongInput(f"max_value_mb is {self.max_value_mb}: it must be 1 or more")
+            raise WrongUsage(f"max_value_mb is {self.max_value_mb}: it must be 1 or more")
         if self.vector_field is not None and self.passage_tokens is not None:
-            raise WrongInput("documents that bring their vectors are not cut: leave `passage_tokens` out, or `vector_field`")
+            raise WrongUsage("documents that bring their vectors are not cut: leave `passage_tokens` out, or `vector_field`")
 
 
 def open_documents(
@@ -130,7 +130,7 @@ def passages_of(
     assert encoder is not None
     room = encoder.prompts.room(instruction)
     if options.passage_tokens > room:
-        raise RagvecError(
+        raise WrongUsage(
             f"passages of {options.passage_tokens} tokens, but the encoder reads {room} of a text: "
             f"choose `passage_tokens` {room} or less, or raise `max_length`"
         )

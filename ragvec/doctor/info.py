@@ -1,27 +1,33 @@
 """What a path holds: an encoder, shards or an index, described without loading a model."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 from ragvec.artefacts import HOLDS_NONE, kind_of
-from ragvec.errors import RagvecError
+from ragvec.errors import NotFound, RagvecError
 from ragvec.objects import ObjectPath, as_path
+
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # organisation/name, and no path that is there
 
 
 def describe(path: str | Path) -> dict[str, Any]:
-    """An encoder's, shards' or index's description as JSON values; `kind` says which it is.
+    """An encoder's, shards' or an index's description as JSON values; `kind` says which it is.
 
+    path    a folder, a GGUF file, or the hub id of an encoder that is in the hub's cache: nothing is fetched
     Raises RagvecError for a path that is none of them, or damaged.
     """
-    path = as_path(path)
+    named, path = str(path), as_path(path)
     if not isinstance(path, ObjectPath) and not path.exists():
-        raise RagvecError(f"{path} does not exist: name an encoder, shards or an index")
+        if _HUB_ID.fullmatch(named) is None:
+            raise NotFound(f"{path} does not exist: name an encoder, shards or an index")
+        return {"kind": "encoder", **_encoder(named)}
     kind = kind_of(path)
     if kind is None:
         raise RagvecError(f"{path} {HOLDS_NONE}: name the folder that one of them lies in")
-    description = {"index": _index, "shards": _shards, "encoder": _encoder}[kind](path)
-    return {"kind": kind, **description}
+    described = {"index": _index, "shards": _shards}[kind](path) if kind != "encoder" else _encoder(named)
+    return {"kind": kind, **described}
 
 
 def _index(path: Path) -> dict[str, Any]:
@@ -38,19 +44,20 @@ def _shards(path: Path) -> dict[str, Any]:
     return {"path": str(path), **manifest.describe(), "bytes": sum(part.bytes for part in manifest.parts)}
 
 
-def _encoder(path: Path) -> dict[str, Any]:
+def _encoder(named: str) -> dict[str, Any]:
     from ragvec.encoder.fingerprint import fingerprint
     from ragvec.encoder.sources import locate
     from ragvec.encoder.weights import refusal
 
-    source = locate(str(path), offline=True)
+    source = locate(named, offline=True)
     described = _gguf(source.base) if source.base.is_file() else _model(source.base)
     settings = source.settings
     folders = (source.base, *source.adapters, *source.projections)
-    own = (path / "ragvec.json").is_file()
+    folder = Path(named) if Path(named).exists() else source.base
+    own = (folder / "ragvec.json").is_file()
     why_not = refusal(source.base, source.adapters, source.tokenizer)
     return {
-        "path": str(path),
+        "path": named,
         "loads": not why_not,
         **({"refusal": why_not} if why_not else {}),
         **described,

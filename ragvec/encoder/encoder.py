@@ -27,7 +27,8 @@ from ragvec.encoder.sources import locate
 from ragvec.encoder.switching import load_adapter, set_adapter
 from ragvec.encoder.templates import Template
 from ragvec.encoder.weights import choose_device, choose_dtype, load_model, load_tokenizer
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongUsage
+from ragvec.notebook import described_html
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -96,7 +97,7 @@ class Encoder:
         self.projections = (projections or Projections()).to(model.device)
         full = self.projections.width(self._states_width * poolings_of(settings.pooling))
         if settings.truncate_dim is not None and not 1 <= settings.truncate_dim <= full:
-            raise RagvecError(f"truncate_dim {settings.truncate_dim} is outside 1 … {full}, the encoder's dimension")
+            raise WrongUsage(f"truncate_dim {settings.truncate_dim} is outside 1 … {full}, the encoder's dimension")
         self.dimension: int = settings.truncate_dim or full
 
     @classmethod
@@ -314,6 +315,8 @@ class Encoder:
             raise RagvecError("int8 weights are made while loading and can't be saved: load without `dtype` int8 to save")
         save_checkpoint(self.model, self.tokenizer, self.settings, Path(folder), projections=self.projections)
 
+    _repr_html_ = described_html
+
     def describe(self) -> dict[str, Any]:
         """What this encoder is, for people and logs; JSON values only."""
         settings = self.settings
@@ -383,7 +386,7 @@ class Encoder:
     def width(self, truncate_dim: int | None) -> int:
         """The dimension of vectors that are cut to `truncate_dim`. Raises RagvecError for one outside them."""
         if truncate_dim is not None and not 1 <= truncate_dim <= self.dimension:
-            raise RagvecError(f"truncate_dim {truncate_dim} is outside 1 … {self.dimension}, the encoder's dimension")
+            raise WrongUsage(f"truncate_dim {truncate_dim} is outside 1 … {self.dimension}, the encoder's dimension")
         return truncate_dim or self.dimension
 
 

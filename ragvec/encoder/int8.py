@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongUsage
 
 _LARGEST = 127
 _LARGEST_UNFUSED = 64  # AVX2 adds two products in 16 bits, which hold 2 · 255 · 64 and no more: larger weights would saturate
@@ -55,9 +55,9 @@ class Int8Linear(nn.Module):
 def check_int8(device: torch.device, torch_compile: bool) -> None:
     """Raises RagvecError where int8 weights have no kernels, or torch.compile can't do with theirs."""
     if torch_compile:
-        raise RagvecError("layers with int8 weights can't be compiled: choose one of the two")
+        raise WrongUsage("layers with int8 weights can't be compiled: choose one of the two")
     if device.type != "cpu":
-        raise RagvecError(f"int8 weights run on the CPU, not on {device.type}: choose bfloat16, or `device` cpu")
+        raise WrongUsage(f"int8 weights run on the CPU, not on {device.type}: choose bfloat16, or `device` cpu")
     if not hasattr(torch.ops.onednn, "qlinear_prepack"):
         raise RagvecError("this build of torch has no int8 kernels for the CPU: choose float32 or bfloat16")
 

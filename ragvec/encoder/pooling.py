@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ragvec.encoder.device import device_of
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongUsage
 
 POOLINGS = (
     "mean", "weighted_mean", "eos_token", "last_token", "bos_token", "first_token", "position_mean", "mean_sqrt_len", "max",
@@ -81,7 +81,7 @@ Places = Positions | Shares | Peaks | Several
 def check_pooling(pooling: str) -> None:
     """Raises WrongInput unless this is a pooling, or several joined by "+"."""
     if unknown := [one for one in pooling.split(JOINED_BY) if one not in POOLINGS]:
-        raise WrongInput(f"unknown pooling {unknown[0]!r}: choose one of {', '.join(POOLINGS)}, or several joined by +")
+        raise WrongUsage(f"unknown pooling {unknown[0]!r}: choose one of {', '.join(POOLINGS)}, or several joined by +")
 
 
 def poolings_of(pooling: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ragvec.encoder.door import foreign
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongInput, WrongUsage
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -154,7 +154,7 @@ class PromptBuilder:
         overhead = total - text_length
         budget = min(self._doc_max_length, self._max_length - overhead)
         if budget < 1:
-            raise WrongInput(
+            raise WrongUsage(
                 f"instruction and template take {overhead} tokens of max_length {self._max_length}: "
                 "shorten the instruction or raise `max_length`"
             )

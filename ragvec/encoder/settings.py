@@ -8,7 +8,7 @@ from typing import Any
 from ragvec import __version__
 from ragvec.checked import Mismatch, check_fields, check_value, shown
 from ragvec.encoder.templates import Template
-from ragvec.errors import Damaged, NotFound, RagvecError, WrongInput
+from ragvec.errors import Damaged, NotFound, RagvecError, WrongInput, WrongUsage
 from ragvec.files import read_described, write_json
 
 SETTINGS_FILE = "ragvec.json"
@@ -70,7 +70,7 @@ class EncoderSettings:
         if self.border not in BORDERS:
             raise WrongInput(f"unknown border {self.border!r}: choose one of {', '.join(BORDERS)}")
         if self.max_length < 1 or self.doc_max_length < 1:
-            raise WrongInput(f"max_length {self.max_length} and doc_max_length {self.doc_max_length} must be at least 1 token")
+            raise WrongUsage(f"max_length {self.max_length} and doc_max_length {self.doc_max_length} must be at least 1 token")
 
     def prompt(self, name: str) -> str:
         """The prompt of this name; query and document are the encoder's own instructions. Raises NotFound if there is none."""

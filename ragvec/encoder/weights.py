@@ -13,7 +13,7 @@ from ragvec.encoder.architecture import check_architecture
 from ragvec.encoder.door import foreign
 from ragvec.encoder.gguf import gguf_config, load_gguf, load_gguf_tokenizer
 from ragvec.encoder.prompt import special_ids
-from ragvec.errors import Damaged, RagvecError, WrongInput, first_line
+from ragvec.errors import Damaged, RagvecError, WrongInput, WrongUsage, first_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -32,7 +32,7 @@ def choose_device(device: str | None) -> torch.device:
     try:
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise _no_such_device(device, error) from error
+        raise WrongInput(_no_such_device(device, error)) from error
     return chosen
 
 
@@ -46,11 +46,11 @@ def named_device(device: str | None) -> torch.device:
     try:
         return torch.device(device)
     except RuntimeError as error:
-        raise _no_such_device(device, error) from error
+        raise WrongUsage(_no_such_device(device, error)) from error
 
 
-def _no_such_device(device: str | None, error: Exception) -> WrongInput:
-    return WrongInput(f"device {device!r} can't be used here ({first_line(error)}): choose cpu, or leave `device` out")
+def _no_such_device(device: str | None, error: Exception) -> str:
+    return f"device {device!r} can't be used here ({first_line(error)}): choose cpu, or leave `device` out"
 
 
 def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
@@ -61,9 +61,9 @@ def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
     """
     if dtype is not None:
         if dtype not in DTYPES:
-            raise WrongInput(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+            raise WrongUsage(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
         if dtype == "float16" and device.type == "cpu":
-            raise WrongInput("float16 has no fast kernels on a CPU: choose float32 or bfloat16, or leave `dtype` out")
+            raise WrongUsage("float16 has no fast kernels on a CPU: choose float32 or bfloat16, or leave `dtype` out")
         return DTYPES[dtype]
     if device.type == "cuda":
         with torch.cuda.device(device):  # torch asks the current one

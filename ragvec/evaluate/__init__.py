@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongUsage
 from ragvec.evaluate.result import Evaluation
 from ragvec.evaluate.sets import RetrievalSet, SimilaritySet, read_retrieval_set, read_similarity_set, task_of
 from ragvec.metrics import RETRIEVAL_METRICS
@@ -60,7 +60,7 @@ def evaluate(
             show_progress=show_progress,
         )
     if encoder is None:
-        raise RagvecError(f"{path} is a {task} data set: it measures an encoder, so name one")
+        raise WrongUsage(f"{path} is a {task} data set: it measures an encoder, so name one")
     options: dict[str, Any] = {"instruction": instruction or "", "show_progress": show_progress}
     if task == "similarity":
         from ragvec.evaluate.similarity import evaluate_similarity

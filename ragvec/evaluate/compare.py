@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongUsage
 from ragvec.evaluate.result import Evaluation
 from ragvec.metrics import spearman
 
@@ -49,7 +49,7 @@ def compare(
     Raises RagvecError if they share no data set, metric or queries.
     """
     if test not in TESTS:
-        raise RagvecError(f"unknown test {test!r}: choose one of {', '.join(TESTS)}")
+        raise WrongUsage(f"unknown test {test!r}: choose one of {', '.join(TESTS)}")
     if (system.dataset, system.split, system.task) != (reference.dataset, reference.split, reference.task):
         raise RagvecError(
             f"{names[0]} was measured on {system.dataset}, {names[1]} on {reference.dataset}: compare on one data set"
@@ -111,7 +111,7 @@ def _compare_ranks(
     system: Evaluation, reference: Evaluation, shared: list[str], *, names: tuple[str, str], metric: str, test: str
 ) -> Comparison:
     if test != "bootstrap":
-        raise RagvecError(f"{metric} is no mean over pairs, so it has no t-test: choose bootstrap")
+        raise WrongUsage(f"{metric} is no mean over pairs, so it has no t-test: choose bootstrap")
     from scipy.stats import rankdata
 
     scores = np.array([system.values[key]["score"] for key in shared])

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ragvec.corpus.passages import CorpusOptions
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongUsage
 from ragvec.evaluate.baselines import AUTOMATIC_LIMIT, load_baselines
 from ragvec.evaluate.compare import TESTS, Comparison, compare
 from ragvec.evaluate.report import row_names
 from ragvec.evaluate.result import Evaluation
 from ragvec.evaluate.sets import RetrievalSet, read_retrieval_set, task_of
-from ragvec.metrics import RETRIEVAL_METRICS
+from ragvec.metrics import RETRIEVAL_METRICS, import_measures, import_scipy
 from ragvec.retrieve import DEFAULTS, Mode, Options, Request
 
 if TYPE_CHECKING:
@@ -82,13 +82,26 @@ class Outcome(NamedTuple):
 def carry_out(plan: EvaluationPlan, *, show_progress: bool = False) -> Outcome:
     """Measure everything in a plan. Raises RagvecError for what can't be measured together, before anything is encoded."""
     if plan.test not in TESTS:
-        raise RagvecError(f"unknown test {plan.test!r}: choose one of {', '.join(TESTS)}")
+        raise WrongUsage(f"unknown test {plan.test!r}: choose one of {', '.join(TESTS)}")
     task = _task(plan)
+    _check_extras(plan, task)
     if task == "retrieval":
         systems, baselines = _retrieval(plan, show_progress)
     else:
         systems, baselines = _of_vectors(plan, task, show_progress)
     return Outcome(systems, baselines, _comparisons(systems, plan.test), _best(systems, baselines, plan.test))
+
+
+def _check_extras(plan: EvaluationPlan, task: str) -> None:
+    """Raises RagvecError for a package that is not installed, before an encoder is loaded."""
+    if task == "retrieval":
+        import_measures()
+    if task in LABELLED_TASKS:
+        from ragvec.evaluate.labels import import_sklearn
+
+        import_sklearn()
+    if task == "similarity" or plan.test != TESTS[0]:
+        import_scipy()
 
 
 def _task(plan: EvaluationPlan) -> str:
@@ -101,7 +114,7 @@ def _task(plan: EvaluationPlan) -> str:
         return task
     if task == "classification" and plan.task in LABELLED_TASKS:
         return plan.task
-    raise RagvecError(f"{plan.dataset} is a {task} data set, so it can't be measured as {plan.task}")
+    raise WrongUsage(f"{plan.dataset} is a {task} data set, so it can't be measured as {plan.task}")
 
 
 def _retrieval(plan: EvaluationPlan, show: bool) -> tuple[list[Evaluation], list[Evaluation]]:
@@ -115,7 +128,7 @@ def _retrieval(plan: EvaluationPlan, show: bool) -> tuple[list[Evaluation], list
         ignored = {"ignore_identical_ids": plan.ignore_identical_ids}
         return [evaluate_run(data, read_run(path), str(path), plan.metrics, **ignored) for path in plan.runs], []
     if plan.index is not None and _cuts_passages(plan):
-        raise RagvecError("an index holds passages already: leave `passage_tokens` out, or the index")
+        raise WrongUsage("an index holds passages already: leave `passage_tokens` out, or the index")
     Request(**plan.search)  # what can't be asked for shows before anything is loaded
     common: dict[str, Any] = {
         "index": plan.index,
@@ -166,7 +179,7 @@ def _of_vectors(plan: EvaluationPlan, task: str, show: bool) -> tuple[list[Evalu
     given |= {name: value != DEFAULTS[name] for name, value in plan.search.items()}
     given |= {"ignore_identical_ids": plan.ignore_identical_ids}
     if unfit := [f"`{name}`" for name, value in given.items() if value]:
-        raise RagvecError(f"{plan.dataset} is a {task} data set: it takes no {', '.join(unfit)}")
+        raise WrongUsage(f"{plan.dataset} is a {task} data set: it takes no {', '.join(unfit)}")
     measure = _measure(plan, task)
     systems = [
         measure(plan.dataset, encoder, instruction=instruction or "", show_progress=show)

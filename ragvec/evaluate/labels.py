@@ -30,7 +30,7 @@ def evaluate_classification(
     Source: MTEB (Muennighoff et al., 2023), AbsTaskClassification; its seed, order of draws and classifier. Vectors are as the
     encoder's own library gives them, so those of LLM2Vec are not normalised.
     """
-    _import_sklearn()
+    import_sklearn()
     train_path, test_path = find_training_table(path, split)
     train, test = read_labelled_set(train_path), read_labelled_set(test_path)
     draws = draw_examples(train.labels)
@@ -54,7 +54,7 @@ def evaluate_clustering(path: Path, encoder: TextEncoder, *, instruction: str = 
     values  v_measure of each set
     Source: MTEB (Muennighoff et al., 2023), AbsTaskClustering; its seed and batch size.
     """
-    _import_sklearn()
+    import_sklearn()
     sets = read_clustering_sets(path)
     measured, truncated = [], 0
     for number, one in enumerate(sets, 1):
@@ -129,7 +129,8 @@ def _name(path: Path, test_path: Path) -> str:
     return path.resolve().name if path.is_dir() else test_path.name.split(".")[0]
 
 
-def _import_sklearn() -> None:
+def import_sklearn() -> None:
+    """Raises RagvecError if scikit-learn is not installed."""
     try:
         import sklearn  # noqa: F401
     except ImportError as error:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongUsage
 from ragvec.evaluate.evaluation_plan import Outcome
 from ragvec.evaluate.report import row_names, write_chart, write_report, write_values
 from ragvec.evaluate.result import Evaluation
@@ -34,7 +34,7 @@ class Files:
         for name, endings in _ENDINGS.items():
             path = getattr(self, name)
             if path is not None and path.suffix not in endings:
-                raise RagvecError(f"a {name} ends in {' or '.join(endings)}, {path.name} does not")
+                raise WrongUsage(f"a {name} ends in {' or '.join(endings)}, {path.name} does not")
         if self.chart is not None:
             from importlib.util import find_spec
 
@@ -47,7 +47,7 @@ class Files:
         if self.save_run is not None:
             for path, system in zip(run_files(self.save_run, outcome.systems), outcome.systems, strict=True):
                 if system.run is None:
-                    raise RagvecError(f"{system.task} gives no run: leave `save_run` out")
+                    raise WrongUsage(f"{system.task} gives no run: leave `save_run` out")
                 write_run(path, system.run, system.system)
         if self.per_query is not None:
             write_values(self.per_query, systems)

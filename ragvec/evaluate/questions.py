@@ -15,7 +15,7 @@ import orjson
 
 from ragvec.answers import Endpoint
 from ragvec.answers.stream import Stream
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongInput, WrongUsage
 from ragvec.files import replacing
 from ragvec.index import Index
 from ragvec.progress import progress_bar
@@ -79,7 +79,7 @@ def generate_questions(
     """
     folder = Path(folder)
     if count < 1:
-        raise WrongInput(f"count is {count}: ask for at least 1 question")
+        raise WrongUsage(f"count is {count}: ask for at least 1 question")
     made = _begun(folder)
     begun, passed_over = len(made), 0
     with Index.open(index) as opened:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongUsage
 from ragvec.evaluate.compare import Comparison
 from ragvec.evaluate.result import Evaluation
 from ragvec.files import replacing, write_text
@@ -98,7 +98,7 @@ def write_report(path: Path, evaluations: Sequence[Evaluation], comparisons: Seq
         found = {"systems": systems, "comparisons": [comparison._asdict() for comparison in comparisons]}
         text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     else:
-        raise RagvecError(f"a report is .md or .json, not {path.name}")
+        raise WrongUsage(f"a report is .md or .json, not {path.name}")
     _write(path, text)
 
 

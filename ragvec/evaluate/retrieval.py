@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from ragvec.corpus.passages import CorpusOptions
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongUsage
 from ragvec.evaluate.corpora import corpus_folder, dense_index, lexical_index
 from ragvec.evaluate.result import Evaluation
 from ragvec.evaluate.sets import RetrievalSet
@@ -59,7 +59,7 @@ def evaluate_retrieval(
     mode = Request(**search).chosen_mode
     if encoder is None and (mode != "lexical" or cut.passage_tokens is not None):
         need = f"{mode} retrieval" if mode != "lexical" else "cutting a corpus into passages"
-        raise RagvecError(f"{need} needs an encoder: name one{', or evaluate mode lexical' if mode != 'lexical' else ''}")
+        raise WrongUsage(f"{need} needs an encoder: name one{', or evaluate mode lexical' if mode != 'lexical' else ''}")
     depth = max(depth, *(cutoff(metric) for metric in metrics))
     counted = None if encoder is None else _Counted(encoder)
     vectors = None if mode == "lexical" else counted
@@ -74,7 +74,7 @@ def evaluate_retrieval(
     if index is not None:
         run, counts = _search(index, data, searching)
     elif data.corpus is None:
-        raise RagvecError("no corpus: name a BEIR folder or a corpus file, or search an index with `index`")
+        raise WrongUsage("no corpus: name a BEIR folder or a corpus file, or search an index with `index`")
     else:
         run, counts = _search_corpus(data, searching, cut, cache)
     if vectors is not None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongUsage
 from ragvec.evaluate.tables import read_header, read_table, to_number
 from ragvec.evaluate.trec import read_qrels, read_topics
 from ragvec.metrics import Qrels
@@ -79,7 +79,7 @@ def read_retrieval_set(
     elif dataset is not None:
         judged, name = read_qrels(_find_qrels(dataset, split)), split
     else:
-        raise RagvecError("no qrels: name a BEIR folder, or pass `qrels` FILE")
+        raise WrongUsage("no qrels: name a BEIR folder, or pass `qrels` FILE")
     corpus = None
     if dataset is not None:
         corpus = dataset if dataset.is_file() or topics is not None else _find(dataset, "corpus.jsonl")
@@ -163,7 +163,7 @@ def find_training_table(path: Path, split: str) -> tuple[Path, Path]:
 
 def _read_queries(dataset: Path | None, topics: Path | None, judged: Qrels, split: str) -> dict[str, str]:
     if topics is None and (dataset is None or dataset.is_file()):
-        raise RagvecError("no queries: pass `topics` FILE (TREC topics, JSONL with _id and text, or lines of id, tab, text)")
+        raise WrongUsage("no queries: pass `topics` FILE (TREC topics, JSONL with _id and text, or lines of id, tab, text)")
     path = topics if topics is not None or dataset is None else _find(dataset, "queries.jsonl")
     assert path is not None
     queries = {query_id: text for query_id, text in read_topics(path).items() if query_id in judged}
@@ -195,4 +195,4 @@ def _find_qrels(folder: Path, split: str) -> Path:
     splits = sorted(found.stem for found in (folder / "qrels").glob("*.tsv"))
     if not splits:
         raise RagvecError(f"{folder} is no BEIR data set: it has no qrels/*.tsv")
-    raise RagvecError(f"{folder} has no split {split!r}: choose `split` from {', '.join(splits)}")
+    raise WrongUsage(f"{folder} has no split {split!r}: choose `split` from {', '.join(splits)}")

@@ -6,7 +6,7 @@ from ragvec.encoder.protocol import TextEncoder
 from ragvec.evaluate.result import Evaluation
 from ragvec.evaluate.sets import read_similarity_set
 from ragvec.evaluate.vectors import encode_texts
-from ragvec.metrics import spearman
+from ragvec.metrics import import_scipy, spearman
 
 
 def evaluate_similarity(path: Path, encoder: TextEncoder, *, instruction: str = "", show_progress: bool = False) -> Evaluation:
@@ -14,6 +14,7 @@ def evaluate_similarity(path: Path, encoder: TextEncoder, *, instruction: str = 
 
     values  similarity (the cosine) and score (people's) of each pair, by its number
     """
+    import_scipy()  # before minutes are spent on encoding
     data = read_similarity_set(path)
     left, cut_left = encode_texts(encoder, data.left, instruction, "pairs, left", show=show_progress)
     right, cut_right = encode_texts(encoder, data.right, instruction, "pairs, right", show=show_progress)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ragvec.corpus.files import open_input, text_lines
 from ragvec.encoder.protocol import TextEncoder
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongUsage
 from ragvec.evaluate.result import Evaluation
 from ragvec.progress import progress_bar
 
@@ -139,7 +139,7 @@ def _place(column: str, universal: bool) -> int:
     if column.isdigit() and int(column) > 1:
         return int(column)
     if column not in names:
-        raise RagvecError(f"no column {column!r}: choose {', '.join(names)}, or a column's number from 2")
+        raise WrongUsage(f"no column {column!r}: choose {', '.join(names)}, or a column's number from 2")
     return names[column]
 
 

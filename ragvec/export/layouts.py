@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ragvec.encoder import Encoder
 from ragvec.encoder.checkpoint import save_weights
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongUsage
 from ragvec.export.check import Agreement, check
 from ragvec.export.llm2vec import write_llm2vec
 from ragvec.export.plain import write_own, write_plain
@@ -42,7 +42,7 @@ def export(
     Raises RagvecError for an encoder that the layout can't express, or whose vectors are others there.
     """
     if to not in FORMATS:
-        raise RagvecError(f"unknown format {to!r}: choose one of {', '.join(FORMATS)}")
+        raise WrongUsage(f"unknown format {to!r}: choose one of {', '.join(FORMATS)}")
     folder = Path(output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RagvecError(f"{folder} is {'not empty' if folder.is_dir() else 'a file'}: choose another folder")

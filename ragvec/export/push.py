@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ragvec.encoder.settings import EncoderSettings, read_settings
 from ragvec.encoder.sources import ADAPTER_FILE, locate
-from ragvec.errors import RagvecError, WrongInput, first_line
+from ragvec.errors import RagvecError, WrongUsage, first_line
 from ragvec.export.layouts import export
 
 # What loads; a run's checkpoints, and its recipe, which names folders of this machine, stay here.
@@ -40,9 +40,9 @@ def push(
     Raises RagvecError if the encoder can't be loaded, a value is missing, or the hub refuses something.
     """
     if not _HUB_ID.fullmatch(repo):
-        raise WrongInput(f"`repo` {repo!r} is no name on the hub: give organisation/name")
+        raise WrongUsage(f"`repo` {repo!r} is no name on the hub: give organisation/name")
     if not license:
-        raise WrongInput("no `license`: name the licence of the weights as the hub spells it, such as apache-2.0, or other")
+        raise WrongUsage("no `license`: name the licence of the weights as the hub spells it, such as apache-2.0, or other")
     found = locate(source, offline=True)
     own = Path(source).expanduser()
     needed = (found.settings.base_model, *found.settings.adapters[:-1])  # the last is this one

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongUsage
 
 COLUMNS = ("doc_id", "passage_id", "title", "text")
 LONGEST_GLOB = 50_000  # SQLite's own limit, in bytes
@@ -75,9 +75,9 @@ def check_filter_fields(names: Sequence[str]) -> None:
     """Raises WrongInput for names that no field can be filtered by, and for one that comes twice."""
     for name in names:
         if not name or name in COLUMNS or UNFIT.search(name):
-            raise WrongInput(f"{name!r:.60} can't be one of `filter_fields`: name fields of metadata, such as year")
+            raise WrongUsage(f"{name!r:.60} can't be one of `filter_fields`: name fields of metadata, such as year")
     if len(set(names)) < len(names) or len(names) > MOST_FILTER_FIELDS:
-        raise WrongInput(f"{len(names)} `filter_fields` are named: name each once, and {MOST_FILTER_FIELDS} at most")
+        raise WrongUsage(f"{len(names)} `filter_fields` are named: name each once, and {MOST_FILTER_FIELDS} at most")
 
 
 def is_date(text: str) -> bool:
@@ -129,7 +129,7 @@ def is_like(pattern: str) -> Condition:
     """That a text fits a pattern, by GLOB: SQLite's LIKE takes A for a."""
     glob = re.sub(r"\\(.)|(.)", _glob_part, pattern, flags=re.DOTALL)
     if len(glob.encode("utf-8", "surrogatepass")) > LONGEST_GLOB:
-        raise WrongInput(f"the pattern of like is too long: {LONGEST_GLOB:,} bytes are allowed")
+        raise WrongUsage(f"the pattern of like is too long: {LONGEST_GLOB:,} bytes are allowed")
     return _of_texts("{0} GLOB ?", [glob])
 
 

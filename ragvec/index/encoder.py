@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongInput, WrongUsage
 from ragvec.index.store import IndexSettings
 from ragvec.index.validity import MOST_DIMENSIONS
 
@@ -44,11 +44,11 @@ def settings_without_encoder(
     Raises RagvecError without a dimension, and for passages to be cut, since nothing counts their tokens.
     """
     if dimension is None:
-        raise WrongInput("a new index needs an `encoder`, or the `dimension` of vectors that are brought along")
+        raise WrongUsage("a new index needs an `encoder`, or the `dimension` of vectors that are brought along")
     if others.get("passage_tokens") is not None:
-        raise WrongInput("documents that bring their vectors are not cut: leave `passage_tokens` out, or give an `encoder`")
+        raise WrongUsage("documents that bring their vectors are not cut: leave `passage_tokens` out, or give an `encoder`")
     if not 1 <= dimension <= MOST_DIMENSIONS:
-        raise WrongInput(f"`dimension` is {dimension}: give 1 … {MOST_DIMENSIONS:,}")
+        raise WrongUsage(f"`dimension` is {dimension}: give 1 … {MOST_DIMENSIONS:,}")
     told = fingerprint or NO_ENCODER
     return IndexSettings(NO_ENCODER, told, dimension, document_instruction=document_instruction or "", **others)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ragvec.artefacts import DATABASE_NAME
-from ragvec.errors import Busy, Damaged, NotFound, Unavailable, WrongInput
+from ragvec.errors import Busy, Damaged, NotFound, Unavailable, WrongInput, WrongUsage
 from ragvec.index import store
 from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, RECALL_TARGET
 from ragvec.index.ann.exact import SearchResult
@@ -27,6 +27,7 @@ from ragvec.index.store import IndexSettings
 from ragvec.index.view import View, open_view
 from ragvec.index.words import check_language
 from ragvec.index.writer import Writer, documents_where, writing
+from ragvec.notebook import described_html
 from ragvec.records import Document, FilterValues, Passage
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Index:
         Raises RagvecError if the folder holds anything.
         """
         if encoder is not None and (dimension is not None or fingerprint is not None):
-            raise WrongInput("an encoder says itself what `dimension` and `fingerprint` its vectors have: leave these out")
+            raise WrongUsage("an encoder says itself what `dimension` and `fingerprint` its vectors have: leave these out")
         others: dict[str, Any] = {
             "faiss_key": faiss_key,
             "recall_target": recall_target,
@@ -262,6 +263,8 @@ class Index:
             self._encoder = load_encoder(self.settings, **self._encoder_options)
         return self._encoder
 
+    _repr_html_ = described_html
+
     def describe(self) -> dict[str, Any]:
         """What this index is, for people and logs; JSON values only."""
         with self._connections.lent() as connection:
@@ -349,9 +352,8 @@ class Index:
             except FileNotFoundError as error:  # merged away after this transaction began: a newer commit is there to read
                 connection.execute("ROLLBACK")
                 missing = error.filename
-        raise Damaged(
-            f"index {self.path} is damaged, {missing} is missing: restore it, or remove the folder and build it again"
-        )
+        what = f"index {self.path} is damaged, {missing} is missing"
+        raise Damaged(f"{what}: restore it, or remove the folder and build it again")
 
 
 def _no_index(path: Path) -> str:
@@ -380,9 +382,9 @@ def _names(fields: Sequence[str]) -> tuple[str, ...]:
 def _check_search(settings: IndexSettings) -> None:
     check_filter_fields(settings.filter_fields)
     if not 0 < settings.recall_target <= 1:
-        raise WrongInput(f"the target recall is {settings.recall_target}: choose above 0 and up to 1, such as {RECALL_TARGET}")
+        raise WrongUsage(f"the target recall is {settings.recall_target}: choose above 0 and up to 1, such as {RECALL_TARGET}")
     if settings.max_memory is not None and settings.max_memory <= 0:
-        raise WrongInput(f"the most memory is {settings.max_memory} bytes: allow some, or leave it out")
+        raise WrongUsage(f"the most memory is {settings.max_memory} bytes: allow some, or leave it out")
     if settings.language is not None:
         check_language(settings.language)
     if settings.faiss_key not in (AUTO_KEY, EXACT_KEY):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ragvec.corpus.files import STDIN, corpus_files
 from ragvec.corpus.kinds import ALL_FILES, NAMED_BY_FILE, FileChoice, format_of
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongInput, WrongUsage
 from ragvec.index.sources import DocumentSource, Incoming
 from ragvec.objects import as_path, is_url
 
@@ -35,13 +35,13 @@ def incoming_sources(
     Raises WrongInput for a corpus that comes twice, and for an id_prefix other than before, unless it all is replaced (sync).
     """
     if len(corpora) > 1 and (name is not None or id_prefix is not None):
-        raise WrongInput(f"`name` and `id_prefix` are for one corpus at a time, here are {len(corpora)}")
+        raise WrongUsage(f"`name` and `id_prefix` are for one corpus at a time, here are {len(corpora)}")
     by_name = {source.name: source for source in known}
     incoming: list[Incoming] = []
     for corpus in corpora:
         called = _called(corpus, name, by_name)
         if any(each.source.name == called for each in incoming):
-            raise WrongInput(f"{called} is named twice: name each corpus once")
+            raise WrongUsage(f"{called} is named twice: name each corpus once")
         there = by_name.get(called)
         if there is None:
             _check_outside(corpus, called, by_name)
@@ -61,7 +61,7 @@ def _called(corpus: str | Path, name: str | None, by_name: dict[str, DocumentSou
             return str(as_path(corpus))
         return STDIN_NAME if str(corpus) == STDIN else os.path.abspath(corpus)
     if not name.strip() or "\0" in name:
-        raise WrongInput(f"the source's name is {name!r}: give it some text")
+        raise WrongUsage(f"the source's name is {name!r}: give it some text")
     return os.path.abspath(name) if name not in by_name and os.path.abspath(name) in by_name else name
 
 
@@ -99,7 +99,7 @@ def _new_source(
 ) -> DocumentSource:
     if id_prefix is not None:
         if "\0" in id_prefix:
-            raise WrongInput("`id_prefix` holds a NUL character")
+            raise WrongUsage("`id_prefix` holds a NUL character")
         return DocumentSource(called, id_prefix)
     return DocumentSource(called, "", _made_prefix(corpus, called, known=known, filled=filled, taken=taken))
 

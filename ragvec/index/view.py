@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ragvec.errors import Damaged, WrongInput
+from ragvec.errors import Damaged, WrongInput, WrongUsage
 from ragvec.index import store
 from ragvec.index.ann.exact import RowFilter, SearchResult, keep_best
 from ragvec.index.conditions import Filter
@@ -248,4 +248,4 @@ def _found_in(segment: Segment, queries: np.ndarray, k: int, allowed: RowFilter 
 
 def _check_k(k: int) -> None:
     if k < 1:
-        raise WrongInput(f"k is {k}: ask for at least 1 result")
+        raise WrongUsage(f"k is {k}: ask for at least 1 result")

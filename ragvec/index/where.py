@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from ragvec.errors import RagvecError, WrongInput
+from ragvec.errors import RagvecError, WrongUsage
 from ragvec.index.conditions import (
     COLUMNS,
     DEEPEST_PATH,
@@ -66,7 +66,7 @@ _SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">"
 _KEYWORDS = {"and", "or", "not", "in", "like", "is", "null", "true", "false"}
 
 
-class WrongFilter(WrongInput):
+class WrongFilter(WrongUsage):
     """A filter that can't be read. column: where in its text, from 1."""
 
     def __init__(self, message: str, column: int) -> None:
@@ -95,7 +95,7 @@ def parse_where(text: str, fields: Collection[str], values: FilterValues | None 
     if not isinstance(text, str):
         raise TypeError("where must be a string such as 'year >= 2020'")
     if len(text) > LONGEST:
-        raise WrongInput(f"the filter is {len(text):,} characters long: {LONGEST:,} are allowed; give values as $name")
+        raise WrongUsage(f"the filter is {len(text):,} characters long: {LONGEST:,} are allowed; give values as $name")
     return _Parser(text, fields, checked_values(values)).parse()
 
 
@@ -104,7 +104,7 @@ def parse_field(name: str, fields: Collection[str]) -> tuple[str, ...]:
     path = tuple(name.split("."))
     nested = len(path) > 1 and all(path) and len(path) <= DEEPEST_PATH and path[0] in fields
     if UNFIT.search(name) or not (nested or name in fields or name in COLUMNS):
-        raise WrongInput(f"no field {name!r:.60}; there are {_listed({*fields, *COLUMNS})}")
+        raise WrongUsage(f"no field {name!r:.60}; there are {_listed({*fields, *COLUMNS})}")
     return (name,) if name in fields or name in COLUMNS else path
 
 
@@ -118,13 +118,13 @@ def checked_values(values: FilterValues | None) -> dict[str, FilterValue | list[
             checked[name] = _scalar(name, value)
     total = sum(len(value) if isinstance(value, list) else 1 for value in checked.values())
     if total > MOST_VALUES:
-        raise WrongInput(f"{total:,} values are given for a filter: {MOST_VALUES:,} are allowed")
+        raise WrongUsage(f"{total:,} values are given for a filter: {MOST_VALUES:,} are allowed")
     return checked
 
 
 def _scalar(name: str, value: Any) -> FilterValue:
     if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
-        raise WrongInput(f"the value of ${name} is {value!r:.60}: give a text, a number, true, false, or a list of these")
+        raise WrongUsage(f"the value of ${name} is {value!r:.60}: give a text, a number, true, false, or a list of these")
     # SQLite's integers have 64 bits, its JSON keeps others as floats
     return float(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
 
@@ -147,7 +147,7 @@ class _Parser:
             raise self._expected("and, or, or the end")
         unused = sorted(map(str, self.values.keys() - self.used))
         if unused:
-            raise WrongInput(f"a value is given for ${unused[0]:.60}, which the filter does not name")
+            raise WrongUsage(f"a value is given for ${unused[0]:.60}, which the filter does not name")
         return node
 
     @property

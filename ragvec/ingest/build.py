@@ -14,7 +14,7 @@ from ragvec.artefacts import DATABASE_NAME, kind_of
 from ragvec.corpus import Rejected
 from ragvec.corpus.files import STDIN
 from ragvec.corpus.passages import CorpusOptions, count_all, cut_for, open_documents
-from ragvec.errors import RagvecError, WrongInput
+from ragvec.errors import RagvecError, WrongInput, WrongUsage
 from ragvec.index.changes import Changes
 from ragvec.index.encoder import (
     check_fingerprint,
@@ -96,7 +96,7 @@ def build(
         incoming = _incoming(path, corpora, name=name, id_prefix=id_prefix, sync=sync, files=reading.files)
         if is_shards(source):
             if reading.vector_field is not None:
-                raise WrongInput("shards hold vectors already: leave `vector_field` out")
+                raise WrongUsage("shards hold vectors already: leave `vector_field` out")
             report = _from_shards(
                 Shards.open(source),
                 path,
@@ -296,9 +296,9 @@ def _check_same_search(index: Index, search: dict[str, Any]) -> None:
 def _checked_corpora(source: str | Path, others: Sequence[str | Path], sync: bool, reading: CorpusOptions) -> list[str | Path]:
     corpora = [source, *others]
     if others and any(map(is_shards, corpora)):
-        raise WrongInput("encoded shards are indexed by themselves: name one folder of shards, or corpora")
+        raise WrongUsage("encoded shards are indexed by themselves: name one folder of shards, or corpora")
     if sync and any(str(corpus) == STDIN for corpus in corpora):
-        raise WrongInput(
+        raise WrongUsage(
             "`sync` needs a whole corpus, and a pipe that broke looks like one that ended: save it to a file, and index that"
         )
     check_readable(others, reading.files)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ragvec.corpus.files import InputFile
 from ragvec.encoder.protocol import TextEncoder
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongInput, WrongUsage
 from ragvec.index.encoder import own_if_none
 from ragvec.ingest.blocks import Computes
 from ragvec.ingest.bucket_shelf import bucket_shelf, check_bucket_for
@@ -149,7 +149,7 @@ class Output:
 
 def _provenance(encoder: TextEncoder, *, instruction: str, dtype: str, normalized: bool, options: dict[str, Any]) -> Provenance:
     if dtype not in DTYPES:
-        raise WrongInput(f"unknown dtype {dtype!r} for stored vectors: choose one of {', '.join(DTYPES)}")
+        raise WrongUsage(f"unknown dtype {dtype!r} for stored vectors: choose one of {', '.join(DTYPES)}")
     return Provenance(
         source=str(encoder.source),
         fingerprint=encoder.fingerprint,

@@ -11,6 +11,8 @@ from tqdm import tqdm
 from ragvec.shards import Failure
 
 LOG_SECONDS = 10.0
+# fits 80 columns whatever the numbers; how many were cut is said at the end
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
 class MeasuresWork(Protocol):
@@ -35,6 +37,7 @@ class Meter:
     ) -> None:
         self.encoded = self.reused = self.kept = self.truncated = self.failed = 0
         self._bar, self._total, self._speed, self._log = bar, total, speed, log
+        bar.bar_format = _BAR
         self._tokens, self._flops = 0, 0.0
         self._started = self._logged = time.monotonic()
 
@@ -105,7 +108,7 @@ class Meter:
             share = "" if record["peak_share"] is None else f", {record['peak_share']:.0%} of peak"
             failed = f", {self.failed:,} failed" if self.failed else ""
             rate = f"{record['tokens_per_s']:,.0f} tokens/s{share}"
-            self._bar.set_postfix_str(f"{rate}, {self.truncated:,} truncated{failed}", refresh=False)
+            self._bar.set_postfix_str(f"{rate}{failed}", refresh=False)
 
 
 def _now() -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ragvec.corpus.files import InputFile
-from ragvec.errors import RagvecError, WrongInput
+from ragvec.errors import RagvecError, WrongInput, WrongUsage
 from ragvec.ingest.folder import RANKS, FinishedPart, link, locked, rank_folders, remove_shards, set_aside_parts, sweep
 from ragvec.records import Passage
 from ragvec.shards import MANIFEST, Manifest, Part, Provenance, content_digest, load_manifest, save_manifest
@@ -27,7 +27,7 @@ class Rank(NamedTuple):
     def check(self) -> None:
         """Raises RagvecError for numbers that make no sense."""
         if not 0 <= self.number < self.of:
-            raise WrongInput(f"rank {self.number} of {self.of}: ranks count from 0 to the world size less 1")
+            raise WrongUsage(f"rank {self.number} of {self.of}: ranks count from 0 to the world size less 1")
 
 
 class OwnParts:

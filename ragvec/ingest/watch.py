@@ -8,7 +8,7 @@ from typing import Any
 from ragvec.corpus.files import STDIN, corpus_files
 from ragvec.corpus.found import QUARANTINE_SUFFIX
 from ragvec.corpus.kinds import FileChoice
-from ragvec.errors import RagvecError, WrongInput
+from ragvec.errors import RagvecError, WrongUsage
 from ragvec.objects import is_url
 
 _QUIET_MS, _LATEST_MS = 500, 5000  # how long nothing must happen before changes are told, and after how long they are at last
@@ -25,9 +25,9 @@ def watched(
     Raises WrongInput for standard input and for a corpus that is not there; RagvecError where watchfiles is missing.
     """
     if any(str(corpus) == STDIN for corpus in corpora):
-        raise WrongInput("standard input can't be watched: name files or folders")
+        raise WrongUsage("standard input can't be watched: name files or folders")
     if any(map(is_url, corpora)):
-        raise WrongInput("object storage can't be watched: name files or folders here, or index it again when it has changed")
+        raise WrongUsage("object storage can't be watched: name files or folders here, or index it again when it has changed")
     try:
         from watchfiles import watch
     except ImportError as error:

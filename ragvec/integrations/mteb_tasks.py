@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from ragvec.encoder import Encoder
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongUsage
 
 _COMMA = re.compile(r",\s*(?![^()]*\))")  # not the one in "MTEB(eng, v1)"
 _SAMPLE = "…"  # stands for the text in a prompt that is shown
@@ -38,7 +38,7 @@ def find_tasks(names: Sequence[Any]) -> list[Any]:
     mteb = import_mteb()
     tasks = [task for name in names for task in ([name] if not isinstance(name, str) else _named(mteb, name))]
     if not tasks:
-        raise RagvecError("no MTEB task: name some, such as SciFact, or a benchmark, such as 'MTEB(eng, v1)'")
+        raise WrongUsage("no MTEB task: name some, such as SciFact, or a benchmark, such as 'MTEB(eng, v1)'")
     return tasks
 
 
@@ -96,6 +96,6 @@ def _named(mteb: ModuleType, name: str) -> list[Any]:
     except KeyError:
         near = re.search(r"Did you mean: (.*\?)", str(unknown))
         hint = f" (did you mean {near.group(1)})" if near else ""
-        raise RagvecError(
+        raise WrongUsage(
             f"MTEB knows no task or benchmark {name!r}{hint}: see `mteb available-tasks` and `mteb available-benchmarks`"
         ) from unknown

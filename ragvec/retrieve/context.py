@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import regex
 
 from ragvec.corpus.chunk import CountTokens, Cutter
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongUsage
 from ragvec.index import IndexSettings
 from ragvec.index.encoder import BUNDLED, NO_ENCODER
 from ragvec.records import Document, Hit
@@ -90,7 +90,7 @@ def build_context(
         blocks.pop()
     if hits:
         least = max_tokens - room + sum(count_tokens([_heading(1, hits[0]), QUOTE, CUT_END])) + LEAST_CUT
-        raise WrongInput(f"no passage fits a context of {max_tokens} tokens: allow {least} or more")
+        raise WrongUsage(f"no passage fits a context of {max_tokens} tokens: allow {least} or more")
     return Context("", 0, [])
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from ragvec.errors import NotFound, WrongInput
+from ragvec.errors import NotFound, WrongUsage
 from ragvec.index import Index, store
 from ragvec.index.where import parse_field
 from ragvec.records import Document, FilterValue, FilterValues, Passage
@@ -45,7 +45,7 @@ def stored_documents(
     if isinstance(doc_ids, str):
         raise TypeError("doc_ids must be a sequence of strings: pass [doc_id] instead of doc_id")
     if doc_ids is not None and where is not None:
-        raise WrongInput("documents are named and a filter is given: choose one")
+        raise WrongUsage("documents are named and a filter is given: choose one")
     _check_page(offset, limit)
     named = _doc_ids(index, where, where_values) if doc_ids is None else iter(_all_there(index, list(doc_ids)))
     wanted = islice(named, offset, None if limit is None else offset + limit)
@@ -157,4 +157,4 @@ def _all_there(index: Index, doc_ids: list[str]) -> list[str]:
 
 def _check_page(offset: int, limit: int | None) -> None:
     if offset < 0 or (limit is not None and limit < 1):
-        raise WrongInput(f"offset is {offset}, limit {limit}: pass over 0 or more, and ask for 1 or more")
+        raise WrongUsage(f"offset is {offset}, limit {limit}: pass over 0 or more, and ask for 1 or more")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongInput, WrongUsage
 from ragvec.records import FilterValues
 from ragvec.retrieve.asked import meaning
 
@@ -99,35 +99,35 @@ class Request:
         if self.query is not None:
             check_query(self.query)
         if self.mode is not None and self.mode not in MODES:
-            raise WrongInput(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
+            raise WrongUsage(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
         if self.fusion not in FUSIONS:
-            raise WrongInput(f"unknown fusion {self.fusion!r}: choose one of {', '.join(FUSIONS)}")
+            raise WrongUsage(f"unknown fusion {self.fusion!r}: choose one of {', '.join(FUSIONS)}")
         if self.group_by is not None and self.group_by not in GROUPS:
-            raise WrongInput(f"can't group by {self.group_by!r}: choose {', '.join(GROUPS)}")
+            raise WrongUsage(f"can't group by {self.group_by!r}: choose {', '.join(GROUPS)}")
         if self.k < 1:
-            raise WrongInput(f"k is {self.k}: ask for at least 1 result")
+            raise WrongUsage(f"k is {self.k}: ask for at least 1 result")
         if self.offset < 0:
-            raise WrongInput(f"offset is {self.offset}: it counts the hits to pass over, 0 or more")
+            raise WrongUsage(f"offset is {self.offset}: it counts the hits to pass over, 0 or more")
         if self.rerank_depth < 1:
-            raise WrongInput(f"rerank depth is {self.rerank_depth}: score at least 1 hit again")
+            raise WrongUsage(f"rerank depth is {self.rerank_depth}: score at least 1 hit again")
         if not 0 <= self.diversity <= 1:
-            raise WrongInput(f"diversity is {self.diversity}: choose from 0 to 1")
+            raise WrongUsage(f"diversity is {self.diversity}: choose from 0 to 1")
         if self.dense_weight is not None and not 0 <= self.dense_weight <= 1:
-            raise WrongInput(f"dense weight is {self.dense_weight}: choose from 0 to 1")
+            raise WrongUsage(f"dense weight is {self.dense_weight}: choose from 0 to 1")
         if self.where_values is not None and self.where is None:
-            raise WrongInput("values are given for a filter, and no filter: give `where` too, such as group in $groups")
+            raise WrongUsage("values are given for a filter, and no filter: give `where` too, such as group in $groups")
         if self.vector is not None:
             self._check_vector(self.vector)
 
     def _check_vector(self, vector: "np.ndarray") -> None:
         if vector.ndim != 1:
-            raise WrongInput(f"a query's vector has one dimension, this has {vector.ndim}: give one vector a request")
+            raise WrongUsage(f"a query's vector has one dimension, this has {vector.ndim}: give one vector a request")
         if self.query is not None:
             return
         if self.mode not in (None, "dense"):
-            raise WrongInput(f"a vector has no words for {self.mode} search: leave mode out, or send a query")
+            raise WrongUsage(f"a vector has no words for {self.mode} search: leave mode out, or send a query")
         if unfit := [name for name in _NEED_WORDS if getattr(self, name)]:
-            raise WrongInput(f"{unfit[0]} needs a query, not a vector")
+            raise WrongUsage(f"{unfit[0]} needs a query, not a vector")
 
     @property
     def chosen_mode(self) -> Mode:
@@ -160,7 +160,7 @@ def check_query(query: str) -> None:
     if not isinstance(query, str):
         raise TypeError("query must be one string: for many queries call retrieve_many")
     if not query.strip():
-        raise WrongInput("a query is empty: say what to look for")
+        raise WrongUsage("a query is empty: say what to look for")
     try:
         query.encode()
     except UnicodeEncodeError:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongInput, WrongUsage
 from ragvec.index import Index
 from ragvec.index.encoder import check_encoder, load_encoder
-from ragvec.records import FilterValues, Hit
+from ragvec.records import FilterValues, Hit, Hits
 from ragvec.retrieve.asked import held, meaning
 from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate
 from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, Mode, Options, Request, check_queries
@@ -64,7 +64,7 @@ class Retriever:
         Raises as `retrieve`, and RagvecError for a request without a query or a vector.
         """
         if request.query is None and request.vector is None:
-            raise WrongInput("the request is empty: give it a query or a vector")
+            raise WrongUsage("the request is empty: give it a query or a vector")
         vectors = None if request.vector is None else np.asarray(request.vector, dtype=np.float32)[None]
         return self._find(request, [request.query or ""], vectors)[0]
 
@@ -85,7 +85,7 @@ class Retriever:
             vectors = None
         elif vectors is None:
             vectors = self._encode([meaning(query, syntax=request.syntax) for query in queries], request)
-        hits: list[list[Hit]] = [[] for _ in queries]
+        hits: list[list[Hit]] = [Hits() for _ in queries]
         with self.index.reading() as view:
             filtered = None if request.where is None else view.matching(request.where, request.where_values)
             for rows, allowed in held(view, queries, filtered, syntax=request.syntax and vectors is not None):
@@ -95,13 +95,13 @@ class Retriever:
                 for row, ranking in zip(rows, rankings, strict=True):
                     query, vector = queries[row], None if vectors is None else vectors[row]
                     ranking = second_stage(first, ranking, query=query, vector=vector, reranker=reranker)
-                    hits[row] = self._hits(first, ranking[request.offset : request.last], query, vector)
+                    hits[row] = Hits(self._hits(first, ranking[request.offset : request.last], query, vector))
         return hits
 
     def _encode(self, queries: Sequence[str], request: Request) -> np.ndarray:
         if self.encoder is None:
             mode = request.chosen_mode
-            raise WrongInput(f"{mode} retrieval needs an encoder: pass one to Retriever, or use mode='lexical'")
+            raise WrongUsage(f"{mode} retrieval needs an encoder: pass one to Retriever, or use mode='lexical'")
         return self.encoder.encode_queries(queries, instruction=request.instruction)
 
     def _reranker(self, request: Request) -> Reranker | None:
@@ -110,7 +110,7 @@ class Retriever:
         if name == MAXSIM:
             return load_reranker(MAXSIM, self.encoder, instruction=request.instruction)
         if name != self.rerank:
-            raise WrongInput(f"the retriever has no reranker {name}: open it with rerank={name!r}")
+            raise WrongUsage(f"the retriever has no reranker {name}: open it with rerank={name!r}")
         return self.reranker
 
     def _hits(self, first: FirstStage, ranking: list[Candidate], query: str, vector: np.ndarray | None) -> list[Hit]:

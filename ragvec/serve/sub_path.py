@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongUsage
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,7 +13,7 @@ def check_root_path(path: str) -> str:
     """A root path as it is compared, without a slash at its end. Raises WrongInput for what no request's path begins with."""
     bare = path.rstrip("/")
     if bare and not re.fullmatch(r"(/[\w.~-]+)+", bare):
-        raise WrongInput(f"the root path is {path!r}: give it as the proxy sends it, such as /search")
+        raise WrongUsage(f"the root path is {path!r}: give it as the proxy sends it, such as /search")
     return bare
 
 

@@ -15,7 +15,7 @@ from ragvec.encoder import Encoder
 from ragvec.errors import RagvecError
 from ragvec.evaluate.sets import RetrievalSet, read_retrieval_set, read_similarity_set, task_of
 from ragvec.files import replacing
-from ragvec.metrics import score_run, spearman
+from ragvec.metrics import import_measures, import_scipy, score_run, spearman
 from ragvec.train.checkpoints import CHECKPOINTS
 from ragvec.train.model import Learner
 from ragvec.train.recipe import Recipe
@@ -50,6 +50,7 @@ def make_metric(recipe: Recipe, learner: Learner) -> Metric | None:
     path = Path(recipe.eval_dataset).expanduser()
     task = task_of(path)
     if task == "retrieval":
+        import_measures()  # before anything is trained
         data = read_retrieval_set(path, recipe.eval_split)
         documents = {passage.doc_id: passage.encoded_text for passage in to_passages(read_documents(data.corpus or path))}
         return Metric(RETRIEVAL_METRIC, lambda: _ndcg(_as_encoder(learner), data, documents))
@@ -57,6 +58,7 @@ def make_metric(recipe: Recipe, learner: Learner) -> Metric | None:
         raise RagvecError(
             f"eval_dataset {path} is for {task}: name a BEIR folder or an STS table (score, sentence1, sentence2)"
         )
+    import_scipy()
     pairs = read_similarity_set(path)
 
     def correlation() -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from ragvec.errors import RagvecError, WrongInput
+from ragvec.errors import RagvecError, WrongUsage
 from ragvec.files import replacing
 from ragvec.index import Index
 from ragvec.progress import progress_bar
@@ -108,11 +108,11 @@ def _candidates(index: Path | None, encoder: "Encoder | None", pairs: list[tuple
     if index is not None:
         with Index.open(index, encoder=encoder, offline=offline) as opened:
             if not opened.settings.normalized:
-                raise RagvecError(f"{index} holds vectors that are not normalised: the margin is one of cosines")
+                raise WrongUsage(f"{index} holds vectors that are not normalised: the margin is one of cosines")
             yield opened
         return
     if encoder is None:
-        raise WrongInput("candidates from the texts themselves need an encoder: pass one, or an index")
+        raise WrongUsage("candidates from the texts themselves need an encoder: pass one, or an index")
     texts = dict.fromkeys(text for pair, _ in pairs for text in (*pair.positives, *pair.negatives))
     with (
         tempfile.TemporaryDirectory(prefix="ragvec-mine-") as folder,
@@ -124,9 +124,9 @@ def _candidates(index: Path | None, encoder: "Encoder | None", pairs: list[tuple
 
 def _check(output: Path, negatives: int, depth: int, margin: float) -> None:
     if not 1 <= negatives <= depth:
-        raise RagvecError(f"{negatives} negatives out of {depth} candidates: ask for at least one, and no more than candidates")
+        raise WrongUsage(f"{negatives} negatives out of {depth} candidates: ask for at least one, and no more than candidates")
     if not 0 <= margin < 1:
-        raise RagvecError(f"the margin is {margin}: choose from 0 to below 1, a share of the positive's score, such as 0.05")
+        raise WrongUsage(f"the margin is {margin}: choose from 0 to below 1, a share of the positive's score, such as 0.05")
     if output.exists():
         raise RagvecError(f"{output} is there already: choose another file, or remove it")
     if not output.parent.is_dir():

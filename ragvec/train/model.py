@@ -20,7 +20,7 @@ from ragvec.encoder.prompt import PromptBuilder
 from ragvec.encoder.ready import complete, probe_model
 from ragvec.encoder.sources import Source, locate
 from ragvec.encoder.weights import DTYPES, check_loads, choose_dtype, load_tokenizer, quiet
-from ragvec.errors import WrongInput, first_line
+from ragvec.errors import WrongInput, WrongUsage, first_line
 from ragvec.files import read_described
 from ragvec.train.losses import head_cross_entropy
 from ragvec.train.recipe import Recipe
@@ -172,7 +172,7 @@ def _from_config(recipe: Recipe, config_name: str) -> "PreTrainedModel":
     from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
     if not (recipe.tokenizer_name or recipe.model_name_or_path):
-        raise WrongInput('config_name makes a new model: add "tokenizer_name", the folder of its tokenizer')
+        raise WrongUsage('config_name makes a new model: add "tokenizer_name", the folder of its tokenizer')
     path = Path(config_name)
     try:
         values = json.loads(read_described(path / "config.json" if path.is_dir() else path))
@@ -220,7 +220,7 @@ def _logit_shape(config: Any) -> tuple[float, float | None]:
 def start_of(recipe: Recipe) -> str:
     """The model that a recipe starts from. Raises WrongInput if it names none."""
     if not recipe.model_name_or_path:
-        raise WrongInput('no model_name_or_path: add the folder or hub id to start from (or "config_name" for clm)')
+        raise WrongUsage('no model_name_or_path: add the folder or hub id to start from (or "config_name" for clm)')
     return recipe.model_name_or_path
 
 

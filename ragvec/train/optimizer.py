@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongUsage
 from ragvec.train.recipe import Recipe
 
 
@@ -15,7 +15,7 @@ def make_optimizer(objective: nn.Module, recipe: Recipe) -> torch.optim.Optimize
         if weight.requires_grad:
             groups.setdefault((id(weight) in embeddings, weight.ndim >= 2), []).append(weight)
     if not groups:
-        raise RagvecError("nothing is left to train: everything is frozen")
+        raise WrongUsage("nothing is left to train: everything is frozen")
     own_rate = recipe.embedding_learning_rate
     return torch.optim.AdamW(
         [

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongInput, WrongUsage
 from ragvec.train import ranks
 from ragvec.train.data import Batches, Reading, dataset_files, split_validation
 from ragvec.train.evaluation import Metric, make_metric
@@ -89,7 +89,7 @@ def training_files(recipe: Recipe) -> list[str]:
         return [recipe.dataset_file_path]
     if name := _hub_data(recipe):
         return dataset_files(name, recipe.dataset_config_name, "train", offline=recipe.offline)
-    raise WrongInput('no training data: add "train_file" (JSON, JSONL, CSV, TSV, TXT, Parquet or Arrow)')
+    raise WrongUsage('no training data: add "train_file" (JSON, JSONL, CSV, TSV, TXT, Parquet or Arrow)')
 
 
 def _hub_data(recipe: Recipe) -> str | None:

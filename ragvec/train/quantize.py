@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongInput, WrongUsage
 from ragvec.train.recipe import Recipe
 
 
@@ -16,7 +16,7 @@ def check_four_bit(recipe: Recipe, *, makes_decoder: bool) -> None:
     if find_spec("bitsandbytes") is None:
         raise WrongInput("load_in_4bit needs bitsandbytes: pip install bitsandbytes")
     if makes_decoder or not recipe.lora_r or recipe.save_merged or recipe.fsdp:
-        raise WrongInput(
+        raise WrongUsage(
             "load_in_4bit trains adapters upon a base that stays as it is: it needs lora_r above 0, and goes neither with clm "
             "nor with save_merged or fsdp; merge the adapter afterwards with `ragvec convert`"
         )

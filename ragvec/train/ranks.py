@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed
 
 from ragvec.encoder.weights import choose_device, named_device
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongUsage
 
 
 def start_ranks(device: str | None, patience: timedelta | None = None) -> torch.device:
@@ -30,7 +30,7 @@ def start_ranks(device: str | None, patience: timedelta | None = None) -> torch.
         return choose_device(device)
     own: torch.device = state.device
     if named.index is not None:
-        raise WrongInput(
+        raise WrongUsage(
             f"device {device!r} names one device, but the launcher gives each process its own (this one {own}): "
             f'write "{named.type}", or leave device out'
         )

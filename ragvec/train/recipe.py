@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from pydantic.dataclasses import dataclass
 
 from ragvec.data import data_path
-from ragvec.errors import NotFound, WrongInput, first_line
+from ragvec.errors import NotFound, WrongInput, WrongUsage, first_line
 
 ObjectiveName = Literal["clm", "mntp", "simcse", "supervised", "distill"]
 OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
@@ -243,22 +243,22 @@ def make_recipe(objective: str, given: dict[str, Any], *, place: str = "recipe")
             notes.append(f"{key} has no effect: {WITHOUT_EFFECT[ours]}")
         elif ours == "objective":
             if value != name:
-                raise WrongInput(f"{place} is for {value!r}, not for {name}: train that, or take another recipe")
+                raise WrongUsage(f"{place} is for {value!r}, not for {name}: train that, or take another recipe")
         elif ours not in known:
             if ours != SCHEMA_KEY:
-                raise WrongInput(f"{place}: unknown key {key!r}{_nearest(key, known)}")
+                raise WrongUsage(f"{place}: unknown key {key!r}{_nearest(key, known)}")
         elif name not in _ONLY_FOR.get(ours, OBJECTIVES):
             notes.append(f"{key} has no effect: {name} does not use it")
         else:
             values[ours], written[ours] = value, key
     if not values.get("output_dir"):
-        raise WrongInput(f'{place}: no output_dir: add "output_dir": "…", the folder for the result')
+        raise WrongUsage(f'{place}: no output_dir: add "output_dir": "…", the folder for the result')
     try:
         recipe = Recipe(objective=name, **values)
     except ValidationError as error:
-        raise WrongInput(f"{place}: {_what_is_wrong(error, values, written)}") from None
+        raise WrongUsage(f"{place}: {_what_is_wrong(error, values, written)}") from None
     if recipe.fsdp and recipe.eval_dataset:
-        raise WrongInput(f"{place}: eval_dataset needs a whole model, which no process has with fsdp: use `ragvec eval` later")
+        raise WrongUsage(f"{place}: eval_dataset needs a whole model, which no process has with fsdp: use `ragvec eval` later")
     return recipe, notes
 
 
@@ -298,7 +298,9 @@ def _objective(name: str) -> ObjectiveName:
     for known in OBJECTIVES:
         if name == known:
             return known
-    raise WrongInput(f"unknown objective {name!r}: choose one of {', '.join(OBJECTIVES)}")
+    near = difflib.get_close_matches(name, OBJECTIVES, n=1)
+    meant = f"did you mean {near[0]!r}? There are" if near else "choose one of"
+    raise WrongUsage(f"unknown objective {name!r}: {meant} {', '.join(OBJECTIVES)}")
 
 
 def _what_is_wrong(error: ValidationError, values: dict[str, Any], written: dict[str, str]) -> str:
@@ -355,14 +357,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets as deep
         raise WrongInput(f"{path}: bad JSON: {first_line(error)}") from error
     if not isinstance(value, dict):
-        raise WrongInput(f'{path} holds no JSON object: a recipe looks like {{"model_name_or_path": …}}')
+        raise WrongUsage(f'{path} holds no JSON object: a recipe looks like {{"model_name_or_path": …}}')
     return value
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise WrongInput(f"`overrides` {text!r} is not key=value")
+        raise WrongUsage(f"`overrides` {text!r} is not key=value")
     try:
         return key.strip(), json.loads(value)
     except (ValueError, RecursionError):

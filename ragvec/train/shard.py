@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongUsage
 
 
 def shard(objective: nn.Module, backbone: nn.Module) -> None:
     """Shard a model over the processes, layer by layer, in place. Raises RagvecError if it has no list of layers."""
     layers = next((part for part in backbone.modules() if isinstance(part, nn.ModuleList) and len(part)), None)
     if layers is None:
-        raise RagvecError(f"fsdp: {type(backbone).__name__} has no list of layers to shard: leave fsdp out")
+        raise WrongUsage(f"fsdp: {type(backbone).__name__} has no list of layers to shard: leave fsdp out")
     for layer in layers:
         fully_shard(layer)
     fully_shard(objective, reshard_after_forward=False)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ragvec.encoder.ready import compile_layers
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongUsage
 from ragvec.train.model import Learner, compute_dtype, config_of, embedding_of
 from ragvec.train.objectives import objective_of
 from ragvec.train.quantize import check_four_bit, to_four_bit
@@ -55,7 +55,7 @@ def add_trainable_parts(learner: Learner, recipe: Recipe) -> None:
         _freeze(learner.whole or learner.backbone, part)
     kept = learner.language_model if objective_of(recipe).makes_decoder else learner.backbone  # of which the result is made
     if not any(weight.requires_grad for weight in kept.parameters()):
-        raise WrongInput("freeze, freeze_embeddings: every weight of the result is frozen, nothing would be learned")
+        raise WrongUsage("freeze, freeze_embeddings: every weight of the result is frozen, nothing would be learned")
     objective_of(recipe).adjust(learner, recipe)
     if recipe.gradient_checkpointing:
         _recompute_activations(learner.backbone)
@@ -82,7 +82,7 @@ def _inject_lora(backbone: "PreTrainedModel", recipe: Recipe) -> "PeftModel":
     present = lora_targets(backbone)
     absent = [name for name in recipe.lora_modules if name not in present]
     if absent:
-        raise WrongInput(f"lora_modules: the model has no linear layer {absent[0]!r}: choose from {', '.join(present)}")
+        raise WrongUsage(f"lora_modules: the model has no linear layer {absent[0]!r}: choose from {', '.join(present)}")
     config = LoraConfig(
         r=recipe.lora_r,
         lora_alpha=recipe.lora_alpha or 2 * recipe.lora_r,
@@ -114,7 +114,7 @@ def _choose_head(learner: Learner, recipe: Recipe) -> None:
     tied = head.weight is embedding_of(learner.backbone).weight
     if objective_of(recipe).trains_head(recipe):
         if tied and recipe.lora_r and recipe.train_lm_head:
-            raise WrongInput("train_lm_head: this model's head is its token embedding, which LoRA keeps: set lora_r to 0")
+            raise WrongUsage("train_lm_head: this model's head is its token embedding, which LoRA keeps: set lora_r to 0")
         if not (tied and recipe.lora_r):
             head.to(torch.float32).requires_grad_(True)  # small steps vanish in bfloat16
     elif not tied:
@@ -125,6 +125,6 @@ def _freeze(model: nn.Module, part: str) -> None:
     hit = [weight for name, weight in model.named_parameters() if part in name]
     if not hit:
         names = ", ".join(name for name, _ in list(model.named_parameters())[:3])
-        raise WrongInput(f"freeze: no weight's name contains {part!r}: names look like {names}")
+        raise WrongUsage(f"freeze: no weight's name contains {part!r}: names look like {names}")
     for weight in hit:
         weight.requires_grad_(False)

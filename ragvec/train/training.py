@@ -36,7 +36,7 @@ def train(recipe: Recipe, *, resume: bool = False, report: Callable[[str], None]
     """Train a model and write the result to the recipe's output_dir.
 
     resume         go on from the newest checkpoint of the same recipe, or from the start if none was written yet
-    report         is told the plan, then a line for every logged step
+    report         is told what takes long before it begins, the plan, and a line for every logged step
     returns        the summary that training.json holds: losses, seconds, tokens per second, versions, recipe
     Raises RagvecError for what the user can mend; KeyboardInterrupt after Ctrl-C, with a checkpoint written.
     """
@@ -46,7 +46,7 @@ def train(recipe: Recipe, *, resume: bool = False, report: Callable[[str], None]
     checkpoint = newest_checkpoint(recipe) if resume else None
     if resume:
         report(f"resuming from {checkpoint}" if checkpoint else "no checkpoint was written yet: starting from the beginning")
-    learner, prepared, plan = _get_ready(recipe)
+    learner, prepared, plan = _get_ready(recipe, report)
     ranks.wait_for_all()
     if ranks.is_main_process():
         _claim(recipe, resume)
@@ -73,29 +73,35 @@ def train(recipe: Recipe, *, resume: bool = False, report: Callable[[str], None]
         if summary["best"]:
             report("the best weights are those of step {step:,}: {metric} {value:.4f}".format(**summary["best"]))
             prepared.module.load_state_dict(best_weights(recipe))
+        report(f"writing the result to {recipe.output_dir}")
         _write(learner, recipe, record, summary)
     ranks.wait_for_all()
     return summary
 
 
-def plan_run(recipe: Recipe) -> TrainingPlan:
-    """What a run would do: the model is loaded, the data are read, nothing is trained or written."""
-    return _get_ready(recipe)[-1]
+def plan_run(recipe: Recipe, *, report: Callable[[str], None] | None = None) -> TrainingPlan:
+    """What a run would do: the model is loaded, the data are read, nothing is trained or written.
+
+    report  is told what takes long before it begins
+    """
+    return _get_ready(recipe, report or _tell_nobody)[-1]
 
 
-def _get_ready(recipe: Recipe) -> tuple[Learner, Prepared, TrainingPlan]:
+def _get_ready(recipe: Recipe, report: Callable[[str], None]) -> tuple[Learner, Prepared, TrainingPlan]:
     reporters(recipe)
     torch.manual_seed(recipe.seed)
+    report(f"loading {recipe.model_name_or_path or recipe.config_name}")
     with quiet(show_progress=False):
         learner = load_learner(recipe)
         add_trainable_parts(learner, recipe)
+    report("reading the data")
     prepared = prepare(recipe, learner)
     plan = make_plan(recipe, prepared, processes=ranks.world())
     return learner, prepared, plan
 
 
 def _tell_nobody(line: str) -> None:
-    """The report of every process but the first."""
+    """The report of every process but the first, and of who wants none."""
 
 
 def _write(learner: Learner, recipe: Recipe, record: Record, summary: dict[str, Any]) -> None:

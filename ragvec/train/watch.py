@@ -113,6 +113,7 @@ class Watch(TrainerCallback):
 
     def _evaluate(self, state: Any, control: Any) -> None:
         started, found, told = time.perf_counter(), {}, []
+        self._bar.set_postfix_str("evaluating")
         if self._validation is not None:
             found["eval_loss"] = mean_loss(self._module, self._validation)
             told.append(f"validation loss {found['eval_loss']:.4f}")
@@ -127,6 +128,7 @@ class Watch(TrainerCallback):
         due = control.should_log
         self.log(found)
         control.should_log = due  # logging this has not logged the step's loss
+        self._bar.set_postfix_str("")
         self._say(f"step {state.global_step:,}/{self._steps:,}  {'  '.join(told)}")
         self._clock += time.perf_counter() - started
 

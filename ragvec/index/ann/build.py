@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ragvec.errors import WrongInput, last_line
+from ragvec.errors import WrongInput, WrongUsage, last_line
 from ragvec.index.ann.exact import float32_blocks, to_float32
 from ragvec.index.ann.gpu import build_cagra, cagra_degree, check_cagra, clustering_on_gpu, on_gpu
 from ragvec.index.ann.threads import load_faiss
@@ -161,7 +161,7 @@ def _make(key: str, dimension: int) -> Any:
     try:
         return faiss.index_factory(dimension, key, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        raise WrongInput(f"`faiss_key` {key!r} makes no FAISS index of {dimension} dimensions: {_reason(error)}") from error
+        raise WrongUsage(f"`faiss_key` {key!r} makes no FAISS index of {dimension} dimensions: {_reason(error)}") from error
 
 
 def _reason(error: RuntimeError) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongUsage
 from ragvec.index.words.analysis import STOPWORDS, folded_words
 from ragvec.index.words.morphemes import check_kiwi
 
@@ -47,7 +47,7 @@ _LEAST_SHARE = 0.08  # of a text's words that are among its language's most freq
 def check_language(language: str) -> None:
     """Raises WrongInput for one that is not known, Unavailable where what it needs is not installed."""
     if language not in LANGUAGES:
-        raise WrongInput(f"no stemmer for the language {language!r}: choose one of {', '.join(LANGUAGES)}")
+        raise WrongUsage(f"no stemmer for the language {language!r}: choose one of {', '.join(LANGUAGES)}")
     if language == KOREAN:
         check_kiwi()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongUsage
 from ragvec.train.data.examples import Text, read_texts
 from ragvec.train.data.reading import Reading
 from ragvec.train.recipe import Recipe
@@ -22,14 +22,14 @@ def read_teacher(recipe: Recipe, files: Sequence[str], *, reading: Reading | Non
     """
     sources = [Path(name).expanduser() for name in recipe.teacher_vectors]
     if not sources:
-        raise RagvecError('distill needs "teacher_vectors": a .npy file for each train_file, or folders of shards')
+        raise WrongUsage('distill needs "teacher_vectors": a .npy file for each train_file, or folders of shards')
     if all(path.is_dir() for path in sources):
         parts = [_from_shards(path) for path in sources]
     else:
         if reading is not None and reading.skip:
-            raise RagvecError("on_error is skip, but a .npy file's vectors match its texts row for row: mend the rows instead")
+            raise WrongUsage("on_error is skip, but a .npy file's vectors match its texts row for row: mend the rows instead")
         if len(sources) != len(files):
-            raise RagvecError(f"{len(files)} files of texts but {len(sources)} of teacher_vectors: name one for each")
+            raise WrongUsage(f"{len(files)} files of texts but {len(sources)} of teacher_vectors: name one for each")
         parts = [_from_array(recipe, file, path, reading) for file, path in zip(files, sources, strict=True)]
     widths = {vectors.shape[1] for _, vectors in parts}
     if len(widths) > 1:

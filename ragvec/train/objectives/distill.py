@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from ragvec.corpus.files import corpus_files
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongUsage
 from ragvec.train.data import Example, Text, instruction_for, read_examples, read_teacher, reading_of
 from ragvec.train.losses import distillation, score_distillation
 from ragvec.train.model import Learner, load_encoder
@@ -140,7 +140,7 @@ def score_distillation_loss(recipe: Recipe) -> Callable[[Learner, TextBatch], Te
 def check_terms(recipe: Recipe, *names: str) -> None:
     """Raise WrongInput if every one of these weights of the loss is 0."""
     if not any(getattr(recipe, name) for name in names):
-        raise WrongInput(f"{' and '.join(names)} are 0: nothing is left to train for")
+        raise WrongUsage(f"{' and '.join(names)} are 0: nothing is left to train for")
 
 
 def needs_projection(recipe: Recipe, student: int, teacher: int) -> bool:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ragvec.errors import RagvecError
+from ragvec.errors import WrongUsage
 from ragvec.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ def choose_mask_token(tokenizer: "PreTrainedTokenizerBase", recipe: Recipe) -> i
         return len(tokenizer)
     if recipe.mask_token_type == "eos" and recipe.mask_token is None:
         if tokenizer.eos_token_id is None:
-            raise RagvecError('mask_token_type "eos": the tokenizer has no eos token; use "blank" or "mask"')
+            raise WrongUsage('mask_token_type "eos": the tokenizer has no eos token; use "blank" or "mask"')
         return int(tokenizer.eos_token_id)
     piece = recipe.mask_token or BLANK
     vocabulary = tokenizer.get_vocab()
     if piece not in vocabulary:
         usable = next((one for one in _ALTERNATIVES if one in vocabulary), None)
         instead = f'set "mask_token": "{usable}", which is one, or ' if usable else ""
-        raise RagvecError(
+        raise WrongUsage(
             f'mask token "{piece}" is not one token of this vocabulary: {instead}set "mask_token_type" to eos or mask'
         )
     return int(vocabulary[piece])

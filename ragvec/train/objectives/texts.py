@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ragvec.encoder.pooling import pool
 from ragvec.encoder.prompt import PromptBuilder
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongUsage
 from ragvec.train.cached import in_runs
 from ragvec.train.data import Example
 from ragvec.train.model import Learner
@@ -247,7 +247,7 @@ def check_widths(recipe: Recipe, learner: Learner) -> None:
     width = learner.width
     wrong = [dim for dim in recipe.matryoshka_dims if not 1 <= dim <= width]
     if wrong:
-        raise WrongInput(f"matryoshka_dims: {wrong[0]} is outside 1 … {width}, the dimension of the model's vectors")
+        raise WrongUsage(f"matryoshka_dims: {wrong[0]} is outside 1 … {width}, the dimension of the model's vectors")
 
 
 def widths_of(recipe: Recipe, vectors: Tensor) -> list[int]:

@@ -1,0 +1,53 @@
+"""How a command's help reads: options under headings, examples, and the page that says more."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from typer.core import TyperCommand
+
+PAGES = "docs/"  # where the pages lie in ragvec's repository
+
+# headings of options that several commands share
+CORPUS = "What is read"
+ENCODER = "Encoder"
+ENDPOINT = "Language model"
+WHICH = "Which hits"
+HOW = "How they are found"
+SHOWN = "What is printed"
+SERVER = "A running server"
+STORED = "How vectors are stored"
+SHARED = "Several processes"
+SOURCES = "Sources of an index"
+SEARCHED = "How the index is searched"
+DATA = "Data and tasks"
+COMPARED = "Comparisons"
+WRITTEN = "What is written"
+REACHED = "Who may reach it"
+
+
+def command_class(examples: Sequence[str], page: str) -> type[TyperCommand]:
+    """The class of a command with these examples, one a line, and this page of the documentation."""
+
+    class Command(TyperCommand):
+        def format_options(self, ctx: Any, formatter: Any) -> None:
+            for heading, records in _by_heading(self.get_params(ctx), ctx).items():
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+        def format_epilog(self, ctx: Any, formatter: Any) -> None:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {line}\n" for line in examples))
+            formatter.write(f"\nMore: {PAGES}{page}\n")
+
+    return Command
+
+
+def _by_heading(parameters: Sequence[Any], context: Any) -> dict[str, list[tuple[str, str]]]:
+    """What the help says of each parameter, by heading: arguments, what stands under none, then the rest as it comes."""
+    found: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+    for parameter in parameters:
+        record = parameter.get_help_record(context)
+        if record is not None:
+            plain = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            found.setdefault(getattr(parameter, "rich_help_panel", None) or plain, []).append(record)
+    return {heading: records for heading, records in found.items() if records}
