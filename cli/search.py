@@ -1,8 +1,10 @@
 """`ragvec search`: a query in, hits out."""
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +29,15 @@ _TEXT_FIELDS = ("text", "query")
 
 Query = Annotated[str | None, typer.Argument(help='What to look for; "-" reads queries from stdin, one a line.')]
 IndexFolder = Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")]
+IndexFolders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--index",
+        "-i",
+        metavar="INDEX",
+        help="Index folder; repeatable: several are searched as one. Default: $RAGVEC_INDEX, or ragvec-index.",
+    ),
+]
 Hits = Annotated[int, typer.Option("-k", help="Hits per query.")]
 QueryFile = Annotated[
     Path | None, typer.Option(help="Read queries from a file: JSONL (_id, text), TSV (id, text), or one a line.")
@@ -63,7 +74,7 @@ HitFormat = Annotated[Format | None, typer.Option(help="Default: a table on a te
 
 def run(
     query: Query = None,
-    index: IndexFolder = Path("ragvec-index"),
+    index: IndexFolders = None,
     k: Hits = DEFAULTS["k"],
     mode: Annotated[Mode, typer.Option(help="By vectors, by words, or by both.")] = DEFAULT_MODE,
     queries: QueryFile = None,
@@ -91,7 +102,8 @@ def run(
     api_key: ApiKey = None,
 ) -> None:
     """Answer one query, or a file of them, and print the hits."""
-    instruction = prompted(instruction, prompt_name, encoder or (prompt_name and _source(index)), offline=offline)
+    places = chosen_places(index)
+    instruction = prompted(instruction, prompt_name, encoder or (prompt_name and _source(places)), offline=offline)
     single = queries is None and query != "-"
     options = Options(
         offset=offset, mode=mode, syntax=single if syntax is None else syntax, where=where, where_values=where_values,
@@ -105,15 +117,15 @@ def run(
     if context is not None:
         _check_context(single, format)
     request = replace(request, query=asked[0][1] if single else None)
-    if single and server and not (encoder or device or dtype) and rerank in (None, "maxsim"):
-        answer = search_served(index, as_json(request, context), api_key=api_key)
+    if single and server and len(places) == 1 and not (encoder or device or dtype) and rerank in (None, "maxsim"):
+        answer = search_served(Path(places[0]), as_json(request, context), api_key=api_key)
         if answer is not None:
             _print_single(request.meaning, [Hit(**record) for record in answer["hits"]], answer.get("context"), format)
             return
     from ragvec.retrieve import open_retriever
 
     retriever = open_retriever(
-        index, mode=mode, where=where, where_values=where_values, rerank=rerank, encoder=encoder, device=device, dtype=dtype,
+        places, mode=mode, where=where, where_values=where_values, rerank=rerank, encoder=encoder, device=device, dtype=dtype,
         offline=offline)  # fmt: skip
     if context is not None:
         hits = retriever.answer(request)
@@ -137,13 +149,18 @@ def as_json(request: Request, context: int | None) -> dict[str, Any]:
     return {**{name: getattr(request, name) for name in DEFAULTS if name != "vector"}, "context": context}
 
 
-def _source(folder: Path) -> str | None:
-    """Where the encoder of an index lies; None = the bundled one."""
-    from ragvec.index import Index
-    from ragvec.index.encoder import BUNDLED
+def chosen_places(named: Sequence[str] | None) -> list[str]:
+    """The indices that are named, else the one that the environment names, else the default one."""
+    return list(named or [os.environ.get("RAGVEC_INDEX") or "ragvec-index"])
 
-    with Index.open(folder) as index:
-        return None if index.settings.encoder_source == BUNDLED else index.settings.encoder_source
+
+def _source(places: Sequence[str]) -> str | None:
+    """Where the encoder of an index lies; None = the bundled one."""
+    from ragvec.index.encoder import BUNDLED
+    from ragvec.retrieve.searched import open_searched
+
+    with closing(open_searched(places)) as searched:
+        return None if searched.settings.encoder_source == BUNDLED else searched.settings.encoder_source
 
 
 def _print_single(query: str, hits: list[Hit], context: dict[str, Any] | None, format: Format | None) -> None:

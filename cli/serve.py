@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 def run(
     index: Annotated[
-        Path | None, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder; default: ragvec-index if there.")
+        list[str] | None,
+        typer.Option(
+            "--index",
+            "-i",
+            metavar="INDEX",
+            help="Index folder; repeatable: several are searched as one. Default: $RAGVEC_INDEX, or ragvec-index if there.",
+        ),
     ] = None,
     encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own, or the bundled.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 = reachable from other machines.")] = "127.0.0.1",
@@ -57,8 +63,11 @@ def run(
 
     asking = _asking(base_url, model, prompt_template) if ask else None
     warn_if_open(host, api_key)
-    path = choose_index(index, writable=writable)
-    what = path or "embeddings alone, for want of an index,"
+    told = os.environ.get("RAGVEC_INDEX")
+    path = choose_index(index or ([told] if told else []), writable=writable)
+    what = (
+        "embeddings alone, for want of an index," if path is None else path if isinstance(path, str | Path) else ", ".join(path)
+    )
     serve(
         loader(path, encoder, device=device, dtype=dtype, offline=offline, batch_tokens=batch_tokens),
         path,

@@ -17,6 +17,7 @@ LAYERS = [
     {"corpus", "shards"},
     {"encoder"},
     {"index"},
+    {"joint"},
     {"retrieve", "ingest"},
     {"answers"},
     {"evaluate", "doctor", "export", "train"},

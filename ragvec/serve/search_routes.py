@@ -16,6 +16,7 @@ from ragvec.retrieve.asked import meaning
 from ragvec.retrieve.context import build_context
 from ragvec.retrieve.highlight import marks, snippet
 from ragvec.retrieve.lookup import read_document
+from ragvec.retrieve.searched import Searched
 from ragvec.serve.advert import INDEX_HEADER, index_identity
 from ragvec.serve.batched import Patience
 from ragvec.serve.json_route import JsonRoute, json_response
@@ -44,7 +45,7 @@ def search_routes(service: Service) -> APIRouter:
         ended = time.perf_counter()
         seconds = {"encode": encoded_at - started, "search": ended - encoded_at, "all": ended - started}
         content = {**answer.content, "mode": request.chosen_mode, "seconds": seconds}
-        return json_response(content, {INDEX_HEADER: answer.identity})
+        return json_response(content, {INDEX_HEADER: answer.identity} if answer.identity else {})
 
     @router.get("/documents/{doc_id:path}", summary="One document with all its passages")
     async def document(doc_id: str, query: str = "", syntax: bool = False) -> Response:
@@ -130,18 +131,18 @@ async def with_vector(request: Request, service: Service) -> Request:
 
 
 class _Found(NamedTuple):
-    """What a search found, and the identity of the index it was found in."""
+    """What a search found, and the identity of the index it was found in; "" for several."""
 
     content: dict[str, Any]
     identity: str
 
 
-def _answer(index: Index, request: Request, body: SearchRequest, encoder: "TextEncoder") -> _Found:
+def _answer(index: Searched, request: Request, body: SearchRequest, encoder: "TextEncoder") -> _Found:
     hits = Retriever(index, encoder).answer(request)
     content: dict[str, Any] = {"hits": [_record(hit, request.meaning if body.highlight else "") for hit in hits]}
     if body.context is not None and request.query is not None:
         content["context"] = build_context(request.meaning, hits, body.context, encoder.count_tokens).record()
-    return _Found(content, index_identity(index.path))
+    return _Found(content, index_identity(index.path) if isinstance(index, Index) else "")
 
 
 def _record(hit: Hit, highlighted: str) -> dict[str, Any]:

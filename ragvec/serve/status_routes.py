@@ -59,7 +59,7 @@ def status_routes(service: Service, *, writable: bool, asks: bool) -> APIRouter:
         index = None
         if service.index is not None:
             described, fields = await service.read(lambda index: (index.describe(), metadata_fields(index)))
-            index = {"name": service.index.path.absolute().name, **without_places(described), "fields": fields}
+            index = {"name": service.index.name, **without_places(described), "fields": fields}
         return json_response(
             {
                 "ragvec": __version__,
