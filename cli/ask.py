@@ -11,7 +11,7 @@ from ragvec.cli.choices import Device, Dtype, IndexEncoder, Offline
 from ragvec.cli.endpoint_options import BaseUrl, EndpointKey, EndpointTimeout, ModelName, endpoint_of
 from ragvec.cli.filter_values import WhereValues
 from ragvec.cli.output import Form, is_control, write_lines
-from ragvec.cli.search import AskServer, IndexFolders, MinScore, Where, as_json, chosen_places
+from ragvec.cli.search import AskServer, IndexFolders, MinScore, Where, as_json, chosen_places, elsewhere
 from ragvec.errors import RagvecError
 from ragvec.records import Hit
 from ragvec.retrieve import DEFAULT_MODE, DEFAULTS, Mode, Request
@@ -70,7 +70,7 @@ def run(
     template = None if prompt_template is None else read_template(prompt_template)
     encoding = {"encoder": encoder, "device": device, "dtype": dtype}
     places = chosen_places(index)
-    served = server and len(places) == 1 and not any(encoding.values())
+    served = server and not elsewhere(places) and not any(encoding.values())
     hits = _served(Path(places[0]), request, server_key) if served else None
     from ragvec.answers import CONTEXT_TOKENS, Reply, find_grounds
     from ragvec.index import Index

@@ -117,7 +117,7 @@ def run(
     if context is not None:
         _check_context(single, format)
     request = replace(request, query=asked[0][1] if single else None)
-    if single and server and len(places) == 1 and not (encoder or device or dtype) and rerank in (None, "maxsim"):
+    if single and server and not elsewhere(places) and not (encoder or device or dtype) and rerank in (None, "maxsim"):
         answer = search_served(Path(places[0]), as_json(request, context), api_key=api_key)
         if answer is not None:
             _print_single(request.meaning, [Hit(**record) for record in answer["hits"]], answer.get("context"), format)
@@ -152,6 +152,11 @@ def as_json(request: Request, context: int | None) -> dict[str, Any]:
 def chosen_places(named: Sequence[str] | None) -> list[str]:
     """The indices that are named, else the one that the environment names, else the default one."""
     return list(named or [os.environ.get("RAGVEC_INDEX") or "ragvec-index"])
+
+
+def elsewhere(places: Sequence[str]) -> bool:
+    """Whether no server of an index folder can answer: there are several, or it is a store."""
+    return len(places) > 1 or "://" in places[0]
 
 
 def _source(places: Sequence[str]) -> str | None:

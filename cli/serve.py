@@ -58,6 +58,7 @@ def run(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise RagvecError(f"the server needs {error.name}: pip install 'ragvec[serve]'") from error
+    from ragvec.retrieve.searched import shown_place
     from ragvec.serve.run import serve, warn_if_open
     from ragvec.serve.source import choose_index, loader
 
@@ -65,9 +66,9 @@ def run(
     warn_if_open(host, api_key)
     told = os.environ.get("RAGVEC_INDEX")
     path = choose_index(index or ([told] if told else []), writable=writable)
-    what = (
-        "embeddings alone, for want of an index," if path is None else path if isinstance(path, str | Path) else ", ".join(path)
-    )
+    served = [] if path is None else [path] if isinstance(path, str | Path) else path
+    served = [] if path is None else [path] if isinstance(path, str | Path) else path
+    what = ", ".join(map(shown_place, served)) or "embeddings alone, for want of an index,"
     serve(
         loader(path, encoder, device=device, dtype=dtype, offline=offline, batch_tokens=batch_tokens),
         path,

@@ -158,14 +158,14 @@ def test_a_commit_to_one_of_them_is_seen(tmp_path: Path) -> None:
     ("other", "said"),
     [
         ({"fingerprint": "1"}, "encoder none and none differ (0, 1)"),
-        ({"query_instruction": "Find:"}, "query instruction differ ('', 'Find:')"),
+        ({"query_instruction": "Ask:"}, "query instruction differ ('Find:', 'Ask:')"),
         ({"document_instruction": "Doc:"}, "document instruction differ ('', 'Doc:')"),
         ({"normalized": False}, "normalized differ (True, False)"),
     ],
 )
 def test_indices_that_dont_agree_are_refused_in_one_line(other: dict, said: str) -> None:
     with pytest.raises(WrongInput) as error:
-        check_agreement([SETTINGS, SETTINGS, replace(SETTINGS, **other)], ["a", "b", "c"])
+        check_agreement([replace(SETTINGS, query_instruction="Find:"), SETTINGS, replace(SETTINGS, **other)], ["a", "b", "c"])
     assert str(error.value) == (
         f"a and c can't be searched together, their {said}: build one again as the other was, or search them one by one"
     )

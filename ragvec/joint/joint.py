@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class Joint:
     and how long passages are: so every score is the one that a single index over all of the documents would give.
     A document whose id is in several of the indices is found in each of them: hits say which index they are from.
     """
+
+    has_words = True
 
     def __init__(self, indices: Sequence[Index]) -> None:
         """indices: in the order in which equal scores are told. Raises WrongInput where they can't be searched as one."""
@@ -131,6 +134,8 @@ def check_paths(paths: Sequence[str | Path]) -> None:
 
 def check_agreement(settings: Sequence[IndexSettings], names: Sequence[str]) -> None:
     """Raises WrongInput, naming two of them, unless vectors of these indices may be compared by one query's."""
+    told = next((one.query_instruction for one in settings if one.query_instruction), "")  # shards don't tell theirs
+    settings = [replace(one, query_instruction=one.query_instruction or told) for one in settings]
     for name in _AGREE:
         first, *others = (getattr(one, name) for one in settings)
         place = next((place for place, other in enumerate(others, 1) if other != first), None)

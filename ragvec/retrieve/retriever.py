@@ -13,7 +13,7 @@ from ragvec.retrieve.asked import held, meaning
 from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate
 from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, Mode, Options, Request, check_queries
 from ragvec.retrieve.rerank import MAXSIM, Reranker, load_reranker
-from ragvec.retrieve.searched import Place, Searched, open_searched
+from ragvec.retrieve.searched import Place, Searched, check_has_words, open_searched, shown_place
 from ragvec.retrieve.snippets import best_sentences
 from ragvec.retrieve.stages import FirstStage, first_depth, second_stage
 
@@ -80,6 +80,7 @@ class Retriever:
 
     def _find(self, request: Request, queries: Sequence[str], vectors: np.ndarray | None) -> list[list[Hit]]:
         """Hits for each query ("" for a vector alone); the request is what they share. vectors None = encode them if needed."""
+        check_has_words(self.index, request.chosen_mode)
         reranker = self._reranker(request)
         if request.chosen_mode == "lexical":
             vectors = None
@@ -171,8 +172,9 @@ def open_retriever(
     Raises RagvecError if there is no index, it is empty, the encoder is another, or the reranker can't be loaded.
     """
     index = open_searched(path)
+    check_has_words(index, mode or DEFAULT_MODE)
     if not len(index):
-        shown = path if isinstance(path, (str, Path)) else path[0]
+        shown = shown_place(path if isinstance(path, (str, Path)) else path[0])
         raise WrongInput(f"the index in {shown} is empty: fill it with `ragvec index CORPUS -o {shown}`")
     if where is not None:
         with index.reading() as view:

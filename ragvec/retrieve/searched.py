@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from ragvec.errors import WrongInput
 from ragvec.index import Index, IndexSettings
 from ragvec.index.ann.exact import SearchResult
 from ragvec.index.words import Ranking
@@ -66,7 +67,13 @@ class SearchedView(Protocol):
 
 
 class Searched(Protocol):
-    """What a Retriever is given: an `Index`, a `ragvec.joint.Joint`."""
+    """What a Retriever is given: an `Index`, a `ragvec.joint.Joint`, a `ragvec.stores.StoreIndex`.
+
+    has_words  whether it is searched by words too
+    """
+
+    @property
+    def has_words(self) -> bool: ...
 
     @property
     def settings(self) -> IndexSettings: ...
@@ -83,12 +90,37 @@ class Searched(Protocol):
     def __len__(self) -> int: ...
 
 
+def is_store(place: Place) -> bool:
+    """Whether this is the address of a store (see ragvec.stores) rather than a folder."""
+    return isinstance(place, str) and place.partition("://")[0] in ("postgresql", "postgres") and "://" in place
+
+
 def open_searched(places: Place | Sequence[Place]) -> Searched:
     """What lies at a place, or at several, to be searched as one. Raises RagvecError if there is none, or they don't agree."""
-    if isinstance(places, (str, Path)):
-        return Index.open(places)
-    if len(places) == 1:
-        return Index.open(places[0])
+    alone = places if isinstance(places, (str, Path)) else places[0] if len(places) == 1 else None
+    if alone is not None and not is_store(alone):
+        return Index.open(alone)
+    if alone is not None:
+        from ragvec.stores import StoreIndex, open_store
+
+        return StoreIndex(open_store(str(alone)))
+    if store := next(filter(is_store, places), None):
+        raise WrongInput(f"{shown_place(store)} is a store, which is searched by itself: name one of them, or folders alone")
     from ragvec.joint import Joint
 
     return Joint.open(places)
+
+
+def check_has_words(searched: Searched, mode: str) -> None:
+    """Raises WrongInput where words are asked for and there are none."""
+    if mode != "dense" and not searched.has_words:
+        raise WrongInput(f"a store is searched by vectors alone, not {mode}: ask for `mode` dense, or make an index for words")
+
+
+def shown_place(place: Place) -> str:
+    """A folder, or a store's address without what nobody else should read."""
+    if not is_store(place):
+        return str(place)
+    from ragvec.stores import open_store
+
+    return open_store(str(place)).name

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ragvec.errors import RagvecError
-from ragvec.retrieve.searched import Place
+from ragvec.retrieve.searched import Place, is_store
 from ragvec.serve.advert import Advert, advertised
 from ragvec.serve.guard import LOCAL_NAMES, names_answered_to
 from ragvec.serve.limits import Limits
@@ -86,7 +86,7 @@ def serve(
                 secret=service.secret,
             )
             # of several each would answer with all of them
-            alone = Path(index_path) if isinstance(index_path, (str, Path)) else None
+            alone = Path(index_path) if isinstance(index_path, (str, Path)) and not is_store(index_path) else None
             with contextlib.nullcontext() if alone is None else advertised(alone, advert):
                 _run(app, listener, host, on_start, lifespan="off")
 

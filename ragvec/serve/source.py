@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ragvec.artefacts import DATABASE_NAME
 from ragvec.errors import NotFound, WrongInput
 from ragvec.index.encoder import load_encoder
-from ragvec.retrieve.searched import Place, open_searched
+from ragvec.retrieve.searched import Place, is_store, open_searched
 from ragvec.serve.live import Live, LiveIndex, LiveJoint
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def choose_index(named: Sequence[Place], *, writable: bool = False) -> Place | S
         if writable:
             raise NotFound(f"writable needs an index, and there is none in {DEFAULT_INDEX}: name one")
         return None
+    if writable and any(map(is_store, named)):
+        raise WrongInput("a store is read and not written to by a server: load documents with `ragvec export`")
     if writable and len(named) > 1:
         raise WrongInput("several indices are read as one and not written to: serve the one that changes by itself")
     chosen = named if len(named) > 1 else (*named, DEFAULT_INDEX)[0]
@@ -35,9 +37,14 @@ def choose_index(named: Sequence[Place], *, writable: bool = False) -> Place | S
 
 def open_live(places: Place | Sequence[Place], encoder: "TextEncoder | None") -> Live:
     """What a server searches; encoder: what made the vectors. Raises RagvecError where `open_searched` does."""
-    if isinstance(places, (str, Path)):
-        return LiveIndex(places, encoder)
-    return LiveIndex(places[0], encoder) if len(places) == 1 else LiveJoint(places, encoder)
+    if not isinstance(places, (str, Path)) and len(places) > 1:
+        return LiveJoint(places, encoder)
+    alone = places if isinstance(places, (str, Path)) else places[0]
+    if not is_store(alone):
+        return LiveIndex(alone, encoder)
+    from ragvec.serve.live_store import LiveStore
+
+    return LiveStore(str(alone), encoder)
 
 
 def loader(
