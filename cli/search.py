@@ -114,8 +114,7 @@ def run(
     request = Request(k=k, **options)  # what can't be answered shows before seconds are spent on loading an encoder
     asked = [("1", query or "")] if single else list(_read_queries(query, queries))
     check_queries([text for _, text in asked])
-    if context is not None:
-        _check_context(single, format)
+    _check_context(context, single, format)
     request = replace(request, query=asked[0][1] if single else None)
     if single and server and not elsewhere(places) and not (encoder or device or dtype) and rerank in (None, "maxsim"):
         answer = search_served(Path(places[0]), as_json(request, context), api_key=api_key)
@@ -175,7 +174,9 @@ def _print_single(query: str, hits: list[Hit], context: dict[str, Any] | None, f
         print_context(context, format)
 
 
-def _check_context(single: bool, format: Format | None) -> None:
+def _check_context(context: int | None, single: bool, format: Format | None) -> None:
+    if context is None:
+        return
     if not single:
         raise RagvecError("a context is made for one query: give --context with a query, not with many")
     if format is Format.trec:

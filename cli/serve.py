@@ -17,16 +17,19 @@ if TYPE_CHECKING:
     from ragvec.serve.ask_routes import Asking
 
 
+ServedIndex = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--index",
+        "-i",
+        metavar="INDEX",
+        help="Index folder; repeatable: several are searched as one. Default: $RAGVEC_INDEX, or ragvec-index if there.",
+    ),
+]
+
+
 def run(
-    index: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--index",
-            "-i",
-            metavar="INDEX",
-            help="Index folder; repeatable: several are searched as one. Default: $RAGVEC_INDEX, or ragvec-index if there.",
-        ),
-    ] = None,
+    index: ServedIndex = None,
     encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Default: the index's own, or the bundled.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 = reachable from other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 = any that is free.")] = 8000,

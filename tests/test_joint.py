@@ -176,7 +176,7 @@ def test_words_of_two_languages_are_refused_until_one_is_brought_to_the_other(tm
         with Index.create_with(tmp_path / name, replace(SETTINGS, language=language)) as index:
             put(index, [Passage(name, name, "running houses")], np.ones((1, DIMENSION), dtype=np.float32))
     with Joint.open([tmp_path / "a", tmp_path / "b"]) as joint:
-        with pytest.raises(WrongInput, match=r"as english in a, as german in b: .*`ragvec compact -i .*b --language english`"):
+        with pytest.raises(WrongInput, match=r"as english in a, as german in b: .*`ragvec compact --language …`"):
             Retriever(joint).retrieve("house", mode="lexical")
         with Index.open(tmp_path / "b") as index:
             index.compact(language="english")

@@ -83,10 +83,9 @@ class Joint:
         language = words[places[0]].language
         for place in places:
             if (other := words[place].language) != language:
-                command = f"`ragvec compact -i {self.indices[place].path} --language {language}`"
                 raise WrongInput(
                     f"words are stemmed as {language} in {self.names[places[0]]}, as {other} in {self.names[place]}: bring one "
-                    f"to the other's language, such as by {command}, which encodes nothing anew"
+                    "to the other's language by `ragvec compact --language …`, which encodes nothing anew"
                 )
         first, *others = words
         return Words(first.folder, first.record, language, first, beside=others)

@@ -97,18 +97,18 @@ def is_store(place: Place) -> bool:
 
 def open_searched(places: Place | Sequence[Place]) -> Searched:
     """What lies at a place, or at several, to be searched as one. Raises RagvecError if there is none, or they don't agree."""
-    alone = places if isinstance(places, (str, Path)) else places[0] if len(places) == 1 else None
-    if alone is not None and not is_store(alone):
-        return Index.open(alone)
-    if alone is not None:
+    named = [places] if isinstance(places, (str, Path)) else list(places)
+    if len(named) == 1:
+        if not is_store(named[0]):
+            return Index.open(named[0])
         from ragvec.stores import StoreIndex, open_store
 
-        return StoreIndex(open_store(str(alone)))
-    if store := next(filter(is_store, places), None):
+        return StoreIndex(open_store(str(named[0])))
+    if store := next((place for place in named if is_store(place)), None):
         raise WrongInput(f"{shown_place(store)} is a store, which is searched by itself: name one of them, or folders alone")
     from ragvec.joint import Joint
 
-    return Joint.open(places)
+    return Joint.open(named)
 
 
 def check_has_words(searched: Searched, mode: str) -> None:

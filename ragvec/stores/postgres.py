@@ -5,7 +5,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, LiteralString, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
@@ -19,6 +19,9 @@ from ragvec.records import Passage
 from ragvec.stores.postgres_filters import where_sql
 from ragvec.stores.store import Collection, Row
 from ragvec.stores.values import values_of
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 MARK = "ragvec "  # how the comment of a table of ours begins
 MOST_INDEXED = 4000  # dimensions that pgvector indexes at half precision
@@ -99,7 +102,7 @@ class PostgresStore:
         """Remove documents; returns how many passages went."""
         with self._transaction() as connection:
             statement = self._sql("DELETE FROM {table} WHERE doc_id = ANY(%s)")
-            return connection.execute(statement, [list(doc_ids)]).rowcount
+            return int(connection.execute(statement, [list(doc_ids)]).rowcount)
 
     def describe_anew(self, collection: Collection) -> None:
         """Keep this as the table's comment."""
@@ -154,7 +157,7 @@ class PostgresStore:
         said = first_line(error)
         return said.replace(str(password), "…") if password else said
 
-    def _sql(self, text: LiteralString, **parts: sql.Composable) -> sql.Composed:
+    def _sql(self, text: "LiteralString", **parts: sql.Composable) -> sql.Composed:
         return sql.SQL(text).format(table=self._address.table, **parts)
 
     def _collection(self, connection: "psycopg.Connection[Any]") -> Collection | None:
@@ -241,7 +244,7 @@ class PostgresReader:
             "SELECT id, embedding <#> %s::halfvec FROM {table} WHERE embedding IS NOT NULL AND {condition} "
             "ORDER BY embedding <#> %s::halfvec LIMIT %s"
         ).format(table=self._table, condition=_trusted(condition))
-        return self._connection.execute(statement, [text, *values, text, k]).fetchall()
+        return list(self._connection.execute(statement, [text, *values, text, k]))
 
     def fetch(self, ids: Sequence[int]) -> dict[int, Row]:
         """Rows by id."""
@@ -278,7 +281,7 @@ def _close_all(connections: "list[psycopg.Connection[Any]]") -> None:
 
 def _trusted(condition: str) -> sql.SQL:
     """A condition that `where_sql` has made: of signs and words of its own, whatever the filter holds."""
-    return sql.SQL(condition)  # type: ignore[arg-type]
+    return sql.SQL(condition)
 
 
 def _row(passage: Passage, vector: np.ndarray) -> tuple[Any, ...]:
