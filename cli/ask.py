@@ -12,7 +12,7 @@ from ragvec.cli.endpoint_options import BaseUrl, EndpointKey, EndpointTimeout, M
 from ragvec.cli.filter_values import WhereValues
 from ragvec.cli.help import ENDPOINT, SERVER
 from ragvec.cli.output import Form, is_control, write_lines
-from ragvec.cli.search import AskServer, IndexFolder, MinScore, SearchMode, Where, as_json
+from ragvec.cli.search import AskServer, IndexFolders, MinScore, SearchMode, Where, as_json, chosen_places, elsewhere
 from ragvec.errors import RagvecError
 from ragvec.records import Hit
 from ragvec.retrieve import DEFAULT_MODE, DEFAULTS, Request
@@ -65,7 +65,7 @@ EXAMPLES = (
 
 def run(
     question: Question,
-    index: IndexFolder = Path("ragvec-index"),
+    index: IndexFolders = None,
     k: Passages = DEFAULTS["k"],
     mode: SearchMode = DEFAULT_MODE,
     where: Where = DEFAULTS["where"],
@@ -92,17 +92,19 @@ def run(
 
     template = None if prompt_template is None else read_template(prompt_template)
     encoding = {"encoder": encoder, "device": device, "dtype": dtype}
-    hits = _served(index, request, server_key) if server and not any(encoding.values()) else None
+    places = chosen_places(index)
+    served = server and not elsewhere(places) and not any(encoding.values())
+    hits = _served(Path(places[0]), request, server_key) if served else None
     from ragvec.answers import CONTEXT_TOKENS, Reply, find_grounds
     from ragvec.index import Index
     from ragvec.retrieve import open_retriever
     from ragvec.retrieve.context import token_counter
 
     if hits is None:
-        retriever = open_retriever(index, mode=mode, where=where, where_values=where_values, offline=offline, **encoding)
+        retriever = open_retriever(places, mode=mode, where=where, where_values=where_values, offline=offline, **encoding)
         hits, settings, loaded = retriever.answer(request), retriever.index.settings, retriever.encoder
     else:
-        with Index.open(index) as opened:
+        with Index.open(places[0]) as opened:
             settings, loaded = opened.settings, None
     count = token_counter(settings, loaded, offline=offline)
     grounds = find_grounds(question, hits, count, template=template, max_tokens=context or CONTEXT_TOKENS)

@@ -173,18 +173,23 @@ def _table(query: str, hits: Sequence[Hit], *, show_query: bool) -> list[str]:
     if not hits:
         return [*heading, "nothing found", ""] if show_query else ["nothing found"]
     columns = shutil.get_terminal_size((100, 24)).columns
-    id_width = min(ID_WIDTH, max(2, *(text_width(_clean(hit.doc_id)) for hit in hits)))
+    id_width = min(ID_WIDTH, max(2, *(text_width(_shown_id(hit)) for hit in hits)))
     indent = 2 + 2 + 7 + 2 + id_width + 2
     room = max(20, columns - indent)
     lines = [*heading, f"{'#':>2}  {'score':>7}  {_pad('id', id_width)}  title and text"]
     for hit in hits:
         body = _body(hit, query, room)
         score = f"{WEAK if hit.weak else ''}{hit.score:.4f}"
-        lines.append(f"{hit.rank:>2}  {score:>7}  {_pad(fit(_clean(hit.doc_id), id_width), id_width)}  {body[0]}")
+        lines.append(f"{hit.rank:>2}  {score:>7}  {_pad(fit(_shown_id(hit), id_width), id_width)}  {body[0]}")
         lines.extend(f"{'':{indent}}{line}" for line in body[1:])
     if any(hit.weak for hit in hits):
         lines.append(fit(f"{WEAK} weak: neither near the query nor with half of its words", columns))
     return [*lines, ""] if show_query else lines
+
+
+def _shown_id(hit: Hit) -> str:
+    """The document's id, after the index it is in where several were searched."""
+    return _clean(hit.doc_id if hit.index is None else f"{hit.index}: {hit.doc_id}")
 
 
 def _body(hit: Hit, query: str, room: int) -> list[str]:

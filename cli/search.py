@@ -1,8 +1,10 @@
 """`ragvec search`: a query in, hits out."""
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +30,15 @@ _TEXT_FIELDS = ("text", "query")
 
 Query = Annotated[str | None, typer.Argument(help='What to look for; "-" reads queries from stdin, one a line.')]
 IndexFolder = Annotated[Path, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder.")]
+IndexFolders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--index",
+        "-i",
+        metavar="INDEX",
+        help="Index folder; repeatable: several are searched as one. Default: $RAGVEC_INDEX, or ragvec-index.",
+    ),
+]
 Hits = Annotated[int, typer.Option("-k", help="Hits per query.")]
 SearchMode = Annotated[Mode, typer.Option(help="By vectors, by words, or by both.", rich_help_panel=HOW)]
 FusionKind = Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.", rich_help_panel=HOW)]
@@ -92,7 +103,7 @@ EXAMPLES = (
 
 def run(
     query: Query = None,
-    index: IndexFolder = Path("ragvec-index"),
+    index: IndexFolders = None,
     k: Hits = DEFAULTS["k"],
     mode: SearchMode = DEFAULT_MODE,
     queries: QueryFile = None,
@@ -120,7 +131,8 @@ def run(
     api_key: ApiKey = None,
 ) -> None:
     """Answer one query, or a file of them, and print the hits."""
-    instruction = prompted(instruction, prompt_name, encoder or (prompt_name and _source(index)), offline=offline)
+    places = chosen_places(index)
+    instruction = prompted(instruction, prompt_name, encoder or (prompt_name and _source(places)), offline=offline)
     single = queries is None and query != "-"
     options = Options(
         offset=offset, mode=mode, syntax=single if syntax is None else syntax, where=where, where_values=where_values,
@@ -131,18 +143,17 @@ def run(
     request = Request(k=k, **options)  # what can't be answered shows before seconds are spent on loading an encoder
     asked = [("1", query or "")] if single else list(_read_queries(query, queries))
     check_queries([text for _, text in asked])
-    if context is not None:
-        _check_context(single, format)
+    _check_context(context, single, format)
     request = replace(request, query=asked[0][1] if single else None)
-    if single and server and not (encoder or device or dtype) and rerank in (None, "maxsim"):
-        answer = search_served(index, as_json(request, context), api_key=api_key)
+    if single and server and not elsewhere(places) and not (encoder or device or dtype) and rerank in (None, "maxsim"):
+        answer = search_served(Path(places[0]), as_json(request, context), api_key=api_key)
         if answer is not None:
             _print_single(request.meaning, [Hit(**record) for record in answer["hits"]], answer.get("context"), format)
             return
     from ragvec.retrieve import open_retriever
 
     retriever = open_retriever(
-        index, mode=mode, where=where, where_values=where_values, rerank=rerank, encoder=encoder, device=device, dtype=dtype,
+        places, mode=mode, where=where, where_values=where_values, rerank=rerank, encoder=encoder, device=device, dtype=dtype,
         offline=offline)  # fmt: skip
     if context is not None:
         hits = retriever.answer(request)
@@ -166,13 +177,23 @@ def as_json(request: Request, context: int | None) -> dict[str, Any]:
     return {**{name: getattr(request, name) for name in DEFAULTS if name != "vector"}, "context": context}
 
 
-def _source(folder: Path) -> str | None:
-    """Where the encoder of an index lies; None = the bundled one."""
-    from ragvec.index import Index
-    from ragvec.index.encoder import BUNDLED
+def chosen_places(named: Sequence[str] | None) -> list[str]:
+    """The indices that are named, else the one that the environment names, else the default one."""
+    return list(named or [os.environ.get("RAGVEC_INDEX") or "ragvec-index"])
 
-    with Index.open(folder) as index:
-        return None if index.settings.encoder_source == BUNDLED else index.settings.encoder_source
+
+def elsewhere(places: Sequence[str]) -> bool:
+    """Whether no server of an index folder can answer: there are several, or it is a store."""
+    return len(places) > 1 or "://" in places[0]
+
+
+def _source(places: Sequence[str]) -> str | None:
+    """Where the encoder of an index lies; None = the bundled one."""
+    from ragvec.index.encoder import BUNDLED
+    from ragvec.retrieve.searched import open_searched
+
+    with closing(open_searched(places)) as searched:
+        return None if searched.settings.encoder_source == BUNDLED else searched.settings.encoder_source
 
 
 def _print_single(query: str, hits: list[Hit], context: dict[str, Any] | None, format: Format | None) -> None:
@@ -182,7 +203,9 @@ def _print_single(query: str, hits: list[Hit], context: dict[str, Any] | None, f
         print_context(context, format)
 
 
-def _check_context(single: bool, format: Format | None) -> None:
+def _check_context(context: int | None, single: bool, format: Format | None) -> None:
+    if context is None:
+        return
     if not single:
         raise WrongUsage("a context is made for one query: give --context with a query, not with many")
     if format is Format.trec:

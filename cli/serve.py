@@ -18,8 +18,14 @@ if TYPE_CHECKING:
     from ragvec.serve.ask_routes import Asking
 
 
-IndexFolder = Annotated[
-    Path | None, typer.Option("--index", "-i", envvar="RAGVEC_INDEX", help="Index folder; default: ragvec-index if there.")
+ServedIndex = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--index",
+        "-i",
+        metavar="INDEX",
+        help="Index folder; repeatable: several are searched as one. Default: $RAGVEC_INDEX, or ragvec-index if there.",
+    ),
 ]
 EncoderOfIndex = Annotated[
     str | None, typer.Option("--encoder", "-e", help="Default: the index's own, or the bundled.", rich_help_panel=ENCODER)
@@ -69,7 +75,7 @@ EXAMPLES = (
 
 
 def run(
-    index: IndexFolder = None,
+    index: ServedIndex = None,
     encoder: EncoderOfIndex = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
@@ -94,13 +100,17 @@ def run(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise RagvecError(f"the server needs {error.name}: pip install 'ragvec[serve]'") from error
+    from ragvec.retrieve.searched import shown_place
     from ragvec.serve.run import serve, warn_if_open
     from ragvec.serve.source import choose_index, loader
 
     asking = _asking(base_url, model, prompt_template) if ask else None
     warn_if_open(host, api_key)
-    path = choose_index(index, writable=writable)
-    what = path or "embeddings alone, for want of an index,"
+    told = os.environ.get("RAGVEC_INDEX")
+    path = choose_index(index or ([told] if told else []), writable=writable)
+    served = [] if path is None else [path] if isinstance(path, str | Path) else path
+    served = [] if path is None else [path] if isinstance(path, str | Path) else path
+    what = ", ".join(map(shown_place, served)) or "embeddings alone, for want of an index,"
     serve(
         loader(path, encoder, device=device, dtype=dtype, offline=offline, batch_tokens=batch_tokens),
         path,

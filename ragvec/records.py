@@ -114,6 +114,7 @@ class Hit:
     similarity    the cosine of its vector and the query's (the inner product, if the encoder's vectors have any length)
     bm25          of its words, where they are among the best
     dense_rank    its rank by vectors alone, lexical_rank by words alone, where it is among the first 100
+    index         the name of the index it is in, where several are searched together
     """
 
     rank: int
@@ -129,6 +130,7 @@ class Hit:
     bm25: float | None = None
     dense_rank: int | None = None
     lexical_rank: int | None = None
+    index: str | None = None
 
     def record(self) -> dict[str, Any]:
         """The hit as JSON values, without what is not known of it."""

@@ -30,6 +30,7 @@ LAYERS = [
     {"corpus", "shards"},
     {"encoder"},
     {"index"},
+    {"joint", "stores"},
     {"retrieve", "ingest", "map"},
     {"answers"},
     {"evaluate", "doctor", "export", "train"},
@@ -113,7 +114,7 @@ def test_every_file_is_short_enough_to_read():
 
 
 # how a connection begins is connect.py's, what an index may hold validity.py's
-SQL_ROOMS = ("index/store/", "index/connect.py", "index/validity.py")
+SQL_ROOMS = ("index/store/", "index/connect.py", "index/validity.py", "stores/postgres.py", "stores/values.py")
 TRANSACTIONS = {"BEGIN", "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"}
 ELSEWHERE = {"machine.py"}  # which tries on a database in memory what SQLite can do
 

@@ -7,7 +7,7 @@ and, for fields that the index keeps a table of, by conditions on the table's va
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from ragvec.errors import WrongUsage
@@ -48,11 +48,22 @@ class Condition(NamedTuple):
     in_table: list[tuple[int, Sql]]
 
 
+class Comparison(NamedTuple):
+    """What a condition says, for other databases: a sign (= < <= > >=), "in", "like" or "starts with", and what it names.
+
+    value  of "in" a list; a pattern of "like" as it stands in the filter, with \\% and \\_
+    """
+
+    sign: str
+    value: Any
+
+
 class FieldCondition(NamedTuple):
     """A field, by its names from the outside in, of which a value meets a condition; None = that there is one."""
 
     field: tuple[str, ...]
     condition: Condition | None
+    comparison: Comparison | None = None
 
 
 class Not(NamedTuple):
@@ -125,19 +136,23 @@ def _is_number(text: str) -> bool:
     return _NUMBER_TEXT.fullmatch(text) is not None
 
 
+def like_parts(pattern: str) -> Iterator[tuple[str, bool]]:
+    """The characters of a pattern of `like`, and whether each is a sign (% or _) or stands for itself."""
+    for escaped, plain in re.findall(r"\\(.)|(.)", pattern, flags=re.DOTALL):
+        yield escaped or plain, plain in ("%", "_")
+
+
 def is_like(pattern: str) -> Condition:
     """That a text fits a pattern, by GLOB: SQLite's LIKE takes A for a."""
-    glob = re.sub(r"\\(.)|(.)", _glob_part, pattern, flags=re.DOTALL)
+    glob = "".join(_glob_part(*part) for part in like_parts(pattern))
     if len(glob.encode("utf-8", "surrogatepass")) > LONGEST_GLOB:
         raise WrongUsage(f"the pattern of like is too long: {LONGEST_GLOB:,} bytes are allowed")
     return _of_texts("{0} GLOB ?", [glob])
 
 
-def _glob_part(part: re.Match[str]) -> str:
-    escaped, plain = part.groups()
-    if plain in ("%", "_"):
-        return "*" if plain == "%" else "?"
-    char = escaped or plain
+def _glob_part(char: str, is_sign: bool) -> str:
+    if is_sign:
+        return "*" if char == "%" else "?"
     return f"[{char}]" if char in "*?[" else char
 
 

@@ -41,6 +41,8 @@ _TRIES = 5
 class Index:
     """An index folder, open for reading by any number of threads; each change locks it for as long as the change takes."""
 
+    has_words = True  # a Retriever searches it by words too
+
     def __init__(self, path: Path, encoder: "TextEncoder | None" = None, encoder_options: dict[str, Any] | None = None) -> None:
         """`Index.open` and `Index.create` are the ways in."""
         self.path = path

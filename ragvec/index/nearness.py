@@ -32,16 +32,26 @@ def measure_near(segments: Sequence[Segment], live: Sequence[np.ndarray | None])
         if allowed is None or allowed.count:
             scores = segment.search(sample, 2, allowed).scores
             nearest = -np.sort(-np.hstack([nearest, scores]), axis=1)[:, :2]
-    neighbours = float(np.median(nearest[:, 1]))  # the first is the passage itself
+    return near_between(sample, nearest[:, 1])  # the first is the passage itself
+
+
+def near_between(sample: np.ndarray, second: np.ndarray) -> float | None:
+    """What `measure_near` tells of a sample (n, d) float32, and of the similarities (n,) to the nearest passage but itself."""
+    neighbours = float(np.median(second))
     any_two = float((sample @ sample.T)[~np.eye(len(sample), dtype=bool)].mean())
     return (any_two + neighbours) / 2 if neighbours - any_two > 1e-3 else None
+
+
+def sample_places(total: int, dimension: int) -> np.ndarray:
+    """Which of so many passages are looked at, at even distances; (n,) int64."""
+    count = min(total, max(8, min(SAMPLE, MOST_PRODUCTS // (total * dimension))))
+    return np.linspace(0, total - 1, count).astype(np.int64)
 
 
 def _sample(segments: Sequence[Segment], rows: Sequence[np.ndarray]) -> np.ndarray:
     """Vectors (n, dimension) float32 of passages at even distances."""
     total, dimension = sum(map(len, rows)), segments[0].vectors.shape[1]
-    count = min(total, max(8, min(SAMPLE, MOST_PRODUCTS // (total * dimension))))
-    places = np.linspace(0, total - 1, count).astype(np.int64)
+    places = sample_places(total, dimension)
     parts, start = [], 0
     for segment, here in zip(segments, rows, strict=True):
         mine = places[(places >= start) & (places < start + len(here))] - start

@@ -113,6 +113,10 @@ class View:
         _check_k(k)
         return self.words.search(query, k, allowed=allowed, syntax=syntax)
 
+    def limited(self, query: str) -> Limited | None:
+        """What a query in the query language leaves of the passages; None if it says nothing of what must or must not be."""
+        return self.words.limited(query)
+
     def within(self, limited: Limited, allowed: np.ndarray | None) -> np.ndarray:
         """The passage ids that a query's words leave of those allowed, (m,) int64, ascending; None = all."""
         if limited.allowed:
@@ -183,6 +187,10 @@ class View:
             rows, here = segment.locate(ids)
             products[here] = segment.similarities(vector, rows[here])
         return products
+
+    def index_names(self, ids: Sequence[int]) -> list[str | None]:
+        """In which index each of these passages is, where several are searched together: here it is this one."""
+        return [None] * len(ids)
 
     def __len__(self) -> int:
         """The number of passages, empty ones too."""

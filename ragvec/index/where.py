@@ -26,6 +26,7 @@ from ragvec.index.conditions import (
     COLUMNS,
     DEEPEST_PATH,
     UNFIT,
+    Comparison,
     Date,
     FieldCondition,
     Filter,
@@ -187,20 +188,24 @@ class _Parser:
             return FieldCondition(field, None) if negated else Not(FieldCondition(field, None))
         negated, dates = self._take_keyword("not"), not is_column(field)
         if self._take_keyword("in"):
-            condition = is_in(self._list(), dates=dates)
+            said = Comparison("in", self._list())
+            condition = is_in(said.value, dates=dates)
         elif self._take_keyword("like"):
-            condition = is_like(self._raw_string())
+            said = Comparison("like", self._raw_string())
+            condition = is_like(said.value)
         elif self._take_starts_with():
-            condition = starts_with(self._string())
+            said = Comparison("starts with", self._string())
+            condition = starts_with(said.value)
         elif not negated and self._token.text in _SIGNS:
             sign = _SIGNS[self._token.text]
             self.next += 1
             negated = sign == "!="
-            condition = compared("=" if negated else sign, self._value(), dates=dates)
+            said = Comparison("=" if negated else sign, self._value())
+            condition = compared(said.sign, said.value, dates=dates)
         else:
             words = "in, like or starts with"
             raise self._expected(words if negated else "=, !=, <, <=, >, >=, in, like, starts with or is")
-        comparison = FieldCondition(field, condition)
+        comparison = FieldCondition(field, condition, said)
         return Not(comparison) if negated else comparison
 
     def _field(self) -> tuple[str, ...]:

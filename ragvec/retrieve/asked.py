@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
-    from ragvec.index import View
+    from ragvec.retrieve.searched import SearchedView
 
 
 class Held(NamedTuple):
@@ -29,12 +29,12 @@ def meaning(query: str, *, syntax: bool) -> str:
     return read_query(query, syntax=True).meaning
 
 
-def held(view: "View", queries: Sequence[str], allowed: "np.ndarray | None", *, syntax: bool) -> Iterator[Held]:
+def held(view: "SearchedView", queries: Sequence[str], allowed: "np.ndarray | None", *, syntax: bool) -> Iterator[Held]:
     """The queries that are searched together: all of them, but for those that say what must or must not be.
 
     allowed  that a filter leaves, (m,) int64, ascending; None = all
     """
-    limits = [view.words.limited(query) if syntax else None for query in queries]
+    limits = [view.limited(query) if syntax else None for query in queries]
     if free := [place for place, limited in enumerate(limits) if limited is None]:
         yield Held(free, allowed)
     for place, limited in enumerate(limits):

@@ -8,6 +8,7 @@ from ragvec.errors import NotFound, WrongUsage
 from ragvec.index import Index, store
 from ragvec.index.where import parse_field
 from ragvec.records import Document, FilterValue, FilterValues, Passage
+from ragvec.retrieve.searched import Searched
 
 LEAST_OVERLAP = 12  # characters that must repeat for them to count as an overlap of passages
 FEW = 50_000  # passages that meet a filter whose documents are looked up; where more do, all documents are passed by
@@ -85,7 +86,7 @@ def distinct_values(
         return [ValueCount(*one) for one in counted]
 
 
-def read_document(index: Index, doc_id: str) -> list[Passage]:
+def read_document(index: Searched, doc_id: str) -> list[Passage]:
     """The passages of a document in their order; none if there is no such document."""
     with index.reading() as view:
         return view.document(doc_id)
@@ -117,7 +118,7 @@ def _overlap(before: str, after: str) -> int:
     return next((length for length in lengths if before.endswith(after[:length])), 0)
 
 
-def metadata_fields(index: Index) -> list[str]:
+def metadata_fields(index: Searched) -> list[str]:
     """The names of the metadata fields that a filter may use."""
     with index.reading() as view:
         return view.fields()

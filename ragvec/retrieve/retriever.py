@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragvec.errors import WrongInput, WrongUsage
-from ragvec.index import Index
 from ragvec.index.encoder import check_encoder, load_encoder
 from ragvec.records import FilterValues, Hit, Hits
 from ragvec.retrieve.asked import held, meaning
 from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate
 from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, Mode, Options, Request, check_queries
 from ragvec.retrieve.rerank import MAXSIM, Reranker, load_reranker
+from ragvec.retrieve.searched import Place, Searched, check_has_words, open_searched, shown_place
 from ragvec.retrieve.snippets import best_sentences
 from ragvec.retrieve.stages import FirstStage, first_depth, second_stage
 
@@ -28,7 +28,7 @@ class Retriever:
 
     def __init__(
         self,
-        index: Index,
+        index: Searched,
         encoder: "TextEncoder | None" = None,
         *,
         reranker: Reranker | None = None,
@@ -80,6 +80,7 @@ class Retriever:
 
     def _find(self, request: Request, queries: Sequence[str], vectors: np.ndarray | None) -> list[list[Hit]]:
         """Hits for each query ("" for a vector alone); the request is what they share. vectors None = encode them if needed."""
+        check_has_words(self.index, request.chosen_mode)
         reranker = self._reranker(request)
         if request.chosen_mode == "lexical":
             vectors = None
@@ -119,7 +120,8 @@ class Retriever:
         if first.request.snippets:
             said = meaning(query, syntax=first.request.syntax)
             snippets = best_sentences(said, [passage.text for passage in passages], vector, self.encoder)
-        rows = zip(passages, ranking, snippets, strict=True)
+        indices = first.view.index_names([one.passage for one in ranking])
+        rows = zip(passages, ranking, snippets, indices, strict=True)
         return [
             Hit(
                 rank=rank,
@@ -135,8 +137,9 @@ class Retriever:
                 bm25=one.bm25,
                 dense_rank=_told(one.dense_rank),
                 lexical_rank=_told(one.lexical_rank),
+                index=index,
             )
-            for rank, (passage, one, snippet) in enumerate(rows, first.request.offset + 1)
+            for rank, (passage, one, snippet, index) in enumerate(rows, first.request.offset + 1)
         ]
 
 
@@ -146,7 +149,7 @@ def _told(rank: int | None) -> int | None:
 
 
 def open_retriever(
-    path: str | Path,
+    path: Place | Sequence[Place],
     *,
     mode: Mode | None = DEFAULT_MODE,
     where: str | None = None,
@@ -159,6 +162,7 @@ def open_retriever(
 ) -> Retriever:
     """A Retriever over an index folder, with the encoder the index was built with; none is loaded where none is needed.
 
+    path     the folder; several = they are searched as if they were one index, see `ragvec.joint`
     mode     that will be asked for
     where    a filter that will be asked for, with where_values, checked before the encoder is loaded
     rerank   "maxsim", or a cross-encoder's folder or hub id, by which the best hits of every request are scored again; None =
@@ -167,9 +171,11 @@ def open_retriever(
     device, dtype, offline  as for `Encoder.load`; they change no vector
     Raises RagvecError if there is no index, it is empty, the encoder is another, or the reranker can't be loaded.
     """
-    index = Index.open(path)
+    index = open_searched(path)
+    check_has_words(index, mode or DEFAULT_MODE)
     if not len(index):
-        raise WrongInput(f"the index in {path} is empty: fill it with `ragvec index CORPUS -o {path}`")
+        shown = shown_place(path if isinstance(path, (str, Path)) else path[0])
+        raise WrongInput(f"the index in {shown} is empty: fill it with `ragvec index CORPUS -o {shown}`")
     if where is not None:
         with index.reading() as view:
             view.check_where(where, where_values)

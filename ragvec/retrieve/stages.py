@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ragvec.index import View
 from ragvec.retrieve.asked import meaning
 from ragvec.retrieve.diversity import diversify
 from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate, Ranking, by_similarity, by_words, fused_ranks, fused_scores, joined
 from ragvec.retrieve.request import Request
 from ragvec.retrieve.rerank import MaxSim, Reranker, blend
+from ragvec.retrieve.searched import Allowed, SearchedView
 
 GROUP_POOL = 4  # passages looked at per document asked for
 DEEPER = 4  # times as deep goes each further look
@@ -26,9 +26,9 @@ LEAST_SHARE = 0.5  # of the words of a query, by which a passage is no weak matc
 class FirstStage:
     """Candidates of one commit for one request, of the passages allowed; None = all."""
 
-    view: View
+    view: SearchedView
     request: Request
-    allowed: np.ndarray | None
+    allowed: Allowed | None
     _weights: dict[str, float] = field(default_factory=dict, init=False)  # of the words of queries, which are asked for twice
 
     def rank(self, queries: Sequence[str], vectors: np.ndarray | None, depth: int) -> list[list[Candidate]]:
@@ -138,7 +138,7 @@ def _after(again: list[Candidate], rest: list[Candidate]) -> list[Candidate]:
     return [one._replace(score=one.score + drop) for one in rest[1:]]
 
 
-def _best_of_documents(view: View, ranking: list[Candidate]) -> list[Candidate]:
+def _best_of_documents(view: SearchedView, ranking: list[Candidate]) -> list[Candidate]:
     doc_ids = view.doc_ids([one.passage for one in ranking])
     best: dict[str, Candidate] = {}
     for doc_id, one in zip(doc_ids, ranking, strict=True):

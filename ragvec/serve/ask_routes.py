@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from ragvec.answers import Endpoint, EndpointFailed, Reply, find_grounds
-from ragvec.index import Index
 from ragvec.retrieve import Retriever
+from ragvec.retrieve.searched import Searched
 from ragvec.retrieve.templates import Template
 from ragvec.serve.errors import error_body
 from ragvec.serve.json_route import JsonRoute
@@ -105,7 +105,7 @@ def ask_routes(service: Service, asking: Asking) -> APIRouter:
             request = await with_vector(wanted, service)
             encoder = service.text_encoder()
 
-            def found(index: Index) -> Reply:
+            def found(index: Searched) -> Reply:
                 hits = Retriever(index, encoder).answer(request)
                 return Reply(find_grounds(question, hits, encoder.count_tokens, template=asking.template), asking.endpoint)
 

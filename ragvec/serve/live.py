@@ -3,15 +3,16 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ragvec.errors import Damaged, RagvecError, Unavailable, WrongInput
 from ragvec.index import Index
 from ragvec.index.ann.threads import load_faiss
 from ragvec.index.store import database_identity
+from ragvec.joint import Joint, check_paths
 from ragvec.serve.batcher import QueueFull
 from ragvec.serve.places import Places
 
@@ -35,6 +36,19 @@ class _Opened:
     index: Index
 
 
+class Live(Protocol):
+    """What a server searches, under whatever happens to it meanwhile; `name` is what clients are told it is called."""
+
+    @property
+    def name(self) -> str: ...
+
+    def call(self, work: Callable[[Any], Answer]) -> Answer:
+        """What `work` returns for it as it is now."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class LiveIndex:
     """Opens an index folder, and opens it anew when another index lies there under the same name.
 
@@ -53,6 +67,11 @@ class LiveIndex:
         self._lock = threading.Lock()
         self._opened = self._open()
         load_faiss()  # once, where many queries follow: small indices are searched faster by it too
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.absolute().name
 
     def call(self, work: Callable[[Index], Answer]) -> Answer:
         """What `work` returns when given the index; given the new one if the folder was replaced while it worked.
@@ -117,3 +136,41 @@ class LiveIndex:
             if before is not None and before == database_identity(self.path):
                 return _Opened(before, index)
         raise IndexUnavailable(f"the index in {self.path} changes all the time: wait until it is in its place")
+
+
+class LiveJoint:
+    """Several index folders searched as one, each of which may be replaced under the server as a single one may."""
+
+    def __init__(self, paths: Sequence[str | Path], encoder: "TextEncoder | None") -> None:
+        """Raises RagvecError if one of them is not there, is another encoder's, or they don't agree."""
+        check_paths(paths)
+        self._lives = [LiveIndex(path, encoder) for path in paths]
+        self._lock = threading.Lock()
+        self._joint: Joint | None = None
+        self.call(len)
+
+    @property
+    def name(self) -> str:
+        """The folders' names."""
+        return ", ".join(live.name for live in self._lives)
+
+    def call(self, work: Callable[[Joint], Answer]) -> Answer:
+        """What `work` returns when given all of them as one; raises as `LiveIndex.call`."""
+        return self._within(self._lives, [], work)
+
+    def close(self) -> None:
+        """Close the indices."""
+        for live in self._lives:
+            live.close()
+
+    def _within(self, lives: Sequence[LiveIndex], indices: list[Index], work: Callable[[Joint], Answer]) -> Answer:
+        if not lives:
+            return work(self._current(indices))
+        return lives[0].call(lambda index: self._within(lives[1:], [*indices, index], work))
+
+    def _current(self, indices: list[Index]) -> Joint:
+        """These as one: what was known of them before, as long as none was replaced."""
+        with self._lock:
+            if self._joint is None or self._joint.indices != indices:
+                self._joint = Joint(indices)
+            return self._joint

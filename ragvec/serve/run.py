@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ragvec.errors import RagvecError
+from ragvec.retrieve.searched import Place, is_store
 from ragvec.serve.advert import Advert, advertised
 from ragvec.serve.guard import LOCAL_NAMES, names_answered_to
 from ragvec.serve.limits import Limits
@@ -36,7 +37,7 @@ WARM_UP = "What is this about?"
 
 def serve(
     load: "Callable[[], Encoder]",
-    index_path: Path | None,
+    index_path: Place | Sequence[Place] | None,
     *,
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
@@ -84,7 +85,9 @@ def serve(
                 needs_key=bool(api_key),
                 secret=service.secret,
             )
-            with contextlib.nullcontext() if index_path is None else advertised(index_path, advert):
+            # of several each would answer with all of them
+            alone = Path(index_path) if isinstance(index_path, (str, Path)) and not is_store(index_path) else None
+            with contextlib.nullcontext() if alone is None else advertised(alone, advert):
                 _run(app, listener, host, on_start, lifespan="off")
 
 

@@ -19,6 +19,7 @@ from ragvec.retrieve.context import build_context
 from ragvec.retrieve.highlight import marks, snippet
 from ragvec.retrieve.lookup import read_document
 from ragvec.retrieve.overview import facets_of, overview
+from ragvec.retrieve.searched import Searched
 from ragvec.retrieve.similar import similar_documents
 from ragvec.serve.advert import INDEX_HEADER, index_identity
 from ragvec.serve.batched import Patience
@@ -50,7 +51,7 @@ def search_routes(service: Service) -> APIRouter:
         ended = time.perf_counter()
         seconds = {"encode": encoded_at - started, "search": ended - encoded_at, "all": ended - started}
         content = {**answer.content, "mode": request.chosen_mode, "seconds": seconds}
-        return json_response(content, {INDEX_HEADER: answer.identity})
+        return json_response(content, {INDEX_HEADER: answer.identity} if answer.identity else {})
 
     @router.post("/similar", summary="The documents most like one of the index")
     async def similar(body: SimilarRequest) -> Response:
@@ -169,13 +170,13 @@ class _Overviews:
 
 
 class _Found(NamedTuple):
-    """What a search found, and the identity of the index it was found in."""
+    """What a search found, and the identity of the index it was found in; "" for several."""
 
     content: dict[str, Any]
     identity: str
 
 
-def _answer(index: Index, request: Request, body: SearchRequest, encoder: "TextEncoder") -> _Found:
+def _answer(index: Searched, request: Request, body: SearchRequest, encoder: "TextEncoder") -> _Found:
     retriever = Retriever(index, encoder)
     hits = retriever.answer(request)
     content: dict[str, Any] = {"hits": [_record(hit, request.meaning if body.highlight else None) for hit in hits]}
@@ -184,7 +185,7 @@ def _answer(index: Index, request: Request, body: SearchRequest, encoder: "TextE
         content["facets"] = [facet.record() for facet in facets_of(best)]
     if body.context is not None and request.query is not None:
         content["context"] = build_context(request.meaning, hits, body.context, encoder.count_tokens).record()
-    return _Found(content, index_identity(index.path))
+    return _Found(content, index_identity(index.path) if isinstance(index, Index) else "")
 
 
 def _record(hit: Hit, highlighted: str | None) -> dict[str, Any]:

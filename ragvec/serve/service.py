@@ -6,8 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,12 +16,13 @@ from ragvec.errors import NotFound, WrongInput
 from ragvec.serve.batched import BatchedEncoder, Patience, counted
 from ragvec.serve.batcher import Batcher
 from ragvec.serve.limits import Limits
-from ragvec.serve.live import LiveIndex
+from ragvec.serve.live import Live
 from ragvec.serve.metrics import Metrics
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
     from ragvec.index import Index
+    from ragvec.retrieve.searched import Place
 
 INLINE_CHARACTERS = 4096  # texts up to this length together are tokenized at once: changing threads would take longer
 Answer = TypeVar("Answer")
@@ -31,12 +31,15 @@ Answer = TypeVar("Answer")
 class Service:
     """Encodes and searches for the server. Close it, or use it in a `with` block."""
 
-    def __init__(self, encoder: "Encoder", index_path: str | Path | None = None, *, limits: Limits | None = None) -> None:
-        """index_path: folder of the index to search; None = embeddings only.
+    def __init__(
+        self, encoder: "Encoder", index_path: "Place | Sequence[Place] | None" = None, *, limits: Limits | None = None
+    ) -> None:
+        """index_path: folder of the index to search, or of several that are searched as one; None = embeddings only.
 
-        Raises RagvecError if the folder holds no index, or one of another encoder.
+        Raises RagvecError if a folder holds no index, or one of another encoder.
         """
         from ragvec.encoder.graphs import small_batches
+        from ragvec.serve.source import open_live
 
         self.limits = limits or Limits()
         self.encoder = encoder
@@ -50,7 +53,7 @@ class Service:
             weights=encoder.describe()["parameters"] - encoder.model.get_input_embeddings().weight.numel(),
         )
         self.metrics.watch_queue(lambda: self.batcher.waiting_tokens)
-        self.index = None if index_path is None else LiveIndex(index_path, self.text_encoder())
+        self.index = None if index_path is None else open_live(index_path, self.text_encoder())
         self.writing = asyncio.Lock()
         cores = os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(max_workers=max(cores, 2), thread_name_prefix="ragvec-search")
@@ -76,7 +79,7 @@ class Service:
         own = self.encoder.settings.query_instruction
         return (await self.encode(texts, instruction=own if instruction is None else instruction)).vectors
 
-    async def read(self, work: "Callable[[Index], Answer]", patience: Patience | None = None) -> Answer:
+    async def read(self, work: "Callable[[Any], Answer]", patience: Patience | None = None) -> Answer:
         """What `work` returns for the index, computed in a thread. Raises RagvecError where there is no index.
 
         patience  for work that takes long: told when the client leaves
@@ -119,7 +122,7 @@ class Service:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _index(self) -> LiveIndex:
+    def _index(self) -> Live:
         if self.index is None:
             raise NoIndex("this server has no index: start it with `ragvec serve -i INDEX`")
         return self.index

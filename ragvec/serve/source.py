@@ -1,36 +1,54 @@
-"""What a server serves: which index, and the encoder that goes with it."""
+"""What a server serves: which index, or which together, and the encoder that goes with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragvec.artefacts import DATABASE_NAME
-from ragvec.errors import NotFound
-from ragvec.index import Index
+from ragvec.errors import NotFound, WrongInput
 from ragvec.index.encoder import load_encoder
+from ragvec.retrieve.searched import Place, is_store, open_searched
+from ragvec.serve.live import Live, LiveIndex, LiveJoint
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
+    from ragvec.encoder.protocol import TextEncoder
 
 DEFAULT_INDEX = Path("ragvec-index")
 
 
-def choose_index(path: Path | None, *, writable: bool = False) -> Path | None:
-    """The index to serve: the one named, else the one in the default folder, else none.
+def choose_index(named: Sequence[Place], *, writable: bool = False) -> Place | Sequence[Place] | None:
+    """What to serve: what is named, else the index in the default folder, else none.
 
-    Raises RagvecError if the one named is not there, or if there is none to write to.
+    Raises RagvecError if what is named is not there, or if there is nothing to write to.
     """
-    if path is None and not (DEFAULT_INDEX / DATABASE_NAME).is_file():
+    if not named and not (DEFAULT_INDEX / DATABASE_NAME).is_file():
         if writable:
             raise NotFound(f"writable needs an index, and there is none in {DEFAULT_INDEX}: name one")
         return None
-    chosen = path or DEFAULT_INDEX
-    Index.open(chosen).close()
+    if writable and any(map(is_store, named)):
+        raise WrongInput("a store is read and not written to by a server: load documents with `ragvec export`")
+    if writable and len(named) > 1:
+        raise WrongInput("several indices are read as one and not written to: serve the one that changes by itself")
+    chosen = named if len(named) > 1 else (*named, DEFAULT_INDEX)[0]
+    open_searched(chosen).close()
     return chosen
 
 
+def open_live(places: Place | Sequence[Place], encoder: "TextEncoder | None") -> Live:
+    """What a server searches; encoder: what made the vectors. Raises RagvecError where `open_searched` does."""
+    if not isinstance(places, (str, Path)) and len(places) > 1:
+        return LiveJoint(places, encoder)
+    alone = places if isinstance(places, (str, Path)) else places[0]
+    if not is_store(alone):
+        return LiveIndex(alone, encoder)
+    from ragvec.serve.live_store import LiveStore
+
+    return LiveStore(str(alone), encoder)
+
+
 def loader(
-    path: Path | None,
+    places: Place | Sequence[Place] | None,
     source: str | None,
     *,
     device: str | None = None,
@@ -41,11 +59,13 @@ def loader(
     """A function that loads the encoder of an index, or of `source` where there is none; the others as for `Encoder.load`."""
 
     def load() -> "Encoder":
-        if path is not None:
-            with Index.open(path) as index:
-                return load_encoder(
-                    index.settings, source, device=device, dtype=dtype, offline=offline, batch_tokens=batch_tokens
-                )
+        options = {"device": device, "dtype": dtype, "offline": offline, "batch_tokens": batch_tokens}
+        if places is not None:
+            searched = open_searched(places)
+            try:
+                return load_encoder(searched.settings, source, **options)
+            finally:
+                searched.close()
         from ragvec.encoder import Encoder
 
         return Encoder.load(source, device=device, dtype=dtype, offline=offline, batch_tokens=batch_tokens)

@@ -63,7 +63,7 @@ def status_routes(service: Service, *, writable: bool, asks: bool) -> APIRouter:
             described, fields, is_mapped = await service.read(
                 lambda index: (index.describe(), metadata_fields(index), has_map(index))
             )
-            index = {"name": service.index.path.absolute().name, **without_places(described), "fields": fields}
+            index = {"name": service.index.name, **without_places(described), "fields": fields}
         return json_response(
             {
                 "ragvec": __version__,

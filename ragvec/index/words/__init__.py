@@ -2,7 +2,7 @@
 
 from ragvec.index.words.files import WordFile, WordsRecord, as_json, checked_record
 from ragvec.index.words.language import DEFAULT_LANGUAGE, LANGUAGES, check_language, guess_language
-from ragvec.index.words.searcher import Limited, Ranking, Words
+from ragvec.index.words.searcher import STEP, Limited, Ranking, Words
 from ragvec.index.words.tantivy_index import WordWriter, remove_staging, sweep_words
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "LANGUAGES",
     "Limited",
     "Ranking",
+    "STEP",
     "WordFile",
     "WordWriter",
     "Words",

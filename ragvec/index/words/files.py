@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +28,7 @@ _META = "meta.json"
 _SUFFIXES = ("term", "idx", "pos", "fast", "fieldnorm", "store")
 _NAME = re.compile(rf"[0-9a-f]{{32}}\.(?:{'|'.join(_SUFFIXES)}|[0-9]{{1,20}}\.del)")
 _SEGMENT = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUID_PARTS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
 _MOST_PASSAGES = 2**32
 _TRIES, _PAUSE_S = 20, 0.01  # tantivy's watcher, on its way out, may still be making a lock there
 
@@ -116,13 +117,39 @@ def link_files(folder: Path, record: WordsRecord, place: Path) -> None:
 
     Raises Damaged for a file that is a link or of another size, FileNotFoundError for one that is gone.
     """
-    for name, file in record.files.items():
-        path = folder / name
-        if not is_own_file(path):
-            raise FileNotFoundError(2, "No such file", str(path))
-        if (size := path.stat().st_size) != file.bytes:
-            raise Damaged(f"{path} has {size} bytes, not {file.bytes}: restore the index, or remove it and build it again")
-        (place / name).symlink_to(path.absolute())
+    for name in record.files:
+        (place / name).symlink_to(_checked_file(folder, record, name))
+    _write_meta(place, record)
+
+
+def _checked_file(folder: Path, record: WordsRecord, name: str) -> Path:
+    path = folder / name
+    if not is_own_file(path):
+        raise FileNotFoundError(2, "No such file", str(path))
+    if (size := path.stat().st_size) != record.files[name].bytes:
+        raise Damaged(
+            f"{path} has {size} bytes, not {record.files[name].bytes}: restore the index, or remove it and build it again"
+        )
+    return path.absolute()
+
+
+def link_together(places: Sequence[tuple[Path, WordsRecord]], place: Path) -> None:
+    """Link the files of several indices into an empty folder, as segments of one, in their order; raises as `link_files`.
+
+    Their segments get new names: an index and a copy of it have segments of the same names.
+    """
+    segments: list[WordSegment] = []
+    for folder, record in places:
+        for segment in record.segments:
+            number = f"{len(segments) + 1:032x}"
+            renamed = segment._replace(segment_id="-".join(number[start:end] for start, end in _UUID_PARTS))
+            for name, told in zip(segment.names, renamed.names, strict=True):
+                (place / told).symlink_to(_checked_file(folder, record, name))
+            segments.append(renamed)
+    _write_meta(place, WordsRecord(tuple(segments), max(record.opstamp for _, record in places)))
+
+
+def _write_meta(place: Path, record: WordsRecord) -> None:
     segments = as_json(record)["segments"]
     settings = {"docstore_compression": "lz4", "docstore_blocksize": 16384}
     meta = {"index_settings": settings, "segments": segments, "schema": _SCHEMA, "opstamp": record.opstamp}
@@ -137,11 +164,14 @@ def check_files(folder: Path, files: Mapping[str, WordFile]) -> None:
 
 
 @contextmanager
-def linked(folder: Path, record: WordsRecord) -> Iterator[Path]:
-    """A private folder with links to a record's files, for as long as it takes to open them."""
+def linked(places: Sequence[tuple[Path, WordsRecord]]) -> Iterator[Path]:
+    """A private folder with links to the files of a record, or of several, for as long as it takes to open them."""
     place = Path(tempfile.mkdtemp(prefix="ragvec-words-"))
     try:
-        link_files(folder, record, place)
+        if len(places) == 1:
+            link_files(*places[0], place)
+        else:
+            link_together(places, place)
         yield place
     finally:
         for _ in range(_TRIES):

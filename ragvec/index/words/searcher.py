@@ -13,12 +13,13 @@ from ragvec.index.words.files import ID, TITLE, WORDS, WordsRecord, schema
 from ragvec.index.words.language import KOREAN, analyzer, function_words
 from ragvec.index.words.morphemes import morphemes
 from ragvec.index.words.query import Asked, WordQuery, may_be_near, read_query, spellings
-from ragvec.index.words.tantivy_index import opened, readable
+from ragvec.index.words.tantivy_index import opened, opened_together, readable
 
 if TYPE_CHECKING:
     import tantivy
 
 Ranking = list[tuple[int, float]]  # (passage id, score), best first
+STEP = 2**40  # from an index's ids to those of the next that is searched together with it
 FEW = 500  # allowed passages that are looked up one by one: more of them cost more than passing over those that are not
 MOST_TIES = 1000  # passages of one score that are ordered by id; if there are more, they come as they lie in the files
 FIRST_LOOK = 1000  # hits looked at, at least, to find those that are allowed
@@ -41,16 +42,33 @@ class Limited(NamedTuple):
 class Words:
     """The words of one commit, open for searching by any number of threads."""
 
-    def __init__(self, folder: Path, record: WordsRecord, language: str, last: "Words | None" = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        record: WordsRecord,
+        language: str,
+        last: "Words | None" = None,
+        *,
+        beside: "Sequence[Words]" = (),
+    ) -> None:
         """last: those of an earlier commit, whose files need not be checked again.
+
+        beside  the words of other indices, which are searched together with these as if they were one index's: passages of
+                the n-th of them, from 1 on, have n * `STEP` added to their ids. All these files were checked
 
         Raises FileNotFoundError if a file was removed since the record was read, Damaged for one that is not as written.
         """
+        self.folder = folder
         self.record = record
         self.language = language
         self._schema = schema()
         self._limited: dict[tuple[Asked, ...], Limited] = {}
-        self._searcher = opened(folder, record, {} if last is None else last.record.files)
+        places = [(folder, record), *((words.folder, words.record) for words in beside)]
+        self._starts = [STEP * number for number, (_, one) in enumerate(places) for _ in one.segments]
+        if beside:
+            self._searcher = opened_together(places)
+        else:
+            self._searcher = opened(folder, record, {} if last is None else last.record.files)
 
     def __len__(self) -> int:
         """How many passages can be found by their words."""
@@ -67,7 +85,8 @@ class Words:
         if asked is None or not len(self) or (allowed is not None and not len(allowed)):
             return []
         if allowed is not None and len(allowed) <= FEW:
-            return self._best(self._only(asked, allowed.tolist()), k, len(allowed) + 1)
+            most = len(allowed) * len(self._starts)  # each index has a passage of that number
+            return self._best(self._only(asked, allowed.tolist()), k, most + 1, allowed)
         if allowed is None:
             return self._best(asked, k, k + max(16, k // 8))
         share = len(allowed) / len(self)
@@ -105,7 +124,8 @@ class Words:
             within, count = tantivy.Query.boolean_query([everything, (tantivy.Occur.MustNot, within)]), len(self) - count
         with readable():
             hits = self._searcher.search(within, max(1, count), count=False, order_by_field=ID).hits
-        limited = Limited(np.sort(np.fromiter((number for number, _ in hits), dtype=np.int64, count=len(hits))), allowed)
+        ids = (number + self._starts[address.segment_ord] for number, address in hits)
+        limited = Limited(np.sort(np.fromiter(ids, dtype=np.int64, count=len(hits))), allowed)
         if len(self._limited) >= MOST_LIMITED:
             self._limited.clear()
         self._limited[asked.limits] = limited
@@ -128,12 +148,13 @@ class Words:
         with readable():
             hits = self._searcher.search(asked, look, count=False).hits
             ids = self._searcher.fast_field_values(ID, [address for _, address in hits])
-        return [(int(passage or 0), score) for passage, (score, _) in zip(ids, hits, strict=True)]
+        rows = zip(ids, hits, strict=True)
+        return [(int(passage or 0) + self._starts[address.segment_ord], score) for passage, (score, address) in rows]
 
     def _only(self, asked: "tantivy.Query", ids: Sequence[int]) -> "tantivy.Query":
         import tantivy
 
-        known = [number for number in ids if number >= 0]
+        known = [number % STEP for number in ids if number >= 0]
         these = tantivy.Query.const_score_query(tantivy.Query.term_set_query(self._schema, ID, known), 0.0)
         return tantivy.Query.boolean_query([(tantivy.Occur.Must, these), (tantivy.Occur.Must, asked)])
 

@@ -42,13 +42,26 @@ def opened(folder: Path, record: WordsRecord, known: Mapping[str, WordFile]) -> 
 
     known  files that were found to be as written before
     """
+    with linked([(folder, record)]) as place, readable():
+        check_files(folder, {name: file for name, file in record.files.items() if known.get(name) != file})
+        return _searcher(place)
+
+
+def opened_together(places: Sequence[tuple[Path, WordsRecord]]) -> "tantivy.Searcher":
+    """What searches the words of several indices as those of one, whose files each index has found to be as written.
+
+    Its segments are theirs, in their order; what it knows of frequencies and lengths is of all of them.
+    """
+    with linked(places) as place, readable():
+        return _searcher(place)
+
+
+def _searcher(place: Path) -> "tantivy.Searcher":
     import tantivy
 
-    with linked(folder, record) as place, readable():
-        check_files(folder, {name: file for name, file in record.files.items() if known.get(name) != file})
-        index = tantivy.Index.open(str(place))
-        index.config_reader("manual")  # nobody writes there: nothing to watch
-        return index.searcher()
+    index = tantivy.Index.open(str(place))
+    index.config_reader("manual")  # nobody writes there: nothing to watch
+    return index.searcher()
 
 
 @contextmanager
