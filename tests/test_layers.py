@@ -13,20 +13,8 @@ import ragvec
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a module may import from its own layer and below. Names are modules or packages of ragvec.
 LAYERS = [
-    {
-        "errors",
-        "checked",
-        "lazy",
-        "records",
-        "files",
-        "artefacts",
-        "locks",
-        "progress",
-        "metrics",
-        "notebook",
-        "data",
-        "objects",
-    },
+    {"errors", "checked", "lazy", "records", "files", "artefacts", "locks", "progress", "metrics", "notebook", "data",
+     "objects"},
     {"corpus", "shards"},
     {"encoder"},
     {"index"},
@@ -37,7 +25,7 @@ LAYERS = [
     {"serve"},
     {"integrations"},
     {"cli"},
-]
+]  # fmt: skip
 NO_TORCH = LAYERS[0] | LAYERS[1]
 HEAVY = {"torch", "transformers", "peft", "faiss", "accelerate", "sentence_transformers"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
