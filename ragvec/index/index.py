@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from ragvec.encoder.protocol import TextEncoder
 
 _OWN_NAMES = {ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, WORDS_NAME, WORDS_STAGING_NAME, f"{DATABASE_NAME}.new"}
+_DESCRIBED = (
+    "document_instruction", "normalized", "faiss_key", "recall_target", "max_memory", "passage_tokens", "overlap", "language",
+)  # fmt: skip
 _TRIES = 5
 
 
@@ -42,6 +45,7 @@ class Index:
     """An index folder, open for reading by any number of threads; each change locks it for as long as the change takes."""
 
     has_words = True  # a Retriever searches it by words too
+    _repr_html_ = described_html
 
     def __init__(self, path: Path, encoder: "TextEncoder | None" = None, encoder_options: dict[str, Any] | None = None) -> None:
         """`Index.open` and `Index.create` are the ways in."""
@@ -265,8 +269,6 @@ class Index:
             self._encoder = load_encoder(self.settings, **self._encoder_options)
         return self._encoder
 
-    _repr_html_ = described_html
-
     def describe(self) -> dict[str, Any]:
         """What this index is, for people and logs; JSON values only."""
         with self._connections.lent() as connection:
@@ -283,14 +285,7 @@ class Index:
             "encoder": settings.encoder_source,
             "fingerprint": settings.fingerprint,
             "query_instruction": settings.query_instruction,
-            "document_instruction": settings.document_instruction,
-            "normalized": settings.normalized,
-            "faiss_key": settings.faiss_key,
-            "recall_target": settings.recall_target,
-            "max_memory": settings.max_memory,
-            "passage_tokens": settings.passage_tokens,
-            "overlap": settings.overlap,
-            "language": settings.language,
+            **{name: getattr(settings, name) for name in _DESCRIBED},
             "filter_fields": list(settings.filter_fields),
             "segments": [
                 {
