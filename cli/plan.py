@@ -21,7 +21,7 @@ from ragvec.cli.corpus_options import (
     TextSuffixes,
     corpus_options,
 )
-from ragvec.cli.help import ENCODER
+from ragvec.cli.help import ENCODER, SHARED
 from ragvec.cli.output import Form, report_skipped, size_text, wants_json
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 
 PAGE = "encoding.md"
-EXAMPLES = ("ragvec plan corpus.jsonl --encoder my-encoder",)
+EXAMPLES = (
+    "ragvec plan corpus.jsonl --encoder my-encoder",
+    "ragvec plan corpus.jsonl --encoder my-encoder --nodes 10 --gpus 8",
+)
 
 
 def run(
@@ -55,6 +58,11 @@ def run(
         str | None, typer.Option(help="To compute in: float32, bfloat16, float16, int8 or auto.", rich_help_panel=ENCODER)
     ] = None,
     offline: Offline = False,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that share the corpus.", rich_help_panel=SHARED)] = 1,
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=1, help="GPUs of each machine; where none is here, an estimate for H100s.", rich_help_panel=SHARED),
+    ] = None,
     vector_dtype: Annotated[str, typer.Option(help="To store vectors in: float16, float32, int8 or binary.")] = "float16",
     truncate_dim: TruncateDim = None,
     sample_seconds: Annotated[float, typer.Option(min=0.1, help="Most time to spend on encoding a sample.")] = 20.0,
@@ -83,6 +91,8 @@ def run(
         instruction=instruction,
         dtype=vector_dtype,
         devices=_devices(device, loaded),
+        nodes=nodes,
+        gpus=gpus,
         sample_seconds=sample_seconds,
     )
     as_json = wants_json(format)
@@ -106,7 +116,8 @@ def _lines(plan: "Plan") -> list[str]:
     return [
         f"corpus   {plan.documents:,} documents, {plan.passages:,} passages, {plan.tokens:,} tokens{cut}",
         f"time     {duration(plan.seconds)} at {plan.tokens_per_s:,.0f} tokens/s"
-        + (f" on {plan.devices} devices" if plan.devices > 1 else ""),
+        + (f" on {plan.devices} devices" if plan.devices > 1 else "")
+        + (f", estimated: {plan.estimated}" if plan.estimated else ""),
         f"memory   {size_text(plan.memory_bytes)} a process{gpu}",
         f"shards   {size_text(plan.shards_bytes)}, {plan.dimension}-d vectors",
         f"index    {size_text(plan.index_bytes)}",

@@ -9,6 +9,7 @@ import pytest
 
 from ragvec import Encoder
 from ragvec.corpus.passages import CorpusOptions, cut_for, open_documents
+from ragvec.errors import WrongUsage
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.build import build
 from ragvec.ingest.plan import draw, folder_bytes, plan_corpus
@@ -49,6 +50,7 @@ def test_sizes_are_within_a_quarter_of_what_then_happens(tmp_path, tiny_decoder,
 MEASURE = """
 import json, resource, sys
 from ragvec import Encoder
+from ragvec.errors import WrongUsage
 from ragvec.ingest import encode_corpus
 from ragvec.corpus.passages import CorpusOptions, cut_for, open_documents
 from ragvec.ingest.plan import plan_corpus, peak_memory
@@ -73,6 +75,21 @@ def test_memory_and_time_are_within_a_quarter_of_what_then_happens(tmp_path, tin
     assert close(*figures), figures
 
 
+def test_several_machines_share_the_time(tmp_path, corpus, tiny_decoder, monkeypatch):
+    encoder = Encoder.load(tiny_decoder, device="cpu")
+    plan = plan_corpus(corpus, encoder, sample=50, devices=2, nodes=3)
+    assert plan.devices == 6 and plan.estimated == ""
+    assert plan.seconds >= plan.tokens / plan.tokens_per_s
+    with pytest.raises(WrongUsage, match="is bound by other things than a GPU's speed"):
+        plan_corpus(corpus, encoder, nodes=2, gpus=8)
+    monkeypatch.setattr("ragvec.ingest.estimate.LEAST_WEIGHTS", 1)
+    plan = plan_corpus(corpus, encoder, sample=50, nodes=2, gpus=8)
+    weights = sum(weight.numel() for name, weight in encoder.model.named_parameters() if "embed" not in name)
+    assert plan.devices == 16 and plan.tokens_per_s == pytest.approx(16 * 0.5 * 989e12 / (2 * weights))
+    assert plan.seconds == pytest.approx(plan.tokens / plan.tokens_per_s, rel=0.01)
+    assert plan.estimated == "50% of an H100's 989 TFLOP/s, not measured"
+
+
 def test_documents_are_drawn_evenly_from_all_and_stay_in_order():
     documents = [Document(str(i), "") for i in range(10_000)]
     count, drawn = draw(iter(documents), 1000)
@@ -89,4 +106,4 @@ def test_the_command_prints_lines_or_json(capsys, tiny_decoder, tmp_path, corpus
     code, out, _ = ragvec(capsys, "plan", corpus, "-e", tiny_decoder, "--sample-seconds", 0.1)
     assert code == 0 and json.loads(out)["documents"] == 1500
     code, _, err = ragvec(capsys, "plan", "-", "-e", tiny_decoder)
-    assert (code, err) == (1, "error: standard input can be read only once: save it to a file, and plan that\n")
+    assert (code, err) == (2, "error: standard input can be read only once: save it to a file, and plan that\n")

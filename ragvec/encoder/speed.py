@@ -22,12 +22,13 @@ _DATA_SHEETS = {
     "L40S": 362e12, "L40": 181e12, "L4": 121e12, "A10": 125e12, "A10G": 70e12,
     "RTX 5090": 209e12, "RTX 4090": 165e12, "RTX 3090": 71e12, "T4": 65e12, "V100": 125e12, "V100 PCIE": 112e12,
 }  # fmt: skip
+H100_PEAK = _DATA_SHEETS["H100"]
 _OTHERS = {"MIG", "Ti", "D", "Laptop", "SUPER"}  # a slice of a GPU, or another one of a similar name: measured
 # Compiling on a GPU, estimated: seconds it takes, the share of time it saves, the share of the peak that is reached without.
 COMPILE_SECONDS = 90.0
 COMPILE_SAVES = 0.1
 COMPILE_PARAMETERS = 1_000_000_000  # below this launching kernels, not computing, takes the time
-_REACHED = 0.5
+REACHED = 0.5
 _USUAL_PEAK = 312e12  # of a GPU that no data sheet here names
 _ROWS = 2048
 _SECONDS = 0.3
@@ -68,7 +69,7 @@ def compiling_repays(encoder: "Encoder", tokens: float) -> bool:
     if encoder.device.type != "cuda" or weights < COMPILE_PARAMETERS or encoder.compile_refusal:
         return False
     peak = data_sheet_peak(encoder.device, encoder.model.dtype)
-    seconds = 2.0 * weights * tokens / ((peak or _USUAL_PEAK) * _REACHED)
+    seconds = 2.0 * weights * tokens / ((peak or _USUAL_PEAK) * REACHED)
     return COMPILE_SAVES * seconds > COMPILE_SECONDS
 
 

@@ -17,6 +17,7 @@ from ragvec.index.encoder import own_if_none
 from ragvec.ingest import PART_ROWS, encode_corpus
 from ragvec.ingest.build import build
 from ragvec.ingest.encode import PART_CHARACTERS
+from ragvec.ingest.estimate import estimated_on_h100
 from ragvec.ingest.run import PARTS_AHEAD
 from ragvec.records import Document, Passage
 
@@ -36,6 +37,7 @@ class Plan(NamedTuple):
     seconds   of encoding on `devices` devices, without loading the encoder; memory_bytes: the most a process takes
     index_bytes   of an index with the default choice of how it is searched
     sampled   passages that were encoded to find out
+    estimated what the speed is worked out from, where it could not be measured here
     """
 
     documents: int
@@ -51,6 +53,7 @@ class Plan(NamedTuple):
     shards_bytes: int
     index_bytes: int
     sampled: int
+    estimated: str = ""
 
 
 def plan_corpus(
@@ -62,15 +65,22 @@ def plan_corpus(
     dtype: str = "float16",
     normalize: bool = True,
     devices: int = 1,
+    nodes: int = 1,
+    gpus: int | None = None,
     sample: int = SAMPLE,
     sample_seconds: float = SAMPLE_SECONDS,
 ) -> Plan:
     """Read the whole corpus once, which costs little beside encoding it; encode some of it, and scale up.
 
     encoder   a `ragvec.Encoder`; dtype, normalize, instruction: as for `encode_corpus`
+    devices   of this machine that encode
+    nodes     machines like this one that share the corpus
+    gpus      of each of them, instead; where this one has none, how fast they are is estimated (H100)
     sample    most documents to try; fewer where they would take more than sample_seconds
-    Raises RagvecError for a corpus that can't be read.
+    Raises RagvecError for a corpus that can't be read, and WrongUsage for an estimate of a small encoder's speed on GPUs.
     """
+    devices = nodes * (gpus or devices)
+    estimate = None if gpus is None or encoder.device.type == "cuda" else estimated_on_h100(encoder)
     reading = reading or CorpusOptions()
     instruction = own_if_none(encoder, instruction)
     documents, chosen = draw(open_documents(source, reading, on_unread=lambda unread: None), sample)
@@ -89,6 +99,8 @@ def plan_corpus(
         build(shards, Path(folder) / "index")
         empty, filled = (folder_bytes(Path(folder) / name) for name in ("empty", "index"))
     rows = round(documents * per_document)
+    rate = report.tokens / steady if estimate is None else estimate.tokens_per_s
+    starting = max(report.seconds - steady, 0.0) if estimate is None else 0.0
     return Plan(
         documents=documents,
         passages=rows,
@@ -96,13 +108,14 @@ def plan_corpus(
         truncated=round(report.truncated * scale),
         dimension=encoder.dimension,
         devices=devices,
-        tokens_per_s=report.tokens / steady * devices,
-        seconds=max(report.seconds - steady, 0.0) + steady * scale / devices,
+        tokens_per_s=rate * devices,
+        seconds=starting + report.tokens * scale / (rate * devices),
         memory_bytes=memory,
         gpu_memory_bytes=_gpu_memory(encoder),
         shards_bytes=round(report.bytes * scale),
         index_bytes=round(empty + (filled - empty) * scale) + planned_bytes(rows, encoder.dimension),
         sampled=len(tried),
+        estimated="" if estimate is None else estimate.told,
     )
 
 
