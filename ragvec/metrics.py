@@ -95,7 +95,7 @@ def import_measures() -> None:
 def import_scipy() -> None:
     """Raises RagvecError if scipy is not installed."""
     try:
-        import scipy  # noqa: F401
+        import scipy.stats  # noqa: F401
     except ImportError as error:
         raise RagvecError(f"rank correlation and t-tests need scipy: {_INSTALL}") from error
 

@@ -150,7 +150,7 @@ def test_a_prompt_of_ones_own(stub, index, tmp_path, capsysbinary):
     said = "the prompt template holds {passages} 0 times: write it once, where it shall stand"
     assert (code, err) == (1, f"error: {path}: {said}\n")
     code, _, err = ask(stub, index, LIGHT, "--context", "20", capsysbinary=capsysbinary)
-    assert code == 1 and err.startswith("error: no passage fits a context of 20 tokens: allow ")
+    assert code == 2 and err.startswith("error: no passage fits a context of 20 tokens: allow ")
 
 
 def test_nothing_of_an_answer_moves_the_terminal(stub, index, capsysbinary):
@@ -173,11 +173,11 @@ def test_errors_are_one_line(stub, index, capsysbinary, monkeypatch):
     code, out, err = ask(stub, index, LIGHT, capsysbinary=capsysbinary)
     assert (code, out, err) == (1, "", f"error: {stub.url} wants an API key (401): give one that it knows\n")
     code, _, err = ask("localhost:11434", index, LIGHT, capsysbinary=capsysbinary)
-    assert (code, err) == (1, "error: the endpoint's address is 'localhost:11434': give it like http://localhost:11434/v1\n")
+    assert (code, err) == (2, "error: the endpoint's address is 'localhost:11434': give it like http://localhost:11434/v1\n")
     code, _, err = ask(stub, index.parent / "none", LIGHT, capsysbinary=capsysbinary)
     assert code == 1 and err.count("\n") == 1 and "none" in err
     code, _, err = ask(stub, index, " ", capsysbinary=capsysbinary)
-    assert (code, err) == (1, "error: a query is empty: say what to look for\n")
+    assert (code, err) == (2, "error: a query is empty: say what to look for\n")
     code, _, err = ask("", index, LIGHT, capsysbinary=capsysbinary)
     where = "set OPENAI_BASE_URL, such as http://localhost:11434/v1 for Ollama, or give --base-url"
     assert (code, err) == (1, f"error: no language model is named: {where}\n")

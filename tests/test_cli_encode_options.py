@@ -79,7 +79,7 @@ def test_standard_input_and_compressed_files_give_the_same_shards(capsys, tmp_pa
     assert all(np.array_equal(found[0], other) for other in found[1:]) and len(found[0]) == 20
     code, _, err = ragvec(capsys, "encode", "-", "-o", tmp_path / "x", "-e", tiny_decoder, "--processes", 2)
     assert (code, err) == (
-        1,
+        2,
         "error: standard input can't be read by several processes: save it to a file, or use --processes 1\n",
     )
 

@@ -12,6 +12,7 @@ from ragvec.encoder import Encoder
 from ragvec.errors import Busy, Damaged, NotFound, RagvecError, Unavailable, WrongInput, WrongUsage, first_line
 from ragvec.index import Index
 from ragvec.index.connect import is_locked, readable_error
+from ragvec.index.where import WrongFilter
 from ragvec.records import Document
 from ragvec.serve import Service, create_app
 from ragvec.serve.errors import response_to
@@ -187,7 +188,7 @@ def test_the_kinds_of_errors(encoder, path, tmp_path):
             (lambda: Index.create(tmp_path / "other", encoder=encoder), WrongInput),
             (lambda: index.search([[1.0]], 3), WrongInput),
             (lambda: index.search([[0.0] * 32], 0), WrongUsage),
-            (lambda: index.delete_where("yeer > 1"), WrongUsage),
+            (lambda: index.delete_where("yeer > 1"), WrongFilter),
             (lambda: Encoder.load(tmp_path / "nothing"), NotFound),
             (lambda: Encoder.load(tmp_path / "other"), NotFound),
             (lambda: Shards.open(tmp_path / "nothing"), NotFound),

@@ -150,7 +150,7 @@ def test_what_makes_no_source_is_one_line(here: Path, capsys: pytest.CaptureFixt
     write_corpus(here / "d.jsonl", [{"_id": "d", "text": "d"}])
     ragvec(capsys, "encode", "d.jsonl", "-o", "shards")
     code, out, err = ragvec(capsys, "index", *words)
-    assert (code, out, err.count("\n")) == (1, "", 1) and message in err and not Path("ragvec-index").exists()
+    assert (code, out, err.count("\n")) == (2, "", 1) and message in err and not Path("ragvec-index").exists()
 
 
 def test_a_part_of_a_source_is_no_source(here: Path, capsys: pytest.CaptureFixture) -> None:

@@ -150,7 +150,7 @@ def test_a_corpus_that_reads_as_empty_removes_nothing(here: Path, capsys: pytest
 
 def test_sync_of_a_pipe_is_refused(here: Path, capsys: pytest.CaptureFixture) -> None:
     code, out, err = ragvec(capsys, "index", "-", "--sync")
-    assert (code, out) == (1, "") and "a pipe that broke looks like one that ended" in err
+    assert (code, out) == (2, "") and "a pipe that broke looks like one that ended" in err
 
 
 def test_a_document_that_cannot_be_encoded_keeps_its_older_version(here: Path, capsys: pytest.CaptureFixture) -> None:

@@ -244,7 +244,7 @@ def test_vectors_are_not_cut_and_not_of_shards(here: Path, capsys: pytest.Captur
     path = parquet("c.parquet", LISTS["fixed float32"])
     code, _, err = ragvec(capsys, "index", path, "--vector-field", "embedding", "--passage-tokens", "64")
     said = "error: documents that bring their vectors are not cut: leave --passage-tokens out, or --vector-field\n"
-    assert (code, err) == (1, said)
+    assert (code, err) == (2, said)
 
 
 ROW = {"_id": "a", "text": "t", "Year": 2020, "lang": "ko", "v": [0.5] * LONG, "metadata": {"x": 1, "secret": "s"}}

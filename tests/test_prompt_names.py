@@ -64,4 +64,4 @@ def test_commands_take_a_prompts_name(folder, tmp_path, capsys):
     assert [record["instruction"] for record in records] == ["x", "Instruct: find\nQuery: "]
     assert "it names a prompt of one encoder" in ragvec(capsys, *both, "-e", folder)[2]
     code, _, err = ragvec(capsys, *search, *named, "--instruction", "x")
-    assert (code, err) == (1, "error: an instruction and --prompt-name say the same: give one of them\n")
+    assert (code, err) == (2, "error: an instruction and --prompt-name say the same: give one of them\n")

@@ -99,7 +99,7 @@ def test_what_the_server_does_not_take_is_done_here(server, place, capsys):
 def test_a_mistake_reads_the_same(server, place, capsys):
     for words in (["--where", "yeer > 1"], ["--context", "20"]):
         answers = [ragvec(capsys, "search", QUERY, "-i", place / "index", *words, *more) for more in ((), ("--no-server",))]
-        assert answers[0] == answers[1] and answers[0][0] == 1
+        assert answers[0] == answers[1] and answers[0][0] == 2
 
 
 def test_a_cold_shell_loads_neither_encoder_nor_torch(server, place):

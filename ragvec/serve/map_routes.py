@@ -12,6 +12,7 @@ from ragvec.errors import Busy, NotFound
 from ragvec.index import Index, store
 from ragvec.map import CorpusMap, read_map
 from ragvec.map.file import Standing
+from ragvec.retrieve.searched import Searched
 from ragvec.serve.advert import index_identity
 from ragvec.serve.json_route import JsonRoute, json_response
 from ragvec.serve.schemas import PlacesRequest
@@ -37,11 +38,11 @@ def map_routes(service: Service) -> APIRouter:
 
     @router.get("/map", summary="The map of the index: its topics, and whether the index has changed since")
     async def about() -> Response:
-        return json_response(await service.read(lambda index: _described(maps.of(index))))
+        return json_response(await service.read_one(lambda index: _described(maps.of(index))))
 
     @router.get("/map/points", summary="Its n points: all x, all y (uint16, little-endian), all topics (uint8; 255 = gone)")
     async def points(version: str) -> Response:
-        live = await service.read(lambda index: maps.of(index, version))
+        live = await service.read_one(lambda index: maps.of(index, version))
         topics = np.where(live.standing.live, live.map.topics, GONE).astype(np.uint8)
         data = live.map.points.T.astype("<u2").tobytes() + topics.tobytes()
         return Response(data, media_type="application/octet-stream", headers={"cache-control": "no-store"})
@@ -56,18 +57,20 @@ def map_routes(service: Service) -> APIRouter:
             text = passage.text[:SHOWN] + ("…" if len(passage.text) > SHOWN else "")
             return {"doc_id": passage.doc_id, "passage_id": passage.passage_id, "title": passage.title, "text": text}
 
-        return json_response(await service.read(read))
+        return json_response(await service.read_one(read))
 
     @router.post("/map/places", summary="Where passages are on the map: for each its point, or null")
     async def places(body: PlacesRequest) -> Response:
-        return json_response({"points": await service.read(lambda index: _places(index, maps.of(index, body.version), body))})
+        return json_response(
+            {"points": await service.read_one(lambda index: _places(index, maps.of(index, body.version), body))}
+        )
 
     return router
 
 
-def has_map(index: Index) -> bool:
-    """Whether something lies where the map of an index would."""
-    return (index.path / MAP_NAME).is_file()
+def has_map(index: Searched) -> bool:
+    """Whether something lies where the map of an index would; several at once, and stores, have none."""
+    return isinstance(index, Index) and (index.path / MAP_NAME).is_file()
 
 
 def _described(live: _Live) -> dict[str, Any]:

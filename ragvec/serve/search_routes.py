@@ -60,7 +60,7 @@ def search_routes(service: Service) -> APIRouter:
         if body.k > service.limits.k:
             raise HTTPException(422, f"k is {body.k}: ask for at most {service.limits.k:,} hits")
         asked = body.model_dump(exclude={"highlight"})
-        hits = await service.read(lambda index: similar_documents(index, **asked))
+        hits = await service.read_one(lambda index: similar_documents(index, **asked))
         content = [_record(hit, "" if body.highlight else None) for hit in hits]
         return json_response({"hits": content, "seconds": {"all": time.perf_counter() - started}})
 
@@ -159,8 +159,10 @@ class _Overviews:
         self._lock = threading.Lock()
         self._made: tuple[object, dict[str, Any]] | None = None
 
-    def of(self, index: Index) -> dict[str, Any]:
-        """An index's."""
+    def of(self, index: Searched) -> dict[str, Any]:
+        """An index's; of several, and of stores, nothing is told."""
+        if not isinstance(index, Index):
+            return {"documents": None, "passages": None, "fields": [], "examples": []}
         with index.reading() as view:
             commit = index_identity(index.path), view.generation
         with self._lock:

@@ -95,6 +95,17 @@ class Service:
         self.metrics.search_seconds.observe(time.perf_counter() - started)
         return answer
 
+    async def read_one(self, work: "Callable[[Index], Answer]") -> Answer:
+        """As `read`, for what one index alone can answer. Raises NotFound where the server has several, or a store."""
+        from ragvec.index import Index
+
+        def checked(index: Any) -> Answer:
+            if not isinstance(index, Index):
+                raise NotFound("this is told of a single index: the server has several, or a store")
+            return work(index)
+
+        return await self.read(checked)
+
     async def write(self, work: "Callable[[Index], Answer]") -> Answer:
         """What `work` returns for the index that it changes, in a thread; one change at a time.
 
