@@ -180,7 +180,7 @@ def test_errors_are_one_line(stub, index, capsysbinary, monkeypatch):
     assert (code, err) == (2, "error: a query is empty: say what to look for\n")
     code, _, err = ask("", index, LIGHT, capsysbinary=capsysbinary)
     where = "set OPENAI_BASE_URL, such as http://localhost:11434/v1 for Ollama, or give --base-url"
-    assert (code, err) == (1, f"error: no language model is named: {where}\n")
+    assert (code, err) == (2, f"error: no language model is named: {where}\n")
 
 
 def test_what_came_before_an_error_stays(stub, index, capsysbinary):
