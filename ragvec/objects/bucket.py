@@ -147,6 +147,7 @@ def described(meta: Any) -> Found:
 
 @lru_cache(maxsize=32)
 def store_of(root: str) -> Any:
+    """obstore's store of a bucket, by its URL; one for all who ask. Raises RagvecError where obstore is missing."""
     try:
         from obstore.store import from_url
     except ImportError as error:
