@@ -1,6 +1,5 @@
 """Reading: one commit of an index, seen whole, however many writers come and go meanwhile."""
 
-import json
 import sqlite3
 from collections.abc import Sequence
 from copy import copy
@@ -12,15 +11,15 @@ from ragvec.errors import Damaged, WrongInput, WrongUsage
 from ragvec.index import store
 from ragvec.index.ann.exact import RowFilter, SearchResult, keep_best
 from ragvec.index.conditions import Filter
+from ragvec.index.kept import KeptFilters
 from ragvec.index.layout import WORDS_NAME
 from ragvec.index.segment import Segment, live_rows
-from ragvec.index.where import checked_values, parse_where
+from ragvec.index.where import parse_where
 from ragvec.index.words import DEFAULT_LANGUAGE, Limited, Ranking, Words
 from ragvec.records import FilterValues, Passage
 
 BESIDE = 4  # passages looked at beside those asked for; times so many, where all of them score alike
 ROUNDING = 1e-5  # of the best score: nearer ones may be in another order when they are compared otherwise
-KEPT_FILTERS = 16  # of one commit, at 8 bytes a match each
 
 
 class View:
@@ -49,9 +48,7 @@ class View:
         self.words = words
         self.near = near
         self._passages: int | None = None
-        self._filters: dict[
-            tuple[str, str], np.ndarray
-        ] = {}  # ids that filters asked for lately have matched; of all views of the commit
+        self._filters = KeptFilters()  # of all views of the commit
 
     def through(self, connection: sqlite3.Connection) -> "View":
         """A view of this commit that reads through another connection."""
@@ -133,14 +130,9 @@ class View:
         values  what each $name in it stands for, such as {"langs": ["ko", "en"]}
         Raises RagvecError, with the column, for a syntax error, for a field that no passage has, for a $name without a value.
         """
-        asked = where, json.dumps(checked_values(values), sort_keys=True)
-        matching = self._filters.get(asked)
-        if matching is None:
-            matching = store.matching_ids(self.connection, self.check_where(where, values))
-            if len(self._filters) >= KEPT_FILTERS:
-                self._filters.clear()
-            self._filters[asked] = matching
-        return matching
+        return self._filters.matching(
+            where, values, lambda: store.matching_ids(self.connection, self.check_where(where, values))
+        )
 
     def check_where(self, where: str, values: FilterValues | None = None) -> Filter:
         """The filter, parsed; raises as `matching` does."""

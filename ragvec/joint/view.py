@@ -1,6 +1,5 @@
 """Reading several indices as one: a passage's number is its own in its index, and that index's place times STEP."""
 
-import json
 import threading
 from collections.abc import Sequence
 
@@ -9,9 +8,9 @@ import numpy as np
 from ragvec.index import View, store
 from ragvec.index.ann.exact import SearchResult, keep_best
 from ragvec.index.conditions import Filter
+from ragvec.index.kept import KeptFilters
 from ragvec.index.nearness import measure_near
-from ragvec.index.view import KEPT_FILTERS
-from ragvec.index.where import checked_values, parse_where
+from ragvec.index.where import parse_where
 from ragvec.index.words import STEP, Limited, Ranking, Words
 from ragvec.records import FilterValues, Passage
 
@@ -23,7 +22,7 @@ class Commit:
         self.generations = generations
         self.words = words
         self.names = names
-        self.filters: dict[tuple[str, str], np.ndarray] = {}
+        self.filters = KeptFilters()
         self._near: list[float | None] = []
         self._measuring = threading.Lock()
 
@@ -94,17 +93,7 @@ class JointView:
 
     def matching(self, where: str, values: FilterValues | None = None) -> np.ndarray:
         """The ids of the passages that meet a filter; (m,) int64, ascending; raises as `View.matching`."""
-        asked = where, json.dumps(checked_values(values), sort_keys=True)
-        kept = self._commit.filters
-        matching = kept.get(asked)
-        if matching is None:
-            parsed = self.check_where(where, values)
-            found = [store.matching_ids(view.connection, parsed) + place * STEP for place, view in enumerate(self.views)]
-            matching = np.concatenate(found)
-            if len(kept) >= KEPT_FILTERS:
-                kept.clear()
-            kept[asked] = matching
-        return matching
+        return self._commit.filters.matching(where, values, lambda: self._matched(where, values))
 
     def check_where(self, where: str, values: FilterValues | None = None) -> Filter:
         """The filter, parsed; a field counts if one of the indices has it."""
@@ -139,6 +128,11 @@ class JointView:
     def __len__(self) -> int:
         """The number of passages, empty ones too."""
         return sum(map(len, self.views))
+
+    def _matched(self, where: str, values: FilterValues | None) -> np.ndarray:
+        parsed = self.check_where(where, values)
+        found = [store.matching_ids(view.connection, parsed) + place * STEP for place, view in enumerate(self.views)]
+        return np.concatenate(found)
 
     def _allowed(self, ids: np.ndarray | None) -> Sequence[np.ndarray | None]:
         return [None] * len(self.views) if ids is None else self._shared_out(ids)

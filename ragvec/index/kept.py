@@ -1,0 +1,33 @@
+"""What filters have matched in one commit, kept for whoever asks the same next."""
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+
+from ragvec.index.where import checked_values
+from ragvec.records import FilterValues
+
+MOST = 16  # of one commit, at 8 bytes a match each
+
+
+class KeptFilters:
+    """Passage ids by filter and values."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], np.ndarray] = {}
+
+    def matching(self, where: str, values: FilterValues | None, find: Callable[[], np.ndarray]) -> np.ndarray:
+        """What a filter with these values has matched lately, or what `find` gives; raises as that."""
+        asked = where, json.dumps(checked_values(values), sort_keys=True)
+        matching = self._kept.get(asked)
+        if matching is None:
+            matching = find()
+            if len(self._kept) >= MOST:
+                self.clear()
+            self._kept[asked] = matching
+        return matching
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._kept.clear()
