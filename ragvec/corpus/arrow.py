@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ragvec.corpus.files import open_regular, path_text
-from ragvec.corpus.parquet import batch_rows, check_columns
+from ragvec.corpus.parquet import batch_rows, check_columns, readable
 from ragvec.corpus.rows import Row
-from ragvec.errors import RagvecError, WrongInput, first_line
+from ragvec.errors import WrongInput
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,7 +34,7 @@ def arrow_rows(
     shown = path_text(path)
     with open_regular(path, within) as raw:
         size = raw.seek(0, 2)
-        try:
+        with readable(shown, "Arrow"):
             start = _after_magic(raw)
             _check_messages(raw, shown)
             raw.seek(start)
@@ -50,10 +50,6 @@ def arrow_rows(
                         batch = whole.slice(first, _ROWS)
                         yield from batch_rows(batch, number, shown, max_value_mb=max_value_mb, vector_field=vector_field)
                         number += len(batch)
-        except RagvecError:
-            raise
-        except Exception as error:  # whatever Arrow raises, the file is at fault
-            raise WrongInput(f"{shown} is not a readable Arrow file: {first_line(error)}") from error
 
 
 def _after_magic(raw: BinaryIO) -> int:

@@ -63,14 +63,12 @@ def _yaml(text: str) -> dict[str, Any] | None:
 
 
 def _value(node: "yaml.Node", left: list[int]) -> Any:
-    import yaml
-
     left[0] -= 1
     if left[0] < 0:
         raise WrongInput(f"it stands for more than {_MOST_NODES:,} values")
-    if isinstance(node, yaml.MappingNode):
-        return {str(key.value): _value(value, left) for key, value in node.value if isinstance(key, yaml.ScalarNode)}
-    if isinstance(node, yaml.SequenceNode):
+    if node.id == "mapping":
+        return {str(key.value): _value(value, left) for key, value in node.value if key.id == "scalar"}
+    if node.id == "sequence":
         return [_value(one, left) for one in node.value]
     if node.style is not None:  # quoted, or folded over lines
         return str(node.value).strip()

@@ -1,6 +1,7 @@
 """The rows of Parquet files. A few hundred bytes can promise billions of rows or gigabytes of text: both are measured first."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,35 +37,37 @@ def parquet_rows(
     shown = path_text(path)
     with open_regular(path, within) as raw:
         size = raw.seek(0, 2)
-        try:
-            with pq.ParquetFile(raw) as file:
-                check_columns(file.schema_arrow, shown)
-                _check_size(file.metadata, size, shown)
-                number = decoded = 0
-                for group in range(file.metadata.num_row_groups):
-                    rows = _rows_together(file.metadata.row_group(group), most_bytes(max_value_mb))
-                    for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
-                        decoded += sum(map(bytes_spelled_out, batch.columns))
-                        if decoded > FREE_BYTES + MOST_INFLATION * size:
-                            raise WrongInput(f"{shown} holds far more than its {size:,} bytes can mean: it is not read on")
-                        yield from batch_rows(batch, number, shown, max_value_mb=max_value_mb, vector_field=vector_field)
-                        number += len(batch)
-        except RagvecError:
-            raise
-        except Exception as error:  # whatever Arrow raises, the file is at fault
-            raise WrongInput(f"{shown} is not a readable Parquet file: {first_line(error)}") from error
+        with readable(shown, "Parquet"), pq.ParquetFile(raw) as file:
+            check_columns(file.schema_arrow, shown)
+            _check_size(file.metadata, size, shown)
+            number = decoded = 0
+            for group in range(file.metadata.num_row_groups):
+                rows = _rows_together(file.metadata.row_group(group), most_bytes(max_value_mb))
+                for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
+                    decoded += sum(map(bytes_spelled_out, batch.columns))
+                    if decoded > FREE_BYTES + MOST_INFLATION * size:
+                        raise WrongInput(f"{shown} holds far more than its {size:,} bytes can mean: it is not read on")
+                    yield from batch_rows(batch, number, shown, max_value_mb=max_value_mb, vector_field=vector_field)
+                    number += len(batch)
 
 
 def parquet_length(path: Path) -> int:
     """How many rows a Parquet file says it holds. Raises RagvecError if it is none."""
     import pyarrow.parquet as pq
 
-    with open_regular(path) as raw:
-        try:
-            with pq.ParquetFile(raw) as file:
-                return int(file.metadata.num_rows)
-        except Exception as error:
-            raise WrongInput(f"{path_text(path)} is not a readable Parquet file: {first_line(error)}") from error
+    with open_regular(path) as raw, readable(path_text(path), "Parquet"), pq.ParquetFile(raw) as file:
+        return int(file.metadata.num_rows)
+
+
+@contextmanager
+def readable(shown: str, kind: str) -> Iterator[None]:
+    """Around reading a file by Arrow: whatever it raises, the file is at fault. Raises WrongInput; what is ours passes."""
+    try:
+        yield
+    except RagvecError:
+        raise
+    except Exception as error:
+        raise WrongInput(f"{shown} is not a readable {kind} file: {first_line(error)}") from error
 
 
 def check_columns(schema: "pa.Schema", shown: str) -> None:
