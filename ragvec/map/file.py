@@ -95,8 +95,9 @@ class CorpusMap:
 
     def against(self, index: Index, view: View) -> Standing:
         """How it stands to a commit of the index in whose folder it lies."""
-        live = (store.read_hashes(view.connection, self.passages) == self.hashes) & np.isin(self.passages, view.ids())
-        new = int((view.ids() > self.last).sum())
+        ids = view.ids()
+        live = (store.read_hashes(view.connection, self.passages) == self.hashes) & np.isin(self.passages, ids)
+        new = int((ids > self.last).sum())
         return Standing(live, new, self.fingerprint != index.settings.fingerprint)
 
     def save(self, folder: Path) -> Path:
@@ -159,18 +160,9 @@ def _checked(arrays: dict[str, np.ndarray]) -> CorpusMap:
         raise Mismatch("passages are out of order")
     if int(topics.max()) >= len(about.topics):
         raise Mismatch("a topic has no name")
-    return CorpusMap(
-        passages=passages,
-        hashes=arrays["hashes"],
-        points=arrays["points"],
-        topics=topics,
-        names=about.topics,
-        fingerprint=about.fingerprint,
-        generation=about.generation,
-        last=about.last,
-        total=about.total,
-        created=about.created,
-    )
+    values: dict[str, Any] = {name: arrays[name] for name in _NAMES}
+    values |= {name: getattr(about, name) for name in _ABOUT_SELF}
+    return CorpusMap(**values, names=about.topics)
 
 
 def _described(text: bytes) -> _About:
