@@ -48,6 +48,19 @@ class HashEncoder:
         return Vectors(vectors, np.minimum(counts, 20), counts > 20)
 
 
+class Stops(HashEncoder):
+    """Gives up after so many texts, as a machine does."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def encode_counted(self, texts, **options):
+        if len(self.seen) >= self.after:
+            raise KeyboardInterrupt
+        return super().encode_counted(texts, **options)
+
+
 def passages(count: int, *, first: int = 0) -> list[Passage]:
     return [Passage(f"d{i}", f"d{i}", f"text number {i}", metadata={"n": i}) for i in range(first, first + count)]
 

@@ -17,7 +17,7 @@ from ragvec.objects import Bucket, ObjectFile, ObjectPath, as_path, is_url
 from ragvec.records import Passage
 from ragvec.shards import Shards, manifest_at, verify_shards
 from tests.buckets import CLEARED, KEY_ID, SECRET, environment, server
-from tests.test_bulk import ROWS, HashEncoder, contents, encode, expected, passages
+from tests.test_bulk import ROWS, HashEncoder, Stops, contents, encode, expected, passages
 
 ROOT = Path(__file__).resolve().parent.parent
 BOTH = pytest.mark.parametrize("port", ["moto", "localbucket"], indirect=True)
@@ -81,19 +81,6 @@ def test_a_change_of_one_in_a_hundred_encodes_only_that(place):
     assert contents(place) == expected(changed(corpus))
     assert [name for name in names(place) if name.startswith("manifests/")] == [f"manifests/0000000{n}.json" for n in (1, 2)]
     assert len(names(place)) == 2 + 2 * 20  # what the first manifest alone named is gone
-
-
-class Stops(HashEncoder):
-    """Gives up after so many texts, as a machine does."""
-
-    def __init__(self, after: int) -> None:
-        super().__init__()
-        self.after = after
-
-    def encode_counted(self, texts, **options):
-        if len(self.seen) >= self.after:
-            raise KeyboardInterrupt
-        return super().encode_counted(texts, **options)
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_stood(place):

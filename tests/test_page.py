@@ -41,11 +41,11 @@ def running(app, lifespan: str = "off") -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def service(tiny_decoder, tmp_path_factory):
+def service(request, tiny_decoder, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "my-index"
     encoder = Encoder.load(tiny_decoder)
     with Index.create(path, encoder=encoder) as index:
-        index.add(DOCUMENTS)
+        index.add(request.module.DOCUMENTS)
     with Service(encoder, path) as service:
         yield service
 

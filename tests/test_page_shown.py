@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 from fastapi import Request as HttpRequest
 
-from ragvec.encoder import Encoder
 from ragvec.index import Index
 from ragvec.index.where import parse_where
 from ragvec.records import Document
-from ragvec.serve import Service, create_app
+from ragvec.serve import create_app
 from tests.browser import Browser
-from tests.test_page import CARDS, HITS, ids, open_browser, running, search  # noqa: F401 - fixtures
+from tests.test_page import CARDS, HITS, address, ids, open_browser, running, search, service  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.browser
 LONG = "A title that goes on and on, " * 12
@@ -28,22 +27,6 @@ DOCUMENTS = [
         for n in range(20)
     ),
 ]
-
-
-@pytest.fixture(scope="module")
-def service(tiny_decoder, tmp_path_factory):
-    path = tmp_path_factory.mktemp("shown") / "my-index"
-    encoder = Encoder.load(tiny_decoder)
-    with Index.create(path, encoder=encoder) as index:
-        index.add(DOCUMENTS)
-    with Service(encoder, path) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def address(service):
-    with running(create_app(service)) as address:
-        yield address
 
 
 @pytest.fixture

@@ -8,20 +8,7 @@ import pytest
 from ragvec.errors import Damaged, RagvecError
 from ragvec.shards import load_manifest
 from ragvec.shards.log import LOG
-from tests.test_bulk import HashEncoder, contents, encode, expected, files, passages
-
-
-class Stops(HashEncoder):
-    """Gives up after so many texts, as a machine does."""
-
-    def __init__(self, after: int) -> None:
-        super().__init__()
-        self.after = after
-
-    def encode_counted(self, texts, **options):
-        if len(self.seen) >= self.after:
-            raise KeyboardInterrupt
-        return super().encode_counted(texts, **options)
+from tests.test_bulk import Stops, contents, encode, expected, files, passages
 
 
 @pytest.fixture
