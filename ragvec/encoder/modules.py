@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ragvec.encoder.door import field, inside, read_list, read_object
+from ragvec.encoder.instruction import with_title_place
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.errors import WrongInput
 
@@ -105,7 +106,7 @@ def _told(folder: Path) -> dict[str, Any]:
         return {"query_instruction": ""}
     record = read_object(path)
     prompts = {
-        name: prompt
+        name: with_title_place(prompt)
         for name in field(path, record, "prompts", dict) or {}
         if (prompt := field(path, record["prompts"], name, str)) is not None
     }
