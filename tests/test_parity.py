@@ -101,6 +101,7 @@ def test_an_adapter_that_it_saved(name, tmp_path):
     model.save_pretrained(str(tmp_path / "lora"))
     assert (tmp_path / "lora" / "adapter_config.json").is_file() and not list(Path(tmp_path / "lora").glob("model*"))
     encoder = load(tmp_path / "lora")
+    assert encoder.settings.max_length == theirs(tmp_path / "lora").max_seq_length
     assert_same(encoder.encode_queries(ASKED), model.encode_query(ASKED))
     assert_same(encoder.encode_documents(ASKED), model.encode_document(ASKED))
     plain = Encoder.load(base, device="cpu", dtype="float32").encode_documents(ASKED)

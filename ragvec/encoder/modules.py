@@ -34,10 +34,11 @@ class Modules(NamedTuple):
     settings: EncoderSettings
 
 
-def read_modules(folder: Path, name: str) -> Modules:
+def read_modules(folder: Path, name: str, *, base: Path | None = None) -> Modules:
     """Read modules.json and what it names. Raises RagvecError for a module that has no counterpart here.
 
-    The attention stays as the model was trained; name: of the source, as the user gave it.
+    The attention stays as the model was trained; name: of the source, as the user gave it; base: where the configuration lies,
+    if the transformer is an adapter.
     """
     transformer = folder
     pooling: dict[str, Any] = {"pooling": "mean", "skip_instruction": False}
@@ -59,7 +60,7 @@ def read_modules(folder: Path, name: str) -> Modules:
                 "only Transformer, Pooling, Dense and at last Normalize load here"
             )
         normalized = normalized or kind == "Normalize"
-    limits = _limits(transformer)
+    limits = _limits(transformer, base or transformer)
     settings = EncoderSettings(
         **pooling,
         attention="unchanged",
@@ -78,7 +79,7 @@ class _Limits(NamedTuple):
     lower_case: bool
 
 
-def _limits(transformer: Path) -> _Limits:
+def _limits(transformer: Path, base: Path) -> _Limits:
     """How many tokens are read: what is written beside the weights, else what tokenizer and positions allow."""
     path = next((path for name in _LENGTH_FILES if (path := transformer / name).is_file()), None)
     record = read_object(path) if path else {}
@@ -89,7 +90,7 @@ def _limits(transformer: Path) -> _Limits:
     length = field(path, record, "max_seq_length", int) if path else None
     if length is None:
         length = min([_UNLIMITED, *_most(transformer / "tokenizer_config.json", "model_max_length")])
-        length = min([length, *_most(transformer / "config.json", "max_position_embeddings")])
+        length = min([length, *_most(base / "config.json", "max_position_embeddings")])
     return _Limits(length, bool(path and field(path, record, "do_lower_case", bool)))
 
 
