@@ -134,12 +134,18 @@ def test_named_fields_are_part_of_the_index(tmp_path: Path) -> None:
 
 def test_a_field_that_no_document_has_is_named(tmp_path, caplog, tiny_decoder):
     corpus = tmp_path / "corpus.jsonl"
-    corpus.write_text('{"_id": "1", "text": "fox", "about": {"year": null}}\n{"_id": "2", "text": "hen", "day": 1}\n')
-    build(
-        corpus, tmp_path / "i", encoder=str(tiny_decoder), device="cpu", search={"filter_fields": ("about.year", "yaer", "day")}
+    corpus.write_text(
+        '{"_id": "1", "text": "fox", "about": {"year": 2020}, "none": null}\n{"_id": "2", "text": "hen", "day": 1}\n'
     )
-    said = "no document of the index has the field {!r} of `filter_fields`: check its name"
-    assert caplog.messages == [said.format("yaer")]
+    build(
+        corpus,
+        tmp_path / "i",
+        encoder=str(tiny_decoder),
+        device="cpu",
+        search={"filter_fields": ("about.year", "yaer", "day", "none")},
+    )
+    said = "no document of the index has a value in the field {!r} of `filter_fields`: check its name"
+    assert caplog.messages == [said.format("yaer"), said.format("none")]
     caplog.clear()
     with Index.open(tmp_path / "i") as index:
         index.compact(filter_fields=["day", "dya"])

@@ -294,9 +294,9 @@ def documents_where(connection: sqlite3.Connection, where: str, values: FilterVa
 
 
 def tell_unfilled(connection: sqlite3.Connection) -> None:
-    """Warn of filter_fields that no document has: a misspelt one keeps nothing."""
+    """Warn of filter_fields that no document has a value in: a misspelt one keeps nothing."""
     for name in store.unfilled_fields(connection):
-        _log.warning("no document of the index has the field %r of `filter_fields`: check its name", name)
+        _log.warning("no document of the index has a value in the field %r of `filter_fields`: check its name", name)
 
 
 @contextmanager
