@@ -1,6 +1,7 @@
 """Folders as people have them: tables without a text column, other delimiters and encodings, files that are none of ours."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,7 @@ def test_index_names_what_it_passed_over_and_sync_keeps_its_documents(tmp_path: 
 
 
 def test_a_field_that_no_row_has_is_named(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.WARNING, "ragvec")
     monkeypatch.chdir(tmp_path)
     Path("corpus").mkdir()
     Path("corpus/a.jsonl").write_text(

@@ -1,6 +1,7 @@
 """Fields whose values are kept in a table: filters answer as without it, whatever comes, changes and goes."""
 
 import json
+import logging
 import random
 from pathlib import Path
 
@@ -133,6 +134,7 @@ def test_named_fields_are_part_of_the_index(tmp_path: Path) -> None:
 
 
 def test_a_field_that_no_document_has_is_named(tmp_path, caplog, tiny_decoder):
+    caplog.set_level(logging.WARNING, "ragvec")
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(
         '{"_id": "1", "text": "fox", "about": {"year": 2020}, "none": null}\n{"_id": "2", "text": "hen", "day": 1}\n'
