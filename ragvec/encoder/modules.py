@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ragvec.encoder.door import field, inside, read_list, read_object
+from ragvec.encoder.door import field, foreign, inside, read_list, read_object
 from ragvec.encoder.instruction import with_title_place
+from ragvec.encoder.prompt import special_ids
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.errors import WrongInput
 
@@ -43,6 +44,7 @@ def read_modules(folder: Path, name: str, *, base: Path | None = None) -> Module
     transformer = folder
     pooling: dict[str, Any] = {"pooling": "mean", "skip_instruction": False}
     projections: list[Path] = []
+    weights: Path | None = None
     normalized = False
     path = folder / MODULES_FILE
     for module in read_list(path):
@@ -52,19 +54,23 @@ def read_modules(folder: Path, name: str, *, base: Path | None = None) -> Module
             transformer = inside(path, module, "path")
         elif kind == "Pooling":
             pooling = _pooling(inside(path, module, "path") / "config.json", folder)
+        elif kind == "WordWeights" and not normalized:
+            weights = inside(path, module, "path")
         elif kind == "Dense" and not normalized:
             projections.append(inside(path, module, "path"))
         elif kind != "Normalize":
             raise WrongInput(
-                f"{folder} uses the sentence-transformers module {kind}{' after Normalize' if kind == 'Dense' else ''}: "
-                "only Transformer, Pooling, Dense and at last Normalize load here"
+                f"{folder} uses the sentence-transformers module {kind}{' after Normalize' if normalized else ''}: "
+                "only Transformer, WordWeights, Pooling, Dense and at last Normalize load here"
             )
         normalized = normalized or kind == "Normalize"
+    if weights is not None:
+        _check_weights(weights, transformer, pooling)
     limits = _limits(transformer, base or transformer)
     settings = EncoderSettings(
         **pooling,
         attention="unchanged",
-        border="prompt",
+        border="prompt" if weights is None else "text",
         separator="",
         base_model=name,
         lower_case=limits.lower_case,
@@ -72,6 +78,25 @@ def read_modules(folder: Path, name: str, *, base: Path | None = None) -> Module
         **_told(folder),
     ).override(max_length=limits.length)
     return Modules(transformer, tuple(projections), settings)
+
+
+def _check_weights(weights: Path, transformer: Path, pooling: dict[str, Any]) -> None:
+    """Raises RagvecError unless a WordWeights leaves out of the mean what the tokenizer puts before a text, and no more.
+
+    `ragvec export` writes it, where neither that nor the instruction is pooled.
+    """
+    import numpy as np
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    with foreign(f"{weights} can't be read"):
+        values = load_file(weights / "model.safetensors")["emb_layer.weight"].reshape(-1)
+        front, _ = special_ids(Tokenizer.from_file(str(transformer / "tokenizer.json")))
+    left_out = np.flatnonzero(values != 1)
+    if pooling != {"pooling": "mean", "skip_instruction": True} or values[left_out].any() or {*left_out} != {*front}:
+        raise WrongInput(
+            f"{weights}: weights of words load here only where they leave the tokens before a text out of its mean"
+        )
 
 
 class _Limits(NamedTuple):
