@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ragvec.encoder.door import field, foreign, inside, read_list, read_object
+from ragvec.encoder.door import check_files, field, foreign, inside, read_list, read_object
 from ragvec.encoder.instruction import with_title_place
 from ragvec.encoder.prompt import special_ids
 from ragvec.encoder.settings import EncoderSettings
@@ -89,6 +89,8 @@ def _check_weights(weights: Path, transformer: Path, pooling: dict[str, Any]) ->
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 
+    check_files(weights)
+    check_files(transformer)
     with foreign(f"{weights} can't be read"):
         values = load_file(weights / "model.safetensors")["emb_layer.weight"].reshape(-1)
         front, _ = special_ids(Tokenizer.from_file(str(transformer / "tokenizer.json")))
