@@ -47,4 +47,5 @@ class _Attention(torch.autograd.Function):
 
 
 def _runs(states: Tensor, length: int) -> tuple[Tensor, ...]:
-    return states.flatten(0, 1).split(max(1, _SCORES // length**2))
+    runs: tuple[Tensor, ...] = states.flatten(0, 1).split(max(1, _SCORES // length**2))
+    return runs
