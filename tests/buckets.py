@@ -65,10 +65,10 @@ def server(kind: str, folder: Path) -> Iterator[int]:
 @contextmanager
 def running(command: list[str]) -> Iterator[int]:
     """Run a server whose last argument is its port, until the context is left."""
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen([*command, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait(port, process)
+        wait_for(port, process)
         yield port
     finally:
         process.kill()
@@ -83,14 +83,16 @@ def _command(kind: str, folder: Path) -> list[str]:
     }[kind]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
-def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
+def wait_for(port: int, process: subprocess.Popen[bytes], *, seconds: int = 30) -> None:
+    """Wait until a process listens there."""
+    for _ in range(20 * seconds):
         assert process.poll() is None, "the server ended"
         try:
             socket.create_connection(("127.0.0.1", port)).close()
