@@ -1,6 +1,8 @@
 """What tests of stores share: real servers, a corpus whose metadata tries filters, shards of it, and the filters."""
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -104,7 +106,7 @@ def _milvus(folder: Path) -> Iterator[int]:
         _wait_until_it_serves(f"http://127.0.0.1:{port}")
         yield port
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)  # the program starts the server, which would stay
         process.wait()
 
 
