@@ -1,4 +1,4 @@
-"""Real servers of object storage for tests, in processes of their own: moto, localbucket, azurite, one that heeds no condition."""
+"""Real servers of object storage for tests, each in a process of its own: moto, localbucket, azurite, a heedless one."""
 
 import base64
 import hmac
