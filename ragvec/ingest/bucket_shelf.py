@@ -142,15 +142,14 @@ class BucketShelf:
 
     def _made_elsewhere(self, digests: list[str]) -> dict[str, Part]:
         """The parts of these digests that others have made; waits for those that they make."""
-        parts: dict[str, Part] = {}
-        while True:
-            # asked first: whoever is done by then has left records
-            are_made = self._claims is not None and self._claims.taken(digests)
-            parts |= read_records(self._bucket, self.provenance, digests)
-            digests = [digest for digest in digests if digest not in parts]
-            if not digests or self._claims is None or not are_made:
-                return parts
+        parts = read_records(self._bucket, self.provenance, digests)
+        while self._claims and (left := [digest for digest in digests if digest not in parts]):
+            are_made = self._claims.taken(left)  # asked before the records: whoever has ended by then has left them
+            parts |= read_records(self._bucket, self.provenance, left)
+            if not are_made:
+                break
             self._claims.pause()
+        return parts
 
     def _recorded(self) -> dict[str, Part]:
         """All parts that earlier runs have recorded, by content digest."""
