@@ -12,6 +12,7 @@ from ragvec.index import Index, IndexSettings
 from ragvec.index.ann.exact import SearchResult
 from ragvec.index.words import Ranking
 from ragvec.records import FilterValues, Passage
+from ragvec.stores.address import is_store
 
 Place: TypeAlias = str | Path
 Allowed: TypeAlias = Any  # the passages that a view's own `matching` and `within` leave, as its searches take them
@@ -88,11 +89,6 @@ class Searched(Protocol):
         """Let go of what it holds open."""
 
     def __len__(self) -> int: ...
-
-
-def is_store(place: Place) -> bool:
-    """Whether this is the address of a store (see ragvec.stores) rather than a folder."""
-    return isinstance(place, str) and place.partition("://")[0] in ("postgresql", "postgres") and "://" in place
 
 
 def open_searched(places: Place | Sequence[Place]) -> Searched:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from ragvec.artefacts import DATABASE_NAME
 from ragvec.errors import NotFound, WrongInput
 from ragvec.index.encoder import load_encoder
-from ragvec.retrieve.searched import Place, is_store, open_searched
+from ragvec.retrieve.searched import Place, open_searched
 from ragvec.serve.live import Live, LiveIndex, LiveJoint
+from ragvec.stores import is_store
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
