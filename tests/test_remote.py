@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,6 +37,7 @@ KEY = "a-key"
 def served(encoder: Encoder, places: Any, **options: Any) -> Iterator[str]:
     """The address of a server of these in this process: the application and the sockets of `ragvec serve`."""
     listener = bind("127.0.0.1", 0)
+    listener.listen()
     with Service(encoder, places) as service:
         running = uvicorn.Server(server_config(create_app(service, **options)))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
@@ -126,7 +128,7 @@ def test_hits_say_where_they_are_from(both: tuple[Retriever, Retriever]) -> None
     assert metadata_fields(together) == ["even", "part", "price"] and len(together) == 600
     assert [passage.doc_id for passage in read_document(together, "150")] == ["150"] * 3
     assert [one["passages"] for one in together.describe()["indices"]] == [249, 201, 150]
-    with pytest.raises(WrongInput, match="no field 'yaer'"):
+    with pytest.raises(WrongInput, match="no field yaer; there are even, part, price"):
         Retriever(together).retrieve("x", mode="lexical", where="yaer = 1")
 
 
@@ -184,6 +186,10 @@ def test_what_cant_be_searched_together_is_one_line(parts, encoder, tmp_path) ->
         with Index.open(tmp_path / "other") as other, pytest.raises(WrongInput) as error:
             Together([Server(address)], other)
         assert str(error.value).startswith(f"the folders here and {address} can't be searched together, their encoder")
+        with Index.create(tmp_path / "german", encoder=encoder, language="german") as german:
+            put(german, [Passage("1", "1", "Wörter")], np.ones((1, 32), np.float32))
+            with pytest.raises(WrongInput, match=f"as german in the folders here, as english in {address}: bring one"):
+                Together([Server(address)], german)
         with pytest.raises(WrongInput, match="is named twice"):
             Together([Server(address), Server(f"{address}/")])
     with pytest.raises(ServerFailed, match=rf"{address} does not answer \(Connection refused\)"):
@@ -227,6 +233,11 @@ def reply(handler: BaseHTTPRequestHandler, body: Any, *, status: int = 200, **he
     handler.wfile.write(data)
 
 
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    handler.close_connection = True
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
 ABOUT = {
     "state": "0", "encoder_source": "bundled", "fingerprint": "f" * 64, "dimension": 4, "query_instruction": "",
     "document_instruction": "", "normalized": True, "language": "english", "documents": 3, "passages": 3, "vectors": 3,
@@ -252,6 +263,7 @@ GOOD = {
         ("/shard", {**ABOUT, "dimension": 0}),
         ("/shard", {**ABOUT, "fields": [1]}),
         ("/shard", {**ABOUT, "passages": -1}),
+        ("/shard", {**ABOUT, "language": "klingon"}),
         ("/shard", {name: ABOUT[name] for name in ABOUT if name != "state"}),
         ("/shard/words", {**COUNTS, "further": [], "indexed": -3}),
         ("/shard/words", {**COUNTS, "further": [5]}),
@@ -299,11 +311,12 @@ def test_good_answers_are_believed() -> None:
     [
         (lambda handler: reply(handler, b"", status=307, location="http://elsewhere/shard"), "sends elsewhere (307)"),
         (lambda handler: reply(handler, {"error": {"message": f"no {KEY}\n"}}, status=500), "answers 500 (no …)"),
-        (lambda handler: reply(handler, b"{", **{"content-length": "1000"}), "has not answered within 1 s"),
-        (lambda handler: handler.connection.shutdown(socket.SHUT_RDWR), "hung up"),
+        (lambda handler: (reply(handler, b"{", **{"content-length": "1000"}), time.sleep(3)), "has not answered within 1 s"),
+        (lambda handler: (reply(handler, b"{}", **{"content-length": "9"}), hang_up(handler)), "hung up"),
+        (lambda handler: hang_up(handler), "hung up"),
         (lambda handler: reply(handler, b"x" * 3000), "answers with over"),
     ],
-    ids=["redirect", "error", "slow", "closed", "large"],
+    ids=["redirect", "error", "slow", "cut", "closed", "large"],
 )
 def test_a_server_that_fails_is_named(answer, said, monkeypatch) -> None:
     monkeypatch.setattr(server, "PATIENCE_S", 1.0)

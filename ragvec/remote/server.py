@@ -4,19 +4,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
 import orjson
 
-from ragvec.checked import Mismatch, check_fields, check_range, check_value
+from ragvec.checked import Mismatch, check_fields, check_range, check_value, shown
 from ragvec.errors import Changed, Unavailable, first_line
 from ragvec.http import checked_key, connected, deadline, read_address, sent_elsewhere, told
 from ragvec.index.ann.exact import SearchResult
 from ragvec.index.validity import MOST_DIMENSIONS
-from ragvec.index.words import Ranking
+from ragvec.index.words import LANGUAGES, Ranking
 from ragvec.index.words.weights import Counts
 from ragvec.records import Passage
 from ragvec.remote.part import STEP, About, Allowed, Found
@@ -182,6 +182,8 @@ class ServerPart:
                     connection.request(method, quote(self._parts.path + path), sent, headers)
                     response = connection.getresponse()
                     data = response.read(MOST_ANSWER + 1)
+                    if response.length and len(data) <= MOST_ANSWER:
+                        raise IncompleteRead(data, response.length)
             except (OSError, HTTPException) as error:
                 connection.close()
                 if time.monotonic() >= until:
@@ -244,6 +246,8 @@ def _read_about(answer: Any) -> About:
     check_range("dimension", about.dimension, 1, MOST_DIMENSIONS)
     for name in ("documents", "passages", "vectors", "bytes", "deleted_rows"):
         check_range(name, getattr(about, name), 0, 2**63 - 1 if name == "bytes" else MOST_COUNT)
+    if about.language and about.language not in LANGUAGES:
+        raise Mismatch(f"language is {shown(about.language)}, which is not known here")
     if len(about.fields) > MOST_FIELDS:
         raise Mismatch(f"it has {len(about.fields):,} fields")
     return about

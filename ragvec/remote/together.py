@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,7 +52,12 @@ class Together:
         self.servers = [ServerPart(server) for server in servers]
         self._threads = ThreadPoolExecutor(max_workers=4 * (len(servers) + 1), thread_name_prefix="ragvec-parts")
         self._near: dict[tuple[str, ...], float | None] = {}
-        self.checked([part.about() for part in self.servers])
+        self._agreed: list[About] = []
+        try:
+            self.abouts()
+        except BaseException:
+            self._let_go()
+            raise
 
     @property
     def settings(self) -> IndexSettings:
@@ -61,10 +67,10 @@ class Together:
         settings = self.servers[0].about().settings
         source = settings.encoder_source
         is_found = source == BUNDLED or source.count("/") == 1  # another machine's folder says nothing here
-        return settings if is_found else IndexSettings(**{**vars(settings), "encoder_source": NO_ENCODER})
+        return settings if is_found else replace(settings, encoder_source=NO_ENCODER)
 
-    def checked(self, abouts: Sequence[About]) -> Sequence[About]:
-        """What the servers say. Raises WrongInput unless all parts may be searched as one."""
+    def _check(self, abouts: Sequence[About]) -> None:
+        """Raises WrongInput unless all parts may be searched as one."""
         settings = [about.settings for about in abouts]
         names = [part.name for part in self.servers]
         if self.local is not None:
@@ -81,7 +87,6 @@ class Together:
                 f"words are stemmed as {told[0][1]} in {told[0][0]}, as {other[1]} in {other[0]}: bring one to the other's "
                 "language there by `ragvec compact --language …`, which encodes nothing anew"
             )
-        return abouts
 
     @contextmanager
     def reading(self) -> Iterator["TogetherView"]:
@@ -94,12 +99,17 @@ class Together:
 
     def everywhere(self, ask: Callable[..., Answer], *rows: Sequence[Any]) -> list[Answer]:
         """What `ask` returns for each row, all at once."""
+        if len(rows[0]) == 1:
+            return list(map(ask, *rows))
         return list(self._threads.map(ask, *rows))
 
     def abouts(self, *, newly: bool = False) -> list[About]:
-        """What the servers say of themselves; newly: now."""
+        """What the servers say of themselves; newly: now. Raises WrongInput where one has changed and fits no more."""
         abouts = self.everywhere(lambda part: part.about(newly=newly), self.servers)
-        return list(self.checked(abouts)) if newly else abouts
+        if abouts != self._agreed:
+            self._check(abouts)
+            self._agreed = abouts
+        return abouts
 
     def near(self, view: "TogetherView") -> float | None:
         """From which similarity on a passage is near a query, measured once for a state, as in one index of all passages."""
@@ -112,7 +122,7 @@ class Together:
 
     def describe(self) -> dict[str, Any]:
         """What all of this is together, and each part under `indices`; JSON values only."""
-        told = [(part.name, vars_of(about)) for part, about in zip(self.servers, self.abouts(newly=True), strict=True)]
+        told = [(part.name, asdict(about)) for part, about in zip(self.servers, self.abouts(newly=True), strict=True)]
         if self.local is not None:
             told.insert(0, (HERE, self.local.describe()))
         settings = self.settings
@@ -132,11 +142,14 @@ class Together:
 
     def close(self) -> None:
         """Close the connections, and what lies here."""
+        self._let_go()
+        if self.local is not None:
+            self.local.close()
+
+    def _let_go(self) -> None:
         self._threads.shutdown()
         for part in self.servers:
             part.close()
-        if self.local is not None:
-            self.local.close()
 
     def __len__(self) -> int:
         """The number of passages in all parts, asked for now. Raises ServerFailed for one that does not answer."""
@@ -306,8 +319,3 @@ class TogetherView:
         if asked:
             parts, rows, theirs = zip(*asked, strict=True)
             yield from zip(rows, self._together.everywhere(ask, parts, theirs), strict=True)
-
-
-def vars_of(about: About) -> dict[str, Any]:
-    """What a server says, by name."""
-    return {name: getattr(about, name) for name in about.__slots__}

@@ -67,7 +67,7 @@ def read_counts(values: Any) -> Counts:
 
 
 def _by_field(name: str, values: Any) -> dict[str, Any]:
-    found = check_value(name, values, dict[str, Any])
+    found: dict[str, Any] = check_value(name, values, dict[str, Any])
     if set(found) != set(FIELDS):
         raise Mismatch(f"{name} are of {shown(sorted(found))}, not of {', '.join(FIELDS)}")
     return found

@@ -6,6 +6,7 @@ know of them.
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from ragvec.errors import Changed, NotFound
 from ragvec.index import Index
 from ragvec.joint import Joint
 from ragvec.remote.part import STEP, Allowed, Found, LocalPart
-from ragvec.remote.together import vars_of
 from ragvec.remote.wire import MOST_IDS, MOST_VECTORS, counts_record, numbers, packed, read_counts, unpacked
 from ragvec.serve.advert import index_identity
 from ragvec.serve.json_route import JsonRoute, json_response
@@ -76,7 +76,7 @@ def _about(index: Any) -> dict[str, Any]:
     local = _folders(index)
     with local.reading() as view:
         told = LocalPart(view).about(local.describe(), local.settings, _state(local, view.generations))
-    return {**vars_of(told), "encoder_source": without_places(told.encoder_source)}
+    return {**asdict(told), "encoder_source": without_places(told.encoder_source)}
 
 
 def _lexical(part: LocalPart, body: ShardLexical) -> dict[str, Any]:

@@ -113,9 +113,9 @@ class _Weights:
                 here = sum(idf(words.frequency(part.field, stem), words.indexed) for stem in part.stems)
                 there = sum(idf(counts.frequency(part.field, stem), counts.indexed) for stem in part.stems)
                 self._add(part, part.times * (K1 + 1) * there, part.times * there / here)
-        here = {field: _tokens(words, field, {}) / max(1, words.indexed) for field in FIELDS}
-        self._ratio = min([1.0, *(here[field] / mean for field, mean in self._means.items() if here[field])])
-        self._most = sum(one.worth for one in self._parts.values())
+        lengths = {field: _tokens(words, field, {}) / max(1, words.indexed) for field in FIELDS}
+        self._ratio: float = min([1.0, *(lengths[field] / mean for field, mean in self._means.items() if lengths[field])])
+        self._most: float = sum(one.worth for one in self._parts.values())
 
     def _add(self, part: Part, worth: float, boost: float) -> None:
         own = np.float32(boost)
