@@ -92,6 +92,13 @@ def both(parts: dict[str, Path], encoder: Encoder) -> Iterator[tuple[Retriever, 
         yield Retriever(whole, reranker=lengths, rerank="length"), Retriever(together, reranker=lengths, rerank="length")
 
 
+@pytest.fixture(scope="module")
+def lone(parts: dict[str, Path], encoder: Encoder) -> Iterator[str]:
+    """The address of a server of one part."""
+    with served(encoder, parts["part-1"]) as address:
+        yield address
+
+
 @pytest.mark.parametrize("way", [*WAYS, *FURTHER], ids=lambda way: " ".join(f"{name}={way[name]}" for name in way) or "hybrid")
 def test_hits_are_those_of_one_index_over_all_documents(both: tuple[Retriever, Retriever], way: dict) -> None:
     whole, together = (one if "rerank" in way else Retriever(one.index) for one in both)
@@ -170,14 +177,16 @@ def test_a_server_of_servers_answers_as_one_index_does(parts, encoder, capsys) -
             choose_index([first], writable=True)
 
 
-def test_python_opens_servers_by_the_same_door(parts, encoder) -> None:
-    with served(encoder, parts["part-1"]) as address:
-        retriever = open_retriever([str(parts["part-0"]), address])
-        assert retriever.encoder.fingerprint == encoder.fingerprint, "found by the folder here"
-        assert retriever.retrieve("word1 word2", 100)
-        with pytest.raises(WrongInput, match="names no encoder"):
-            open_retriever(address)
-        assert open_retriever(address, encoder=encoder.source).retrieve("word1", where="part = 1")
+def test_python_opens_servers_by_the_same_door(parts, encoder, lone) -> None:
+    retriever = open_retriever([str(parts["part-0"]), lone])
+    assert retriever.encoder.fingerprint == encoder.fingerprint, "found by the folder here"
+    assert retriever.retrieve("word1 word2", 100)
+    with pytest.raises(WrongInput, match="names no encoder"):
+        open_retriever(lone)
+    alone = open_retriever(Server(lone), encoder=encoder.source)
+    assert alone.retrieve("word1", where="part = 1")
+    for one in (retriever, alone):
+        one.index.close()
 
 
 def test_what_cant_be_searched_together_is_one_line(parts, encoder, tmp_path) -> None:
@@ -358,6 +367,7 @@ def call(address: str, method: str, path: str, body: dict | None, headers: dict[
         ("/shard/near", {"vectors": "", "k": 10**6}),
         ("/shard/near", {"vectors": ""}),
         ("/shard/near", {"vectors": "AACAfw==" * 32, "k": 3}),
+        ("/shard/near", {"vectors": "AAAA" * 128, "k": 3, "allowed": {"within": "+x" * 5000}}),
         ("/shard/passages", {"ids": [-1]}),
         ("/shard/passages", {"ids": [1], "doc_id": "x"}),
         ("/shard/passages", {"places": [10**9]}),
@@ -367,8 +377,7 @@ def call(address: str, method: str, path: str, body: dict | None, headers: dict[
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_wrong_requests_are_refused_by_name(path, body, parts, encoder) -> None:
-    with served(encoder, parts["part-0"]) as address:
-        error = post(address, path, body)["error"]
-        assert error["code"] in (400, 404, 422) and error["message"]
-        assert post(address, "/shard/words", {"query": "x", "state": "old"})["error"]["code"] == 409
+def test_wrong_requests_are_refused_by_name(path, body, lone) -> None:
+    error = post(lone, path, body)["error"]
+    assert error["code"] in (400, 404, 422) and error["message"]
+    assert post(lone, "/shard/words", {"query": "x", "state": "old"})["error"]["code"] == 409

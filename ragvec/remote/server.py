@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
@@ -60,6 +61,7 @@ class ServerPart:
         self._idle: list[HTTPConnection] = []
         self._lock = threading.Lock()
         self._about: About | None = None
+        weakref.finalize(self, _close_all, self._idle)
 
     def about(self, *, newly: bool = False) -> About:
         """What the server says of what it serves, as it was when it was asked last; newly: now.
@@ -140,8 +142,7 @@ class ServerPart:
     def close(self) -> None:
         """Close the connections that nobody uses."""
         with self._lock:
-            while self._idle:
-                self._idle.pop().close()
+            _close_all(self._idle)
 
     def _passages(self, count: int, **asked: Any) -> list[Found]:
         return self._read(self._post("/passages", **asked), lambda answer: _as_many(_read_passages(answer), count))
@@ -221,6 +222,11 @@ class ServerPart:
 
     def _failed(self, what: str) -> ServerFailed:
         return ServerFailed(f"{self.name} {what}")
+
+
+def _close_all(connections: list[HTTPConnection]) -> None:
+    while connections:
+        connections.pop().close()
 
 
 def _record(allowed: Allowed | None) -> dict[str, Any] | None:

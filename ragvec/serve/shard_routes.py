@@ -45,12 +45,12 @@ def shard_routes(service: Service) -> APIRouter:
     @router.post("/shard/lexical", summary="The best passages by a query's words, weighed as they are told to weigh")
     async def lexical(body: ShardLexical) -> Response:
         _check_query(body.query, service)
-        _check_k(body.k, service)
+        _check_candidates(body.k, body.allowed, service)
         return await answered(body.state, lambda part: _lexical(part, body))
 
     @router.post("/shard/near", summary="The nearest passages to vectors, or how near some are")
     async def near(body: ShardNear) -> Response:
-        _check_k(body.k or 1, service)
+        _check_candidates(body.k or 1, body.allowed, service)
         return await answered(body.state, lambda part: _near(part, body, service.encoder.dimension))
 
     @router.post("/shard/passages", summary="Passages, their documents' ids or their vectors")
@@ -143,6 +143,8 @@ def _check_query(query: str, service: Service) -> None:
         raise HTTPException(422, f"the query has {len(query):,} characters: send at most {service.limits.query_characters:,}")
 
 
-def _check_k(k: int, service: Service) -> None:
+def _check_candidates(k: int, allowed: AllowedPassages | None, service: Service) -> None:
     if k > service.limits.candidates:
         raise HTTPException(422, f"k is {k}: ask for at most {service.limits.candidates:,} candidates")
+    if allowed is not None and allowed.within is not None:
+        _check_query(allowed.within, service)

@@ -2,11 +2,13 @@
 
     python -m tests.bench.remote --rows 20000
 
-Two `ragvec serve` on the loopback, each a process; queries bring their vectors: nothing is encoded. The ratio is to one index
-in the same run, median of 100 queries.
+Two `ragvec serve` on the loopback, each a process; queries bring their vectors: nothing is encoded. The median of 100 queries,
+and the CPU time of a query in all processes, with the ratio to one index in the same run: the second says what a search costs
+also where other work runs beside it.
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -57,30 +59,37 @@ def main() -> None:
             "two folders": stack.enter_context(Joint.open(folders[1:])),
             "two servers": stack.enter_context(Together([Server(server.url) for server in servers])),
         }
+        pids = [os.getpid(), *(server.process.pid for server in servers)]
         print(f"{rows:,} x {encoder.dimension}; {cpu()}")
-        print("| | one index, ms | two folders | two servers | same hits |\n|---|---|---|---|---|")
+        print("| | one index: ms, CPU ms | two folders | two servers | same hits |\n|---|---|---|---|---|")
         for name, way in WAYS.items():
             lexical = name == "words"
             asked = [
                 Request(query=" ".join(f"w{word}" for word in line[:4]), vector=None if lexical else vector, **way)
                 for line, vector in zip(words.tolist(), made[rows:], strict=False)
             ]
-            found = {one: measured(Retriever(index), asked) for one, index in searched.items()}
+            found = {one: measured(Retriever(index), asked, pids) for one, index in searched.items()}
             first, *others = found.values()
             same = np.mean([same_hits(one, other) for one, other in zip(first[0], others[-1][0], strict=True)])
-            ratios = " | ".join(f"{ms:.2f} ({ms / first[1]:.1f} times)" for _, ms in others)
-            print(f"| {name} | {first[1]:.2f} | {ratios} | {same:.0%} |", flush=True)
+            shown = " | ".join(f"{ms:.2f}, {used:.2f} ({used / first[2]:.1f} times)" for _, ms, used in others)
+            print(f"| {name} | {first[1]:.2f}, {first[2]:.2f} | {shown} | {same:.0%} |", flush=True)
 
 
-def measured(retriever: Retriever, asked: list[Request]) -> tuple[list[list[Hit]], float]:
-    """What each request finds, and the median milliseconds of the second time."""
+def measured(retriever: Retriever, asked: list[Request], pids: list[int]) -> tuple[list[list[Hit]], float, float]:
+    """What each request finds; of the second time, the median milliseconds and the mean CPU milliseconds in all processes."""
     found = [retriever.answer(request) for request in asked]
-    times = []
+    times, used = [], sum(map(cpu_seconds, pids))
     for request in asked:
         begun = time.perf_counter()
         retriever.answer(request)
         times.append(1000 * (time.perf_counter() - begun))
-    return found, statistics.median(times)
+    return found, statistics.median(times), 1000 * (sum(map(cpu_seconds, pids)) - used) / len(asked)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has taken of the CPUs so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def same_hits(one: list[Hit], other: list[Hit]) -> bool:
