@@ -134,9 +134,7 @@ def run(
 ) -> None:
     """Answer one query, or a file of them, and print the hits."""
     places = chosen_places(index)
-    instruction = prompted(
-        instruction, prompt_name, encoder or (prompt_name and _source(with_key(places, api_key))), offline=offline
-    )
+    instruction = prompted(instruction, prompt_name, encoder or (prompt_name and _source(places, api_key)), offline=offline)
     single = queries is None and query != "-"
     options = Options(
         offset=offset, mode=mode, syntax=single if syntax is None else syntax, where=where, where_values=where_values,
@@ -199,12 +197,12 @@ def with_key(places: Sequence[str], key: str | None) -> "list[Place]":
     return [place if server_of(place) is None else Server(place, key) for place in places]
 
 
-def _source(places: "Sequence[Place]") -> str | None:
+def _source(places: Sequence[str], key: str | None) -> str | None:
     """Where the encoder of an index lies; None = the bundled one."""
     from ragvec.index.encoder import BUNDLED
     from ragvec.retrieve.searched import open_searched
 
-    with closing(open_searched(places)) as searched:
+    with closing(open_searched(with_key(places, key))) as searched:
         return None if searched.settings.encoder_source == BUNDLED else searched.settings.encoder_source
 
 

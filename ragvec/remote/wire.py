@@ -63,7 +63,7 @@ def read_counts(values: Any) -> Counts:
     for field in FIELDS:
         check_range(f"tokens.{field}", check_value(f"tokens.{field}", tokens[field], int), 0, MOST_COUNT)
     further = numbers("further", given["further"], most=MOST_BEGINNINGS, below=passages + 1)
-    return Counts(passages, indexed, tokens, frequencies, tuple(further.tolist()))
+    return Counts(passages, indexed, tokens, frequencies, further=tuple(further.tolist()))
 
 
 def _by_field(name: str, values: Any) -> dict[str, Any]:
