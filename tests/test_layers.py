@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a module may import from its own layer and below. Names are modules or packages of ragvec.
 LAYERS = [
     {"errors", "checked", "lazy", "records", "files", "artefacts", "locks", "progress", "metrics", "notebook", "data",
-     "objects"},
+     "http", "objects"},
     {"corpus", "shards"},
     {"encoder"},
     {"index"},
-    {"joint", "stores"},
+    {"joint", "remote", "stores"},
     {"retrieve", "ingest", "map"},
     {"answers"},
     {"evaluate", "doctor", "export", "train"},
