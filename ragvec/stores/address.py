@@ -1,6 +1,5 @@
 """Which store an address names."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragvec.errors import RagvecError, WrongInput
