@@ -45,8 +45,17 @@ def set_tokenizer_options(folder: Path, encoder: Encoder, **options: Any) -> Non
         "model_input_names": ["input_ids", "attention_mask"],
         **options,
     }
-    settings.setdefault("pad_token", settings.get("eos_token") or settings.get("unk_token"))
+    settings["pad_token"] = settings.get("pad_token") or _padding(settings, folder)
     for name in ("chat_template", "auto_map", "backend", "is_local", "local_files_only"):
         settings.pop(name, None)
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     write_json(path, settings)
+
+
+def _padding(settings: dict[str, Any], folder: Path) -> Any:
+    """A special token to pad with, whose states nobody looks at. Raises RagvecError if the tokenizer has none."""
+    special = [one["content"] for one in read_json(folder / "tokenizer.json")["added_tokens"] if one["special"]]
+    tokens = [settings.get("eos_token"), settings.get("unk_token"), *special]
+    if (token := next(filter(None, tokens), None)) is None:
+        raise RagvecError("the tokenizer has no special token, and other libraries need one to pad with: export `to` ragvec")
+    return token
