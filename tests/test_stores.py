@@ -223,6 +223,8 @@ def test_export_and_search_on_the_command_line_and_a_server(kind, both, database
         asked = {"query": "text 3", "mode": "dense", "k": 3, "where": "year > 2000"}
         assert [hit["passage_id"] for hit in client.post("/search", json=asked).json()["hits"]] == found
         assert client.post("/search", json={"query": "text 3"}).status_code == 400
-        info = client.get("/info").json()["index"]
+        told = client.get("/info").json()
+        info = told["index"]
         assert (info["name"], info["passages"]) == ("told", 20) and "fields" in info
+        assert (told["map"], told["similar"], told["modes"]) == (False, False, ["dense"])
         assert client.get("/documents/9").status_code == 200

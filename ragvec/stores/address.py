@@ -1,6 +1,5 @@
 """Which store an address names."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragvec.errors import RagvecError, WrongInput
@@ -16,8 +15,8 @@ LIKE = {
 HANDED = {"lancedb": "folder/table", "qdrant": "http://host:6333/collection"}  # to be written, and used by their own clients
 
 
-def is_store(place: str | Path) -> bool:
-    """Whether this is the address of a store rather than a folder."""
+def is_store(place: object) -> bool:
+    """Whether this is the address of a store rather than a folder or a server."""
     return isinstance(place, str) and "://" in place and place.partition("://")[0] in SCHEMES
 
 
