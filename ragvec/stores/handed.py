@@ -57,7 +57,7 @@ def write_qdrant(shards: Shards, address: str) -> tuple[str, int]:
 
     place, name = _split(address)
     with _told(address):
-        client = QdrantClient(url=place) if "://" in place else QdrantClient(path=place)
+        client = QdrantClient(url=place, check_compatibility=False) if "://" in place else QdrantClient(path=place)
         try:
             before = None
             if client.collection_exists(name):
