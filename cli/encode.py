@@ -135,7 +135,6 @@ def run(
     """Encode a corpus, or say which of its parts are left."""
     reading = corpus_options(**arguments_of(corpus_options, locals()))
     from ragvec.ingest import PART_ROWS, Output, encode_corpus
-    from ragvec.objects import is_url
 
     Output(output, single_writer=single_writer).check_usable()
     place = _rank(rank, world_size, ray)
@@ -149,11 +148,9 @@ def run(
     source = ToEncode(corpus, reading, instruction, on_reject=rejects, unread=[])
     encode = partial(
         encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
-        part_rows=part_rows or PART_ROWS, overwrite=overwrite, single_writer=single_writer,
-    )  # fmt: skip
-    shared = is_url(output) and not (overwrite or single_writer)
-    report = _encode(source, loaded, output, encode, place=place, log_json=log_json, actors=actors, shared=shared)
-    _finish(report, output, format, source)
+        part_rows=part_rows or PART_ROWS, overwrite=overwrite, single_writer=single_writer)  # fmt: skip
+    how = {"place": place, "log_json": log_json, "actors": actors, "shared": not (overwrite or single_writer)}
+    _finish(_encode(source, loaded, output, encode, **how), output, format, source)
 
 
 def _rank(number: int | None, world: int | None, ray: str | None) -> "Rank":
@@ -210,12 +207,13 @@ def _encode(
 ) -> "EncodeReport":
     """Encode it as this rank; the passages are counted and the speed is measured where somebody looks.
 
-    shared: with other writers, of which one may be lost: the corpus is read again for what it has not made
+    shared: in object storage, with other writers, of which one may be lost: the corpus is read again for what it has not made
     """
     from ragvec.corpus.files import InputFile
     from ragvec.corpus.passages import count_passages, cut_for, open_documents
     from ragvec.encoder.speed import Speed
     from ragvec.ingest import in_turns
+    from ragvec.objects import is_url
 
     watched = sys.stderr.isatty() or bool(log_json)
     inputs: list[InputFile] = []
@@ -241,7 +239,7 @@ def _encode(
                 log=log,
             )
 
-        return in_turns(turn, place) if shared else turn(place, first=True)
+        return in_turns(turn, place) if shared and is_url(output) else turn(place, first=True)
 
 
 def _encode_in_processes(words: Sequence[str], output: str, devices: Sequence[str], format: Form | None) -> None:

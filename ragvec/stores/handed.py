@@ -39,10 +39,11 @@ def write_lancedb(shards: Shards, address: str) -> tuple[str, int]:
     folder, name = _split(address)
     with _told(address):
         database = lancedb.connect(folder)
-        before = _read_collection(database.open_table(name).schema, address) if name in _tables(database) else None
+        there = _lance_table(database, name)
+        before = None if there is None else _read_collection(there.schema, address)
         schema = _lance_schema(_grown(before, shards, address))
         rows = pa.RecordBatchReader.from_batches(schema, _lance_batches(shards, schema))
-        table = database.create_table(name, data=rows, schema=schema, mode="overwrite")
+        table = database.create_table(name, data=rows, schema=schema, mode="create" if there is None else "overwrite")
         return address, table.count_rows()
 
 
@@ -56,7 +57,7 @@ def write_qdrant(shards: Shards, address: str) -> tuple[str, int]:
 
     place, name = _split(address)
     with _told(address):
-        client = QdrantClient(url=place) if "://" in place else QdrantClient(path=place)
+        client = QdrantClient(url=place, check_compatibility=False) if "://" in place else QdrantClient(path=place)
         try:
             before = None
             if client.collection_exists(name):
@@ -113,8 +114,12 @@ def _read_marked(about: dict[str, Any] | None, address: str) -> Collection:
     return Collection.read(json.dumps(about[MARK]), address)
 
 
-def _tables(database: Any) -> list[str]:
-    return list(database.table_names(limit=100_000))
+def _lance_table(database: Any, name: str) -> Any:
+    """A table; None if there is none, or none that can be read: then another can't be created in its place."""
+    try:
+        return database.open_table(name)
+    except ValueError:
+        return None
 
 
 def _lance_schema(collection: Collection) -> pa.Schema:

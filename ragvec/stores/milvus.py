@@ -57,7 +57,8 @@ def read_address(address: str) -> Address:
             if parts.scheme != "milvus" or not place.endswith(".db"):
                 raise ValueError
             path = unquote(f"{parts.netloc}{place}")
-            return Address(path, "", "", collection, f"milvus://{path}/{collection}")
+            name = f"milvus://{path}/{collection}"
+            return Address(uri=path, token="", database="", collection=collection, name=name)
         host = f"{parts.hostname}:{parts.port or 19530}"
         database = place.strip("/")
         if "/" in database or not parts.hostname:
@@ -69,7 +70,8 @@ def read_address(address: str) -> Address:
             "or milvus:///folder/file.db/collection for milvus-lite; a collection's name is of letters, digits and _"
         ) from None
     scheme = "https" if parts.scheme == "milvus+https" else "http"
-    return Address(f"{scheme}://{host}", token, database, collection, f"milvus://{host}{place}/{collection}")
+    name = f"milvus://{host}{place}/{collection}"
+    return Address(uri=f"{scheme}://{host}", token=token, database=database, collection=collection, name=name)
 
 
 class MilvusStore:
