@@ -168,6 +168,10 @@ class LocalPart:
         """Passages by their ids."""
         return list(map(Found, self._view.passages(ids), self._view.index_names(ids)))
 
+    def holds(self, ids: Sequence[int]) -> bool:
+        """Whether all of these are ids of passages."""
+        return self._view.holds(ids)
+
     def doc_ids(self, ids: Sequence[int]) -> list[str]:
         """The documents that passages belong to."""
         return self._view.doc_ids(ids)
