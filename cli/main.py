@@ -27,6 +27,7 @@ COMMANDS = {
     "encode": "Encode a corpus into Parquet shards.",
     "index": "Build or update an index from a corpus or from shards.",
     "search": "Search an index.",
+    "similar": "Find the documents most like one of an index.",
     "ask": "Answer a question from an index, with the sources.",
     "documents": "List, look up, count and write out the documents of an index.",
     "delete": "Delete documents from an index.",

@@ -4,7 +4,10 @@ import configparser
 import json
 import re
 import shlex
+import shutil
+import subprocess
 
+import pytest
 import typer
 
 from ragvec.cli.main import build_app
@@ -59,6 +62,19 @@ def test_the_dockerfile():
     check = json.loads(values["HEALTHCHECK"].removeprefix("CMD "))
     compile(check[2], "HEALTHCHECK", "exec")
     assert values["EXPOSE"] in check[2]
+
+
+BUILDER = shutil.which("docker") or shutil.which("podman")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BUILDER is None, reason="neither docker nor podman is here")
+def test_the_dockerfile_builds(tmp_path):
+    (tmp_path / "Dockerfile").write_text(block("dockerfile"), encoding="utf-8")
+    build = [str(BUILDER), "build", "-q", "-t", "ragvec-test", "-f", str(tmp_path / "Dockerfile"), str(REPOSITORY)]
+    subprocess.run(build, check=True)
+    said = subprocess.run([str(BUILDER), "run", "--rm", "ragvec-test", "--version"], check=True, capture_output=True, text=True)
+    assert said.stdout.startswith("ragvec ")
 
 
 def test_the_versions_are_those_of_the_constraints():

@@ -108,7 +108,9 @@ def test_a_server_answers_from_two_as_from_one(folders, encoder) -> None:
         assert {hit["doc_id"]: hit["index"] for hit in hits} == {"a": "one", "b": "one", "c": "two", "d": "two"}
         assert client.get("/documents/c").json()["title"] == "Botany" and client.get("/documents/x").status_code == 404
         assert client.get("/ready").status_code == 200
-        assert client.get("/info").json()["map"] is False and client.get("/overview").json()["examples"] == []
+        told = client.get("/info").json()
+        assert (told["map"], told["similar"], told["modes"][0]) == (False, False, "hybrid")
+        assert client.get("/overview").json()["examples"] == []
         for answer in (client.post("/similar", json={"doc_id": "c"}), client.get("/map")):
             assert answer.status_code == 404 and "the server has several, or a store" in answer.text
         with Index.open(folders["two"], encoder=encoder) as index:

@@ -105,6 +105,20 @@ def test_a_search_shows_marked_passages_scores_and_time(page):
     assert page.run("location.search") == "?q=foxes&mode=lexical"
 
 
+def test_what_the_server_refuses_is_not_on_the_page(page, monkeypatch):
+    """As of a store: dense alone, nothing similar."""
+    monkeypatch.setattr(
+        "ragvec.serve.status_routes._offers", lambda index: {"map": False, "similar": False, "modes": ["dense"]}
+    )
+    page.run("location.reload()")
+    page.wait("document.body.classList.contains('none-similar')")
+    assert page.run("document.getElementById('modes').hidden && document.getElementById('map-button').hidden")
+    search(page, "apple number 7")
+    assert ids(page) and page.run("location.search") == "?q=apple+number+7"
+    assert page.run("document.querySelector('form').elements.mode.value") == "dense"
+    assert page.run(f"{CARDS}[0].querySelector('.similar').offsetParent === null")
+
+
 def test_modes_differ_and_the_address_can_be_shared(page, address):
     search(page, "apple number 7")
     orders = [ids(page)]

@@ -116,6 +116,16 @@ def test_facets_count_the_documents_found(client):
     assert "facets" not in client.post("/search", json={**body, "facets": False}).json()
 
 
+def test_weak_matches_count_for_no_facet(client):
+    answer = client.post("/search", json={"query": "plants alpha beta gamma", "mode": "lexical", "facets": True}).json()
+    assert answer["hits"] and all(hit["weak"] for hit in answer["hits"]) and answer["facets"] == []
+
+
+def test_the_page_is_told_what_it_may_show(client):
+    info = client.get("/info").json()
+    assert (info["similar"], info["map"], info["modes"]) == (True, False, ["hybrid", "dense", "lexical"])
+
+
 def test_similar_documents_leave_the_document_out_and_heed_the_filter(client):
     hits = client.post("/similar", json={"doc_id": "0", "k": 5}).json()["hits"]
     assert len(hits) == 5 and "0" not in {hit["doc_id"] for hit in hits} and [hit["rank"] for hit in hits] == [1, 2, 3, 4, 5]

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from ragvec.cli.main import main
 from ragvec.cli.output import Format
+from ragvec.data import data_path
 from tests.conftest import REPOSITORY
 
 _STEP = re.compile(r"<!-- step -->\n```bash\n(.*?)```\n(?:\n(?:[^\n]+\n\n)?```text\n(.*?)```\n)?", re.S)
@@ -43,6 +45,11 @@ def scores(text: str) -> list[float]:
 
 @pytest.mark.parametrize("page", ["tutorial.md", "tutorial.ko.md"])
 def test_a_tutorial_shows_what_happens(page, tmp_path, monkeypatch, capsys):
+    follow(page, tmp_path, monkeypatch, capsys, least=5)
+
+
+def follow(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *, least: int) -> None:
+    """Carry a page's steps out in an empty folder as on a terminal; at least so many show something."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("RAGVEC_INDEX", raising=False)
@@ -55,7 +62,13 @@ def test_a_tutorial_shows_what_happens(page, tmp_path, monkeypatch, capsys):
             assert plain(printed) == plain(shown), code
             assert scores(printed) == pytest.approx(scores(shown), abs=NEAR), code
             seen += 1
-    assert seen >= 5 and (tmp_path / "ragvec-index" / "index.sqlite").is_file()
+    assert seen >= least and (tmp_path / "ragvec-index" / "index.sqlite").is_file()
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ko.md"])
+def test_a_readme_shows_what_happens(page, tmp_path, monkeypatch, capsys):
+    shutil.copy(data_path("corpus.jsonl"), tmp_path / "corpus.jsonl")
+    follow(f"../{page}", tmp_path, monkeypatch, capsys, least=1)
 
 
 def test_both_tutorials_take_the_same_steps():

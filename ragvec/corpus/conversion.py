@@ -27,7 +27,8 @@ from ragvec.corpus.parts import PAGE_END
 from ragvec.corpus.zipped import ZIPPED, TooLarge, inflated_size
 from ragvec.errors import RagvecError, WrongInput, last_line
 
-SECONDS = 300  # for one file at most
+SECONDS = 300  # of the processor, for one file at most
+_WAITING = 10  # times as long by the clock: on a busy machine a process waits for its turn
 _LEAST_SECONDS, _SECONDS_PER_MB = 60, 30
 _LEAST_MEMORY = 2 << 30  # bytes, for the parsers themselves
 _MEMORY_PER_BYTE = 32  # of the file, as it inflates where that is known
@@ -55,7 +56,7 @@ class Converter:
     """Converts files one after another. Use as a context; the process starts with the first file."""
 
     def __init__(self, max_value_mb: int | None = None, seconds: int = SECONDS) -> None:
-        """max_value_mb: of a file, of what it inflates to, and of the text made of it. seconds: for one file at most."""
+        """max_value_mb: of a file, of what it inflates to, and of the text made of it. seconds: of the processor, for one file."""
         self._max_value_mb, self._seconds = max_value_mb, seconds
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -98,7 +99,7 @@ class Converter:
         assert self._process is not None
         code = self._process.wait()
         self._end()
-        if code == -signal.SIGALRM:
+        if code in (-signal.SIGPROF, -signal.SIGALRM):
             return f"it took more than {int(seconds):,} seconds"
         return f"its conversion ended by itself ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
 
@@ -133,6 +134,7 @@ def serve() -> None:
     while len(head := source.read(_HEAD.size)) == _HEAD.size:
         length, most, suffix = _HEAD.unpack(head)
         body = json.dumps(_answer(source.read(length), suffix.rstrip(b"\0").decode(), most, seconds)).encode()
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
         answers.write(_LENGTH.pack(len(body)) + body)
         answers.flush()
@@ -144,7 +146,9 @@ def _bound(size: int, seconds: int) -> None:
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (_LEAST_MEMORY + _MEMORY_PER_BYTE * size, hard))
     # nothing catches it: the process ends, even within a parser's C code
-    signal.alarm(min(_LEAST_SECONDS + _SECONDS_PER_MB * (size >> 20), seconds))
+    most = min(_LEAST_SECONDS + _SECONDS_PER_MB * (size >> 20), seconds)
+    signal.setitimer(signal.ITIMER_PROF, most)
+    signal.alarm(_WAITING * most)
 
 
 def _answer(data: bytes, suffix: str, most: int, seconds: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ragvec.index.ann.exact import SearchResult
 from ragvec.index.words import Ranking
 from ragvec.records import FilterValues, Passage
 from ragvec.remote.server import Server
+from ragvec.stores.address import is_store
 
 if TYPE_CHECKING:
     from ragvec.joint import Joint
@@ -92,11 +93,6 @@ class Searched(Protocol):
         """Let go of what it holds open."""
 
     def __len__(self) -> int: ...
-
-
-def is_store(place: Place) -> bool:
-    """Whether this is the address of a store (see ragvec.stores) rather than a folder."""
-    return isinstance(place, str) and place.partition("://")[0] in ("postgresql", "postgres") and "://" in place
 
 
 def server_of(place: Place) -> Server | None:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ragvec.errors import RagvecError
-from ragvec.retrieve.searched import Place, is_store, named_places, parted
+from ragvec.retrieve.searched import Place, named_places, parted
 from ragvec.serve.advert import Advert, advertised
 from ragvec.serve.guard import LOCAL_NAMES, names_answered_to
 from ragvec.serve.limits import Limits
 from ragvec.serve.sparing import log_sparingly
 from ragvec.serve.sub_path import check_root_path
+from ragvec.stores import is_store
 
 if TYPE_CHECKING:
     import uvicorn

@@ -184,7 +184,7 @@ def _answer(index: Searched, request: Request, body: SearchRequest, encoder: "Te
     content: dict[str, Any] = {"hits": [_record(hit, request.meaning if body.highlight else None) for hit in hits]}
     if body.facets:
         best = retriever.answer(replace(request, offset=0, k=FACET_HITS, snippets=False))
-        content["facets"] = [facet.record() for facet in facets_of(best)]
+        content["facets"] = [facet.record() for facet in facets_of(hit for hit in best if not hit.weak)]
     if body.context is not None and request.query is not None:
         content["context"] = build_context(request.meaning, hits, body.context, encoder.count_tokens).record()
     return _Found(content, index_identity(index.path) if isinstance(index, Index) else "")

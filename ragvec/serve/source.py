@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from ragvec.artefacts import DATABASE_NAME
 from ragvec.errors import NotFound, WrongInput
 from ragvec.index.encoder import load_encoder
-from ragvec.retrieve.searched import Place, is_store, named_places, open_searched, parted
+from ragvec.retrieve.searched import Place, named_places, open_searched, parted
 from ragvec.serve.live import Live, LiveIndex, LiveJoint
+from ragvec.stores import is_store
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder

@@ -5,12 +5,16 @@ import hashlib
 import re
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from ragvec import __version__
 from ragvec.errors import RagvecError
+from ragvec.index import Index
+from ragvec.retrieve import MODES
 from ragvec.retrieve.lookup import metadata_fields
+from ragvec.retrieve.searched import Searched
 from ragvec.serve.advert import NONCE_HEADER, PROOF_HEADER, PROOF_PATH, proof
 from ragvec.serve.errors import error_response
 from ragvec.serve.json_route import json_response
@@ -58,10 +62,10 @@ def status_routes(service: Service, *, writable: bool, asks: bool) -> APIRouter:
 
     @router.get("/info", summary="The encoder, the index, and what one request may ask for")
     async def info() -> Response:
-        index = None
+        index, offers = None, {"map": False, "similar": False, "modes": []}
         if service.index is not None:
-            described, fields, is_mapped = await service.read(
-                lambda index: (index.describe(), metadata_fields(index), has_map(index))
+            described, fields, offers = await service.read(
+                lambda index: (index.describe(), metadata_fields(index), _offers(index))
             )
             index = {"name": service.index.name, **without_places(described), "fields": fields}
         return json_response(
@@ -71,7 +75,7 @@ def status_routes(service: Service, *, writable: bool, asks: bool) -> APIRouter:
                 "index": index,
                 "writable": writable,
                 "asks": asks and index is not None,
-                "map": index is not None and is_mapped,
+                **offers,
                 "limits": {name: getattr(service.limits, name) for name in service.limits.__slots__},
             }
         )
@@ -81,6 +85,12 @@ def status_routes(service: Service, *, writable: bool, asks: bool) -> APIRouter:
         return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     return router
+
+
+def _offers(index: Searched) -> dict[str, Any]:
+    """What the page may show of what is searched; modes: the default first."""
+    modes = MODES if index.has_words else ("dense",)
+    return {"map": has_map(index), "similar": isinstance(index, Index), "modes": modes}
 
 
 @cache

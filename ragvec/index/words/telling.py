@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 READ = 1000  # characters of each text
 SHORTEST, LONGEST = 3, 24  # letters of a word
 LONGEST_BEGINNING = 8  # syllables
+AGAIN = 3  # times as much counts a word in a text that holds it again: what a text is about is in its title, and comes again
 FEW = 5  # texts of a group, from which on a word of one alone says nothing of the group
 # Korean words that say nothing, as they are found without morphemes
 _UNSAID_KOREAN = frozenset(
@@ -59,6 +60,12 @@ _UNSAID_KOREAN = frozenset(
         "경우",
         "년에",
         "때는",
+        "사이",
+        "동안",
+        "많이",
+        "않는",
+        "않는다",
+        "만들",
     ]
 )
 _HANGUL = ("가", "힣")
@@ -73,24 +80,36 @@ def telling_words(groups: Sequence[Sequence[str]], *, language: str, most: int) 
               pairs of characters
 
     The weight of a word is p log(p / q), p the share of the group's texts that hold it, q that of the others: its part of the
-    divergence of the two, which frequent words have none of. As c-TF-IDF (BERTopic, 2022), but where groups are few too.
+    divergence of the two, which frequent words have none of. As c-TF-IDF (BERTopic, 2022), but where groups are few too. A text
+    that holds a word once counts in part; else chance names small groups.
     """
     texts = [[text[:READ] for text in group] for group in groups]
     reader = _Reader(language, [text for group in texts for text in group])
-    counts = [Counter(word for text in group for word in reader.words(text)) for group in texts]
+    found = [[reader.words(text) for text in group] for group in texts]
+    holding = [Counter(word for words in group for word in words) for group in found]
+    counts = [_counts(group) for group in found]
     everywhere: Counter[str] = sum(counts, Counter())
     total = sum(map(len, texts))
 
-    def best(counted: Counter[str], size: int) -> list[str]:
+    def best(counted: Counter[str], held: Counter[str], size: int) -> list[str]:
         weights = {}
         for word, number in counted.items():
-            p, q = number / size, (everywhere[word] - number + 0.5) / (total - size + 1)
-            if number > 1 or size < FEW:
+            p, q = number / AGAIN / size, ((everywhere[word] - number) / AGAIN + 0.5) / (total - size + 1)
+            if held[word] > 1 or size < FEW:
                 weights[word] = p * log(p / q)
         ordered = sorted(weights, key=lambda word: (-weights[word], word))
         return _apart([reader.written(word) for word in ordered[: 4 * most]])[:most]
 
-    return [best(counted, len(group)) for counted, group in zip(counts, texts, strict=True)]
+    return [best(counted, held, len(group)) for counted, held, group in zip(counts, holding, texts, strict=True)]
+
+
+def _counts(group: Sequence[Counter[str]]) -> Counter[str]:
+    """Words by how much of the group they are what its texts are about."""
+    counted: Counter[str] = Counter()
+    for words in group:
+        for word, times in words.items():
+            counted[word] += AGAIN if times > 1 else 1
+    return counted
 
 
 class _Reader:
@@ -104,9 +123,10 @@ class _Reader:
         self._forms: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._beginnings = Counter[str]() if language == KOREAN else _beginnings(texts)
 
-    def words(self, text: str) -> set[str]:
-        """The words that say something."""
-        found = {morpheme for morpheme in morphemes(text) if len(morpheme) > 1} if self._language == KOREAN else set()
+    def words(self, text: str) -> Counter[str]:
+        """The words that say something, and how often each stands there."""
+        of_korean = morphemes(text) if self._language == KOREAN else []
+        found = Counter(morpheme for morpheme in of_korean if len(morpheme) > 1)
         for match in terms(text):
             term = match.group()
             if is_run(term):
@@ -114,7 +134,7 @@ class _Reader:
             elif (word := folded(term)) not in self._unsaid and SHORTEST <= len(word) <= LONGEST and not word.isnumeric():
                 stem = self._stem(word)
                 self._forms[stem][word] += 1
-                found.add(stem)
+                found[stem] += 1
         return found
 
     def written(self, word: str) -> str:

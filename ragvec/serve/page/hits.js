@@ -110,7 +110,7 @@ async function open_(hit, question = asked?.body.query ?? "") {
   const passages = found.passages.map((passage) => marked(passage.text, passage.marks ?? [], "div",
     passage.passage_id === hit.passage_id && found.passages.length > 1 ? "passage found" : "passage"));
   byId("document-body").replaceChildren(...link(found.url), facts, ...passages,
-    button(say.similar, "chip", () => { dialog.close(); similar({ doc_id: found.doc_id, title: found.title }); }));
+    button(say.similar, "chip similar", () => { dialog.close(); similar({ doc_id: found.doc_id, title: found.title }); }));
   show(null);
   if (!dialog.open) dialog.showModal();
   dialog.querySelector(".found")?.scrollIntoView({ block: "center" });

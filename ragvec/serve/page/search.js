@@ -6,6 +6,7 @@ const [form, query, where, grouped, hits, status_, more, unlock] =
 const HISTORY = `ragvec-asked ${location.pathname}`;
 let running = null;      // the request under way
 let asked = null;        // what the hits on the page answer: {path, body, title}
+let modes = [];          // how this server searches, the default first
 
 query.placeholder = say.ask;
 query.setAttribute("aria-label", say.ask);
@@ -116,7 +117,7 @@ function remember(request) {
     if (body.passage_id) address.set("passage", body.passage_id);
   } else {
     address.set("q", body.query);
-    if (body.mode !== "hybrid") address.set("mode", body.mode);
+    if (body.mode !== modes[0]) address.set("mode", body.mode);
     if (body.group_by) address.set("by", "document");
     stored("localStorage", HISTORY, JSON.stringify([body.query, ...past().filter((one) => one !== body.query)].slice(0, REMEMBERED)));
   }
@@ -136,7 +137,7 @@ function recall() {
   query.value = address.get("q") ?? "";
   where.value = address.get("where") ?? "";
   grouped.checked = address.has("by");
-  form.elements.mode.value = ["dense", "lexical"].includes(address.get("mode")) ? address.get("mode") : "hybrid";
+  form.elements.mode.value = modes.includes(address.get("mode")) ? address.get("mode") : modes[0];
   if (query.value.trim()) return find(wanted());
   if (address.get("like")) return find(wantedLike({ doc_id: address.get("like"), passage_id: address.get("passage") ?? undefined }));
   running?.abort();
@@ -196,6 +197,10 @@ async function start() {
     if (!info.index) throw new Refusal(404, { param: "index" });
     byId("answer").hidden = !info.asks;
     byId("map-button").hidden = !info.map;
+    document.body.classList.toggle("none-similar", !info.similar);
+    modes = info.modes;
+    for (const radio of form.elements.mode) radio.parentElement.hidden = !modes.includes(radio.value);
+    byId("modes").hidden = modes.length < 2;
     byId("index").textContent = say.index(info.index.name, info.index.documents);
     const fields = info.index.fields;
     where.placeholder = fields.includes("year") ? "year >= 2020" : fields.length ? `${fields.at(-1)} = "…"` : "";
