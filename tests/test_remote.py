@@ -43,7 +43,9 @@ def served(encoder: Encoder, places: Any, **options: Any) -> Iterator[str]:
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            get(address, "/health")  # the first routing of two applications at once, in one process, turns warnings into errors
+            yield address
         finally:
             running.should_exit = True
             thread.join()

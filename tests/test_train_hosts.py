@@ -20,6 +20,7 @@ from tests.test_train_ranks import data, keys  # noqa: F401
 from tests.training import losses, recipe_values, run, vectors
 
 PORT = 29400
+PATIENCE_S = 3600  # on a machine that has other work
 RAGVEC = [sys.executable, "-c", "from ragvec.cli.main import main; main()"]
 
 
@@ -66,7 +67,11 @@ def train_on_both(hosts: list[str], objective: str, recipe: Path, *more: str) ->
         )
         for rank, name in enumerate(hosts)
     ]  # fmt: skip
-    printed = [process.communicate(timeout=900)[0] for process in started]
+    try:
+        printed = [process.communicate(timeout=PATIENCE_S)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
     assert [process.returncode for process in started] == [0, 0], "\n".join(printed)
     assert "processes             2" in printed[0] and "step 3" not in printed[1]
 

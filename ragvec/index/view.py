@@ -156,6 +156,10 @@ class View:
         """The names of the metadata fields that a filter may use."""
         return store.read_fields(self.connection)
 
+    def holds(self, ids: Sequence[int]) -> bool:
+        """Whether all of these are ids of passages."""
+        return store.holds(self.connection, ids)
+
     def doc_ids(self, ids: Sequence[int]) -> list[str]:
         """The documents that these passages belong to, in their order."""
         doc_ids = store.read_doc_ids(self.connection, ids)

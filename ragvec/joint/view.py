@@ -110,6 +110,11 @@ class JointView:
             found |= zip(rows.tolist(), view.passages(mine.tolist()), strict=True)
         return [found[row] for row in range(len(ids))]
 
+    def holds(self, ids: Sequence[int]) -> bool:
+        """Whether all of these are ids of passages."""
+        parts = self._by_view(np.array(ids, dtype=np.int64))
+        return sum(len(mine) for *_, mine in parts) == len(ids) and all(view.holds(mine.tolist()) for view, _, mine in parts)
+
     def doc_ids(self, ids: Sequence[int]) -> list[str]:
         """The documents that these passages belong to, in their order."""
         found: dict[int, str] = {}

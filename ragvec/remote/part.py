@@ -9,6 +9,7 @@ import numpy as np
 from ragvec.index import IndexSettings, View
 from ragvec.index.ann.exact import SearchResult
 from ragvec.index.nearness import rows_of, vectors_at
+from ragvec.index.segment import Segment
 from ragvec.index.words import DEFAULT_LANGUAGE, Ranking
 from ragvec.index.words.weighed import counts_of, search_weighed
 from ragvec.index.words.weights import Counts
@@ -74,7 +75,7 @@ class Found(NamedTuple):
     """A passage, and the name of the index it is in, where the part has several."""
 
     passage: Passage
-    index: str | None
+    index_name: str | None
 
 
 class Part(Protocol):
@@ -168,6 +169,10 @@ class LocalPart:
         """Passages by their ids."""
         return list(map(Found, self._view.passages(ids), self._view.index_names(ids)))
 
+    def holds(self, ids: Sequence[int]) -> bool:
+        """Whether all of these are ids of passages."""
+        return self._view.holds(ids)
+
     def doc_ids(self, ids: Sequence[int]) -> list[str]:
         """The documents that passages belong to."""
         return self._view.doc_ids(ids)
@@ -185,7 +190,7 @@ class LocalPart:
         """A document's passages."""
         return self._view.document(doc_id)
 
-    def _segments(self) -> tuple[list, list]:
+    def _segments(self) -> tuple[list[Segment], list[np.ndarray | None]]:
         views = self._view.views if isinstance(self._view, JointView) else [self._view]
         return [segment for view in views for segment in view.segments], [mask for view in views for mask in view.live]
 

@@ -317,5 +317,5 @@ class TogetherView:
         rows = [np.flatnonzero(places == place).tolist() for place in range(len(self._parts))]
         asked = [(part, mine, (numbers[mine] % STEP).tolist()) for part, mine in zip(self._parts, rows, strict=True) if mine]
         if asked:
-            parts, rows, theirs = zip(*asked, strict=True)
-            yield from zip(rows, self._together.everywhere(ask, parts, theirs), strict=True)
+            parts, kept, theirs = zip(*asked, strict=True)
+            yield from zip(kept, self._together.everywhere(ask, parts, theirs), strict=True)

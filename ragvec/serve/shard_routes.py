@@ -103,15 +103,14 @@ def _passages(part: LocalPart, body: ShardPassages) -> dict[str, Any]:
         places = numbers("places", body.places, most=MOST_IDS, below=part.vector_count())
         return {"vectors": packed(part.sample(np.unique(places)))}
     ids = numbers("ids", body.ids, most=MOST_IDS, below=STEP).tolist()
-    try:
-        match body.only:
-            case "doc_ids":
-                return {"doc_ids": part.doc_ids(ids)}
-            case "vectors":
-                return {"vectors": packed(part.vectors(ids))}
-        return {"passages": [_record(found) for found in part.passages(ids)]}
-    except LookupError:
-        raise NotFound("there is no passage of one of these ids") from None
+    if not part.holds(ids):
+        raise NotFound("there is no passage of one of these ids")
+    match body.only:
+        case "doc_ids":
+            return {"doc_ids": part.doc_ids(ids)}
+        case "vectors":
+            return {"vectors": packed(part.vectors(ids))}
+    return {"passages": [_record(found) for found in part.passages(ids)]}
 
 
 def _folders(index: Any) -> Index | Joint:

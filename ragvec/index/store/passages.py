@@ -117,6 +117,13 @@ def ids_below(connection: sqlite3.Connection, limit: int, source: int | None) ->
     return np.sort(id_array(connection.execute(query, (limit, source))))
 
 
+def holds(connection: sqlite3.Connection, ids: Sequence[int]) -> bool:
+    """Whether all of these ids are passages'."""
+    query = "SELECT count(*) FROM passages WHERE id IN (SELECT value FROM json_each(?))"
+    [(count,)] = connection.execute(query, (json.dumps([int(number) for number in ids]),))
+    return bool(count == len(set(ids)))
+
+
 def read_doc_ids(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, str]:
     """The doc_id of each of these passages."""
     query = "SELECT id, doc_id FROM passages WHERE id IN (SELECT value FROM json_each(?))"
