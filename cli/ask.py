@@ -12,7 +12,7 @@ from ragvec.cli.endpoint_options import BaseUrl, EndpointKey, EndpointTimeout, M
 from ragvec.cli.filter_values import WhereValues
 from ragvec.cli.help import ENDPOINT, SERVER
 from ragvec.cli.output import Form, is_control, write_lines
-from ragvec.cli.search import AskServer, IndexFolders, MinScore, SearchMode, Where, as_json, chosen_places, elsewhere
+from ragvec.cli.search import AskServer, IndexFolders, MinScore, SearchMode, Where, as_json, chosen_places, elsewhere, with_key
 from ragvec.errors import RagvecError
 from ragvec.records import Hit
 from ragvec.retrieve import DEFAULT_MODE, DEFAULTS, Request
@@ -47,7 +47,7 @@ ServerKey = Annotated[
         "--server-key",
         envvar="RAGVEC_API_KEY",
         show_default=False,
-        help="The key of that `ragvec serve`.",
+        help="The servers' key.",
         rich_help_panel=SERVER,
     ),
 ]
@@ -101,7 +101,9 @@ def run(
     from ragvec.retrieve.context import token_counter
 
     if hits is None:
-        retriever = open_retriever(places, mode=mode, where=where, where_values=where_values, offline=offline, **encoding)
+        retriever = open_retriever(
+            with_key(places, server_key), mode=mode, where=where, where_values=where_values, offline=offline, **encoding
+        )
         hits, settings, loaded = retriever.answer(request), retriever.index.settings, retriever.encoder
     else:
         with Index.open(places[0]) as opened:

@@ -1,10 +1,27 @@
 """Options that more than one command offers."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ragvec.cli.help import ENCODER
+
+
+def _from_file(given: Any) -> Any:
+    """An instruction, or of @FILE what the file holds, without the end of its last line; likewise of several."""
+    if isinstance(given, list):
+        return [_from_file(one) for one in given]
+    if given is None or not given.startswith("@"):
+        return given
+    from ragvec.errors import NotFound, first_line
+    from ragvec.files import read_described
+
+    try:
+        return read_described(Path(given[1:]).expanduser()).decode().removesuffix("\n").removesuffix("\r")
+    except (OSError, ValueError) as error:
+        raise NotFound(f"no instruction can be read from {given[1:]:.200}: {first_line(error)}") from error
+
 
 EncoderSource = Annotated[
     str | None,
@@ -14,7 +31,28 @@ IndexEncoder = Annotated[str | None, typer.Option("--encoder", "-e", help="Defau
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel=ENCODER)]
 MaxLength = Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.", rich_help_panel=ENCODER)]
 QueryInstruction = Annotated[
-    str | None, typer.Option(help='Query instruction; "" = none; default: the encoder\'s own.', rich_help_panel=ENCODER)
+    str | None,
+    typer.Option(
+        callback=_from_file,
+        help='Query instruction, or @FILE with it; "" = none; default: the encoder\'s own.',
+        rich_help_panel=ENCODER,
+    ),
+]
+Instructions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--instruction",
+        callback=_from_file,
+        help='Query instruction, or @FILE with it; "" = none; several are compared. Default: the encoder\'s own.',
+        rich_help_panel=ENCODER,
+    ),
+]
+StoredInstruction = Annotated[
+    str | None, typer.Option(callback=_from_file, help="Query instruction to store in the encoder, or @FILE with it.")
+]
+StoredDocumentInstruction = Annotated[
+    str | None,
+    typer.Option(callback=_from_file, help="What documents are read after, to store in the encoder, or @FILE with it."),
 ]
 PromptName = Annotated[
     str | None,
@@ -26,7 +64,8 @@ PromptName = Annotated[
 DocumentInstruction = Annotated[
     str | None,
     typer.Option(
-        help='Put before every document; "" = nothing; default: the encoder\'s own, which most have not.',
+        callback=_from_file,
+        help='Put before every document, or @FILE with it; "" = nothing; default: the encoder\'s own, which most have not.',
         rich_help_panel=ENCODER,
     ),
 ]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragvec.cli.choices import MaxLength, Offline, Revision
+from ragvec.cli.choices import MaxLength, Offline, Revision, StoredDocumentInstruction, StoredInstruction
 
 if TYPE_CHECKING:
     from ragvec.encoder.probe import Probe
@@ -29,10 +29,8 @@ def run(
     ] = None,
     pooling: Annotated[str | None, typer.Option(help="mean, weighted_mean, eos_token, last_token or bos_token.")] = None,
     max_length: MaxLength = None,
-    instruction: Annotated[str | None, typer.Option(help="Query instruction to store in the encoder.")] = None,
-    document_instruction: Annotated[
-        str | None, typer.Option(help="What documents are read after, to store in the encoder.")
-    ] = None,
+    instruction: StoredInstruction = None,
+    document_instruction: StoredDocumentInstruction = None,
     template_of: Annotated[str | None, typer.Option(help="Use the chat template of this published base model.")] = None,
     offline: Offline = False,
     overwrite: Annotated[bool, typer.Option(help="Replace what the output folder holds.")] = False,

@@ -135,6 +135,7 @@ def run(
     """Encode a corpus, or say which of its parts are left."""
     reading = corpus_options(**arguments_of(corpus_options, locals()))
     from ragvec.ingest import PART_ROWS, Output, encode_corpus
+    from ragvec.objects import is_url
 
     Output(output, single_writer=single_writer).check_usable()
     place = _rank(rank, world_size, ray)
@@ -148,9 +149,11 @@ def run(
     source = ToEncode(corpus, reading, instruction, on_reject=rejects, unread=[])
     encode = partial(
         encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
-        part_rows=part_rows or PART_ROWS, overwrite=overwrite, single_writer=single_writer, rank=place,
+        part_rows=part_rows or PART_ROWS, overwrite=overwrite, single_writer=single_writer,
     )  # fmt: skip
-    _finish(_encode(source, loaded, output, encode, place=place, log_json=log_json, actors=actors), output, format, source)
+    shared = is_url(output) and not (overwrite or single_writer)
+    report = _encode(source, loaded, output, encode, place=place, log_json=log_json, actors=actors, shared=shared)
+    _finish(report, output, format, source)
 
 
 def _rank(number: int | None, world: int | None, ray: str | None) -> "Rank":
@@ -203,30 +206,42 @@ def _encode(
     place: "Rank",
     log_json: str | None,
     actors: "RayActors | None",
+    shared: bool,
 ) -> "EncodeReport":
-    """Encode it as this rank; the passages are counted and the speed is measured where somebody looks."""
+    """Encode it as this rank; the passages are counted and the speed is measured where somebody looks.
+
+    shared: with other writers, of which one may be lost: the corpus is read again for what it has not made
+    """
     from ragvec.corpus.files import InputFile
     from ragvec.corpus.passages import count_passages, cut_for, open_documents
     from ragvec.encoder.speed import Speed
+    from ragvec.ingest import in_turns
 
     watched = sys.stderr.isatty() or bool(log_json)
     inputs: list[InputFile] = []
     with source.on_reject or nullcontext() as on_reject, actors or nullcontext(), ExitStack() as stack:
-        heard: dict[str, Any] = {"on_reject": on_reject, "on_unread": source.unread.append}
-        documents = open_documents(source.corpus, source.reading, on_file=inputs.append, **heard)
+        heard: dict[str, Any] = {"on_reject": on_reject, "on_unread": source.unread.append, "on_file": inputs.append}
+        unheard = dict.fromkeys(heard, lambda _: None) | ({} if on_reject else {"on_reject": None})
         total = count_passages(source.corpus, source.reading) if watched else None
-        return encode(
-            cut_for(documents, source.reading, encoder, source.instruction),
-            encoder,
-            output,
-            inputs=inputs,
-            count_rejected=source.count_rejected,
-            total=None if total is None else -(-total // place.of),
-            show_progress=place.number == 0,
-            speed=Speed(encoder) if watched and actors is None else None,
-            elsewhere=actors,
-            log=_log(log_json, place.number, stack) if log_json else None,
-        )
+        log = _log(log_json, place.number, stack) if log_json else None
+
+        def turn(rank: "Rank", *, first: bool) -> "EncodeReport":
+            documents = open_documents(source.corpus, source.reading, **(heard if first else unheard))
+            return encode(
+                cut_for(documents, source.reading, encoder, source.instruction),
+                encoder,
+                output,
+                inputs=inputs,
+                count_rejected=source.count_rejected,
+                rank=rank,
+                total=None if total is None else -(-total // rank.of),
+                show_progress=place.number == 0,
+                speed=Speed(encoder) if watched and actors is None else None,
+                elsewhere=actors,
+                log=log,
+            )
+
+        return in_turns(turn, place) if shared else turn(place, first=True)
 
 
 def _encode_in_processes(words: Sequence[str], output: str, devices: Sequence[str], format: Form | None) -> None:

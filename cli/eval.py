@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 
-from ragvec.cli.choices import Device, DocumentInstruction, Dtype, MaxLength, Offline, Revision, prompted
+from ragvec.cli.choices import Device, DocumentInstruction, Dtype, Instructions, MaxLength, Offline, Revision, prompted
 from ragvec.cli.corpus_options import Overlap
 from ragvec.cli.help import COMPARED, CORPUS, DATA, ENCODER, HOW, WRITTEN
 from ragvec.cli.output import Form, wants_json
@@ -51,12 +51,6 @@ PassageSizes = Annotated[
     ),
 ]
 Rerank = Annotated[str | None, typer.Option(help="Score the best hits again: maxsim, or a cross-encoder.", rich_help_panel=HOW)]
-Instructions = Annotated[
-    list[str] | None,
-    typer.Option(
-        help='Query instruction; "" = none; several are compared. Default: the encoder\'s own.', rich_help_panel=ENCODER
-    ),
-]
 Split = Annotated[str, typer.Option(help="Which qrels of a BEIR folder to use.", rich_help_panel=DATA)]
 Topics = Annotated[
     Path | None, typer.Option(help="Queries: TREC topics, JSONL, or lines of id, tab, text.", rich_help_panel=DATA)

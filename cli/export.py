@@ -7,6 +7,7 @@ import typer
 
 from ragvec.cli.choices import Offline
 from ragvec.errors import WrongInput
+from ragvec.stores.address import HANDED, LIKE
 
 PAGE = "training.md"
 EXAMPLES = ("ragvec export my-encoder --to sentence-transformers -o for-others",)
@@ -18,22 +19,29 @@ def run(
         str,
         typer.Option(
             "--to",
-            help="sentence-transformers, llm2vec, hf (transformers); ragvec: without a base; pgvector: shards into a table.",
+            help="sentence-transformers, llm2vec, hf (transformers); ragvec: without a base; "
+            "pgvector, milvus, lancedb, qdrant: shards into a database.",
         ),
     ],
     store: Annotated[
         str | None,
-        typer.Argument(help="For pgvector: postgresql://user@host:5432/database/table; ENCODER is a folder of shards."),
+        typer.Argument(
+            help="For databases: postgresql://user@host:5432/database/table, milvus://host:19530/collection, "
+            "folder/table (lancedb), http://host:6333/collection (qdrant); ENCODER is a folder of shards."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write, new or empty.")] = None,
     python: Annotated[
         str | None, typer.Option(help="Interpreter that has the library, to check the result; this one if left out.")
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="For databases: documents that are there and not in the shards stay.")
+    ] = False,
     offline: Offline = False,
 ) -> None:
-    """Export an encoder, compare its vectors with those of the other library, and say how near they are."""
-    if to == "pgvector":
-        _load(encoder, store)
+    """Export an encoder, compare its vectors with those of the other library, and say how near they are; or load shards."""
+    if to in LIKE or to in HANDED:
+        _load(encoder, to, store, keep=keep)
         return
     if store is not None or output is None:
         raise WrongInput(f"{to} is written into a folder: name it by `output`, and nothing else")
@@ -48,11 +56,11 @@ def run(
         typer.echo(f"note: {note}")
 
 
-def _load(shards: str, store: str | None) -> None:
-    from ragvec.stores import load_shards, open_store
+def _load(shards: str, to: str, store: str | None, *, keep: bool) -> None:
+    from ragvec.stores import export_shards
 
     if store is None:
-        raise WrongInput("pgvector is loaded into a table: name it, postgresql://user@host:5432/database/table")
-    loaded = load_shards(shards, open_store(store))
+        raise WrongInput(f"{to} is loaded by an address: name it after the shards, like {(LIKE | HANDED)[to]}")
+    loaded = export_shards(shards, to, store, keep=keep)
     left_out = f", {loaded.failed:,} that could not be encoded left out" if loaded.failed else ""
     typer.echo(f"{loaded.name}: {loaded.passages:,} passages loaded{left_out}")

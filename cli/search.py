@@ -22,6 +22,7 @@ from ragvec.serve.client import search_served
 
 if TYPE_CHECKING:
     from ragvec.retrieve import Retriever
+    from ragvec.retrieve.searched import Place
 
 BATCH_QUERIES = 512
 _ID_FIELDS = ("_id", "id", "query_id", "qid")
@@ -36,7 +37,8 @@ IndexFolders = Annotated[
         "--index",
         "-i",
         metavar="INDEX",
-        help="Index folder; repeatable: several are searched as one. Default: $RAGVEC_INDEX, or ragvec-index.",
+        help="Index folder, or http://host:8000 of a ragvec serve; repeatable: several are searched as one. "
+        "Default: $RAGVEC_INDEX, or ragvec-index.",
     ),
 ]
 Hits = Annotated[int, typer.Option("-k", help="Hits per query.")]
@@ -85,7 +87,7 @@ AskServer = Annotated[
     bool, typer.Option(help="Ask the `ragvec serve` of this index, where one runs on this machine.", rich_help_panel=SERVER)
 ]
 ApiKey = Annotated[
-    str | None, typer.Option(envvar="RAGVEC_API_KEY", show_default=False, help="That server's key.", rich_help_panel=SERVER)
+    str | None, typer.Option(envvar="RAGVEC_API_KEY", show_default=False, help="The servers' key.", rich_help_panel=SERVER)
 ]
 HitFormat = Annotated[
     Format | None, typer.Option(help="Default: a table on a terminal, NDJSON on a pipe.", rich_help_panel=SHOWN)
@@ -132,7 +134,7 @@ def run(
 ) -> None:
     """Answer one query, or a file of them, and print the hits."""
     places = chosen_places(index)
-    instruction = prompted(instruction, prompt_name, encoder or (prompt_name and _source(places)), offline=offline)
+    instruction = prompted(instruction, prompt_name, encoder or (prompt_name and _source(places, api_key)), offline=offline)
     single = queries is None and query != "-"
     options = Options(
         offset=offset, mode=mode, syntax=single if syntax is None else syntax, where=where, where_values=where_values,
@@ -153,8 +155,8 @@ def run(
     from ragvec.retrieve import open_retriever
 
     retriever = open_retriever(
-        places, mode=mode, where=where, where_values=where_values, rerank=rerank, encoder=encoder, device=device, dtype=dtype,
-        offline=offline)  # fmt: skip
+        with_key(places, api_key), mode=mode, where=where, where_values=where_values, rerank=rerank, encoder=encoder,
+        device=device, dtype=dtype, offline=offline)  # fmt: skip
     if context is not None:
         hits = retriever.answer(request)
         _print_single(request.meaning, hits, _context(request.meaning, hits, context, retriever, offline=offline), format)
@@ -183,16 +185,24 @@ def chosen_places(named: Sequence[str] | None) -> list[str]:
 
 
 def elsewhere(places: Sequence[str]) -> bool:
-    """Whether no server of an index folder can answer: there are several, or it is a store."""
+    """Whether no server of an index folder can answer: there are several, or it lies elsewhere."""
     return len(places) > 1 or "://" in places[0]
 
 
-def _source(places: Sequence[str]) -> str | None:
+def with_key(places: Sequence[str], key: str | None) -> "list[Place]":
+    """The places, with the key for those that are servers."""
+    from ragvec.remote import Server
+    from ragvec.retrieve.searched import server_of
+
+    return [place if server_of(place) is None else Server(place, key) for place in places]
+
+
+def _source(places: Sequence[str], key: str | None) -> str | None:
     """Where the encoder of an index lies; None = the bundled one."""
     from ragvec.index.encoder import BUNDLED
     from ragvec.retrieve.searched import open_searched
 
-    with closing(open_searched(places)) as searched:
+    with closing(open_searched(with_key(places, key))) as searched:
         return None if searched.settings.encoder_source == BUNDLED else searched.settings.encoder_source
 
 

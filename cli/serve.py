@@ -12,6 +12,7 @@ from ragvec.cli.ask import PromptTemplate
 from ragvec.cli.choices import Device, Dtype, Offline
 from ragvec.cli.endpoint_options import BaseUrl, ModelName, endpoint_of
 from ragvec.cli.help import ENCODER, ENDPOINT, REACHED
+from ragvec.cli.search import with_key
 from ragvec.errors import RagvecError
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ ServedIndex = Annotated[
         "--index",
         "-i",
         metavar="INDEX",
-        help="Index folder; repeatable: several are searched as one. Default: $RAGVEC_INDEX, or ragvec-index if there.",
+        help="Index folder, or http://host:8000 of another server; repeatable: several are searched as one. "
+        "Default: $RAGVEC_INDEX, or ragvec-index if there.",
     ),
 ]
 EncoderOfIndex = Annotated[
@@ -40,6 +42,15 @@ ClientKey = Annotated[
         envvar="RAGVEC_API_KEY",
         show_default=False,
         help="Clients must send it; best set in the environment.",
+        rich_help_panel=REACHED,
+    ),
+]
+ServersKey = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAGVEC_SERVERS_KEY",
+        show_default=False,
+        help="The key of the other servers that are searched; best set in the environment.",
         rich_help_panel=REACHED,
     ),
 ]
@@ -80,6 +91,7 @@ def run(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     api_key: ClientKey = None,
+    servers_key: ServersKey = None,
     writable: Writable = False,
     origin: Origins = None,
     host_name: HostNames = None,
@@ -100,16 +112,15 @@ def run(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise RagvecError(f"the server needs {error.name}: pip install 'ragvec[serve]'") from error
-    from ragvec.retrieve.searched import shown_place
+    from ragvec.retrieve.searched import named_places, shown_place
     from ragvec.serve.run import serve, warn_if_open
     from ragvec.serve.source import choose_index, loader
 
     asking = _asking(base_url, model, prompt_template) if ask else None
     warn_if_open(host, api_key)
     told = os.environ.get("RAGVEC_INDEX")
-    path = choose_index(index or ([told] if told else []), writable=writable)
-    served = [] if path is None else [path] if isinstance(path, str | Path) else path
-    served = [] if path is None else [path] if isinstance(path, str | Path) else path
+    path = choose_index(with_key(index or ([told] if told else []), servers_key), writable=writable)
+    served = [] if path is None else named_places(path)
     what = ", ".join(map(shown_place, served)) or "embeddings alone, for want of an index,"
     serve(
         loader(path, encoder, device=device, dtype=dtype, offline=offline, batch_tokens=batch_tokens),

@@ -43,6 +43,10 @@ class Busy(RagvecError):
     retry_after = 1
 
 
+class Changed(Busy):
+    """What was being read has changed meanwhile: begun again, the same call sees it as it is now."""
+
+
 class Unavailable(RagvecError):
     """The machine stands in the way, not what was asked: a full disk, a folder that can't be read, a process that failed."""
 

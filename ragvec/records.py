@@ -68,6 +68,35 @@ class Document:
     parts: tuple[Part, ...] = field(default=(), compare=False, repr=False)
 
 
+class Titled(str):
+    """A document's title and text as one string, joined by a space as BEIR and MTEB do.
+
+    An encoder whose instruction has a place for the title (ragvec.encoder.instruction) reads the two apart.
+    """
+
+    __slots__ = ("parts",)
+    parts: tuple[str, str]
+
+    def __new__(cls, title: str, text: str) -> "Titled":
+        """The string of both; parts: title and text, each without white space around it."""
+        joined = super().__new__(cls, f"{title} {text}".strip())
+        joined.parts = title.strip(), text.strip()
+        return joined
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
+        return self.parts
+
+    @property
+    def text_start(self) -> int:
+        """Where the text begins in the string of both."""
+        return len(self) - len(self.parts[1])
+
+    def first(self, characters: int) -> "Titled":
+        """Its first so many characters: what is left out is the text's end first, then the title's."""
+        title, text = self.parts
+        return Titled(title[:characters], text[: max(characters - self.text_start, 0)])
+
+
 @dataclass(frozen=True, slots=True)
 class Passage:
     """What is encoded and found: a document, or a piece of one."""
@@ -80,8 +109,8 @@ class Passage:
 
     @property
     def encoded_text(self) -> str:
-        """The string the encoder sees: title and text joined by a space, as BEIR and MTEB do."""
-        return f"{self.title} {self.text}".strip() if self.title else self.text
+        """What the encoder reads: the text, with the title where there is one."""
+        return Titled(self.title, self.text) if self.title else self.text
 
     @property
     def is_empty(self) -> bool:

@@ -1,5 +1,8 @@
-"""Real servers of object storage for tests: moto and localbucket in processes of their own, and one that heeds no condition."""
+"""Real servers of object storage for tests, each in a process of its own: moto, localbucket, azurite, a heedless one."""
 
+import base64
+import hmac
+import shutil
 import socket
 import subprocess
 import sys
@@ -7,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,6 +49,46 @@ def environment(port: int) -> dict[str, str]:
     }
 
 
+AZURITE_ACCOUNT = "devstoreaccount1"  # what every azurite has, as its manual says
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+def azure_environment(port: int) -> dict[str, str]:
+    """The variables that lead to an azurite here."""
+    return {
+        "AZURE_STORAGE_ACCOUNT_NAME": AZURITE_ACCOUNT,
+        "AZURE_STORAGE_ACCOUNT_KEY": AZURITE_KEY,
+        "AZURE_STORAGE_USE_EMULATOR": "true",
+        "AZURITE_BLOB_STORAGE_URL": f"http://127.0.0.1:{port}",
+        "AZURE_ALLOW_HTTP": "true",
+        "NO_PROXY": "127.0.0.1",
+    }
+
+
+@contextmanager
+def azurite(folder: Path) -> Iterator[int]:
+    """The port of an azurite with an empty container called `bucket`."""
+    program = shutil.which("azurite-blob")
+    if program is None:
+        pytest.skip("azurite is not installed: npm install -g azurite")
+    command = [program, "--location", str(folder), "--skipApiVersionCheck", "--inMemoryPersistence", "--silent", "--blobPort"]
+    with running(command, seconds=120) as port:
+        _create_container(port, "bucket")
+        yield port
+
+
+def _create_container(port: int, name: str) -> None:
+    """By Azure's Shared Key: obstore makes no containers."""
+    now = formatdate(usegmt=True)
+    headers = {"x-ms-date": now, "x-ms-version": "2021-12-02"}
+    canonical = "".join(f"{key}:{value}\n" for key, value in sorted(headers.items()))
+    place = f"/{AZURITE_ACCOUNT}/{AZURITE_ACCOUNT}/{name}\nrestype:container"
+    signed = hmac.digest(base64.b64decode(AZURITE_KEY), f"PUT{chr(10) * 12}{canonical}{place}".encode(), "sha256")
+    headers["Authorization"] = f"SharedKey {AZURITE_ACCOUNT}:{base64.b64encode(signed).decode()}"
+    url = f"http://127.0.0.1:{port}/{AZURITE_ACCOUNT}/{name}?restype=container"
+    urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers)).close()
+
+
 @contextmanager
 def server(kind: str, folder: Path) -> Iterator[int]:
     """The port of a server with an empty bucket called `bucket`.
@@ -63,12 +107,12 @@ def server(kind: str, folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def running(command: list[str]) -> Iterator[int]:
+def running(command: list[str], *, seconds: int = 30) -> Iterator[int]:
     """Run a server whose last argument is its port, until the context is left."""
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen([*command, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait(port, process)
+        wait_for(port, process, seconds=seconds)
         yield port
     finally:
         process.kill()
@@ -83,14 +127,16 @@ def _command(kind: str, folder: Path) -> list[str]:
     }[kind]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
-def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
+def wait_for(port: int, process: subprocess.Popen[bytes], *, seconds: int = 30) -> None:
+    """Wait until a process listens there."""
+    for _ in range(20 * seconds):
         assert process.poll() is None, "the server ended"
         try:
             socket.create_connection(("127.0.0.1", port)).close()

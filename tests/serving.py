@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+START_S = 900  # in which a server has started, on a machine that has other work
 RUN = "from ragvec.cli.main import main; main()"
 _ADDRESS = re.compile(r"on (http://\S+)")
 
@@ -83,7 +84,7 @@ def serving(*words: str | Path, cwd: Path, environment: dict[str, str] | None = 
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    until = time.monotonic() + 300
+    until = time.monotonic() + START_S
     while time.monotonic() < until:
         if found := _ADDRESS.search(log.read_text(encoding="utf-8")):
             return found.group(1)

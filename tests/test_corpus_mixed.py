@@ -1,6 +1,7 @@
 """Folders as people have them: tables without a text column, other delimiters and encodings, files that are none of ours."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -169,3 +170,26 @@ def test_index_names_what_it_passed_over_and_sync_keeps_its_documents(tmp_path: 
     assert (
         end.value.code == 0 and "1 documents added, 1 replaced, 1 unchanged, 0 removed" in out and "passed over 2 files" in err
     )
+
+
+def test_a_field_that_no_row_has_is_named(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.WARNING, "ragvec")
+    monkeypatch.chdir(tmp_path)
+    Path("corpus").mkdir()
+    Path("corpus/a.jsonl").write_text(
+        '{"_id": 1, "body": "fox", "about": "x", "metadata": {"Year": 2020}}\n{"_id": 2, "body": "hen"}\n'
+    )
+    Path("corpus/b.csv").write_text("id,text,place\n3,owl,here\n")
+    Path("corpus/c.md").write_text("words")
+    asked = {
+        "text_fields": ["body", "abstrct"],
+        "metadata_fields": ["year", "place", "path", "yaer"],
+        "drop_fields": ["about", "abuot"],
+    }
+    assert len(list(read_documents("corpus", **asked))) == 4
+    said = "corpus: no row has the field {!r} of `{}`: check its name"
+    wrong = [("abstrct", "text_fields"), ("yaer", "metadata_fields"), ("abuot", "drop_fields")]
+    assert caplog.messages == [said.format(*one) for one in wrong]
+    caplog.clear()
+    assert len(list(read_documents("corpus", id_field="idd", drop_fields=["PLACE"]))) == 4
+    assert caplog.messages == [said.format("idd", "id_field")]

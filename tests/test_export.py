@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from ragvec import Encoder
 from ragvec.encoder import EncoderSettings, write_settings
 from ragvec.encoder.templates import Template
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongInput
 from ragvec.export import check as checking
 from ragvec.export import export
 from ragvec.export.layouts import write
@@ -66,6 +67,20 @@ def test_sentence_transformers_makes_the_same_vectors(changes, decoder, tmp_path
     np.testing.assert_allclose(model.encode(texts), documents, atol=1e-5)
     np.testing.assert_allclose(model.encode(texts[0]), documents[0], atol=1e-5)
     assert model.max_seq_length == 512
+    again = Encoder.load(tmp_path / "out", device="cpu", dtype="float32")
+    np.testing.assert_allclose(again.encode_documents(texts[:-2]), documents[:-2], atol=1e-5)
+    np.testing.assert_allclose(again.encode_queries(["fox"]), encoder.encode_queries(["fox"]), atol=1e-5)
+    assert again.settings.packed, "what was written for that library is read here as well"
+
+
+def test_words_of_other_weights_are_refused(decoder, tmp_path):
+    write(encoder_of(decoder, **MEAN), "sentence-transformers", tmp_path / "out")
+    [path] = (tmp_path / "out").glob("*_WordWeights/model.safetensors")
+    weights = load_file(path)
+    weights["emb_layer.weight"][7] = 0.5
+    save_file(weights, path)
+    with pytest.raises(WrongInput, match="weights of words load here only where"):
+        Encoder.load(tmp_path / "out", device="cpu")
 
 
 def test_the_whole_way_with_sentence_transformers_checking(tiny_decoder, tmp_path):

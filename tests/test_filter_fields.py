@@ -1,6 +1,7 @@
 """Fields whose values are kept in a table: filters answer as without it, whatever comes, changes and goes."""
 
 import json
+import logging
 import random
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ragvec.index import Index, IndexSettings
 from ragvec.index.changes import Changes
 from ragvec.index.store import matching_ids
 from ragvec.index.store.filter_values import note_values
+from ragvec.ingest.build import build
 from ragvec.records import Passage
 
 FIELDS = ("year", "lang", "at", "people.name", "a.b")
@@ -129,3 +131,24 @@ def test_named_fields_are_part_of_the_index(tmp_path: Path) -> None:
             writer.connection.execute("UPDATE settings SET value = ? WHERE key = 'filter_fields'", (json.dumps(['a"b']),))
         with pytest.raises(Damaged, match="filter_fields"), index.reading() as view:
             note_values(view.connection, [1])
+
+
+def test_a_field_that_no_document_has_is_named(tmp_path, caplog, tiny_decoder):
+    caplog.set_level(logging.WARNING, "ragvec")
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(
+        '{"_id": "1", "text": "fox", "about": {"year": 2020}, "none": null}\n{"_id": "2", "text": "hen", "day": 1}\n'
+    )
+    build(
+        corpus,
+        tmp_path / "i",
+        encoder=str(tiny_decoder),
+        device="cpu",
+        search={"filter_fields": ("about.year", "yaer", "day", "none")},
+    )
+    said = "no document of the index has a value in the field {!r} of `filter_fields`: check its name"
+    assert caplog.messages == [said.format("yaer"), said.format("none")]
+    caplog.clear()
+    with Index.open(tmp_path / "i") as index:
+        index.compact(filter_fields=["day", "dya"])
+    assert caplog.messages == [said.format("dya")]

@@ -309,7 +309,7 @@ def raw(folder: str = "ragvec-index") -> bytes:
 def spelled(index: Index, beginning: str) -> list[str]:
     """The words on disk that begin so, of deleted passages too."""
     with index.reading() as view:
-        return [word for word, _ in view.words._searcher.terms_with_prefix("words", beginning)]
+        return [word for word, _ in view.words.searcher.terms_with_prefix("words", beginning)]
 
 
 @pytest.mark.parametrize("merged", [False, True])

@@ -2,11 +2,9 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from ragvec.ingest import Rank
 from ragvec.objects import Bucket, ObjectFile, ObjectPath, as_path, is_url
 from ragvec.records import Passage
 from ragvec.shards import Shards, manifest_at, verify_shards
-from tests.buckets import CLEARED, KEY_ID, SECRET, environment, server
+from tests.buckets import AZURITE_KEY, CLEARED, KEY_ID, SECRET, azure_environment, azurite, environment, server
 from tests.test_bulk import ROWS, HashEncoder, Stops, contents, encode, expected, passages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -181,13 +179,41 @@ def test_a_writer_of_another_corpus_that_comes_second_is_told(place):
     assert contents(place) == expected(passages(20, first=1000))
 
 
-KILLED = """
-import os, sys
+KILLER = """
+import os, random, signal, sys, time
 from tests.test_bulk import encode
 from tests.test_bulk_survival import Slow, generation
 
-place, log, number = sys.argv[1:]
-encode(generation(int(number)), place, Slow(log))
+place, log, kills = sys.argv[1], sys.argv[2], int(sys.argv[3])
+chance = random.Random(kills)
+
+
+def start(number):
+    child = os.fork()  # the libraries are imported once, and each run still dies as a process does
+    if child == 0:
+        encode(generation(number), place, Slow(log))
+        os._exit(0)
+    return child
+
+
+def seen():
+    return sum(1 for _ in open(log)) if os.path.exists(log) else 0
+
+
+killed = number = 0
+while True:
+    wanted, child = seen() + chance.randrange(10, 150), start(number)
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if killed < kills and seen() >= wanted:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.005)
+    code = os.waitstatus_to_exitcode(ended[1])
+    assert code in (0, -signal.SIGKILL), code
+    killed += code != 0
+    if code == 0 and killed >= kills:
+        break
+    number += code == 0
+print(number)
 """
 
 
@@ -196,33 +222,45 @@ encode(generation(int(number)), place, Slow(log))
 @pytest.mark.parametrize("kills", [15])
 def test_killed_at_random_the_shards_equal_an_uninterrupted_run(place, tmp_path, kills):
     """A process is killed while it encodes; the corpus changes a little once a run has come to its end."""
-    import random
-
     from ragvec.ingest.run import PARTS_AHEAD
     from tests.test_bulk_survival import generation
 
-    log, chance = tmp_path / "log", random.Random(kills)
-    killed = number = 0
-    while True:
-        run = subprocess.Popen([sys.executable, "-c", KILLED, place, str(log), str(number)], cwd=ROOT)
-        seen = len(log.read_text().splitlines()) if log.exists() else 0
-        wanted = seen + chance.randrange(10, 150)
-        while killed < kills and run.poll() is None:
-            if log.exists() and len(log.read_text().splitlines()) >= wanted:
-                run.send_signal(signal.SIGKILL)
-            time.sleep(0.01)
-        code = run.wait()
-        assert code in (0, -signal.SIGKILL)
-        killed += code != 0
-        if code == 0:
-            if killed >= kills:
-                break
-            number += 1
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", KILLER, place, str(log), str(kills)]
+    number = int(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, timeout=1200).stdout)
     corpus = generation(number)
     assert contents(place) == expected(corpus) and verify_shards(place) == []
     needed = {passage.text for each in range(number + 1) for passage in generation(each)}
-    assert len(log.read_text().splitlines()) <= len(needed) + killed * PARTS_AHEAD * ROWS
+    assert len(log.read_text().splitlines()) <= len(needed) + kills * PARTS_AHEAD * ROWS
     assert len([name for name in names(place) if name.startswith("parts/")]) == len(manifest_at(place).parts)
+
+
+@pytest.mark.slow
+def test_azure_is_written_shared_and_read(tmp_path, monkeypatch):
+    """az:// against azurite, Microsoft's own emulator; two writers, a change, a broken object."""
+    with azurite(tmp_path / "azurite") as port:
+        for name in CLEARED:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in azure_environment(port).items():
+            monkeypatch.setenv(name, value)
+        place = "az://bucket/folder/shards"
+        corpus = passages(100)
+        threads = [threading.Thread(target=encode, args=(corpus, place)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert contents(place) == expected(corpus) and verify_shards(place) == []
+        assert [name for name in names(place) if name.startswith("manifests/")] == ["manifests/00000001.json"]
+        report = encode(changed(corpus), place)
+        assert (report.kept + report.reused, report.encoded, contents(place)) == (99, 1, expected(changed(corpus)))
+        assert [Bucket(place).create("once", data) for data in (b"1", b"2")] == [True, False]
+        Bucket(place).remove(["once"])
+        Bucket(place).put(manifest_at(place).parts[0].name, b"broken")
+        with pytest.raises(Damaged, match="6 bytes instead of"):
+            Shards.open(place)
+        stored = b"".join(Bucket(place).read(name) for name in names(place))
+        assert AZURITE_KEY.encode() not in stored
 
 
 def test_a_file_of_an_object_reads_as_the_bytes_do(place):

@@ -80,7 +80,7 @@ def test_lone_surrogates_are_encoded_as_question_marks():
 def test_offsets_point_into_the_text():
     build = builder()
     prompts = build.build(["quick fox"], "find:")
-    spans = build.offsets(build.lead("find:"), prompts.texts[0])
+    spans = build.offsets("find:", prompts.texts[0])
     assert len(spans) == len(prompts.ids[0])
     pieces = ["quick fox"[start:end] for start, end in spans if end > start]
     assert "".join(pieces) == "quick fox"

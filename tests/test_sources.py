@@ -248,3 +248,5 @@ def test_an_adapter_saved_by_sentence_transformers(tiny_decoder, adapters, tmp_p
     )
     np.testing.assert_allclose(encoder.encode_documents(TEXTS), wanted.encode_documents(TEXTS), atol=1e-5)
     np.testing.assert_allclose(encoder.encode_queries(["fox"]), wanted.encode_documents(["Query: fox"]), atol=1e-5)
+    (folder / "sentence_bert_config.json").unlink()
+    assert locate(str(folder)).settings.max_length == 512, "the base's positions, where nothing else is told"

@@ -9,6 +9,7 @@ import pytest
 from ragvec import Document, Encoder, Index
 from ragvec.cli.main import main
 from ragvec.errors import RagvecError
+from ragvec.train.data import read_pairs
 from ragvec.train.mine import mine
 from tests.training import LONG_TEXTS, run, write_data
 
@@ -109,3 +110,36 @@ def test_the_command(tiny_decoder, pairs, tmp_path, capsys):
         main(arguments)
     assert end.value.code == 1
     assert capsys.readouterr().err == f"error: {tmp_path / 'out.jsonl'} is there already: choose another file, or remove it\n"
+
+
+def test_what_texts_are_read_after_stays_with_them(encoder, tmp_path):
+    """FlagEmbedding's prompt, by which the row's query is encoded; GritLM's instructions; titles, where they have a place."""
+    rows = [
+        {"query": text, "positive": other, "prompt": "find:"}
+        for text, other in zip(LONG_TEXTS, LONG_TEXTS[12:18], strict=False)
+    ]
+    grit = [{"query": ["ask:", text], "pos": [["tell:", LONG_TEXTS[20]]]} for text in LONG_TEXTS[6:8]]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *grit]))
+    mine([str(tmp_path / "pairs.jsonl")], tmp_path / "out.jsonl", encoder=encoder, negatives=2, margin=0)
+    made = read(tmp_path / "out.jsonl")
+    assert [row.get("prompt") for row in made] == ["find:"] * 6 + ["ask:"] * 2
+    own = (
+        encoder.encode_queries([made[0]["query"]], instruction="find:") @ encoder.encode_documents([made[0]["positive"]]).T
+    ).item()
+    assert made[0]["scores"][0] == pytest.approx(own, abs=1e-4)
+    assert made[6]["positive"] == [["tell:", LONG_TEXTS[20]]] and all(lead == "tell:" for lead, _ in made[6]["negatives"])
+    [pair] = [pair for pair, _ in read_pairs([str(tmp_path / "out.jsonl")]) if pair.query == LONG_TEXTS[6]]
+    assert (pair.prompt, pair.document_prompt, pair.positives) == ("ask:", "tell:", (LONG_TEXTS[20],))
+
+
+def test_titles_stay_apart_where_the_index_has_a_place_for_them(encoder, tmp_path):
+    documents = [Document(str(n), text, title=f"title {n}") for n, text in enumerate(LONG_TEXTS[:8])]
+    rows = [{"query": "fox", "positive": {"title": "title 0", "text": LONG_TEXTS[0]}}]
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(rows[0]))
+    for name, instruction in (("joined", ""), ("apart", "title: {title|none} | text: {text}")):
+        with Index.create(tmp_path / name, encoder=encoder, document_instruction=instruction) as index:
+            index.add(documents)
+        mine([str(tmp_path / "pairs.jsonl")], tmp_path / f"{name}.jsonl", index=tmp_path / name, encoder=encoder, negatives=1)
+    [joined], [apart] = (read(tmp_path / f"{name}.jsonl") for name in ("joined", "apart"))
+    assert joined["positive"] == f"title 0 {LONG_TEXTS[0]}" and isinstance(joined["negatives"][0], str)
+    assert apart["positive"] == rows[0]["positive"] and set(apart["negatives"][0]) == {"title", "text"}

@@ -13,6 +13,9 @@ from ragvec.corpus.parts import PAGED, headings, pages
 from ragvec.objects import ObjectPath
 from ragvec.records import Document, Part
 
+# What may be known of a file beside its text, as metadata of its documents and passages.
+FILE_FACTS = dict.fromkeys(("path", "kind", "size", "mtime", "page", "heading"))
+
 
 def of_file(document: Document, path: Path, name: str, *, kind: str | None, names: FieldNames) -> Document:
     """A file's document with the file's name as title, if it has none, with its pages or headings, and with metadata.

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ragvec.corpus.about import of_file
+from ragvec.corpus.about import FILE_FACTS, of_file
+from ragvec.corpus.asked import AskedFields
 from ragvec.corpus.conversion import Converter
 from ragvec.corpus.fields import FieldNames, NumberLists, to_document
 from ragvec.corpus.files import (
@@ -104,10 +105,12 @@ def read_documents(
             on_found=on_found,
             converter=converter,
             rejected=[0],
+            asked=AskedFields(names),
         )
         for document in _all_documents(source, names, Ids(id_prefix, made_prefix), reading):
             lists.look(document.metadata)
             yield document
+        reading.asked.tell(_shown(source))
 
 
 def to_passages(documents: Iterable[Document], *, across_pages: bool = False) -> Iterator[Passage]:
@@ -166,6 +169,7 @@ class _Reading(NamedTuple):
     on_found: Callable[[str], None] | None
     converter: Converter
     rejected: list[int]  # how many rows were, so far
+    asked: AskedFields
 
 
 class _Found(NamedTuple):
@@ -222,7 +226,11 @@ def _all_documents(source: str | Path, names: FieldNames, ids: Ids, reading: _Re
     if not read:
         rejected = reading.rejected[0]
         reason = f" that can be read: {rejected:,} were rejected" if rejected else ""
-        raise WrongInput(f"{'standard input' if str(source) == STDIN else path_text(source)} holds no documents{reason}")
+        raise WrongInput(f"{_shown(source)} holds no documents{reason}")
+
+
+def _shown(source: str | Path) -> str:
+    return "standard input" if str(source) == STDIN else path_text(source)
 
 
 def _files(source: str | Path, reading: _Reading) -> Iterator[_File]:
@@ -251,6 +259,7 @@ def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> I
             if isinstance(row, BadRow):
                 raise WrongInput(row.error)
             document = to_document(row, place, ids, found.names, from_csv=file.kind in ("csv", "tsv"))
+            reading.asked.look(row if file.path is None else {**row, **FILE_FACTS})
             if file.path is not None:
                 document = of_file(document, file.path, file.name, kind=file.kind, names=names)
         except RagvecError as error:

@@ -18,6 +18,7 @@ from torch.nn.functional import dropout as apply_dropout
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from ragvec.encoder.attention_gradient import attend, pays
 from ragvec.encoder.kernel import flash, takes
 from ragvec.errors import RagvecError
 
@@ -123,6 +124,8 @@ def packed_attention(
         if softcap is not None or s_aux is not None:
             allowed = _allowed(length, causal, sliding_window, query.device)
             out = _explicit(*run, allowed, scaling=scaling, dropout=dropout, softcap=softcap, sinks=s_aux)
+        elif pays(query, length, causal=causal, dropout=dropout) and _reaches_all(length, causal, sliding_window):
+            out = attend(*run, scaling)
         elif _reaches_all(length, causal, sliding_window):
             out = scaled_dot_product_attention(*run, dropout_p=dropout, is_causal=causal, scale=scaling)
         else:

@@ -228,6 +228,7 @@ class Encoder:
     ) -> np.ndarray:
         """Vectors of documents, (n, d) float32, of length 1 unless normalize is false.
 
+        texts         those with a title may be `ragvec.records.Titled`: it stands in its place, where the instruction has one
         instruction   read before each text; None = the encoder's own for documents, which most have not; "" = none
         truncate_dim  keep the first so many dimensions (Matryoshka), normalised anew
         """
@@ -293,12 +294,11 @@ class Encoder:
         """
         _check_texts(texts)
         prompts = self.prompts.build(texts, instruction)
-        lead = self.prompts.lead(instruction)
         found: dict[int, TokenVectors] = {}
         for rows in plan_batches([len(ids) for ids in prompts.ids], self.batch_tokens):
             states = self._hidden([prompts.ids[row] for row in rows])
             for row, hidden in zip(rows, states.split([len(prompts.ids[row]) for row in rows]), strict=True):
-                spans = np.array(self.prompts.offsets(lead, prompts.texts[row])[: len(hidden)]).reshape(-1, 2)
+                spans = np.array(self.prompts.offsets(instruction, prompts.texts[row])[: len(hidden)]).reshape(-1, 2)
                 inside = np.arange(len(spans)) if whole else np.flatnonzero(spans[:, 1] > spans[:, 0])
                 kept = self._projected_tokens(hidden[self._device.send(torch.from_numpy(inside))])
                 vectors = _finish(kept, normalize).cpu().numpy()

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ragvec.encoder.door import field, inside, read_list, read_object
+from ragvec.encoder.door import check_files, field, foreign, inside, read_list, read_object
+from ragvec.encoder.instruction import with_title_place
+from ragvec.encoder.prompt import special_ids
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.errors import WrongInput
 
@@ -33,14 +35,16 @@ class Modules(NamedTuple):
     settings: EncoderSettings
 
 
-def read_modules(folder: Path, name: str) -> Modules:
+def read_modules(folder: Path, name: str, *, base: Path | None = None) -> Modules:
     """Read modules.json and what it names. Raises RagvecError for a module that has no counterpart here.
 
-    The attention stays as the model was trained; name: of the source, as the user gave it.
+    The attention stays as the model was trained; name: of the source, as the user gave it; base: where the configuration lies,
+    if the transformer is an adapter.
     """
     transformer = folder
     pooling: dict[str, Any] = {"pooling": "mean", "skip_instruction": False}
     projections: list[Path] = []
+    weights: Path | None = None
     normalized = False
     path = folder / MODULES_FILE
     for module in read_list(path):
@@ -50,19 +54,23 @@ def read_modules(folder: Path, name: str) -> Modules:
             transformer = inside(path, module, "path")
         elif kind == "Pooling":
             pooling = _pooling(inside(path, module, "path") / "config.json", folder)
+        elif kind == "WordWeights" and not normalized:
+            weights = inside(path, module, "path")
         elif kind == "Dense" and not normalized:
             projections.append(inside(path, module, "path"))
         elif kind != "Normalize":
             raise WrongInput(
-                f"{folder} uses the sentence-transformers module {kind}{' after Normalize' if kind == 'Dense' else ''}: "
-                "only Transformer, Pooling, Dense and at last Normalize load here"
+                f"{folder} uses the sentence-transformers module {kind}{' after Normalize' if normalized else ''}: "
+                "only Transformer, WordWeights, Pooling, Dense and at last Normalize load here"
             )
         normalized = normalized or kind == "Normalize"
-    limits = _limits(transformer)
+    if weights is not None:
+        _check_weights(weights, transformer, pooling)
+    limits = _limits(transformer, base or transformer)
     settings = EncoderSettings(
         **pooling,
         attention="unchanged",
-        border="prompt",
+        border="prompt" if weights is None else "text",
         separator="",
         base_model=name,
         lower_case=limits.lower_case,
@@ -72,12 +80,33 @@ def read_modules(folder: Path, name: str) -> Modules:
     return Modules(transformer, tuple(projections), settings)
 
 
+def _check_weights(weights: Path, transformer: Path, pooling: dict[str, Any]) -> None:
+    """Raises RagvecError unless a WordWeights leaves out of the mean what the tokenizer puts before a text, and no more.
+
+    `ragvec export` writes it, where neither that nor the instruction is pooled.
+    """
+    import numpy as np
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    check_files(weights)
+    check_files(transformer)
+    with foreign(f"{weights} can't be read"):
+        values = load_file(weights / "model.safetensors")["emb_layer.weight"].reshape(-1)
+        front, _ = special_ids(Tokenizer.from_file(str(transformer / "tokenizer.json")))
+    left_out = np.flatnonzero(values != 1)
+    if pooling != {"pooling": "mean", "skip_instruction": True} or values[left_out].any() or {*left_out} != {*front}:
+        raise WrongInput(
+            f"{weights}: weights of words load here only where they leave the tokens before a text out of its mean"
+        )
+
+
 class _Limits(NamedTuple):
     length: int
     lower_case: bool
 
 
-def _limits(transformer: Path) -> _Limits:
+def _limits(transformer: Path, base: Path) -> _Limits:
     """How many tokens are read: what is written beside the weights, else what tokenizer and positions allow."""
     path = next((path for name in _LENGTH_FILES if (path := transformer / name).is_file()), None)
     record = read_object(path) if path else {}
@@ -88,7 +117,7 @@ def _limits(transformer: Path) -> _Limits:
     length = field(path, record, "max_seq_length", int) if path else None
     if length is None:
         length = min([_UNLIMITED, *_most(transformer / "tokenizer_config.json", "model_max_length")])
-        length = min([length, *_most(transformer / "config.json", "max_position_embeddings")])
+        length = min([length, *_most(base / "config.json", "max_position_embeddings")])
     return _Limits(length, bool(path and field(path, record, "do_lower_case", bool)))
 
 
@@ -105,7 +134,7 @@ def _told(folder: Path) -> dict[str, Any]:
         return {"query_instruction": ""}
     record = read_object(path)
     prompts = {
-        name: prompt
+        name: with_title_place(prompt)
         for name in field(path, record, "prompts", dict) or {}
         if (prompt := field(path, record["prompts"], name, str)) is not None
     }

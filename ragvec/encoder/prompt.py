@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ragvec.encoder.door import foreign
+from ragvec.encoder.instruction import Frame, Instruction, parse
 from ragvec.errors import WrongInput, WrongUsage
+from ragvec.records import Titled
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -35,7 +37,11 @@ _MOST_CHARACTERS_PER_TOKEN = 256  # a text beyond this times the token limit is 
 
 
 class PromptBuilder:
-    """Builds the reference's token ids: template prefix, instruction, separator, text, template suffix."""
+    """Builds the reference's token ids: template prefix, instruction, separator, text, template suffix.
+
+    An instruction may have places for text and title (ragvec.encoder.instruction). A title in a place of its own is text
+    too: it is pooled, counts in doc_max_length, and is shortened once nothing of the text is left.
+    """
 
     def __init__(
         self,
@@ -66,7 +72,6 @@ class PromptBuilder:
             self._front, self._back = special_ids(self._backend)
             self._special = set(tokenizer.all_special_ids)
         self._lone = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
-        self._suffix_length = len(self._encode([suffix])[0]) if suffix else 0
 
     def build(self, texts: Sequence[str], instruction: str = "") -> Prompts:
         """Tokenize texts, each after the same instruction ("" = none).
@@ -81,19 +86,20 @@ class PromptBuilder:
                 raise TypeError(f"texts must be strings, not {type(text).__name__}")
         if not len(texts):
             return Prompts([], [], [], [])
-        lead = self.lead(instruction)
+        form = self._parse(instruction)
         longest = _MOST_CHARACTERS_PER_TOKEN * self._doc_max_length
-        kept = [text[:longest] for text in texts]
+        kept = [_first(text, longest) if len(text) > longest else text for text in texts]
         truncated = [len(text) > longest for text in texts]
-        ids, pool_starts, text_lengths = self._tokenize(lead, kept)
+        ids, pool_starts, text_lengths = self._tokenize(form, kept)
         for row, text in enumerate(kept):
             if text_lengths[row] > self._doc_max_length or len(ids[row]) > self._max_length:
-                ids[row], pool_starts[row], kept[row] = self._shorten(lead, text, text_lengths[row], len(ids[row]))
+                ids[row], pool_starts[row], kept[row] = self._shorten(form, text, text_lengths[row], len(ids[row]))
                 truncated[row] = True
         if not self._skip_instruction:
             pool_starts = [0] * len(kept)
         elif self._border == "prompt":
-            pool_starts = [self._prompt_length(lead)] * len(kept)
+            borders = {frame: self._prompt_length(frame.before) for frame in form if frame is not None}
+            pool_starts = [borders[form.frame(text)] for text in kept]
         return Prompts([row or [self._lone] for row in ids], pool_starts, truncated, kept)
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -102,21 +108,19 @@ class PromptBuilder:
 
     def room(self, instruction: str = "") -> int:
         """The most tokens of a text that are read after this instruction; may be 0 or less."""
-        [whole], _, [length] = self._tokenize(self.lead(instruction), ["a"])
+        [whole], _, [length] = self._tokenize(self._parse(instruction), ["a"])
         return min(self._doc_max_length, self._max_length - (len(whole) - length))
 
-    def lead(self, instruction: str) -> str:
-        """What comes before the text: template prefix and instruction."""
-        if self._separator:
-            instruction = instruction.strip()
-        return self._prefix + (instruction + self._separator if instruction else "")
+    def frame(self, instruction: str) -> Frame:
+        """What is read around a text without a title: template and instruction before it, what the instruction has after it."""
+        return self._parse(instruction).untitled
 
-    def offsets(self, lead: str, text: str) -> list[tuple[int, int]]:
+    def offsets(self, instruction: str, text: str) -> list[tuple[int, int]]:
         """Where each token of a prompt lies in the text, as character offsets; (0, 0) for all that is not text."""
-        inside = self._backend.encode(lead + self._body(text), add_special_tokens=False).offsets
-        first, length = len(lead), len(text)
-        clip = [(min(max(begin - first, 0), length), min(max(end - first, 0), length)) for begin, end in inside]
-        return [*[(0, 0)] * len(self._front), *clip, *[(0, 0)] * len(self._back)]
+        frame = self._parse(instruction).frame(text)
+        inside = self._backend.encode(frame.before + self._body(frame, text), add_special_tokens=False).offsets
+        pieces = _pieces(frame, text)
+        return [*[(0, 0)] * len(self._front), *(_within(span, pieces) for span in inside), *[(0, 0)] * len(self._back)]
 
     @property
     def _backend(self) -> "Tokenizer":
@@ -130,26 +134,40 @@ class PromptBuilder:
             backend.encode_special_tokens = self._splits
         return backend
 
-    def _body(self, text: str) -> str:
-        return text.rstrip() + self._suffix if self._suffix else text
+    def _parse(self, instruction: str) -> Instruction:
+        """An instruction taken apart, the template's prefix before it."""
+        return parse(instruction, self._separator, self._prefix)
 
-    def _tokenize(self, lead: str, texts: list[str]) -> tuple[list[list[int]], list[int], list[int]]:
+    def _body(self, frame: Frame, text: str) -> str:
+        """A text, its title before it where that has a place, and what is read after it."""
+        if frame.between is not None and isinstance(text, Titled):
+            text = frame.between.join(text.parts)
+        return (text.rstrip() if self._suffix else text) + frame.after + self._suffix
+
+    def _tokenize(self, form: Instruction, texts: Sequence[str]) -> tuple[list[list[int]], list[int], list[int]]:
         """ids of whole prompts, where their texts start, and the texts' own lengths, in one tokenizer call.
 
         As in the reference, a text's length is that of its own tokenization, counted back from the end.
         """
-        bodies = [self._body(text) for text in texts]
-        if lead:
-            encoded = self._encode([lead + body for body in bodies] + bodies)
+        frames = [form.frame(text) for text in texts]
+        bodies = [self._body(frame, text) for frame, text in zip(frames, texts, strict=True)]
+        if any(frame.before for frame in set(frames)):
+            encoded = self._encode([frame.before + body for frame, body in zip(frames, bodies, strict=True)] + bodies)
             wholes, alone = encoded[: len(bodies)], encoded[len(bodies) :]
         else:
             wholes = alone = self._encode(bodies)
         fixed = len(self._front)
         starts = [fixed + max(len(whole) - len(body), 0) for whole, body in zip(wholes, alone, strict=True)]
-        lengths = [len(body) - self._suffix_length for body in alone]
+        around = {frame: self._around(frame) for frame in set(frames)}
+        lengths = [len(body) - around[frame] for frame, body in zip(frames, alone, strict=True)]
         return [[*self._front, *whole, *self._back] for whole in wholes], starts, lengths
 
-    def _shorten(self, lead: str, text: str, text_length: int, total: int) -> tuple[list[int], int, str]:
+    def _around(self, frame: Frame) -> int:
+        """The tokens of a body that are not text."""
+        parts = [part for part in (frame.between, frame.after + self._suffix) if part]
+        return sum(map(len, self._encode(parts))) if parts else 0
+
+    def _shorten(self, form: Instruction, text: str, text_length: int, total: int) -> tuple[list[int], int, str]:
         """Cut a text at a token's end until it fits both limits; returns ids, first pooled position and the text kept."""
         overhead = total - text_length
         budget = min(self._doc_max_length, self._max_length - overhead)
@@ -161,8 +179,8 @@ class PromptBuilder:
         with foreign(UNREADABLE):
             ends = [end for _, end in self._backend.encode(text, add_special_tokens=False).offsets]
         for keep in range(min(budget, len(ends)), -1, -1):  # a cut inside a word or character may cost a token more
-            kept = text[: ends[keep - 1]] if keep else ""
-            ids, starts, lengths = self._tokenize(lead, [kept])
+            kept = _first(text, ends[keep - 1] if keep else 0)
+            ids, starts, lengths = self._tokenize(form, [kept])
             if lengths[0] <= self._doc_max_length and len(ids[0]) <= self._max_length:
                 break
         return ids[0][: self._max_length], starts[0], kept
@@ -182,6 +200,30 @@ class PromptBuilder:
                 clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
                 encodings = self._backend.encode_batch_fast(clean, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+
+def _first(text: str, characters: int) -> str:
+    """The first characters of a text."""
+    return text.first(characters) if isinstance(text, Titled) else text[:characters]
+
+
+def _pieces(frame: Frame, text: str) -> list[tuple[int, int, int]]:
+    """Where the pieces of a text begin and end in its prompt, and how much further on they are than in the text."""
+    start = len(frame.before)
+    if frame.between is None or not isinstance(text, Titled):
+        return [(start, start + len(text), start)]
+    title, rest = text.parts
+    again = start + len(title) + len(frame.between)
+    return [(start, start + len(title), start), (again, again + len(rest), again - text.text_start)]
+
+
+def _within(span: tuple[int, int], pieces: list[tuple[int, int, int]]) -> tuple[int, int]:
+    """A token's place in the text, given that in the prompt; (0, 0) if it has no part in it."""
+    for start, end, shift in pieces:
+        begin, last = max(span[0], start), min(span[1], end)
+        if begin < last:
+            return begin - shift, last - shift
+    return 0, 0
 
 
 def special_ids(backend: "Tokenizer") -> tuple[list[int], list[int]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ragvec import __version__
 from ragvec.checked import Mismatch, check_fields, check_value, shown
+from ragvec.encoder.instruction import parse
 from ragvec.encoder.templates import Template
 from ragvec.errors import Damaged, NotFound, RagvecError, WrongInput, WrongUsage
 from ragvec.files import read_described, write_json
@@ -26,7 +27,8 @@ class EncoderSettings:
     max_length         tokens of a whole prompt; doc_max_length: of the text alone
     skip_instruction   the instruction is read but not pooled
     query_instruction  what encode_queries puts before a query when no other is given
-    document_instruction  what encode_documents puts before a document when no other is given
+    document_instruction  what encode_documents puts before a document when no other is given; both may have places for the
+                       text and its title, {text} and {title} (ragvec.encoder.instruction)
     prompts            what else the model was trained to read before texts, by name: sentence-transformers' prompts
     separator          between instruction and text
     border             where skip_instruction begins to pool: "text" = at the text, as the reference finds it; "prompt" = after
@@ -71,6 +73,8 @@ class EncoderSettings:
             raise WrongInput(f"unknown border {self.border!r}: choose one of {', '.join(BORDERS)}")
         if self.max_length < 1 or self.doc_max_length < 1:
             raise WrongUsage(f"max_length {self.max_length} and doc_max_length {self.doc_max_length} must be at least 1 token")
+        for instruction in (self.query_instruction, self.document_instruction):
+            parse(instruction)
 
     def prompt(self, name: str) -> str:
         """The prompt of this name; query and document are the encoder's own instructions. Raises NotFound if there is none."""

@@ -173,6 +173,7 @@ def _locate_modules(folder: Path, name: str, search: _Search) -> Source:
     if not (modules.transformer / ADAPTER_FILE).is_file():
         return Source(modules.transformer, (), modules.transformer, modules.settings, projections=modules.projections)
     located = _locate_adapter(modules.transformer, name if modules.transformer == folder else str(modules.transformer), search)
+    modules = read_modules(folder, name, base=located.base)
     told = {item: getattr(located.settings, item) for item in ("base_model", "base_revision", "adapters")}
     return replace(located, settings=replace(modules.settings, **told), projections=modules.projections)
 

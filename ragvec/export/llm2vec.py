@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ragvec.encoder import Encoder
+from ragvec.encoder.instruction import has_places
 from ragvec.encoder.templates import Template, find_template
 from ragvec.errors import RagvecError
 from ragvec.export.plain import read_json, set_tokenizer_options
@@ -59,6 +60,7 @@ def _refuse(encoder: Encoder) -> None:
             "export `to` sentence-transformers or hf"
         )
     told = {
+        "places in an instruction": has_places(settings.query_instruction),
         "linear layers behind the pooling": len(encoder.projections),
         "a document instruction": settings.document_instruction,
     }

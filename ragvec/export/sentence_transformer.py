@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from ragvec.encoder import Encoder
+from ragvec.encoder.instruction import parse
 from ragvec.encoder.projection import save_projections
 from ragvec.encoder.prompt import special_ids
 from ragvec.encoder.templates import Template
@@ -47,8 +48,8 @@ def write_sentence_transformer(encoder: Encoder, folder: Path) -> list[str]:
     suffix = template.suffix + (template.eos if pooling == "eos_token" else "")
     suffix_ids = _ids_after_text(encoder.tokenizer.backend_tokenizer, suffix) if suffix else []
     prompts = {
-        "query": encoder.prompts.lead(settings.query_instruction),
-        "document": encoder.prompts.lead(settings.document_instruction),
+        "query": _prompt(encoder, settings.query_instruction),
+        "document": _prompt(encoder, settings.document_instruction),
     }
     front, back = special_ids(encoder.tokenizer.backend_tokenizer)
     skips = _skips(encoder)
@@ -87,6 +88,17 @@ def write_sentence_transformer(encoder: Encoder, folder: Path) -> list[str]:
     return _notes(encoder, splits=skips and prompts["query"].endswith(" "))
 
 
+def _prompt(encoder: Encoder, instruction: str) -> str:
+    """What the library reads before a text. Raises RagvecError for an instruction that goes on after the text."""
+    frame = encoder.prompts.frame(instruction)
+    if frame.after:
+        raise RagvecError(
+            f"sentence-transformers has no place for what the instruction has after the text ({frame.after!r:.60}): "
+            "export `to` ragvec or hf"
+        )
+    return frame.before
+
+
 def same_border(encoder: Encoder, texts: Sequence[str], instruction: str) -> list[str]:
     """The texts of which the library pools the same tokens after an instruction as ragvec.
 
@@ -96,7 +108,7 @@ def same_border(encoder: Encoder, texts: Sequence[str], instruction: str) -> lis
     if not _skips(encoder):
         return list(texts)
     backend = encoder.tokenizer.backend_tokenizer
-    alone = backend.encode(encoder.prompts.lead(instruction).rstrip(" "), add_special_tokens=False).ids
+    alone = backend.encode(encoder.prompts.frame(instruction).before.rstrip(" "), add_special_tokens=False).ids
     border = len(special_ids(backend)[0]) + len(alone)
     starts = encoder.prompts.build(texts, instruction).pool_starts
     return [text for text, start in zip(texts, starts, strict=True) if start == border]
@@ -131,6 +143,8 @@ def _refuse(encoder: Encoder, prompts: dict[str, str], front: list[int], suffix_
 def _notes(encoder: Encoder, *, splits: bool) -> list[str]:
     settings = encoder.settings
     notes = ["attention in both directions needs transformers 5.2 or newer"] if settings.attention == "bidirectional" else []
+    if parse(settings.document_instruction, settings.separator).titled:
+        notes.append("its document prompt is that of a document without a title: pass a title in a prompt of its own there")
     if splits:
         notes.append("where a query's first word has other tokens after a space than alone, one more or less is pooled there")
     if settings.doc_max_length < settings.max_length:

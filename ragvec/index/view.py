@@ -124,19 +124,20 @@ class View:
         """The BM25 of a passage of average length that holds each of the query's words once; 0 for a query without words."""
         return self.words.weight(query, syntax=syntax)
 
-    def matching(self, where: str, values: FilterValues | None = None) -> np.ndarray:
+    def matching(self, where: str, values: FilterValues | None = None, *, also: Sequence[str] = ()) -> np.ndarray:
         """The ids of the passages that meet a filter, such as `year >= 2020 and lang in $langs`; (m,) int64, ascending.
 
         values  what each $name in it stands for, such as {"langs": ["ko", "en"]}
+        also    fields that passages elsewhere have
         Raises RagvecError, with the column, for a syntax error, for a field that no passage has, for a $name without a value.
         """
         return self._filters.matching(
-            where, values, lambda: store.matching_ids(self.connection, self.check_where(where, values))
+            where, values, lambda: store.matching_ids(self.connection, self.check_where(where, values, also=also))
         )
 
-    def check_where(self, where: str, values: FilterValues | None = None) -> Filter:
+    def check_where(self, where: str, values: FilterValues | None = None, *, also: Sequence[str] = ()) -> Filter:
         """The filter, parsed; raises as `matching` does."""
-        return parse_where(where, self.fields(), values)
+        return parse_where(where, [*self.fields(), *also], values)
 
     def passages(self, ids: Sequence[int]) -> list[Passage]:
         """The passages of these ids, in their order."""
@@ -179,6 +180,11 @@ class View:
             rows, here = segment.locate(ids)
             products[here] = segment.similarities(vector, rows[here])
         return products
+
+    @property
+    def generations(self) -> tuple[int, ...]:
+        """How many commits there have been, of each index that is read: of this one."""
+        return (self.generation,)
 
     def index_names(self, ids: Sequence[int]) -> list[str | None]:
         """In which index each of these passages is, where several are searched together: here it is this one."""

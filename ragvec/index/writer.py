@@ -127,6 +127,7 @@ class Writer:
                 self.settings = replace(self.settings, filter_fields=fields)
                 store.write_filter_fields(self.connection, fields)
                 store.renew_values(self.connection)
+                tell_unfilled(self.connection)
             if not as_it_is:
                 self._merge_all(wanted if changed else {}, old, dead)
             store.recount_fields(self.connection)
@@ -290,6 +291,12 @@ def documents_where(connection: sqlite3.Connection, where: str, values: FilterVa
     """The doc_ids of all passages that meet a filter, in order."""
     ids = store.matching_ids(connection, parse_where(where, store.read_fields(connection), values)).tolist()
     return sorted(set(store.read_doc_ids(connection, ids).values()))
+
+
+def tell_unfilled(connection: sqlite3.Connection) -> None:
+    """Warn of filter_fields that no document has a value in: a misspelt one keeps nothing."""
+    for name in store.unfilled_fields(connection):
+        _log.warning("no document of the index has a value in the field %r of `filter_fields`: check its name", name)
 
 
 @contextmanager

@@ -1,15 +1,16 @@
 """Object storage as the shelf of a run: parts named by their bytes, a record each that is created once, the manifest last.
 
-Several runs may write the same corpus there at once, ranks or copies of one: whoever creates a part's record first has made it
-for all, and each then creates the same manifest.
+Several runs may write the same corpus there at once, ranks or copies of one, and share its parts by claims: whoever creates a
+part's record first has made it for all, and each then creates the same manifest.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from ragvec.corpus.files import InputFile
 from ragvec.errors import Busy, Unavailable
+from ragvec.ingest.claims import Claims
 from ragvec.ingest.ranks import Rank
 from ragvec.ingest.reuse import OldVectors
 from ragvec.ingest.shelf import Finished, check_same
@@ -17,6 +18,7 @@ from ragvec.objects import Bucket
 from ragvec.records import Passage
 from ragvec.shards import Failure, Manifest, Part, PartVectors, Provenance, part_bytes
 from ragvec.shards.stored import (
+    CLAIMS,
     PARTS,
     RECORDS,
     Version,
@@ -43,15 +45,21 @@ def check_bucket_for(bucket: Bucket, provenance: Provenance, *, overwrite: bool)
 def bucket_shelf(bucket: Bucket, provenance: Provenance, *, rank: Rank, overwrite: bool) -> Iterator["BucketShelf"]:
     """The place for this writer, among others who write the same; what earlier runs have made is at hand."""
     bucket.check_conditions()
-    yield BucketShelf(bucket, provenance, check_bucket_for(bucket, provenance, overwrite=overwrite), rank, overwrite=overwrite)
+    there = check_bucket_for(bucket, provenance, overwrite=overwrite)
+    shared = not overwrite and not bucket.single_writer
+    with Claims(bucket, provenance) if shared else nullcontext() as claims:
+        yield BucketShelf(bucket, provenance, there, rank, claims=claims, overwrite=overwrite)
 
 
 class BucketShelf:
     """Use `bucket_shelf`."""
 
-    def __init__(self, bucket: Bucket, provenance: Provenance, there: Version, rank: Rank, *, overwrite: bool) -> None:
+    def __init__(
+        self, bucket: Bucket, provenance: Provenance, there: Version, rank: Rank, *, claims: Claims | None, overwrite: bool
+    ) -> None:
+        """claims: None = nobody else writes there."""
         self.provenance, self.damaged = provenance, 0
-        self._bucket, self._there, self._rank, self._overwrite = bucket, there, rank, overwrite
+        self._bucket, self._there, self._rank, self._overwrite, self._claims = bucket, there, rank, overwrite, claims
         self._parts: dict[str, Part] = {}  # those of this corpus, by content digest
         self._known = {} if overwrite else self._recorded()
         self._sizes = {} if overwrite else bucket.names(PARTS)
@@ -74,6 +82,10 @@ class BucketShelf:
     def take_back(self, number: int, digest: str) -> Part | None:
         """See Shelf: a part is found by its passages wherever it belongs, so it never has to move."""
         return None
+
+    def claim(self, digest: str) -> bool:
+        """See Shelf."""
+        return self._claims is None or self._claims.take(digest)
 
     def old_vectors(self) -> OldVectors | None:
         """See Shelf: of parts that this corpus has not had so far.
@@ -114,8 +126,8 @@ class BucketShelf:
 
     def finish(self, digests: Sequence[str], *, inputs: tuple[InputFile, ...], rejected: int) -> Finished:
         """See Shelf. The manifest is made by whoever finds that all parts are there; of several, the first."""
-        missing = [digest for digest in digests if digest not in self._parts]
-        parts = {**self._parts, **read_records(self._bucket, self.provenance, missing)}
+        missing = dict.fromkeys(digest for digest in digests if digest not in self._parts)
+        parts = {**self._parts, **self._made_elsewhere(list(missing))}
         own = Manifest(self.provenance, parts=tuple(self._parts.values()), inputs=inputs, rejected=rejected)
         if any(digest not in parts for digest in digests):
             return Finished(own, False)
@@ -127,6 +139,17 @@ class BucketShelf:
             self._check_same_made(manifest)
         self._sweep(manifest)
         return Finished(manifest if self._rank.of == 1 else own, True)
+
+    def _made_elsewhere(self, digests: list[str]) -> dict[str, Part]:
+        """The parts of these digests that others have made; waits for those that they make."""
+        parts = read_records(self._bucket, self.provenance, digests)
+        while self._claims and (left := [digest for digest in digests if digest not in parts]):
+            are_made = self._claims.taken(left)  # asked before the records: whoever has ended by then has left them
+            parts |= read_records(self._bucket, self.provenance, left)
+            if not are_made:
+                break
+            self._claims.pause()
+        return parts
 
     def _recorded(self) -> dict[str, Part]:
         """All parts that earlier runs have recorded, by content digest."""
@@ -152,8 +175,8 @@ class BucketShelf:
             )
 
     def _sweep(self, manifest: Manifest) -> None:
-        """Remove parts and records that the manifest does not name."""
+        """Remove parts and records that the manifest does not name, and claims, which are settled."""
         named = {part.name for part in manifest.parts}
         named |= {record_name(self.provenance, part.content_digest) for part in manifest.parts}
-        there = [*self._bucket.names(PARTS), *self._bucket.names(RECORDS)]
+        there = [name for folder in (PARTS, RECORDS, CLAIMS) for name in self._bucket.names(folder)]
         self._bucket.remove(name for name in there if name not in named)

@@ -33,10 +33,11 @@ class EncodeReport(NamedTuple):
     """What a run did. rows, tokens and truncated count the whole corpus; encoded, reused and kept split rows by their origin.
 
     encoded   went through the encoder now; reused: an earlier run's vector of the same text in a part written anew
-    kept      in parts that an earlier run had finished; damaged: parts found broken and written anew
+    kept      in parts that an earlier run, or another writer, had finished; damaged: parts found broken and written anew
     failed    passages that could not be encoded and have no row; their ids are in the manifest
     recall    recall@10 of the vectors as stored against float32, measured on the first part; None = not measured
-    complete  false for a rank that others are still to follow: its figures count its own parts only
+    complete  false for a rank that others are still to follow: its figures count its own parts only; in object storage, also
+              where another writer was lost: call again, see `in_turns`
     """
 
     folder: str
@@ -115,6 +116,21 @@ def encode_corpus(
         finished = shelf.finish(own.digests, inputs=tuple(inputs), rejected=count_rejected())
         run.meter.finish()
     return _report(run, finished, place.shown, time.monotonic() - started)
+
+
+def in_turns(turn: Callable[..., EncodeReport], rank: Rank) -> EncodeReport:
+    """Encode with other writers into object storage until all is there, whoever of them is lost.
+
+    turn(rank, first=…)   reads the corpus, and calls `encode_corpus` with `rank`. After a rank's own share come the parts that
+                          nobody else has begun, or that were begun by a writer of whom nothing is heard any more
+    """
+    reports = [turn(rank, first=True)]
+    while not reports[-1].complete:
+        reports.append(turn(Rank(), first=False))
+    made = {name: sum(getattr(report, name) for report in reports) for name in ("encoded", "reused", "damaged", "seconds")}
+    last = reports[-1]
+    earlier = made["encoded"] + made["reused"] - last.encoded - last.reused  # which the last turn has found there
+    return last._replace(**made, kept=last.kept - earlier)
 
 
 class Output:

@@ -109,6 +109,10 @@ class FolderShelf:
             self._by_digest = _by_digest(self._finished())
         return take_back(self._folder, self._by_digest.get(digest, ()), _name(number))
 
+    def claim(self, digest: str) -> bool:
+        """See Shelf: the folder is locked, so nobody else writes there."""
+        return True
+
     def old_vectors(self) -> OldVectors | None:
         """See Shelf."""
         if self._old is None and (finished := self._finished()):

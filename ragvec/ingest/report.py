@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ragvec.index import Index
 from ragvec.index.changes import Changes
 from ragvec.index.sources import Incoming
+from ragvec.index.writer import tell_unfilled
 from ragvec.shards import Failure
 
 
@@ -47,7 +48,12 @@ def report_of(
     truncated: int = 0,
     failed: tuple[Failure, ...],
 ) -> BuildReport:
-    """The report of a build whose changes are committed; its seconds are not counted yet."""
+    """The report of a build whose changes are committed; its seconds are not counted yet.
+
+    Warns of filter_fields that no document has.
+    """
+    with index.reading() as view:
+        tell_unfilled(view.connection)
     return BuildReport(
         path=index.path,
         **changes.report()._asdict(),

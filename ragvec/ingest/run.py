@@ -112,13 +112,15 @@ class Run:
             self._later(self._storer, self._go_on)
 
     def _decide(self, passages: list[Passage], digest: str) -> _Kept | _Work | None:
-        """How a part comes to the disk; None if it is there."""
+        """How a part comes to the disk; None if it is there, or another writer brings it."""
         if part := self.shelf.kept(self.done, digest):
             self._later(self._storer, self.meter.count_kept, part.rows, part.truncated)
             return None
         if part := self.shelf.take_back(self.done, digest):
             self._later(self._storer, self.meter.count_reused, part.rows, part.truncated)
             return _Kept(self.done, part)
+        if not self.shelf.claim(digest):
+            return None
         return self._begun(passages, digest)
 
     def _begun(self, passages: list[Passage], digest: str) -> _Work:

@@ -33,6 +33,9 @@ class Shelf(Protocol):
     def take_back(self, number: int, digest: str) -> Part | None:
         """A finished part with these passages that stood elsewhere; it still has to be recorded."""
 
+    def claim(self, digest: str) -> bool:
+        """Whether this run is to make the part with these passages; False = another writer does."""
+
     def old_vectors(self) -> OldVectors | None:
         """What an earlier run has computed and no part that was kept holds; None = there is none."""
 
@@ -53,6 +56,8 @@ class Shelf(Protocol):
 
     def finish(self, digests: Sequence[str], *, inputs: tuple[InputFile, ...], rejected: int) -> Finished:
         """Declare what was recorded complete, and remove what no longer belongs to it. The last call.
+
+        It is not complete where parts are left to other writers, and one of them is lost.
 
         digests  of all parts of the corpus, in order, those of other ranks included
         """

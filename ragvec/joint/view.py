@@ -91,13 +91,13 @@ class JointView:
             vectors[rows] = view.vectors(mine.tolist())
         return vectors
 
-    def matching(self, where: str, values: FilterValues | None = None) -> np.ndarray:
+    def matching(self, where: str, values: FilterValues | None = None, *, also: Sequence[str] = ()) -> np.ndarray:
         """The ids of the passages that meet a filter; (m,) int64, ascending; raises as `View.matching`."""
-        return self._commit.filters.matching(where, values, lambda: self._matched(where, values))
+        return self._commit.filters.matching(where, values, lambda: self._matched(self.check_where(where, values, also=also)))
 
-    def check_where(self, where: str, values: FilterValues | None = None) -> Filter:
-        """The filter, parsed; a field counts if one of the indices has it."""
-        return parse_where(where, self.fields(), values)
+    def check_where(self, where: str, values: FilterValues | None = None, *, also: Sequence[str] = ()) -> Filter:
+        """The filter, parsed; a field counts if one of the indices has it, or it is named by `also`."""
+        return parse_where(where, [*self.fields(), *also], values)
 
     def fields(self) -> list[str]:
         """The names of the metadata fields that a filter may use."""
@@ -117,6 +117,11 @@ class JointView:
             found |= zip(rows.tolist(), view.doc_ids(mine.tolist()), strict=True)
         return [found[row] for row in range(len(ids))]
 
+    @property
+    def generations(self) -> tuple[int, ...]:
+        """How many commits there have been, of each index."""
+        return self._commit.generations
+
     def index_names(self, ids: Sequence[int]) -> list[str | None]:
         """In which index each of these passages is."""
         return [self._commit.names[number // STEP] for number in ids]
@@ -129,8 +134,7 @@ class JointView:
         """The number of passages, empty ones too."""
         return sum(map(len, self.views))
 
-    def _matched(self, where: str, values: FilterValues | None) -> np.ndarray:
-        parsed = self.check_where(where, values)
+    def _matched(self, parsed: Filter) -> np.ndarray:
         found = [store.matching_ids(view.connection, parsed) + place * STEP for place, view in enumerate(self.views)]
         return np.concatenate(found)
 

@@ -37,7 +37,7 @@ class Bucket:
         """
         path = as_path(place)
         assert isinstance(path, ObjectPath), place
-        self.path, self._single = path, single_writer
+        self.path, self.single_writer = path, single_writer
         self._store = store_of(path.root_url)
         self._prefix = f"{path.key}/" if path.key else ""
 
@@ -66,7 +66,7 @@ class Bucket:
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        if self._single:
+        if self.single_writer:
             if self.size(name) is not None:
                 return False
             self.put(name, data)
@@ -125,7 +125,7 @@ class Bucket:
 
         Some say yes to every writer: the last one's manifest would stand over parts of another's.
         """
-        if self._single:
+        if self.single_writer:
             return
         name = f"probe-{secrets.token_hex(8)}"
         try:

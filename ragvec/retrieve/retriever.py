@@ -1,19 +1,19 @@
 """The retriever: from queries to hits, step by step."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragvec.errors import WrongInput, WrongUsage
+from ragvec.errors import Changed, WrongInput, WrongUsage
 from ragvec.index.encoder import check_encoder, load_encoder
 from ragvec.records import FilterValues, Hit, Hits
 from ragvec.retrieve.asked import held, meaning
 from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate
 from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, Mode, Options, Request, check_queries
 from ragvec.retrieve.rerank import MAXSIM, Reranker, load_reranker
-from ragvec.retrieve.searched import Place, Searched, check_has_words, open_searched, shown_place
+from ragvec.retrieve.searched import Place, Searched, check_has_words, named_places, open_searched, shown_place
 from ragvec.retrieve.snippets import best_sentences
 from ragvec.retrieve.stages import FirstStage, first_depth, second_stage
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ragvec.encoder.protocol import TextEncoder
+
+TRIES = 5  # of a search that commits elsewhere come between
 
 
 class Retriever:
@@ -86,6 +88,15 @@ class Retriever:
             vectors = None
         elif vectors is None:
             vectors = self._encode([meaning(query, syntax=request.syntax) for query in queries], request)
+        for _ in range(TRIES):
+            with suppress(Changed):
+                return self._found(request, queries, vectors, reranker)
+        return self._found(request, queries, vectors, reranker)
+
+    def _found(
+        self, request: Request, queries: Sequence[str], vectors: np.ndarray | None, reranker: Reranker | None
+    ) -> list[list[Hit]]:
+        """Raises Changed where a part that lies elsewhere has had a commit since it was asked first."""
         hits: list[list[Hit]] = [Hits() for _ in queries]
         with self.index.reading() as view:
             filtered = None if request.where is None else view.matching(request.where, request.where_values)
@@ -162,7 +173,8 @@ def open_retriever(
 ) -> Retriever:
     """A Retriever over an index folder, with the encoder the index was built with; none is loaded where none is needed.
 
-    path     the folder; several = they are searched as if they were one index, see `ragvec.joint`
+    path     the folder, or a server's address, or a `ragvec.remote.Server` with its key; several = they are searched as if they
+             were one index, see `ragvec.joint`
     mode     that will be asked for
     where    a filter that will be asked for, with where_values, checked before the encoder is loaded
     rerank   "maxsim", or a cross-encoder's folder or hub id, by which the best hits of every request are scored again; None =
@@ -174,7 +186,7 @@ def open_retriever(
     index = open_searched(path)
     check_has_words(index, mode or DEFAULT_MODE)
     if not len(index):
-        shown = shown_place(path if isinstance(path, (str, Path)) else path[0])
+        shown = shown_place(named_places(path)[0])
         raise WrongInput(f"the index in {shown} is empty: fill it with `ragvec index CORPUS -o {shown}`")
     if where is not None:
         with index.reading() as view:

@@ -1,9 +1,9 @@
-"""What a retriever searches: an index, several as one, or a store; and the door that opens each by its name."""
+"""What a retriever searches: an index, several as one, servers, or a store; and the door that opens each by its name."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -12,8 +12,13 @@ from ragvec.index import Index, IndexSettings
 from ragvec.index.ann.exact import SearchResult
 from ragvec.index.words import Ranking
 from ragvec.records import FilterValues, Passage
+from ragvec.remote.server import Server
+from ragvec.stores.address import is_store
 
-Place: TypeAlias = str | Path
+if TYPE_CHECKING:
+    from ragvec.joint import Joint
+
+Place: TypeAlias = str | Path | Server
 Allowed: TypeAlias = Any  # the passages that a view's own `matching` and `within` leave, as its searches take them
 
 
@@ -67,7 +72,7 @@ class SearchedView(Protocol):
 
 
 class Searched(Protocol):
-    """What a Retriever is given: an `Index`, a `ragvec.joint.Joint`, a `ragvec.stores.StoreIndex`.
+    """What a Retriever is given: an `Index`, a `ragvec.joint.Joint`, a `ragvec.remote.Together`, a `ragvec.stores.StoreIndex`.
 
     has_words  whether it is searched by words too
     """
@@ -90,25 +95,53 @@ class Searched(Protocol):
     def __len__(self) -> int: ...
 
 
-def is_store(place: Place) -> bool:
-    """Whether this is the address of a store (see ragvec.stores) rather than a folder."""
-    return isinstance(place, str) and place.partition("://")[0] in ("postgresql", "postgres") and "://" in place
+def server_of(place: Place) -> Server | None:
+    """The server that a place names, by its address such as http://host:8000; None for a folder or a store."""
+    if isinstance(place, str) and place.partition("://")[0] in ("http", "https") and "://" in place:
+        return Server(place)
+    return place if isinstance(place, Server) else None
+
+
+def named_places(places: Place | Sequence[Place]) -> list[Place]:
+    """One place, or several, as a list."""
+    return [places] if isinstance(places, (str, Path, Server)) else list(places)
 
 
 def open_searched(places: Place | Sequence[Place]) -> Searched:
     """What lies at a place, or at several, to be searched as one. Raises RagvecError if there is none, or they don't agree."""
-    named = [places] if isinstance(places, (str, Path)) else list(places)
-    if len(named) == 1:
-        if not is_store(named[0]):
-            return Index.open(named[0])
+    named = named_places(places)
+    if len(named) == 1 and is_store(named[0]):
         from ragvec.stores import StoreIndex, open_store
 
         return StoreIndex(open_store(str(named[0])))
     if store := next((place for place in named if is_store(place)), None):
-        raise WrongInput(f"{shown_place(store)} is a store, which is searched by itself: name one of them, or folders alone")
+        raise WrongInput(f"{shown_place(store)} is a store, which is searched by itself: name one of them, or others alone")
+    servers, folders = parted(named)
+    if not servers:
+        return _open_folders(folders)
+    from ragvec.remote import Together
+
+    local = _open_folders(folders) if folders else None
+    try:
+        return Together(servers, local)
+    except BaseException:
+        if local is not None:
+            local.close()
+        raise
+
+
+def parted(places: Sequence[Place]) -> tuple[list[Server], list[str | Path]]:
+    """The servers among places, and the folders."""
+    servers = [server for place in places if (server := server_of(place)) is not None]
+    return servers, [place for place in places if not isinstance(place, Server) and server_of(place) is None]
+
+
+def _open_folders(folders: Sequence[str | Path]) -> "Index | Joint":
+    if len(folders) == 1:
+        return Index.open(folders[0])
     from ragvec.joint import Joint
 
-    return Joint.open(named)
+    return Joint.open(folders)
 
 
 def check_has_words(searched: Searched, mode: str) -> None:

@@ -14,6 +14,7 @@ from ragvec.serve.map_routes import map_routes
 from ragvec.serve.methods import StandardMethods
 from ragvec.serve.search_routes import search_routes, writing_routes
 from ragvec.serve.service import Service
+from ragvec.serve.shard_routes import shard_routes
 from ragvec.serve.status_routes import status_routes
 from ragvec.serve.sub_path import SubPath, check_root_path
 
@@ -49,7 +50,7 @@ def create_app(
         servers=[{"url": root_path}] if root_path else None,
     )
     status = status_routes(service, writable=writable, asks=asking is not None)
-    routers = [status, embedding_routes(service), search_routes(service), map_routes(service)]
+    routers = [status, embedding_routes(service), search_routes(service), map_routes(service), shard_routes(service)]
     routers += [writing_routes(service)] if writable else []
     routers += [ask_routes(service, asking)] if asking else []
     for router in routers:

@@ -2,13 +2,11 @@
 
 import hmac
 import secrets
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragvec.http import deadline
 from ragvec.serve.advert import (
     INDEX_HEADER,
     NONCE_HEADER,
@@ -48,7 +46,7 @@ def search_served(folder: Path, request: dict[str, Any], *, api_key: str | None 
     ):
         if not _is_ours(connection, advert):
             return None
-        with _deadline(connection.sock, PATIENCE_S):
+        with deadline(connection.sock, PATIENCE_S):
             connection.request("POST", "/search", orjson.dumps(request), headers)
             response = connection.getresponse()
             answer: dict[str, Any] = orjson.loads(response.read())
@@ -62,7 +60,7 @@ def _is_ours(connection: "HTTPConnection", advert: Advert) -> bool:
     connection.connect()
     connection.auto_open = 0  # a connection that ended must not be made again: by then someone else may listen there
     nonce = secrets.token_hex(32)
-    with _deadline(connection.sock, PROOF_S):
+    with deadline(connection.sock, PROOF_S):
         connection.request("GET", PROOF_PATH, headers={NONCE_HEADER: nonce})
         response = connection.getresponse()
         given = response.headers.get(PROOF_HEADER, "")
@@ -70,21 +68,3 @@ def _is_ours(connection: "HTTPConnection", advert: Advert) -> bool:
             return False
         response.read()
     return hmac.compare_digest(given.encode(), proof(advert.secret, nonce, advert.port).encode())
-
-
-@contextmanager
-def _deadline(connection: socket.socket, seconds: float) -> Iterator[None]:
-    """End a connection after so many seconds, however often a byte comes meanwhile."""
-
-    def end() -> None:
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-
-    connection.settimeout(seconds)
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -13,6 +13,7 @@ class Limits:
     texts             in one request: inputs, documents (422)
     query_characters  of one query (422)
     k                 hits of one search (422)
+    candidates        passages that another server, which searches this one among others, may ask for at once (422)
     rerank_depth      hits that one search scores again (422)
     rerank_seconds    in which they must be scored (429)
     requests          in flight together (429)
@@ -26,6 +27,7 @@ class Limits:
     texts: int = 2048
     query_characters: int = 8192
     k: int = 1000
+    candidates: int = 25_600
     rerank_depth: int = 200
     rerank_seconds: float = 30.0
     requests: int = 1024

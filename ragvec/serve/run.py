@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ragvec.errors import RagvecError
-from ragvec.retrieve.searched import Place, is_store
+from ragvec.retrieve.searched import Place, named_places, parted
 from ragvec.serve.advert import Advert, advertised
 from ragvec.serve.guard import LOCAL_NAMES, names_answered_to
 from ragvec.serve.limits import Limits
 from ragvec.serve.sparing import log_sparingly
 from ragvec.serve.sub_path import check_root_path
+from ragvec.stores import is_store
 
 if TYPE_CHECKING:
     import uvicorn
@@ -86,9 +87,15 @@ def serve(
                 secret=service.secret,
             )
             # of several each would answer with all of them
-            alone = Path(index_path) if isinstance(index_path, (str, Path)) and not is_store(index_path) else None
+            alone = _folder_of(index_path)
             with contextlib.nullcontext() if alone is None else advertised(alone, advert):
                 _run(app, listener, host, on_start, lifespan="off")
+
+
+def _folder_of(served: Place | Sequence[Place] | None) -> Path | None:
+    """The one folder that is served; None where it is several, or lies elsewhere."""
+    servers, folders = parted([] if served is None else named_places(served))
+    return Path(folders[0]) if len(folders) == 1 and not servers and not is_store(folders[0]) else None
 
 
 def run_app(app: "ASGIApp", *, host: str, port: int, on_start: Callable[[str], Any]) -> None:

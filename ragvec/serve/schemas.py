@@ -252,6 +252,68 @@ def _texts(documents: list[str | RerankDocument]) -> list[str]:
     return [document if isinstance(document, str) else document.text for document in documents]
 
 
+class AllowedPassages(_Strict):
+    """Which passages may be found; see `ragvec.remote.part.Allowed`."""
+
+    where: StrictStr | None = Field(None, max_length=LONGEST)
+    values: dict[str, FilterValue | Many[FilterValue]] | None = None
+    fields: Annotated[Many[StrictStr], Field(max_length=10_000)] = Field(
+        default_factory=list, description="That a filter may name because passages elsewhere have them."
+    )
+    within: StrictStr | None = Field(None, description="A query in the query language whose signs hold.")
+
+
+class _Shard(_Strict):
+    state: StrictStr | None = Field(
+        None, max_length=64, description="Of the index, as /shard has told it; 409 where there is another by now."
+    )
+
+
+class ShardWords(_Shard):
+    """A query whose words are to be counted."""
+
+    query: StrictStr
+    syntax: StrictBool = False
+
+
+class ShardLexical(ShardWords):
+    """A query, and what all that are searched together know of its words: the sums of what /shard/words tells."""
+
+    k: StrictInt = Field(ge=1)
+    counts: dict[str, Any]
+    allowed: AllowedPassages | None = None
+
+
+class ShardNear(_Shard):
+    """Vectors: float32, little endian, base64. k = their nearest passages; ids = how near these are to the first."""
+
+    vectors: StrictStr
+    k: StrictInt | None = Field(None, ge=1)
+    ids: Many[StrictInt] | None = None
+    allowed: AllowedPassages | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "ShardNear":
+        if (self.k is None) == (self.ids is None):
+            raise ValueError("send either k or ids")
+        return self
+
+
+class ShardPassages(_Shard):
+    """Which passages: by their ids, all of a document, or by their places, ascending, among those that have a vector."""
+
+    ids: Many[StrictInt] | None = None
+    places: Many[StrictInt] | None = None
+    doc_id: DocId | None = None
+    only: Literal["doc_ids", "vectors"] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_all(self) -> "ShardPassages":
+        if [self.ids, self.places, self.doc_id].count(None) != 2:
+            raise ValueError("send one of ids, places, doc_id")
+        return self
+
+
 class DocumentIn(_Strict):
     """A document to add; one of the same doc_id is replaced."""
 

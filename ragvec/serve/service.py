@@ -34,7 +34,7 @@ class Service:
     def __init__(
         self, encoder: "Encoder", index_path: "Place | Sequence[Place] | None" = None, *, limits: Limits | None = None
     ) -> None:
-        """index_path: folder of the index to search, or of several that are searched as one; None = embeddings only.
+        """index_path: what to search: a folder, a server, or several as one; None = embeddings only.
 
         Raises RagvecError if a folder holds no index, or one of another encoder.
         """

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from ragvec.artefacts import DATABASE_NAME
 from ragvec.errors import NotFound, WrongInput
 from ragvec.index.encoder import load_encoder
-from ragvec.retrieve.searched import Place, is_store, open_searched
+from ragvec.retrieve.searched import Place, named_places, open_searched, parted
 from ragvec.serve.live import Live, LiveIndex, LiveJoint
+from ragvec.stores import is_store
 
 if TYPE_CHECKING:
     from ragvec.encoder import Encoder
@@ -28,6 +29,8 @@ def choose_index(named: Sequence[Place], *, writable: bool = False) -> Place | S
         return None
     if writable and any(map(is_store, named)):
         raise WrongInput("a store is read and not written to by a server: load documents with `ragvec export`")
+    if writable and parted(named)[0]:
+        raise WrongInput("what other servers serve is read and not written to: make the one that changes writable itself")
     if writable and len(named) > 1:
         raise WrongInput("several indices are read as one and not written to: serve the one that changes by itself")
     chosen = named if len(named) > 1 else (*named, DEFAULT_INDEX)[0]
@@ -37,14 +40,18 @@ def choose_index(named: Sequence[Place], *, writable: bool = False) -> Place | S
 
 def open_live(places: Place | Sequence[Place], encoder: "TextEncoder | None") -> Live:
     """What a server searches; encoder: what made the vectors. Raises RagvecError where `open_searched` does."""
-    if not isinstance(places, (str, Path)) and len(places) > 1:
-        return LiveJoint(places, encoder)
-    alone = places if isinstance(places, (str, Path)) else places[0]
-    if not is_store(alone):
-        return LiveIndex(alone, encoder)
-    from ragvec.serve.live_store import LiveStore
+    named = named_places(places)
+    if len(named) == 1 and is_store(named[0]):
+        from ragvec.serve.live_store import LiveStore
 
-    return LiveStore(str(alone), encoder)
+        return LiveStore(str(named[0]), encoder)
+    servers, folders = parted(named)
+    local = None if not folders else LiveIndex(folders[0], encoder) if len(folders) == 1 else LiveJoint(folders, encoder)
+    if local is not None and not servers:
+        return local
+    from ragvec.serve.live_servers import LiveServers
+
+    return LiveServers(servers, local, encoder)
 
 
 def loader(

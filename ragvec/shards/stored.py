@@ -22,6 +22,7 @@ from ragvec.objects import Bucket, ObjectPath
 from ragvec.shards.manifest import Manifest, Part, Provenance, manifest_bytes, parse_manifest, parse_part
 
 PARTS, RECORDS, MANIFESTS = "parts/", "records/", "manifests/"
+CLAIMS, WRITERS = "claims/", "writers/"  # of runs that go on, see ragvec.ingest.claims
 STORED_NAME = re.compile(r"parts/[0-9a-f]{16}/[0-9a-f]{32}\.parquet")
 _MANIFEST = re.compile(rf"{MANIFESTS}(\d{{8}})\.json")
 _AT_ONCE = 16  # small requests that wait for each other in a distant store
@@ -48,6 +49,12 @@ def part_name(provenance: Provenance, sha256: str) -> str:
 def record_name(provenance: Provenance, digest: str) -> str:
     """Where the record of a part with these passages lies."""
     return f"{RECORDS}{provenance_key(provenance)}/{digest}.json"
+
+
+def claim_name(provenance: Provenance, digest: str, number: int | None = None) -> str:
+    """Where a claim upon a part with these passages lies; without a number, the folder of all of them."""
+    folder = f"{CLAIMS}{provenance_key(provenance)}/{digest}/"
+    return folder if number is None else f"{folder}{number:06d}"
 
 
 def latest_version(bucket: Bucket) -> Version:

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragvec.errors import WrongInput
+from ragvec.errors import RagvecError, WrongInput
 from ragvec.index.nearness import FEWEST, near_between, sample_places
 from ragvec.records import Passage
 from ragvec.shards import Shards
+from ragvec.stores.address import HANDED, open_store
 from ragvec.stores.store import Collection, Store
 
 BLOCK_ROWS = 1024  # passages that are handed to a store together
@@ -23,17 +24,18 @@ class LoadReport(NamedTuple):
     failed: int
 
 
-def load_shards(folder: str | Path, store: Store) -> LoadReport:
+def load_shards(folder: str | Path, store: Store, *, keep: bool = False) -> LoadReport:
     """Load a folder of shards into a store's collection, made if it is not there; documents of the same id are replaced.
 
-    Documents that are gone from the shards stay. Raises RagvecError for shards that are not finished, and for a collection of
+    keep  documents that the shards don't hold stay; otherwise they are removed
+    Raises RagvecError for shards that are not finished, and for a collection of
     another encoder or instruction.
     """
     shards = Shards.open(folder)
     collection, before = Collection.of(shards.manifest), store.collection()
     if before is not None:
         collection = before.grown(collection, store.name)
-    fields: set[str] = set(collection.fields)
+    fields: set[str] = set(collection.fields if keep else ())
 
     def blocks() -> Iterator[tuple[list[Passage], np.ndarray]]:
         for passages, vectors in shards.blocks(BLOCK_ROWS):
@@ -41,7 +43,7 @@ def load_shards(folder: str | Path, store: Store) -> LoadReport:
             _check_storable(passages)
             yield passages, np.asarray(vectors, dtype=np.float16)
 
-    loaded = store.load(collection, blocks())
+    loaded = store.load(collection, blocks(), keep=keep)
     described = Collection(
         collection.encoder_source,
         collection.fingerprint,
@@ -53,6 +55,25 @@ def load_shards(folder: str | Path, store: Store) -> LoadReport:
     )
     store.describe_anew(described)
     return LoadReport(store.name, loaded, len(shards.manifest.failed))
+
+
+def export_shards(folder: str | Path, to: str, address: str, *, keep: bool = False) -> LoadReport:
+    """Bring shards into a database: pgvector and milvus, see `load_shards`; lancedb and qdrant, see `ragvec.stores.handed`.
+
+    Raises WrongInput for an address that is none, or `keep` where it can't be; RagvecError where the client is missing.
+    """
+    if to not in HANDED:
+        return load_shards(folder, open_store(address, to), keep=keep)
+    if keep:
+        raise WrongInput(f"a table of {to} is written as a whole: leave `keep` out")
+    from ragvec.stores import handed
+
+    shards = Shards.open(folder)
+    try:
+        name, passages = (handed.write_lancedb if to == "lancedb" else handed.write_qdrant)(shards, address)
+    except ImportError as error:
+        raise RagvecError(f"{to} needs {error.name}: pip install 'ragvec[{to}]'") from error
+    return LoadReport(name, passages, len(shards.manifest.failed))
 
 
 def measured_near(store: Store, dimension: int) -> float | None:

@@ -35,6 +35,16 @@ CREATE TABLE {table} (
     title text NOT NULL, text text NOT NULL, metadata text NOT NULL, filter_values jsonb NOT NULL,
     embedding halfvec({dimension})
 )"""
+# Documents whose passages are not, in their order, those that come; keep: but none of which no passage comes.
+_REMOVE_CHANGED = """
+DELETE FROM {table} WHERE doc_id IN (
+    SELECT had.doc_id
+    FROM (SELECT doc_id, array_agg(md5(ROW({columns})::text) ORDER BY id) AS rows FROM {table} GROUP BY doc_id) AS had
+    LEFT JOIN (
+        SELECT doc_id, array_agg(md5(ROW({columns})::text) ORDER BY place) AS rows FROM pg_temp.ragvec_incoming GROUP BY doc_id
+    ) AS come USING (doc_id)
+    WHERE come.rows IS DISTINCT FROM had.rows AND NOT ({keep} AND come.rows IS NULL)
+)"""
 
 
 class Address(NamedTuple):
@@ -82,13 +92,16 @@ class PostgresStore:
         with self._transaction() as connection:
             return self._collection(connection)
 
-    def load(self, collection: Collection, blocks: Iterable[tuple[list[Passage], np.ndarray]]) -> int:
-        """Load documents in one transaction, by COPY; a new table gets its indices at the end, when they are built fastest."""
+    def load(self, collection: Collection, blocks: Iterable[tuple[list[Passage], np.ndarray]], *, keep: bool) -> int:
+        """Load documents in one transaction, by COPY; a new table gets its indices at the end, when they are built fastest.
+
+        Of a table that is there, documents that are as they were are not touched.
+        """
         with self._transaction() as connection:
             is_new = self._collection(connection) is None
             if is_new:
                 self._create(connection, collection)
-            loaded = self._bring_in(connection, blocks)
+            loaded = self._bring_in(connection, blocks, keep=keep)
             if is_new:
                 self._build_indices(connection, collection)
             return loaded
@@ -96,7 +109,7 @@ class PostgresStore:
     def upsert(self, passages: Sequence[Passage], vectors: np.ndarray) -> int:
         """Bring documents in, in place of those of their ids."""
         with self._transaction() as connection:
-            return self._bring_in(connection, [(list(passages), vectors)])
+            return self._bring_in(connection, [(list(passages), vectors)], keep=True)
 
     def delete(self, doc_ids: Sequence[str]) -> int:
         """Remove documents; returns how many passages went."""
@@ -190,7 +203,9 @@ class PostgresStore:
         if collection.dimension <= MOST_INDEXED:
             connection.execute(self._sql("CREATE INDEX ON {table} USING hnsw (embedding halfvec_ip_ops)"))
 
-    def _bring_in(self, connection: "psycopg.Connection[Any]", blocks: Iterable[tuple[list[Passage], np.ndarray]]) -> int:
+    def _bring_in(
+        self, connection: "psycopg.Connection[Any]", blocks: Iterable[tuple[list[Passage], np.ndarray]], *, keep: bool
+    ) -> int:
         """Copy into a table of the session's, then replace: what comes twice in the blocks is refused by its passage_id."""
         connection.execute("DROP TABLE IF EXISTS pg_temp.ragvec_incoming")
         connection.execute(self._sql("CREATE TEMP TABLE ragvec_incoming (LIKE {table}) ON COMMIT DROP"))
@@ -203,10 +218,13 @@ class PostgresStore:
                 for passage, vector in zip(passages, vectors, strict=True):
                     copy.write_row(_row(passage, vector))
                 loaded += len(passages)
-        incoming = "SELECT doc_id FROM pg_temp.ragvec_incoming"
-        connection.execute(self._sql("DELETE FROM {table} WHERE doc_id IN ({incoming})", incoming=sql.SQL(incoming)))
+        connection.execute("ANALYZE pg_temp.ragvec_incoming")
+        connection.execute(self._sql(_REMOVE_CHANGED, columns=sql.SQL(_COLUMNS), keep=sql.Literal(keep)))
         columns = sql.SQL(_COLUMNS)
-        inserting = "INSERT INTO {table} ({columns}) SELECT {columns} FROM pg_temp.ragvec_incoming ORDER BY place"
+        inserting = (
+            "INSERT INTO {table} ({columns}) SELECT {columns} FROM pg_temp.ragvec_incoming AS come "
+            "WHERE NOT EXISTS (SELECT FROM {table} AS had WHERE had.doc_id = come.doc_id) ORDER BY place"
+        )
         try:
             connection.execute(self._sql(inserting, columns=columns))
         except psycopg.errors.UniqueViolation as error:

@@ -13,6 +13,7 @@ from ragvec.index.store import IndexSettings
 from ragvec.index.where import parse_where
 from ragvec.index.words.query import read_query
 from ragvec.records import FilterValues, Passage
+from ragvec.stores.address import SCHEMES
 from ragvec.stores.store import Collection, Row, Store, StoreReader
 
 BESIDE = 16  # passages looked at beside those asked for: stores round, what is found is scored again from the vectors
@@ -33,7 +34,8 @@ class StoreIndex:
         collection = self.store.collection()
         if collection is None:
             name = self.store.name
-            raise NotFound(f"there is no {name}: load it with `ragvec export SHARDS --to pgvector ADDRESS`")
+            kind = SCHEMES[name.partition("://")[0]]
+            raise NotFound(f"there is no {name}: load it with `ragvec export SHARDS ADDRESS --to {kind}`")
         return collection
 
     @property

@@ -110,10 +110,10 @@ class Store(Protocol):
     def collection(self) -> Collection | None:
         """What it says of itself; None = there is none yet. Raises WrongInput for what ragvec has not written."""
 
-    def load(self, collection: Collection, blocks: Iterable[tuple[list[Passage], np.ndarray]]) -> int:
-        """Make the collection, or bring these documents into it in place of those of their ids; returns the passages.
+    def load(self, collection: Collection, blocks: Iterable[tuple[list[Passage], np.ndarray]], *, keep: bool) -> int:
+        """Make the collection one of these documents, or bring it up to date; returns how many passages there were to load.
 
-        A load that fails leaves what was there.
+        keep: documents of other ids stay, those that are gone are removed otherwise. A load that fails leaves what was there.
         """
 
     def upsert(self, passages: Sequence[Passage], vectors: np.ndarray) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ragvec import __version__
+from ragvec.checked import check_value
 from ragvec.encoder.settings import read_settings
 from ragvec.encoder.sources import ADAPTER_FILE
 from ragvec.files import read_described, replacing, write_json, write_text
@@ -22,6 +23,7 @@ from ragvec.train.recipe import Recipe, explicit_defaults
 from ragvec.train.training_plan import TrainingPlan
 
 SUMMARY_FILE, PLOT_FILE, CARD_FILE = "training.json", "training.png", "README.md"
+BATCH = "per_device_train_batch_size"  # may change with the number of processes, so that all together stay the same
 _SECONDS_BETWEEN_PLOTS = 30
 _UNINTERESTING = {
     "output_dir",
@@ -62,6 +64,19 @@ def make_summary(recipe: Recipe, plan: TrainingPlan, log: list[Entry], *, second
             "peft": peft.__version__,
         },
     }
+
+
+def batches_before(folder: Path) -> tuple[int, int] | None:
+    """The batch size of each process of a run, and how many processes there were, when its summary was written last.
+
+    None where there is no summary yet, or it can't be read.
+    """
+    try:
+        summary = json.loads(read_described(folder / SUMMARY_FILE))
+        size = check_value(BATCH, summary["recipe"][BATCH], int)
+        return size, check_value("processes", summary["plan"]["processes"], int)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 class Record:

@@ -9,6 +9,7 @@ from torch import nn
 
 from ragvec.encoder.ready import compile_layers
 from ragvec.errors import WrongUsage
+from ragvec.train.lora import quicken
 from ragvec.train.model import Learner, compute_dtype, config_of, embedding_of
 from ragvec.train.objectives import objective_of
 from ragvec.train.quantize import check_four_bit, to_four_bit
@@ -45,6 +46,8 @@ def add_trainable_parts(learner: Learner, recipe: Recipe) -> None:
         learner.adapter = _inject_lora(learner.backbone, recipe)
         if learner.dtype is not torch.float32:
             _multiply_as_autocast_says(learner.adapter)
+        if learner.device.type == "cpu" and not recipe.torch_compile:
+            quicken(learner.adapter)
     else:
         learner.backbone.requires_grad_(True)
     if learner.whole is not None:

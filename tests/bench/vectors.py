@@ -8,6 +8,7 @@ falls. The numbers below were chosen so that made vectors are as hard to search 
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,14 @@ K, COMPARED, PAIRS = 10, 500, 20_000
 
 def clustered(rows: int, dimension: int, *, seed: int = 0) -> np.ndarray:
     """(rows, dimension) float32 of length 1, in no order."""
+    vectors = np.empty((rows, dimension), dtype=np.float32)
+    for start, block in clustered_blocks(rows, dimension, seed=seed):
+        vectors[start : start + len(block)] = block
+    return vectors
+
+
+def clustered_blocks(rows: int, dimension: int, *, seed: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+    """The same some at a time, and where they begin: memory holds a third as much."""
     dice = np.random.default_rng(seed)
     scale = np.arange(1, dimension + 1, dtype=np.float32) ** -FALL
     scale /= np.linalg.norm(scale)
@@ -32,13 +41,10 @@ def clustered(rows: int, dimension: int, *, seed: int = 0) -> np.ndarray:
     centres = COMMON * common / np.linalg.norm(common)
     for count in (FIELDS, rows // ROWS_PER_TOPIC, rows // ROWS_PER_SUBTOPIC):
         centres = _around(centres, max(FIELDS, count), scale, dice)
-    vectors = np.empty((rows, dimension), dtype=np.float32)
     for start in range(0, rows, BLOCK_ROWS):
-        block = vectors[start : start + BLOCK_ROWS]
-        block[:] = _around(centres, len(block), SPREAD * scale, dice)
+        block = _around(centres, min(BLOCK_ROWS, rows - start), SPREAD * scale, dice)
         block /= np.linalg.norm(block, axis=1, keepdims=True)
-        block[:] = block @ turn
-    return vectors
+        yield start, block @ turn
 
 
 def _around(centres: np.ndarray, count: int, scale: np.ndarray, dice: np.random.Generator) -> np.ndarray:

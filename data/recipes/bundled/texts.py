@@ -65,7 +65,7 @@ def write_texts(data: Path, wordnet: Path, out: Path, *, seed: int) -> None:
         "lm": lambda accept: _lm_rows(data, accept, random.Random(seed)),
         "distill": lambda accept: _distill_rows(data, wordnet, accept, random.Random(seed)),
         "everyday": lambda accept: _everyday_rows(data, wordnet, accept, random.Random(seed)),
-        "pairs": lambda accept: _pair_rows(data, accept, random.Random(seed)),
+        "pairs": lambda accept: pair_rows(data, accept, random.Random(seed)),
     }
     rows: dict[str, list[dict]] = {}
     for name, make in makers.items():
@@ -163,7 +163,7 @@ def _everyday_rows(data: Path, wordnet: Path, accept: Filter, chance: random.Ran
     return [{"text": text, "source": f"everyday {row // _BLOCK}"} for row, text in enumerate(kept)]
 
 
-def _pair_rows(data: Path, accept: Filter, chance: random.Random) -> list[dict]:
+def pair_rows(data: Path, accept: Filter, chance: random.Random) -> list[dict]:
     """Contrastive pairs: the given ones, titles with their abstracts, and STS pairs that mean the same."""
     candidates = list(sources.pairs(data))
     for name in sources.CORPORA:

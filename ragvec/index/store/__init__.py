@@ -1,7 +1,7 @@
 """index.sqlite, the one truth of an index, by subject: all its SQL stands here, but for how a connection begins and ends."""
 
 from ragvec.index.store.documents import count_values, doc_ids_after, having, read_documents
-from ragvec.index.store.filter_values import matching_ids, renew_values
+from ragvec.index.store.filter_values import matching_ids, renew_values, unfilled_fields
 from ragvec.index.store.passages import (
     StoredPassage,
     all_passages,
@@ -116,6 +116,7 @@ __all__ = [
     "recount_fields",
     "renew_values",
     "source_name",
+    "unfilled_fields",
     "update_passages",
     "write_cutting",
     "write_filter_fields",

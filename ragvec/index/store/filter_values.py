@@ -68,6 +68,14 @@ def renew_values(connection: sqlite3.Connection) -> None:
         note_values(connection, _all_ids(connection).tolist())
 
 
+def unfilled_fields(connection: sqlite3.Connection) -> list[str]:
+    """The filter_fields that no passage has."""
+    numbers = paths_of(read_filter_fields(connection))
+    query = "SELECT EXISTS (SELECT 1 FROM filter_values WHERE field = ?)"
+    filled = {path for path, number in numbers.items() if connection.execute(query, [number]).fetchone()[0]}
+    return [name for name in read_filter_fields(connection) if filled.isdisjoint(paths_of([name]))]
+
+
 def matching_ids(connection: sqlite3.Connection, where: Filter) -> np.ndarray:
     """The ids of all passages that meet a filter; (n,) int64, ascending."""
     return _Matching(connection).ids(where)

@@ -1,19 +1,18 @@
 """Finding passages by their words: BM25, with what belongs together preferred in sequence."""
 
 from collections import Counter
-from collections.abc import Sequence
-from functools import lru_cache
-from math import log, sqrt
+from collections.abc import Iterable, Sequence
+from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ragvec.index.words.files import ID, TITLE, WORDS, WordsRecord, schema
-from ragvec.index.words.language import KOREAN, analyzer, function_words
-from ragvec.index.words.morphemes import morphemes
+from ragvec.index.words.language import function_words
 from ragvec.index.words.query import Asked, WordQuery, may_be_near, read_query, spellings
 from ragvec.index.words.tantivy_index import opened, opened_together, readable
+from ragvec.index.words.weights import further, idf, read, stems_of, telling, wanted, weight
 
 if TYPE_CHECKING:
     import tantivy
@@ -23,10 +22,7 @@ STEP = 2**40  # from an index's ids to those of the next that is searched togeth
 FEW = 500  # allowed passages that are looked up one by one: more of them cost more than passing over those that are not
 MOST_TIES = 1000  # passages of one score that are ordered by id; if there are more, they come as they lie in the files
 FIRST_LOOK = 1000  # hits looked at, at least, to find those that are allowed
-MOST_BEGINNINGS = 64  # beginnings, and words that others are near to, of a query
-MOST_TERMS = 1000  # of a query
 MOST_SEQUENCES = 64  # of a query: words that are frequent take 0.2 s in a million passages
-MOST_QUERIES = 64  # whose morphemes are kept
 MOST_LIMITED = 16  # what queries asked for lately leave of the passages: kept, for the next page
 SEQUENCE_WEIGHT = 0.25  # of words that stand in the sequence asked for, beside the words themselves
 TITLE_WEIGHT = 0.25  # of a word in the title, beside that word in title and text
@@ -37,6 +33,18 @@ class Limited(NamedTuple):
 
     ids: np.ndarray
     allowed: bool
+
+
+class Part(NamedTuple):
+    """What of a query adds to a score, so many times: words in sequence, or any of those that a beginning or a near word means.
+
+    stems  none where it means several words, which weigh as one that is as frequent as all of them
+    """
+
+    query: "tantivy.Query"
+    field: str
+    stems: tuple[str, ...]
+    times: float
 
 
 class Words:
@@ -61,18 +69,20 @@ class Words:
         self.folder = folder
         self.record = record
         self.language = language
+        self.tokens: dict[str, int] = {}  # of fields that were asked for; see `ragvec.index.words.weighed`
         self._schema = schema()
         self._limited: dict[tuple[Asked, ...], Limited] = {}
         places = [(folder, record), *((words.folder, words.record) for words in beside)]
+        self.indexed = sum(segment.max_doc for _, one in places for segment in one.segments)  # those that are gone included
         self._starts = [STEP * number for number, (_, one) in enumerate(places) for _ in one.segments]
         if beside:
-            self._searcher = opened_together(places)
+            self.searcher = opened_together(places)
         else:
-            self._searcher = opened(folder, record, {} if last is None else last.record.files)
+            self.searcher = opened(folder, record, {} if last is None else last.record.files)
 
     def __len__(self) -> int:
         """How many passages can be found by their words."""
-        return self._searcher.num_docs
+        return self.searcher.num_docs
 
     def search(self, query: str, k: int, *, allowed: np.ndarray | None = None, syntax: bool = False) -> Ranking:
         """The k best (passage id, BM25 score), best first, equal scores by id; none if the query holds no words.
@@ -81,12 +91,12 @@ class Words:
         allowed  (m,) int64, ascending: only these may be found; None = all
         syntax   the query is in the query language, see `ragvec.index.words.query`
         """
-        asked = self._query(self._read(query, syntax=syntax))
+        asked = self.query(read(query, self.language, syntax=syntax))
         if asked is None or not len(self) or (allowed is not None and not len(allowed)):
             return []
         if allowed is not None and len(allowed) <= FEW:
             most = len(allowed) * len(self._starts)  # each index has a passage of that number
-            return self._best(self._only(asked, allowed.tolist()), k, most + 1, allowed)
+            return self._best(self.only(asked, allowed.tolist()), k, most + 1, allowed)
         if allowed is None:
             return self._best(asked, k, k + max(16, k // 8))
         share = len(allowed) / len(self)
@@ -94,17 +104,11 @@ class Words:
 
     def weight(self, query: str, *, syntax: bool = False) -> float:
         """The BM25 of a passage of average length that holds each of the query's words once: the sum of their IDF."""
-        stems = self._telling([one for one in self._read(query, syntax=syntax).asked if one.sign != "-"])
-        return sum(count * self._idf(self._searcher.doc_freq(WORDS, stem)) for stem, count in stems.items())
+        return weight(read(query, self.language, syntax=syntax), self.language, self.frequency, len(self))
 
-    def _read(self, query: str, *, syntax: bool) -> WordQuery:
-        """A query's words; of Korean their morphemes as well."""
-        asked = read_query(query, syntax=syntax)
-        further = _query_morphemes(asked.meaning) if self.language == KOREAN else ()
-        return asked._replace(asked=(*asked.asked, *(Asked((morpheme,)) for morpheme in further)))
-
-    def _idf(self, frequency: int) -> float:
-        return log(1 + (len(self) - frequency + 0.5) / (frequency + 0.5))
+    def frequency(self, field: str, stem: str) -> int:
+        """In how many passages a stem is."""
+        return int(self.searcher.doc_freq(field, stem))
 
     def limited(self, query: str) -> Limited | None:
         """What a query in the query language leaves of the passages; None if it says nothing of what must or must not be."""
@@ -118,12 +122,12 @@ class Words:
             return known
         everything = (tantivy.Occur.Must, tantivy.Query.all_query())
         within = tantivy.Query.boolean_query([everything, *limits])
-        count = self._count(within)
+        count = self.count(within)
         allowed = 2 * count <= len(self)
         if not allowed:
             within, count = tantivy.Query.boolean_query([everything, (tantivy.Occur.MustNot, within)]), len(self) - count
         with readable():
-            hits = self._searcher.search(within, max(1, count), count=False, order_by_field=ID).hits
+            hits = self.searcher.search(within, max(1, count), count=False, order_by_field=ID).hits
         ids = (number + self._starts[address.segment_ord] for number, address in hits)
         limited = Limited(np.sort(np.fromiter(ids, dtype=np.int64, count=len(hits))), allowed)
         if len(self._limited) >= MOST_LIMITED:
@@ -145,25 +149,34 @@ class Words:
             look *= 4
 
     def _found(self, asked: "tantivy.Query", look: int) -> Ranking:
-        with readable():
-            hits = self._searcher.search(asked, look, count=False).hits
-            ids = self._searcher.fast_field_values(ID, [address for _, address in hits])
-        rows = zip(ids, hits, strict=True)
-        return [(int(passage or 0) + self._starts[address.segment_ord], score) for passage, (score, address) in rows]
+        return [(passage, score) for passage, score, _ in self.hits(asked, look)]
 
-    def _only(self, asked: "tantivy.Query", ids: Sequence[int]) -> "tantivy.Query":
+    def hits(self, asked: "tantivy.Query", look: int) -> "list[tuple[int, float, tantivy.DocAddress]]":
+        """The best passages for a query of tantivy's, at most so many: passage id, score, and where its words lie."""
+        with readable():
+            hits = self.searcher.search(asked, look, count=False).hits
+            ids = self.searcher.fast_field_values(ID, [address for _, address in hits])
+        rows = zip(ids, hits, strict=True)
+        return [(int(passage or 0) + self._starts[address.segment_ord], score, address) for passage, (score, address) in rows]
+
+    def only(self, asked: "tantivy.Query", ids: Sequence[int]) -> "tantivy.Query":
+        """What finds the same, but no passage that has none of these ids in any of the indices."""
         import tantivy
 
         known = [number % STEP for number in ids if number >= 0]
         these = tantivy.Query.const_score_query(tantivy.Query.term_set_query(self._schema, ID, known), 0.0)
         return tantivy.Query.boolean_query([(tantivy.Occur.Must, these), (tantivy.Occur.Must, asked)])
 
-    def _query(self, query: WordQuery) -> "tantivy.Query | None":
+    def query(self, query: WordQuery) -> "tantivy.Query | None":
         """The query as tantivy is asked it; None if it has no words to find."""
+        return self.joined(map(self._scored, self.parts(query)), query)
+
+    def joined(self, scored: "Iterable[tantivy.Query]", query: WordQuery) -> "tantivy.Query | None":
+        """What finds passages that hold any of what is scored, within what the query says must and must not be."""
         import tantivy
 
         occur = tantivy.Occur
-        parts = [(occur.Should, part) for part in self._scores([one for one in query.asked if one.sign != "-"])]
+        parts = [(occur.Should, part) for part in scored]
         limits = self._limits(query)
         if not parts or not limits:
             return tantivy.Query.boolean_query(parts) if parts else None
@@ -178,37 +191,30 @@ class Words:
         signs = {"+": tantivy.Occur.Must, "-": tantivy.Occur.MustNot}
         return [(signs[one.sign], tantivy.Query.const_score_query(self._whole(one), 0.0)) for one in query.asked if one.sign]
 
-    def _scores(self, asked: Sequence[Asked]) -> "list[tantivy.Query]":
+    def parts(self, query: WordQuery) -> list[Part]:
         """What adds to a score: every word as often as it is asked for, more in a title, and words in sequence."""
         import tantivy
 
-        stems, idle = self._telling(asked), function_words(self.language)
-        parts = [_times(self._term(WORDS, stem), count) for stem, count in stems.items()]
-        titles = [stem for stem in stems if self._searcher.doc_freq(TITLE, stem)]
-        parts += [_times(self._term(TITLE, stem), TITLE_WEIGHT * stems[stem]) for stem in titles]
+        asked = wanted(query)
+        stems, idle = telling(asked, self.language, self.frequency), function_words(self.language)
+        parts = [Part(self.term(WORDS, stem), WORDS, (stem,), count) for stem, count in stems.items()]
+        titles = [stem for stem in stems if self.frequency(TITLE, stem)]
+        parts += [Part(self.term(TITLE, stem), TITLE, (stem,), TITLE_WEIGHT * stems[stem]) for stem in titles]
         sequences = [one for one in asked if one.exact or (one.code and not idle.issuperset(one.words))]
         for one in sequences[:MOST_SEQUENCES]:
             sequence = self._stems(one.words)
             if len(sequence) > 1:
                 phrase = tantivy.Query.phrase_query(self._schema, WORDS, list(enumerate(sequence)))
-                parts.append(_times(phrase, SEQUENCE_WEIGHT))
-        return parts + [self._as_one_word(self._whole(one)) for one in _further(asked)]
+                parts.append(Part(phrase, WORDS, tuple(sequence), SEQUENCE_WEIGHT))
+        return parts + [Part(self._whole(one), WORDS, (), 1) for one in further(asked)]
 
-    def _telling(self, asked: Sequence[Asked]) -> "Counter[str]":
-        """The stems of words, and how often each is asked for; of function words only where there is nothing else."""
-        counts = Counter(word for one in asked for word in one.terms)
-        idle = function_words(self.language)
-        telling = {word: count for word, count in counts.items() if word not in idle}
-        if not telling and not _further(asked):
-            telling = counts
-        stems: Counter[str] = Counter()
-        for word, count in telling.items():
-            for stem in self._stems([word]):
-                stems[stem] += count
-        if len(stems) <= MOST_TERMS:
-            return stems
-        known = [stem for stem in stems if self._searcher.doc_freq(WORDS, stem)]
-        return Counter({stem: stems[stem] for stem in known[:MOST_TERMS]})
+    def _scored(self, part: Part) -> "tantivy.Query":
+        """A part with what it weighs in these words."""
+        import tantivy
+
+        if not part.stems:
+            return tantivy.Query.const_score_query(part.query, idf(self.count(part.query), len(self)))
+        return part.query if part.times == 1 else tantivy.Query.boost_query(part.query, part.times)
 
     def _whole(self, one: Asked) -> "tantivy.Query":
         """Passages that hold a word, its words in sequence, any word that begins so, or all of those that are near."""
@@ -223,7 +229,7 @@ class Words:
         stems = self._stems(one.words)
         if len(stems) > 1:
             return tantivy.Query.phrase_query(self._schema, field, list(enumerate(stems)))
-        return self._term(field, stems[0]) if stems else tantivy.Query.empty_query()
+        return self.term(field, stems[0]) if stems else tantivy.Query.empty_query()
 
     def _begun(self, field: str, words: Sequence[str]) -> "tantivy.Query":
         """Words of which the last is a beginning; what is indexed are stems, so the beginning's own is meant too.
@@ -234,11 +240,11 @@ class Words:
 
         *before, beginning = words
         parts = [self._like(field, beginning, 0, prefix=True)]
-        parts += [self._term(field, stem) for stem in self._stems([beginning]) if not stem.startswith(beginning)]
+        parts += [self.term(field, stem) for stem in self._stems([beginning]) if not stem.startswith(beginning)]
         begun = tantivy.Query.boolean_query([(tantivy.Occur.Should, part) for part in parts])
         if not before:
             return begun
-        others = [self._term(field, stem) for stem in self._stems(before)]
+        others = [self.term(field, stem) for stem in self._stems(before)]
         return tantivy.Query.boolean_query([(tantivy.Occur.Must, part) for part in (begun, *others)])
 
     def _near(self, field: str, word: str) -> "tantivy.Query":
@@ -250,8 +256,8 @@ class Words:
 
         stems = {*self._stems([word])}
         if may_be_near(word):
-            stems |= {stem for stem in self._stems([*spellings(word)]) if self._searcher.doc_freq(field, stem)}
-        parts = [self._term(field, stem) for stem in sorted(stems)]
+            stems |= {stem for stem in self._stems([*spellings(word)]) if self.frequency(field, stem)}
+        parts = [self.term(field, stem) for stem in sorted(stems)]
         parts += [self._like(field, stem, 1) for stem in self._stems([word]) if may_be_near(stem)]
         return tantivy.Query.boolean_query([(tantivy.Occur.Should, part) for part in parts])
 
@@ -260,42 +266,20 @@ class Words:
 
         return tantivy.Query.fuzzy_term_query(self._schema, field, word, distance=distance, prefix=prefix)
 
-    def _as_one_word(self, query: "tantivy.Query") -> "tantivy.Query":
-        """All that it finds weighs as a word would that is as frequent."""
-        import tantivy
-
-        frequency = self._count(query)
-        return tantivy.Query.const_score_query(query, self._idf(frequency))
-
-    def _term(self, field: str, word: str) -> "tantivy.Query":
+    def term(self, field: str, word: str) -> "tantivy.Query":
+        """What finds a word in a field."""
         import tantivy
 
         return tantivy.Query.term_query(self._schema, field, word, "freq")
 
-    def _count(self, query: "tantivy.Query") -> int:
+    def count(self, query: "tantivy.Query") -> int:
+        """How many passages a query finds."""
         with readable():
-            counted: Any = self._searcher.search(query, 1)  # whose count its types don't know
+            counted: Any = self.searcher.search(query, 1)  # whose count its types don't know
             return int(counted.count)
 
     def _stems(self, words: Sequence[str]) -> list[str]:
-        return analyzer(self.language).analyze(" ".join(words))
-
-
-@lru_cache(maxsize=MOST_QUERIES)
-def _query_morphemes(query: str) -> tuple[str, ...]:
-    """A query's morphemes: it is read for its hits and for what they weigh, and again for the next page."""
-    return tuple(morphemes(query))
-
-
-def _further(asked: Sequence[Asked]) -> list[Asked]:
-    """Beginnings, and words that others are near to."""
-    return [one for one in asked if one.prefix or one.near][:MOST_BEGINNINGS]
-
-
-def _times(query: "tantivy.Query", count: float) -> "tantivy.Query":
-    import tantivy
-
-    return query if count == 1 else tantivy.Query.boost_query(query, count)
+        return stems_of(words, self.language)
 
 
 def _among(hits: Ranking, allowed: np.ndarray) -> Ranking:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeGuard
 
 from ragvec.errors import RagvecError
+from ragvec.records import Titled
 from ragvec.train.data.pointers import NEGATIVE_IDS, POSITIVE_IDS, PointedTexts
 from ragvec.train.data.reading import Columns
 
@@ -184,7 +185,7 @@ def _texts(value: Any, place: str, name: str, *, keep_empty: bool = False) -> tu
 def _text(value: Any, place: str, name: str, *, several: bool = False) -> str:
     if isinstance(value, dict) and isinstance(value.get("text"), str):
         title = value.get("title")
-        value = f"{title} {value['text']}" if isinstance(title, str) and title.strip() else value["text"]
+        value = Titled(title, value["text"]) if isinstance(title, str) and title.strip() else value["text"]
     if not isinstance(value, str):
         kinds = "a string or a list of strings" if several else "a string"
         raise RagvecError(f"{place}: field {name!r} must be {kinds}, not {value!r:.60}")
