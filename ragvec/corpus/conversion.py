@@ -56,7 +56,7 @@ class Converter:
     """Converts files one after another. Use as a context; the process starts with the first file."""
 
     def __init__(self, max_value_mb: int | None = None, seconds: int = SECONDS) -> None:
-        """max_value_mb: of a file, of what it inflates to, and of the text made of it. seconds: of the processor, for one file."""
+        """max_value_mb: of a file, of what it inflates to, and of the text made of it. seconds: of the processor, a file."""
         self._max_value_mb, self._seconds = max_value_mb, seconds
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -141,7 +141,7 @@ def serve() -> None:
 
 
 def _bound(size: int, seconds: int) -> None:
-    """Let this process take no more memory and time, `seconds` at most, than a file of this many bytes may."""
+    """Let this process take no more memory and processor time, `seconds` at most, than a file of this many bytes may."""
     with suppress(ValueError, OSError):  # not every system lets a process bound its memory
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (_LEAST_MEMORY + _MEMORY_PER_BYTE * size, hard))

@@ -62,7 +62,8 @@ def status_routes(service: Service, *, writable: bool, asks: bool) -> APIRouter:
 
     @router.get("/info", summary="The encoder, the index, and what one request may ask for")
     async def info() -> Response:
-        index, offers = None, {"map": False, "similar": False, "modes": []}
+        index = None
+        offers: dict[str, Any] = {"map": False, "similar": False, "modes": []}
         if service.index is not None:
             described, fields, offers = await service.read(
                 lambda index: (index.describe(), metadata_fields(index), _offers(index))

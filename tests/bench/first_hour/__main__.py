@@ -19,6 +19,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,7 +92,17 @@ def run_program(name: str, environment: Path, options: argparse.Namespace, quest
 
 def run_ragvec(name: str, environment: Path, options: argparse.Namespace, questions: list[str]) -> Run:
     ragvec, index = environment / "bin" / "ragvec", environment / "index"
-    build = [ragvec, "index", options.folder, "-o", index, "--encoder", options.encoder, "--passage-tokens", "256"]
+    build: list[Path | str] = [
+        ragvec,
+        "index",
+        options.folder,
+        "-o",
+        index,
+        "--encoder",
+        options.encoder,
+        "--passage-tokens",
+        "256",
+    ]
     told, errors, seconds, processor = timed([*build, "--format", "json"], "")
     found, _, more, more_processor = timed([ragvec, "search", "-", "-i", index, "--format", "json"], "\n".join(questions))
     answers: dict[str, list[str]] = {}
@@ -103,7 +114,7 @@ def run_ragvec(name: str, environment: Path, options: argparse.Namespace, questi
     return Run(seconds + more, processor + more_processor, passages, unread, by_question)
 
 
-def timed(command: list[Path | str], said: str) -> tuple[str, str, float, float]:
+def timed(command: Sequence[Path | str], said: str) -> tuple[str, str, float, float]:
     """What a command prints, what it complains of, its seconds by the clock and of the processor."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(command, input=said, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
