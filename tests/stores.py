@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,11 @@ WHERES = [
 
 def corpus() -> tuple[list[Passage], np.ndarray]:
     dice = random.Random(0)
-    metadata = [*ROWS, *MORE, *({"year": dice.randrange(1990, 2030), "lang": dice.choice(["ko", "en"])} for _ in range(290))]
+    metadata: list[dict[str, Any]] = [
+        *ROWS,
+        *MORE,
+        *({"year": dice.randrange(1990, 2030), "lang": dice.choice(["ko", "en"])} for _ in range(290)),
+    ]
     passages = [
         Passage(f"p{number}", f"{number // 3 * 3}", "" if number == 4 else f"text {number}", "Title" if number % 2 else "", one)
         for number, one in enumerate(metadata)
@@ -56,7 +61,7 @@ def corpus() -> tuple[list[Passage], np.ndarray]:
     return passages, unit_vectors(len(passages), dimension=DIMENSION)
 
 
-def shards_of(folder: Path, encoder: TextEncoder, passages: list[Passage], vectors: np.ndarray, **others) -> Path:
+def shards_of(folder: Path, encoder: TextEncoder, passages: list[Passage], vectors: np.ndarray, **others: Any) -> Path:
     provenance = Provenance(
         source=encoder.source, fingerprint=encoder.fingerprint, dimension=DIMENSION, instruction="", dtype="float16",
         normalized=True, **others)  # fmt: skip
@@ -99,8 +104,7 @@ def _milvus(folder: Path) -> Iterator[int]:
     port = free_port()
     start = "import sys, milvus; sys.exit(milvus.main())"
     command = [sys.executable, "-W", "ignore", "-c", start, "--data", str(folder), "--proxy-port", str(port)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, start_new_session=True, **quiet)
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(port, process, seconds=300)
         _wait_until_it_serves(f"http://127.0.0.1:{port}")

@@ -14,6 +14,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +24,13 @@ from ragvec.joint import Joint
 from ragvec.records import Document, Hit
 from ragvec.remote import Server, Together
 from ragvec.retrieve import Request, Retriever
+from ragvec.retrieve.searched import Searched
 from tests.bench.index import cpu
 from tests.bench.vectors import clustered
 from tests.serving import serving
 
 ASKED, WORDS, VOCABULARY = 100, 40, 20_000
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "dense": {"mode": "dense"},
     "filtered": {"mode": "dense", "where": "year = 1999"},
     "words": {"mode": "lexical"},
@@ -54,7 +56,7 @@ def main() -> None:
             with Index.create(folder, encoder=encoder, language="english", faiss_key="exact") as index:
                 index.add(documents[here], vectors=made[:rows][here])
         servers = [stack.enter_context(serving("-i", folder, cwd=Path(base))) for folder in folders[1:]]
-        searched = {
+        searched: dict[str, Searched] = {
             "one index": stack.enter_context(Index.open(folders[0])),
             "two folders": stack.enter_context(Joint.open(folders[1:])),
             "two servers": stack.enter_context(Together([Server(server.url) for server in servers])),
