@@ -110,7 +110,7 @@ def test_what_the_server_refuses_is_not_on_the_page(page, monkeypatch):
     monkeypatch.setattr(
         "ragvec.serve.status_routes._offers", lambda index: {"map": False, "similar": False, "modes": ["dense"]}
     )
-    page.run("location.reload()")
+    page.open(page.run("location.origin + '/'"))
     page.wait("document.body.classList.contains('none-similar')")
     assert page.run("document.getElementById('modes').hidden && document.getElementById('map-button').hidden")
     search(page, "apple number 7")

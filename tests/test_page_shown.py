@@ -96,10 +96,14 @@ def test_titles_end_after_two_lines_and_links_lead_to_the_web_alone(page):
 
 def test_a_value_that_is_clicked_narrows_the_search(page):
     search(page, "apple")
-    assert "ko" in " ".join(texts(page, "#facets .chip"))
-    page.run("[...document.querySelectorAll('#facets .chip')].find((one) => one.textContent.startsWith('ko')).click()")
-    page.wait(f"{CARDS}.length === 1")
-    assert page.run("where.value") == 'lang = "ko"' and ids(page) == ["여우"]
+    assert texts(page, "#facets .chip") == ["en 20", "it 20"], "of what is no weak match"
+    page.run("[...document.querySelectorAll('#facets .chip')].find((one) => one.textContent.startsWith('it')).click()")
+    page.wait("where.value && status_.textContent")
+    assert page.run("where.value") == 'kind = "it"' and all(one.startswith("apple") for one in ids(page))
+    page.run("where.value = ''")
+    by_words(page, "여우")
+    page.run("[...document.querySelectorAll('.about .chip')].find((one) => one.textContent.startsWith('lang')).click()")
+    page.wait("where.value.includes('lang') && status_.textContent")
     page.run("[...document.querySelectorAll('.about .chip')].find((one) => one.textContent.startsWith('tags')).click()")
     page.wait("where.value.includes('tags') && status_.textContent")
     assert page.run("where.value") == 'lang = "ko" and tags = "a\\"b"' and ids(page) == ["여우"]

@@ -84,8 +84,16 @@ class BucketShelf:
         return None
 
     def claim(self, digest: str) -> bool:
-        """See Shelf."""
-        return self._claims is None or self._claims.take(digest)
+        """See Shelf. Who claims a part late may find it made: by a writer that has left since this one looked."""
+        if self._claims is None:
+            return True
+        if not self._claims.take(digest):
+            return False
+        made = read_record(self._bucket, self.provenance, digest)
+        if made is None or made == self._known.get(digest):
+            return True
+        self._parts[digest] = made
+        return False
 
     def old_vectors(self) -> OldVectors | None:
         """See Shelf: of parts that this corpus has not had so far.
