@@ -8,6 +8,7 @@ BODIES: one JSON request a line, taken in turns; prints the seconds of each answ
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from functools import partial
@@ -27,7 +28,9 @@ def main() -> None:
     requests = [request(options.path, line.rstrip(b"\n")) for line in sys.stdin.buffer]
     import uvloop
 
-    print(json.dumps(uvloop.run(ask(options.port, requests, options.clients, options.seconds))))
+    left = memoryview(json.dumps(uvloop.run(ask(options.port, requests, options.clients, options.seconds))).encode())
+    while left:  # print loses some of a line that is longer than the pipe
+        left = left[os.write(sys.stdout.fileno(), left) :]
 
 
 def request(path: str, body: bytes) -> bytes:
