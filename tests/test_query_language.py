@@ -223,8 +223,8 @@ def test_many_passages_of_one_score_are_cheap_and_pages_follow(tmp_path: Path) -
     writer.add(range(5_000), [Passage(str(number), str(number), f"w{number % 7}") for number in range(5_000)])
     words = Words(tmp_path / "words", writer.finish(), "english")
     looked: list[int] = []
-    find = words._found
-    words._found = lambda asked, look: (looked.append(look), find(asked, look))[1]  # type: ignore[method-assign]
+    find = words.hits
+    words.hits = lambda asked, look: (looked.append(look), find(asked, look))[1]  # type: ignore[method-assign]
     whole = words.search("w*", 5_000, syntax=True)
     assert sorted(number for number, _ in whole) == list(range(5_000))
     looked.clear()

@@ -1,6 +1,5 @@
 """Finding passages by their words: BM25, with what belongs together preferred in sequence."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import sqrt
 from pathlib import Path
@@ -141,23 +140,25 @@ class Words:
         look     hits to begin with; of those that are not allowed others take the place
         """
         while True:
-            hits = self._found(asked, min(look, len(self)))
-            kept = hits if allowed is None else _among(hits, allowed)
-            ties = Counter(score for _, score in hits)
-            if len(hits) < look or (len(kept) >= k and (hits[-1][1] < kept[k - 1][1] or ties[kept[k - 1][1]] > MOST_TIES)):
-                return sorted(kept, key=lambda hit: (-hit[1], 0 if ties[hit[1]] > MOST_TIES else hit[0]))[:k]
+            ids, scores, _ = self.hits(asked, min(look, len(self)))
+            kept = np.arange(len(ids)) if allowed is None else np.flatnonzero(is_among(ids, allowed))
+            worth = scores[kept]
+            last = worth[k - 1] if len(kept) >= k else None
+            if len(ids) < look or (last is not None and (scores[-1] < last or _ties(scores, last) > MOST_TIES)):
+                by_id = np.where(_ties(scores, worth) > MOST_TIES, 0, ids[kept])
+                first = np.lexsort((by_id, -worth))[:k]
+                return list(zip(ids[kept][first].tolist(), worth[first].tolist(), strict=True))
             look *= 4
 
-    def _found(self, asked: "tantivy.Query", look: int) -> Ranking:
-        return [(passage, score) for passage, score, _ in self.hits(asked, look)]
-
-    def hits(self, asked: "tantivy.Query", look: int) -> "list[tuple[int, float, tantivy.DocAddress]]":
-        """The best passages for a query of tantivy's, at most so many: passage id, score, and where its words lie."""
+    def hits(self, asked: "tantivy.Query", look: int) -> "tuple[np.ndarray, np.ndarray, list[tantivy.DocAddress]]":
+        """The best passages for a query of tantivy's, at most so many: ids (n,) int64, scores (n,), where their words lie."""
         with readable():
             hits = self.searcher.search(asked, look, count=False).hits
-            ids = self.searcher.fast_field_values(ID, [address for _, address in hits])
-        rows = zip(ids, hits, strict=True)
-        return [(int(passage or 0) + self._starts[address.segment_ord], score, address) for passage, (score, address) in rows]
+            addresses = [address for _, address in hits]
+            ids = np.array([number or 0 for number in self.searcher.fast_field_values(ID, addresses)], dtype=np.int64)
+        if self._starts and self._starts[-1]:
+            ids += np.array([self._starts[address.segment_ord] for address in addresses], dtype=np.int64)
+        return ids, np.array([score for score, _ in hits], dtype=np.float64), addresses
 
     def only(self, asked: "tantivy.Query", ids: Sequence[int]) -> "tantivy.Query":
         """What finds the same, but no passage that has none of these ids in any of the indices."""
@@ -282,6 +283,14 @@ class Words:
         return stems_of(words, self.language)
 
 
-def _among(hits: Ranking, allowed: np.ndarray) -> Ranking:
-    ids = np.fromiter((passage for passage, _ in hits), dtype=np.int64, count=len(hits))
-    return [hit for hit, there in zip(hits, np.isin(ids, allowed, assume_unique=True).tolist(), strict=True) if there]
+def is_among(ids: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Which ids, (n,), are among those that are allowed, (m,) ascending and not empty: (n,) bool."""
+    places = np.minimum(np.searchsorted(allowed, ids), len(allowed) - 1)
+    found: np.ndarray = allowed[places] == ids
+    return found
+
+
+def _ties(scores: np.ndarray, these: Any) -> Any:
+    """How often each of these is among the scores, which descend."""
+    ascending = scores[::-1]
+    return np.searchsorted(ascending, these, "right") - np.searchsorted(ascending, these, "left")

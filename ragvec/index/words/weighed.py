@@ -5,7 +5,6 @@ what is found is then scored anew, from how often a word stands in a passage and
 looked at can be better. So the scores, and which passages are best, are those of one index over all of the documents.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from math import sqrt
@@ -16,7 +15,7 @@ import orjson
 
 from ragvec.index.words.language import function_words
 from ragvec.index.words.query import WordQuery
-from ragvec.index.words.searcher import FEW, FIRST_LOOK, MOST_TIES, Part, Ranking, Words
+from ragvec.index.words.searcher import FEW, FIRST_LOOK, MOST_TIES, Part, Ranking, Words, is_among
 from ragvec.index.words.tantivy_index import readable
 from ragvec.index.words.weights import FIELDS, K1, B, Counts, all_stems, idf, read, stems_of, telling, wanted
 
@@ -70,20 +69,19 @@ def _best(
 ) -> Ranking:
     scored: dict[int, float] = {}
     while True:
-        hits = words.hits(whole, min(look, len(words)))
-        ids = np.fromiter((number for number, _, _ in hits), dtype=np.int64, count=len(hits))
-        kept = np.ones(len(ids), bool) if allowed is None else np.isin(ids, allowed)
+        ids, scores, addresses = words.hits(whole, min(look, len(words)))
+        kept = np.ones(len(ids), bool) if allowed is None else is_among(ids, allowed)
         with readable():
-            for (number, _, address), is_kept in zip(hits, kept.tolist(), strict=True):
+            for number, address, is_kept in zip(ids.tolist(), addresses, kept.tolist(), strict=True):
                 if is_kept and number not in scored:
                     scored[number] = weights.score(whole.explain(words.searcher, address).to_json())
         best = sorted(scored.items(), key=lambda hit: (-hit[1], hit[0]))[:k]
-        if len(hits) < look or len(scored) >= MOST_LOOKED:
+        if len(ids) < look or len(scored) >= MOST_LOOKED:
             return best
-        least = hits[-1][1]
+        least = float(scores[-1])
         if len(best) == k and best[-1][1] > weights.bound(least) * (1 + _ROUNDING):
             return best
-        if len(best) == k and Counter(score for _, score, _ in hits)[least] > MOST_TIES:
+        if len(best) == k and int((scores == least).sum()) > MOST_TIES:
             return best
         look *= 4
 
