@@ -61,7 +61,7 @@ def test_a_folder_read_is_written_again_for_it(name, tmp_path):
     for ask in ("encode_query", "encode_document"):
         again = getattr(after, ask)(texts)[:, :width]
         assert_same(again / np.linalg.norm(again, axis=1, keepdims=True), getattr(before, ask)(texts))
-    assert_same(load(tmp_path / "out").encode_documents(texts)[:, :width], after.encode_document(texts)[:, :width])
+    assert_same(load(tmp_path / "out").encode_documents(texts), after.encode_document(texts))
 
 
 @pytest.mark.parametrize(("kind", "pooling"), [("llama", "mean"), ("qwen2", "last_token")])
