@@ -40,8 +40,9 @@ class Claims:
 
     def __enter__(self) -> "Claims":
         self._bucket.put(WRITERS + self._name, b"")
+        there = list(self._bucket.names(WRITERS))  # first: who begins while this one looks is living, and must stay
         living = {WRITERS + name for name in self._living()}
-        self._bucket.remove(name for name in self._bucket.names(WRITERS) if name not in living)
+        self._bucket.remove(name for name in there if name not in living)
         self._beating.start()
         return self
 
