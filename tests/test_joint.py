@@ -199,3 +199,14 @@ def test_what_is_named_wrongly_is_refused(tmp_path: Path) -> None:
 def test_names_tell_folders_apart() -> None:
     assert distinct_names([Path("/x/a"), Path("/y/b")]) == ["a", "b"]
     assert distinct_names([Path("/x/index"), Path("/y/index")]) == ["x/index", "y/index"]
+
+
+def test_a_field_that_is_only_elsewhere_is_none_of_the_indexs_own(tmp_path):
+    """What a filter matched for others who have the field is not what it matches here, where nobody has it."""
+    dice = np.random.default_rng(0)
+    with Index.create_with(tmp_path / "one", SETTINGS) as index:
+        put(index, passages(dice, 10), vectors(dice, 10))
+        with index.reading() as view:
+            assert view.matching("elsewhere = 1", also=("elsewhere",)).size == 0
+            with pytest.raises(WrongInput, match="elsewhere"):
+                view.matching("elsewhere = 1")

@@ -1,7 +1,7 @@
 """What filters have matched in one commit, kept for whoever asks the same next."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,14 +12,19 @@ MOST = 16  # of one commit, at 8 bytes a match each
 
 
 class KeptFilters:
-    """Passage ids by filter and values."""
+    """Passage ids by filter, values and fields."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str], np.ndarray] = {}
+        self._kept: dict[tuple[str, str, tuple[str, ...]], np.ndarray] = {}
 
-    def matching(self, where: str, values: FilterValues | None, find: Callable[[], np.ndarray]) -> np.ndarray:
-        """What a filter with these values has matched lately, or what `find` gives; raises as that."""
-        asked = where, json.dumps(checked_values(values), sort_keys=True)
+    def matching(
+        self, where: str, values: FilterValues | None, find: Callable[[], np.ndarray], *, also: Sequence[str] = ()
+    ) -> np.ndarray:
+        """What a filter with these values, and these fields beside the index's own, has matched lately, or what `find` gives.
+
+        Raises as that.
+        """
+        asked = where, json.dumps(checked_values(values), sort_keys=True), tuple(also)
         matching = self._kept.get(asked)
         if matching is None:
             matching = find()

@@ -132,7 +132,7 @@ class View:
         Raises RagvecError, with the column, for a syntax error, for a field that no passage has, for a $name without a value.
         """
         return self._filters.matching(
-            where, values, lambda: store.matching_ids(self.connection, self.check_where(where, values, also=also))
+            where, values, lambda: store.matching_ids(self.connection, self.check_where(where, values, also=also)), also=also
         )
 
     def check_where(self, where: str, values: FilterValues | None = None, *, also: Sequence[str] = ()) -> Filter:

@@ -93,7 +93,9 @@ class JointView:
 
     def matching(self, where: str, values: FilterValues | None = None, *, also: Sequence[str] = ()) -> np.ndarray:
         """The ids of the passages that meet a filter; (m,) int64, ascending; raises as `View.matching`."""
-        return self._commit.filters.matching(where, values, lambda: self._matched(self.check_where(where, values, also=also)))
+        return self._commit.filters.matching(
+            where, values, lambda: self._matched(self.check_where(where, values, also=also)), also=also
+        )
 
     def check_where(self, where: str, values: FilterValues | None = None, *, also: Sequence[str] = ()) -> Filter:
         """The filter, parsed; a field counts if one of the indices has it, or it is named by `also`."""
