@@ -124,10 +124,11 @@ def packed_attention(
         if softcap is not None or s_aux is not None:
             allowed = _allowed(length, causal, sliding_window, query.device)
             out = _explicit(*run, allowed, scaling=scaling, dropout=dropout, softcap=softcap, sinks=s_aux)
-        elif pays(query, length, causal=causal, dropout=dropout) and _reaches_all(length, causal, sliding_window):
-            out = attend(*run, scaling)
         elif _reaches_all(length, causal, sliding_window):
-            out = scaled_dot_product_attention(*run, dropout_p=dropout, is_causal=causal, scale=scaling)
+            if pays(query, length, causal=causal, dropout=dropout):
+                out = attend(*run, scaling)
+            else:
+                out = scaled_dot_product_attention(*run, dropout_p=dropout, is_causal=causal, scale=scaling)
         else:
             allowed = _allowed(length, causal, sliding_window, query.device)
             out = scaled_dot_product_attention(*run, attn_mask=allowed, dropout_p=dropout, scale=scaling)

@@ -55,8 +55,8 @@ class Claims:
     def take(self, digest: str) -> bool:
         """Claim the part with these passages; False = another writer that is alive makes it."""
         last = self._last(digest)
-        if last and self._holder(digest, last) in self._living() | {self._name}:
-            return self._holder(digest, last) == self._name
+        if last and (holder := self._holder(digest, last)) in self._living() | {self._name}:
+            return holder == self._name
         return self._bucket.create(claim_name(self._provenance, digest, last + 1), self._name.encode())
 
     def pause(self) -> None:

@@ -18,7 +18,7 @@ from ragvec.errors import RagvecError, Unavailable, WrongInput, first_line
 from ragvec.records import Passage
 from ragvec.stores.milvus_filters import any_text
 from ragvec.stores.milvus_reader import MilvusReader
-from ragvec.stores.milvus_rows import pieces, row_of, rows_of, schema_of, whole_documents
+from ragvec.stores.milvus_rows import batched, row_of, rows_of, schema_of, whole_documents
 from ragvec.stores.store import Collection
 
 PROPERTY = "ragvec"  # of a collection of ours: which encoder made its vectors
@@ -122,7 +122,7 @@ class MilvusStore:
         """Remove documents; returns how many passages went."""
         with self._told():
             name = self._there()
-            documents = [any_text("doc_id", some) for some in pieces(list(doc_ids))]
+            documents = [any_text("doc_id", some) for some in batched(doc_ids)]
             ids = [row["id"] for some in documents for row in rows_of(self._client(), name, some, ["id"])]
             self._remove(name, ids)
         return len(ids)
@@ -218,7 +218,7 @@ class MilvusStore:
 
     def _bring_in(self, name: str, passages: list[Passage], vectors: np.ndarray) -> int:
         old: list[int] = []
-        for some in pieces(passages):
+        for some in batched(passages):
             documents = any_text("doc_id", dict.fromkeys(passage.doc_id for passage in some))
             same = any_text("passage_id", (passage.passage_id for passage in some))
             if twice := self._client().query(name, filter=f"{same} and not ({documents})", output_fields=["passage_id"]):
@@ -242,5 +242,5 @@ class MilvusStore:
         return len(passages)
 
     def _remove(self, name: str, ids: list[int]) -> None:
-        for some in pieces(ids):
+        for some in batched(ids):
             self._client().delete(name, ids=some)

@@ -11,7 +11,7 @@ from ragvec.index.ann.exact import SearchResult
 from ragvec.index.conditions import Filter
 from ragvec.records import Passage
 from ragvec.stores.milvus_filters import any_id, any_text, where_expression
-from ragvec.stores.milvus_rows import TEXTS, batched, passage_of, pieces, rows_of
+from ragvec.stores.milvus_rows import TEXTS, batched, passage_of, rows_of
 from ragvec.stores.store import Row
 
 MOST_FOUND = 16384  # rows that Milvus returns at once
@@ -42,7 +42,7 @@ class MilvusReader:
     def fetch(self, ids: Sequence[int]) -> dict[int, Row]:
         """Rows by id."""
         columns = ["id", *TEXTS, "embedding"]
-        rows = [row for some in pieces(list(ids)) for row in self._query(any_id(some), columns)]
+        rows = [row for some in batched(ids) for row in self._query(any_id(some), columns)]
         return {row["id"]: Row(passage_of(row), np.asarray(row["embedding"], dtype=np.float32)) for row in rows}
 
     def document(self, doc_id: str) -> list[Passage]:

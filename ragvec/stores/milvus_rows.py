@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 from pymilvus import DataType, MilvusClient
@@ -13,11 +14,13 @@ from ragvec.stores.milvus_values import tags_and_bounds
 
 TEXTS = ("passage_id", "doc_id", "title", "text", "metadata")
 LONGEST_TEXT = 65535  # bytes, Milvus's own limit
+_AT_ONCE = 1000  # rows, or ids, of one call
+Item = TypeVar("Item")
 
 
 def rows_of(client: MilvusClient, name: str, condition: str, columns: list[str]) -> Iterator[dict[str, Any]]:
     """All rows that meet a condition, however many."""
-    rows = client.query_iterator(name, batch_size=1000, filter=condition, output_fields=columns)
+    rows = client.query_iterator(name, batch_size=_AT_ONCE, filter=condition, output_fields=columns)
     try:
         while some := rows.next():
             yield from some
@@ -26,6 +29,7 @@ def rows_of(client: MilvusClient, name: str, condition: str, columns: list[str])
 
 
 def schema_of(dimension: int) -> Any:
+    """The fields of a collection whose vectors have so many dimensions."""
     schema = MilvusClient.create_schema(auto_id=True, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
     for name in TEXTS:
@@ -39,6 +43,7 @@ def schema_of(dimension: int) -> Any:
 
 
 def row_of(passage: Passage, vector: np.ndarray, place: int) -> dict[str, Any]:
+    """A passage as a collection holds it; place: in its document. Raises WrongInput for a text that Milvus can't hold."""
     tags, bounds = tags_and_bounds(passage)
     texts = {name: getattr(passage, name) for name in TEXTS if name != "metadata"}
     texts["metadata"] = passage.metadata_json
@@ -54,6 +59,7 @@ def row_of(passage: Passage, vector: np.ndarray, place: int) -> dict[str, Any]:
 
 
 def passage_of(row: dict[str, Any]) -> Passage:
+    """The passage that a row holds."""
     passage_id, doc_id, title, text, metadata = (row[name] for name in TEXTS)
     return Passage(passage_id, doc_id, text, title=title, metadata=json.loads(metadata))
 
@@ -74,17 +80,8 @@ def whole_documents(blocks: Iterable[tuple[list[Passage], np.ndarray]]) -> Itera
         yield held, rows
 
 
-def pieces(many: list[Any]) -> Iterator[list[Any]]:
-    for first in range(0, len(many), 1000):
-        yield many[first : first + 1000]
-
-
-def batched(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    held: list[dict[str, Any]] = []
-    for row in rows:
-        held.append(row)
-        if len(held) == 1000:
-            yield held
-            held = []
-    if held:
-        yield held
+def batched(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """The items, as many at once as one call carries."""
+    left = iter(items)
+    while some := list(islice(left, _AT_ONCE)):
+        yield some
