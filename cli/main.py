@@ -1,5 +1,6 @@
 """`ragvec`: choose the command, import it alone, and turn errors into one line and an exit code."""
 
+import atexit
 import logging
 import os
 import sys
@@ -8,7 +9,7 @@ from functools import partial, wraps
 from importlib import import_module
 from io import TextIOWrapper
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -86,7 +87,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The console script's entry: runs the command and exits with its code. A command finds the words in its context's obj."""
     words = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in words if not word.startswith("-")), None) or _to_complete()
-    sys.exit(_run(words, chosen))
+    code = _run(words, chosen)
+    if code == EXIT_INTERRUPTED and argv is None:
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process at once, tidied up: a library's own threads, stopped in mid-work, abort it where the interpreter ends."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _to_complete() -> str | None:
