@@ -39,7 +39,9 @@ class OnErrorChoice(str, Enum):
 PassageTokens = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Cut documents into passages of at most so many tokens; default: one passage each.", rich_help_panel=CORPUS
+        min=0,
+        help="Cut documents into passages of at most so many tokens, 0 = not at all; default: files by 256, rows not at all.",
+        rich_help_panel=CORPUS,
     ),
 ]
 Overlap = Annotated[

@@ -85,7 +85,7 @@ _BYTES_PER_TOKEN = 4  # of a corpus, about; compressed ones hold more than that
 PAGE = "encoding.md"
 EXAMPLES = (
     "ragvec encode corpus.jsonl -o shards",
-    "ragvec encode papers/ -o shards --passage-tokens 256 --encoder my-encoder",
+    "ragvec encode papers/ -o shards --passage-tokens 128 --encoder my-encoder",
     "ragvec index shards",
 )
 
@@ -210,7 +210,7 @@ def _encode(
     shared: in object storage, with other writers, of which one may be lost: the corpus is read again for what it has not made
     """
     from ragvec.corpus.files import InputFile
-    from ragvec.corpus.passages import count_passages, cut_for, open_documents
+    from ragvec.corpus.passages import count_passages, cut_for, open_documents, usually_cut
     from ragvec.encoder.speed import Speed
     from ragvec.ingest import in_turns
     from ragvec.objects import is_url
@@ -220,13 +220,14 @@ def _encode(
     with source.on_reject or nullcontext() as on_reject, actors or nullcontext(), ExitStack() as stack:
         heard: dict[str, Any] = {"on_reject": on_reject, "on_unread": source.unread.append, "on_file": inputs.append}
         unheard = dict.fromkeys(heard, lambda _: None) | ({} if on_reject else {"on_reject": None})
-        total = count_passages(source.corpus, source.reading) if watched else None
+        reading = usually_cut(source.reading, [source.corpus], encoder, source.instruction)
+        total = count_passages(source.corpus, reading) if watched else None
         log = _log(log_json, place.number, stack) if log_json else None
 
         def turn(rank: "Rank", *, first: bool) -> "EncodeReport":
-            documents = open_documents(source.corpus, source.reading, **(heard if first else unheard))
+            documents = open_documents(source.corpus, reading, **(heard if first else unheard))
             return encode(
-                cut_for(documents, source.reading, encoder, source.instruction),
+                cut_for(documents, reading, encoder, source.instruction),
                 encoder,
                 output,
                 inputs=inputs,

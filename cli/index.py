@@ -88,7 +88,7 @@ IdPrefix = Annotated[
 PAGE = "retrieval.md"
 EXAMPLES = (
     "ragvec index documents/",
-    "ragvec index documents/ --sync --passage-tokens 256 --overlap 32",
+    "ragvec index documents/ --sync --passage-tokens 128 --overlap 32",
     "ragvec index corpus.jsonl -o my-index --encoder my-encoder",
 )
 

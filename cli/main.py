@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End this process at once, tidied up: a library's own threads, stopped in mid-work, abort it where the interpreter ends."""
+    """End this process at once, tidied up: a library's own threads, stopped in mid-work, abort it as the interpreter ends."""
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

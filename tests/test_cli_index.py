@@ -127,6 +127,37 @@ def test_a_hostile_folder_is_indexed_all_the_same(here: Path, tiny_decoder: Path
     assert sorted(contents(here / "ragvec-index")) == ["a", "b", "서울"]
 
 
+def passage_ids(folder: str) -> list[str]:
+    with Index.open(folder) as index, index.reading() as view:
+        ids = [row[0] for row in view.connection.execute("SELECT id FROM passages")]
+        return sorted(passage.passage_id for passage in view.passages(ids))
+
+
+def test_files_are_cut_where_nobody_says_how_and_rows_are_not(
+    here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ragvec.corpus.passages.PASSAGE_TOKENS", 40)
+    long = "Water boils at a hundred degrees. " * 4
+    (here / "docs").mkdir()
+    (here / "docs" / "water.txt").write_text(long)
+    write_corpus(here / "rows.jsonl", [{"_id": "row", "text": long}])
+    ragvec(capsys, "index", "docs", "-o", "cut", "-e", tiny_decoder)
+    ragvec(capsys, "index", "rows.jsonl", "-o", "rows", "-e", tiny_decoder)
+    ragvec(capsys, "index", "docs", "-o", "whole", "-e", tiny_decoder, "--passage-tokens", 0)
+    ragvec(capsys, "index", "docs", "-o", "lines", "-e", tiny_decoder, "--text-lines")
+    ragvec(capsys, "encode", "docs", "-o", "shards", "-e", tiny_decoder)
+    ragvec(capsys, "index", "shards", "-o", "encoded")
+    cut = passage_ids("cut")
+    assert len(cut) > 1 and cut[0] == "water.txt#0" and passage_ids("encoded") == cut
+    assert passage_ids("rows") == ["row"] and passage_ids("whole") == ["water.txt"] and len(passage_ids("lines")) == 1
+    assert ragvec(capsys, "index", "docs", "rows.jsonl", "-o", "rows")[0] == 0  # goes on as it began
+    assert passage_ids("rows") == ["docs/water.txt", "row"]
+    ragvec(capsys, "index", "docs", "-o", "cut", "--passage-tokens", 0)
+    assert passage_ids("cut") == ["water.txt"]
+    with Index.open("cut") as index:
+        assert index.settings.passage_tokens is None
+
+
 def test_passages_fields_and_rows_that_cannot_be_read(here: Path, tiny_decoder: Path, capsys: pytest.CaptureFixture) -> None:
     rows = [{"pmid": i, "abstract": f"Plant {i} makes food. It grows in the light. Then it rests."} for i in range(3)]
     (here / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{broken\n")

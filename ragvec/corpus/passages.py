@@ -1,7 +1,7 @@
 """From a corpus to the passages that are encoded: which fields are read, and how long a passage may be."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -10,10 +10,12 @@ from ragvec.corpus.ahead import read_ahead
 from ragvec.corpus.chunk import Cutter, cut_documents
 from ragvec.corpus.documents import Rejected
 from ragvec.corpus.encodings import check_encoding
-from ragvec.corpus.files import MAX_VALUE_MB, InputFile
-from ragvec.corpus.kinds import ALL_FILES, FileChoice
+from ragvec.corpus.files import MAX_VALUE_MB, STDIN, InputFile, corpus_files
+from ragvec.corpus.kinds import ALL_FILES, NAMED_BY_FILE, FileChoice
 from ragvec.errors import WrongUsage
 from ragvec.records import Document, Passage
+
+PASSAGE_TOKENS = 256  # of files that are a document each, where nothing else is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class CorpusOptions:
 
     text_fields, id_field, text_lines, max_value_mb, encoding, files   as in `read_documents`
     vector_field, dimension, metadata_fields, drop_fields   likewise
-    passage_tokens   most tokens of a passage, title included; None = a document is one passage
+    passage_tokens   most tokens of a passage, title included; 0 = a document is one passage; None = see `usually_cut`
     overlap          tokens that a passage repeats from the one before
     across_pages     passages may cross the pages of a PDF; otherwise each page begins one
     """
@@ -42,12 +44,12 @@ class CorpusOptions:
     drop_fields: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.overlap and self.passage_tokens is None:
+        if self.overlap and not self.passage_tokens:
             raise WrongUsage("an overlap needs a length of passages: give `passage_tokens` too")
         check_encoding(self.encoding)
         if self.max_value_mb < 1:
             raise WrongUsage(f"max_value_mb is {self.max_value_mb}: it must be 1 or more")
-        if self.vector_field is not None and self.passage_tokens is not None:
+        if self.vector_field is not None and self.passage_tokens:
             raise WrongUsage("documents that bring their vectors are not cut: leave `passage_tokens` out, or `vector_field`")
 
 
@@ -99,6 +101,24 @@ class Measures(Protocol):
         """How many tokens each text has, by itself."""
 
 
+def usually_cut(
+    options: CorpusOptions, sources: Sequence[str | Path], encoder: "Measures", instruction: str = ""
+) -> CorpusOptions:
+    """Corpora cut as is usual where nothing is asked for: files that are a document each into passages, rows not at all."""
+    asked = options.passage_tokens is not None or options.vector_field is not None
+    if asked or not any(_holds_files(source, options) for source in sources):
+        return options
+    return replace(options, passage_tokens=min(PASSAGE_TOKENS, encoder.prompts.room(instruction)))
+
+
+def _holds_files(source: str | Path, options: CorpusOptions) -> bool:
+    """Whether a file of the corpus is a document, rather than rows."""
+    if str(source) == STDIN:
+        return False
+    kinds = map(options.files.format_of, corpus_files(source, options.files, on_unlistable=lambda error: None).paths)
+    return any(kind in NAMED_BY_FILE and not (kind == "text" and options.text_lines) for kind in kinds)
+
+
 def count_passages(source: str | Path, options: CorpusOptions) -> int | None:
     """About how many passages a corpus will make, for a progress bar; None where only reading and cutting would tell."""
     return None if options.passage_tokens else count_documents(source, text_lines=options.text_lines, files=options.files)
@@ -125,7 +145,7 @@ def passages_of(
 
     Raises RagvecError if passages are to be longer than the encoder reads.
     """
-    if options.passage_tokens is None:
+    if not options.passage_tokens:
         return to_passages(documents, across_pages=options.across_pages)
     assert encoder is not None
     room = encoder.prompts.room(instruction)

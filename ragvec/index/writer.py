@@ -47,7 +47,7 @@ class Writer:
         blocks: Iterable[tuple[Sequence[Passage], np.ndarray]],
         changes: Changes,
         *,
-        cutting: tuple[int, int] | None = None,
+        cutting: tuple[int | None, int] | None = None,
         own_vectors: bool = False,
     ) -> None:
         """Add passages with their vectors as one new segment, and carry out the changes that made them necessary.

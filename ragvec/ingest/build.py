@@ -13,7 +13,7 @@ import numpy as np
 from ragvec.artefacts import DATABASE_NAME, kind_of
 from ragvec.corpus import Rejected
 from ragvec.corpus.files import STDIN
-from ragvec.corpus.passages import CorpusOptions, count_all, cut_for, open_documents
+from ragvec.corpus.passages import CorpusOptions, count_all, cut_for, open_documents, usually_cut
 from ragvec.errors import RagvecError, WrongInput, WrongUsage
 from ragvec.index.changes import Changes
 from ragvec.index.encoder import (
@@ -21,6 +21,7 @@ from ragvec.index.encoder import (
     check_instruction,
     lasting_source,
     load_encoder,
+    own_if_none,
     settings_of,
     settings_without_encoder,
 )
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 4096
 
 Blocks = Iterator[tuple[list[Passage], np.ndarray]]
-Cutting = tuple[int, int] | None
+Cutting = tuple[int | None, int] | None
 
 
 def build(
@@ -80,7 +81,8 @@ def build(
     search           how a new index is searched, as `Index.create` explains it: faiss_key, recall_target, max_memory,
                      filter_fields, language
     reading          how a corpus is read and cut; None = fields by their usual names. Without passage_tokens it is cut as the
-                     index's documents were; with them, that is how it is cut from now on. With vector_field nothing is encoded:
+                     index's documents were, into a new index as `usually_cut` says; with them, that is how it is cut from now
+                     on. With vector_field nothing is encoded:
                      a new index has the encoder that is named, which made the vectors, or none
     on_reject        called with each row that can't be read; None = the first one raises
     on_unread        called with each file of a folder that can't be read and gave no document; None = the first one raises
@@ -113,7 +115,7 @@ def build(
             streams[0] = chain([first], streams[0])
             dimension = None if first.vector is None else len(first.vector)
             making: dict[str, Any] = {"options": encoder_options or {}, "instruction": document_instruction}
-            making |= {"search": search or {}, "dimension": dimension}
+            making |= {"search": search or {}, "dimension": dimension, "reading": reading, "corpora": corpora}
             with _open_or_create(path, encoder, making, loading) as index:
                 total = count_all(corpora, _cutting_of(index, reading)) if show_progress and not len(index) else None
                 add = index_vectors if reading.vector_field else _index_documents
@@ -239,7 +241,8 @@ def _settings_of_shards(manifest: Manifest, search: dict[str, Any]) -> IndexSett
 
 
 def _open_or_create(path: Path, source: "str | TextEncoder | None", making: dict[str, Any], loading: dict[str, Any]) -> Index:
-    """The index to fill; making: options, instruction and search of a new one, and the dimension of vectors that are brought.
+    """The index to fill; making: of a new one its options, instruction and search, the corpora, how they
+    are read, and the dimension of vectors that are brought.
 
     One that exists loads its encoder only once there is something to encode, unless one is named.
     """
@@ -264,6 +267,8 @@ def _open_or_create(path: Path, source: "str | TextEncoder | None", making: dict
         raise WrongInput(
             f"the corpus' vectors have {dimension} numbers, {encoder.source} makes {encoder.dimension}: it did not make them"
         )
+    reading = usually_cut(making["reading"], making["corpora"], encoder, own_if_none(encoder, instruction))
+    search = {**search, "passage_tokens": reading.passage_tokens or None, "overlap": reading.overlap}
     settings = settings_of(encoder, options=options, document_instruction=instruction, **search)
     return Index.create_with(path, settings, encoder=encoder)
 
@@ -279,7 +284,7 @@ def _new_cutting(index: Index, reading: CorpusOptions) -> Cutting:
     """How documents are cut from now on, to be noted with the commit; None = as before."""
     if reading.passage_tokens is None:
         return None
-    wanted = reading.passage_tokens, reading.overlap
+    wanted = reading.passage_tokens or None, reading.overlap
     return None if wanted == (index.settings.passage_tokens, index.settings.overlap) else wanted
 
 

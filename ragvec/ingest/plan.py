@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ragvec.corpus.passages import CorpusOptions, cut_for, open_documents
+from ragvec.corpus.passages import CorpusOptions, cut_for, open_documents, usually_cut
 from ragvec.index import Index
 from ragvec.index.ann.choice import planned_bytes
 from ragvec.index.encoder import own_if_none
@@ -84,6 +84,7 @@ def plan_corpus(
     reading = reading or CorpusOptions()
     instruction = own_if_none(encoder, instruction)
     documents, chosen = draw(open_documents(source, reading, on_unread=lambda unread: None), sample)
+    reading = usually_cut(reading, [source], encoder, instruction)
     passages = list(cut_for(chosen, reading, encoder, instruction))
     per_document = len(passages) / len(chosen)
     tried = passages[: _affordable(encoder, passages, instruction, sample_seconds / 2)]  # twice

@@ -182,7 +182,7 @@ def write_filter_fields(connection: sqlite3.Connection, fields: Sequence[str]) -
     write_value(connection, FILTER_FIELDS, list(fields))
 
 
-def write_cutting(connection: sqlite3.Connection, passage_tokens: int, overlap: int) -> None:
+def write_cutting(connection: sqlite3.Connection, passage_tokens: int | None, overlap: int) -> None:
     """Change how documents are cut from now on."""
     write_value(connection, "passage_tokens", passage_tokens)
     write_value(connection, "overlap", overlap)
