@@ -125,7 +125,7 @@ def _print_json(reply: "Reply") -> None:
 
 
 def _print_text(reply: "Reply") -> None:
-    """Print the answer as it comes, and below it what it cites."""
+    """Print the answer as it comes, and below it what it cites, or all that it was given where it cites nothing."""
     written = False
     try:
         for piece in reply:
@@ -136,10 +136,10 @@ def _print_text(reply: "Reply") -> None:
         raise
     answer = reply.answer()
     _write("\n")
-    if answer.cited:
-        write_lines(["", *(_harmless(str(source)).replace("\n", " ") for source in answer.cited)])
-    elif answer.found:
-        print("it cites no passage: look whether `ragvec search` finds what it says", file=sys.stderr)
+    if sources := answer.cited or answer.sources:
+        write_lines(["", *(_harmless(str(source)).replace("\n", " ") for source in sources)])
+    if answer.found and not answer.cited:
+        print("it cites none of the passages above, which it was given: look whether they say so", file=sys.stderr)
     if answer.cut:
         print("the answer was cut: it has as many tokens as are asked for", file=sys.stderr)
 

@@ -161,9 +161,9 @@ def test_nothing_of_an_answer_moves_the_terminal(stub, index, capsysbinary):
 def test_what_is_said_of_an_answer_beside_it(stub, index, capsysbinary):
     stub.chat = lambda call: call.stream("No numbers", finish="length")
     code, out, err = ask(stub, index, LIGHT, capsysbinary=capsysbinary)
-    assert (code, out) == (0, "No numbers\n")
+    assert code == 0 and out.startswith(f"No numbers\n\n[1] {SOURCE}\n")
     assert err == (
-        "it cites no passage: look whether `ragvec search` finds what it says\n"
+        "it cites none of the passages above, which it was given: look whether they say so\n"
         "the answer was cut: it has as many tokens as are asked for\n"
     )
 
