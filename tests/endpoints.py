@@ -84,7 +84,10 @@ def stubbing(chat: Callable[[Call], Any] | None = None) -> Iterator[Stub]:
         def do_GET(self) -> None:
             call = Call(self, {})
             stub.calls.append(call)
-            call.reply(200 if stub.models is not None else 404, stub.models or {"error": "not found"})
+            if callable(stub.models):
+                stub.models(call)
+            else:
+                call.reply(200 if stub.models is not None else 404, stub.models or {"error": "not found"})
 
         def do_POST(self) -> None:
             call = Call(self, json.loads(self.rfile.read(int(self.headers["content-length"]))))

@@ -57,6 +57,8 @@ def test_the_first_model_that_can_chat_is_asked(stub):
     assert failure(stub) == "lists no model: load one there, or name one with `model`"
     stub.models = {"models": []}
     assert failure(stub).startswith("gives no list of models: is this its address?")
+    stub.models = lambda call: call.reply(500, {})
+    assert failure(stub) == "lists no models (500): name one with `model`"
 
 
 def test_a_stream_may_be_cut_up_anyhow(stub):

@@ -77,7 +77,12 @@ class Endpoint:
     def model(self) -> str:
         """The model that is asked: the one named, or the first that is listed and can chat. Raises EndpointFailed."""
         if self._model is None:
-            names = self.models()
+            try:
+                names = self.models()
+            except Refused as refused:
+                if refused.code < 500:
+                    raise
+                raise self.failed(f"lists no models ({refused.code}): name one with `model`") from refused
             if not names:
                 raise self.failed("lists no model: load one there, or name one with `model`")
             self._model = next((name for name in names if not _NO_CHAT.search(name)), names[0])

