@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from ragvec import __version__
 from ragvec.cli.arguments import Parameter, as_options
 from ragvec.cli.help import command_class
-from ragvec.errors import EXIT_FAILED, EXIT_INTERRUPTED, RagvecError
+from ragvec.errors import EXIT_FAILED, EXIT_INTERRUPTED, RagvecError, WrongRow
 
 COMMANDS = {
     "convert": "Turn a decoder into a bidirectional text encoder, verified.",
@@ -133,7 +133,10 @@ def _run(words: list[str], chosen: str | None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_FAILED
     except RagvecError as error:
-        print(f"error: {as_options(str(error), _parameters(app, chosen))}", file=sys.stderr)
+        parameters = _parameters(app, chosen)
+        can_skip = isinstance(error, WrongRow) and any(parameter.name == "on_error" for parameter in parameters)
+        remedy = ": mend it, or leave such rows out (`on_error` skip)" if can_skip else ""
+        print(f"error: {as_options(f'{error}{remedy}', parameters)}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, _Interrupted) as error:
         print(f"interrupted{error}", file=sys.stderr)

@@ -23,6 +23,10 @@ class WrongInput(RagvecError):
     """What was given can't be used: a damaged row, a folder that holds something else, vectors of another encoder."""
 
 
+class WrongRow(WrongInput):
+    """A row of a corpus can't be read, while those after it may be: whoever reads can leave such rows out."""
+
+
 class WrongUsage(WrongInput):
     """The call itself is wrong, whatever the files and the machine: a value out of range, an unknown name, two arguments that
     exclude each other, a filter that doesn't parse, a recipe's key."""

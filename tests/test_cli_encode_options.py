@@ -31,6 +31,7 @@ def test_unreadable_rows_stop_the_run_or_are_skipped_and_kept(capsys, tmp_path, 
     command = ["encode", bad, "-o", tmp_path / "s", "-e", tiny_decoder]
     code, out, err = ragvec(capsys, *command)
     assert (code, out) == (1, "") and err.startswith(f"error: {bad}, line 4: bad JSON") and err.count("\n") == 1
+    assert err.endswith(": mend it, or leave such rows out (--on-error skip)\n")
     code, out, err = ragvec(capsys, *command, "--on-error", "skip")
     assert (code, json.loads(out)["rows"]) == (0, 5)
     kept = tmp_path / "s.quarantine.jsonl"

@@ -26,7 +26,7 @@ from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.corpus.tables import looked_ahead
 from ragvec.corpus.vectors import VectorField
-from ragvec.errors import RagvecError, WrongInput
+from ragvec.errors import RagvecError, WrongInput, WrongRow
 from ragvec.objects import is_url
 from ragvec.records import Document, Passage
 
@@ -257,7 +257,7 @@ def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> I
     for place, row in found.rows:
         try:
             if isinstance(row, BadRow):
-                raise WrongInput(row.error)
+                raise WrongRow(row.error)
             document = to_document(row, place, ids, found.names, from_csv=file.kind in ("csv", "tsv"))
             reading.asked.look(row if file.path is None else {**row, **FILE_FACTS})
             if file.path is not None:
