@@ -133,10 +133,10 @@ def _run(words: list[str], chosen: str | None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_FAILED
     except RagvecError as error:
-        parameters = _parameters(app, chosen)
-        can_skip = isinstance(error, WrongRow) and any(parameter.name == "on_error" for parameter in parameters)
+        known = _parameters(app, chosen)
+        can_skip = isinstance(error, WrongRow) and any(parameter.name == "on_error" for parameter in known)
         remedy = ": mend it, or leave such rows out (`on_error` skip)" if can_skip else ""
-        print(f"error: {as_options(f'{error}{remedy}', parameters)}", file=sys.stderr)
+        print(f"error: {as_options(f'{error}{remedy}', known)}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, _Interrupted) as error:
         print(f"interrupted{error}", file=sys.stderr)
