@@ -5,7 +5,7 @@ A thread takes what waits when it begins. So nobody waits for others to come, an
 
 import asyncio
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -35,17 +35,16 @@ class Gathered(Generic[Asked, Answer]):
 
     async def answer(self, key: str, asked: Asked) -> Answer:
         """The answer to this, found with what else waits under the key; raises what `work` raises for it."""
-        loop = asyncio.get_running_loop()
-        one: _Waiting[Asked, Answer] = _Waiting(asked, loop.create_future())
+        one: _Waiting[Asked, Answer] = _Waiting(asked, asyncio.get_running_loop().create_future())
         with self._lock:
             waiting = self._waiting.setdefault(key, deque())
             waiting.append(one)
             needs_thread = len(waiting) % MOST_TOGETHER == 1  # as many are on their way as it takes for all
         if needs_thread:
-            self._threads.submit(self._take, key, loop)
+            self._threads.submit(self._take, key)
         return await one.future
 
-    def _take(self, key: str, loop: asyncio.AbstractEventLoop) -> None:
+    def _take(self, key: str) -> None:
         with self._lock:
             waiting = self._waiting[key]
             taken = [waiting.popleft() for _ in range(min(len(waiting), MOST_TOGETHER))]
@@ -54,8 +53,13 @@ class Gathered(Generic[Asked, Answer]):
         taken = [one for one in taken if not one.future.done()]  # its client has left
         if taken:
             answers = self._answers([one.asked for one in taken])
-            with suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(_settle, taken, answers)
+            by_loop: defaultdict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Answer], Answer | Exception]]]
+            by_loop = defaultdict(list)
+            for one, answer in zip(taken, answers, strict=True):
+                by_loop[one.future.get_loop()].append((one.future, answer))
+            for loop, settled in by_loop.items():
+                with suppress(RuntimeError):  # the loop was closed meanwhile
+                    loop.call_soon_threadsafe(_settle, settled)
 
     def _answers(self, asked: list[Asked]) -> list[Answer | Exception]:
         try:
@@ -66,11 +70,11 @@ class Gathered(Generic[Asked, Answer]):
             return [error for _ in asked]
 
 
-def _settle(taken: list[_Waiting[Asked, Answer]], answers: list[Answer | Exception]) -> None:
-    for one, answer in zip(taken, answers, strict=True):
-        if one.future.done():
+def _settle(settled: "list[tuple[asyncio.Future[Answer], Answer | Exception]]") -> None:
+    for future, answer in settled:
+        if future.done():
             continue
         if isinstance(answer, Exception):
-            one.future.set_exception(answer)
+            future.set_exception(answer)
         else:
-            one.future.set_result(answer)
+            future.set_result(answer)
