@@ -130,6 +130,22 @@ def test_an_index_holds_the_same_whatever_is_added_at_a_time(monkeypatch: pytest
         assert np.array_equal(one, other)
 
 
+def test_similarities_are_to_the_bit_what_a_search_tells(tmp_path: Path) -> None:
+    vectors = clustered(3000, 30).astype(np.float16)
+    path = tmp_path / "index.faiss"
+    index = opened(path, build_faiss("IVF16,SQ8", vectors, path, recall=0.9)[1], vectors)
+    queries = clustered(3000, 30)[::100].astype(np.float32)
+    together = index.search(queries, 50, None)
+    for number, query in enumerate(queries):
+        alone = index.search(query[None], 50, None)
+        assert np.array_equal(alone.ids[0], together.ids[number]) and np.array_equal(alone.scores[0], together.scores[number])
+        shuffled = np.random.default_rng(number).permutation(50)
+        assert np.array_equal(index.similarities(query, alone.ids[0, shuffled]), alone.scores[0, shuffled])
+    assert index.similarities(queries[0], np.empty(0, np.int64)).shape == (0,)
+    vectors[7], beyond = np.float16([6e4, -6e4, *[0] * 28]), np.float32([3e38, 3e38, *[0] * 28])
+    assert index.similarities(beyond, np.array([7])).tolist() == [-np.inf]  # infinity less infinity
+
+
 @pytest.mark.parametrize(("dimension", "nlist", "subquantizers"), [(64, 64, 16), (256, 64, 32), (64, 256, 32)])
 def test_what_is_expected_to_fit_fits(tmp_path: Path, dimension: int, nlist: int, subquantizers: int) -> None:
     vectors = clustered(20_000, dimension).astype(np.float16)

@@ -137,6 +137,11 @@ class Request:
         return "dense" if self.query is None and self.vector is not None else DEFAULT_MODE
 
     @property
+    def options(self) -> tuple[object, ...]:
+        """Everything but its query and vector, by which requests are known that can be searched together."""
+        return (self.chosen_mode, *(getattr(self, name) for name in DEFAULTS if name not in ("query", "vector", "mode")))
+
+    @property
     def meaning(self) -> str:
         """What the query says to an encoder or a language model; "" for a vector alone."""
         return meaning(self.query or "", syntax=self.syntax)

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ragvec.errors import Changed, WrongInput, WrongUsage
 from ragvec.index.encoder import check_encoder, load_encoder
-from ragvec.records import FilterValues, Hit, Hits
+from ragvec.records import FilterValues, Hit, Hits, Passage
 from ragvec.retrieve.asked import held, meaning
 from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate
 from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, Mode, Options, Request, check_queries
@@ -68,7 +69,7 @@ class Retriever:
         if request.query is None and request.vector is None:
             raise WrongUsage("the request is empty: give it a query or a vector")
         vectors = None if request.vector is None else np.asarray(request.vector, dtype=np.float32)[None]
-        return self._find(request, [request.query or ""], vectors)[0]
+        return self.answer_many(request, [request.query or ""], vectors)[0]
 
     def retrieve_many(self, queries: Sequence[str], k: int = DEFAULTS["k"], **options: "Unpack[Options]") -> list[list[Hit]]:
         """The k best passages for each of many queries, which are encoded together and see one commit of the index.
@@ -78,10 +79,15 @@ class Retriever:
         """
         request = Request(k=k, **options)
         check_queries(queries)
-        return self._find(request, queries, None)
+        return self.answer_many(request, queries)
 
-    def _find(self, request: Request, queries: Sequence[str], vectors: np.ndarray | None) -> list[list[Hit]]:
-        """Hits for each query ("" for a vector alone); the request is what they share. vectors None = encode them if needed."""
+    def answer_many(self, request: Request, queries: Sequence[str], vectors: np.ndarray | None = None) -> list[list[Hit]]:
+        """The best passages for each of many queries, searched together, which takes less than one after another.
+
+        request  what they share; its own query and vector are not looked at
+        vectors  (n, d) of the queries, where "" stands for a vector alone; None = they are encoded if the mode needs it
+        Raises as `retrieve`.
+        """
         check_has_words(self.index, request.chosen_mode)
         reranker = self._reranker(request)
         if request.chosen_mode == "lexical":
@@ -104,10 +110,17 @@ class Retriever:
                 first = FirstStage(view, request, allowed)
                 asked = None if vectors is None else vectors[rows]
                 rankings = first.rank([queries[row] for row in rows], asked, first_depth(request, reranker))
+                shown: list[list[Candidate]] = []
                 for row, ranking in zip(rows, rankings, strict=True):
                     query, vector = queries[row], None if vectors is None else vectors[row]
                     ranking = second_stage(first, ranking, query=query, vector=vector, reranker=reranker)
-                    hits[row] = Hits(self._hits(first, ranking[request.offset : request.last], query, vector))
+                    shown.append(ranking[request.offset : request.last])
+                passages = iter(view.passages([one.passage for ranking in shown for one in ranking]))
+                for row, ranking in zip(rows, shown, strict=True):
+                    theirs = list(islice(passages, len(ranking)))
+                    hits[row] = Hits(
+                        self._hits(first, ranking, theirs, query=queries[row], vector=None if vectors is None else vectors[row])
+                    )
         return hits
 
     def _encode(self, queries: Sequence[str], request: Request) -> np.ndarray:
@@ -125,8 +138,9 @@ class Retriever:
             raise WrongUsage(f"the retriever has no reranker {name}: open it with rerank={name!r}")
         return self.reranker
 
-    def _hits(self, first: FirstStage, ranking: list[Candidate], query: str, vector: np.ndarray | None) -> list[Hit]:
-        passages = first.view.passages([one.passage for one in ranking])
+    def _hits(
+        self, first: FirstStage, ranking: list[Candidate], passages: list[Passage], *, query: str, vector: np.ndarray | None
+    ) -> list[Hit]:
         snippets: Sequence[str | None] = [None] * len(passages)
         if first.request.snippets:
             said = meaning(query, syntax=first.request.syntax)
@@ -141,7 +155,7 @@ class Retriever:
                 passage_id=passage.passage_id,
                 title=passage.title,
                 text=passage.text,
-                metadata=passage.metadata,
+                metadata=dict(passage.metadata),  # the same passage may be another query's hit
                 snippet=snippet,
                 weak=first.is_weak(one, query),
                 similarity=one.similarity,

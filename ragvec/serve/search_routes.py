@@ -3,7 +3,7 @@
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from fastapi import APIRouter, Response
@@ -23,12 +23,15 @@ from ragvec.retrieve.searched import Searched
 from ragvec.retrieve.similar import similar_documents
 from ragvec.serve.advert import INDEX_HEADER, index_identity
 from ragvec.serve.batched import Patience
+from ragvec.serve.gathered import Gathered
 from ragvec.serve.json_route import JsonRoute, json_response
 from ragvec.serve.limits import Limits
 from ragvec.serve.schemas import AddRequest, SearchRequest, SimilarRequest
 from ragvec.serve.service import Service
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ragvec.encoder.protocol import TextEncoder
 
 SNIPPET_CHARACTERS = 320
@@ -39,15 +42,20 @@ def search_routes(service: Service) -> APIRouter:
     """The routes that read the index."""
     router = APIRouter(route_class=JsonRoute, tags=["search"])
     overviews = _Overviews()
+    encoder = service.text_encoder()
+    plain: Gathered[_Plain, _Found] = service.gathered(lambda index, asked: _answers(index, asked, encoder))
 
     @router.post("/search", summary="The passages that answer a query")
     async def search(body: SearchRequest) -> Response:
         started = time.perf_counter()
         request = await with_vector(checked(body, service.limits), service)
         encoded_at = time.perf_counter()
-        patience = None if request.rerank is None else Patience(service.limits.rerank_seconds)
-        encoder = service.text_encoder(patience)
-        answer = await service.read(lambda index: _answer(index, request, body, encoder), patience)
+        if is_plain(request, body):
+            answer = await service.timed(plain.answer(repr(request.options), _Plain(request, body.highlight)))
+        else:
+            patience = None if request.rerank is None else Patience(service.limits.rerank_seconds)
+            encoder = service.text_encoder(patience)
+            answer = await service.read(lambda index: _answer(index, request, body, encoder), patience)
         ended = time.perf_counter()
         seconds = {"encode": encoded_at - started, "search": ended - encoded_at, "all": ended - started}
         content = {**answer.content, "mode": request.chosen_mode, "seconds": seconds}
@@ -176,6 +184,32 @@ class _Found(NamedTuple):
 
     content: dict[str, Any]
     identity: str
+
+
+def is_plain(request: Request, body: SearchRequest) -> bool:
+    """Whether a request is a search and nothing more, which encodes nothing again and takes no longer than others."""
+    return request.rerank is None and not request.snippets and not body.facets and body.context is None
+
+
+class _Plain(NamedTuple):
+    """A search that may be done together with others, and whether words are marked in its hits."""
+
+    request: Request
+    highlight: bool
+
+
+def _answers(index: Searched, asked: "Sequence[_Plain]", encoder: "TextEncoder") -> list[_Found]:
+    """What is found for requests that differ in query and vector alone."""
+    first = asked[0].request
+    shared = replace(first, query=None, vector=None, mode=first.chosen_mode)
+    vectors = None if shared.mode == "lexical" else np.stack([cast("np.ndarray", one.request.vector) for one in asked])
+    found = Retriever(index, encoder).answer_many(shared, [one.request.query or "" for one in asked], vectors)
+    identity = index_identity(index.path) if isinstance(index, Index) else ""
+    rows = zip(asked, found, strict=True)
+    return [
+        _Found({"hits": [_record(hit, one.request.meaning if one.highlight else None) for hit in hits]}, identity)
+        for one, hits in rows
+    ]
 
 
 def _answer(index: Searched, request: Request, body: SearchRequest, encoder: "TextEncoder") -> _Found:

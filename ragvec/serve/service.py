@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from ragvec.encoder.prompt import Prompts
 from ragvec.errors import NotFound, WrongInput
 from ragvec.serve.batched import BatchedEncoder, Patience, counted
 from ragvec.serve.batcher import Batcher
+from ragvec.serve.gathered import Asked, Gathered
 from ragvec.serve.limits import Limits
 from ragvec.serve.live import Live
 from ragvec.serve.metrics import Metrics
@@ -85,13 +86,21 @@ class Service:
         patience  for work that takes long: told when the client leaves
         """
         index = self._index()
-        started = time.perf_counter()
         try:
-            answer = await self._in_thread(self._rerankers if patience else self._threads, lambda: index.call(work))
+            return await self.timed(self._in_thread(self._rerankers if patience else self._threads, lambda: index.call(work)))
         except asyncio.CancelledError:
             if patience:
                 patience.end()
             raise
+
+    def gathered(self, work: "Callable[[Any, list[Asked]], list[Answer]]") -> "Gathered[Asked, Answer]":
+        """Answers that are read from the index for several requests at once, as `work` gives them; raises as `read`."""
+        return Gathered(self._threads, lambda asked: self._index().call(lambda index: work(index, asked)))
+
+    async def timed(self, reading: "Awaitable[Answer]") -> Answer:
+        """What is read from the index, its seconds counted."""
+        started = time.perf_counter()
+        answer = await reading
         self.metrics.search_seconds.observe(time.perf_counter() - started)
         return answer
 

@@ -3,9 +3,10 @@
     python -m tests.bench.serve [--encoder ENCODER | --shape 384x6] [--documents 60000] [--clients 64] [--seconds 10]
 
 One client: POST /search over an index of so many documents (random vectors, words of the sample corpus), hybrid and dense,
-against encoding and searching in process, in turns. Many clients: queries a second of POST /v1/embeddings and of POST /search
-from so many at once, in rounds that alternate with the same queries one at a time in process; p50 and p99 of their latency. The
-clients are tests.bench.load, in a process of their own on the same cores. --shape: random weights, hidden size x layers.
+against encoding and searching in process, in turns; CPU time of searches alone and together. Many clients: queries a second of
+POST /v1/embeddings and of POST /search from so many at once, in rounds that alternate with the same queries one at a time in
+process; p50 and p99 of their latency. The clients are tests.bench.load, in a process of their own on the same cores. --shape:
+random weights, hidden size x layers.
 """
 
 import argparse
@@ -30,7 +31,8 @@ from ragvec.encoder import Encoder
 from ragvec.index import Index
 from ragvec.records import Document
 from ragvec.retrieve import Retriever
-from ragvec.retrieve.request import Mode
+from ragvec.retrieve.request import Mode, Request
+from ragvec.serve.gathered import MOST_TOGETHER
 from tests.bench.encode import make_texts, random_model
 from tests.serving import Server, serving
 
@@ -58,6 +60,7 @@ def main() -> None:
         with Index.open(path) as index, serving("-i", path, "-e", source, cwd=folder, environment=all_cores()) as server:
             retriever = Retriever(index, encoder)
             one_client(server, retriever, queries)
+            searched_together(retriever, queries, encoder.encode_queries(queries))
             embeddings = [{"input": query, "input_type": "query", "encoding_format": "base64"} for query in queries]
             many_clients(server, "/v1/embeddings", embeddings, lambda n: encoder.encode_queries([queries[n]]), options)
             modes: tuple[Mode, ...] = ("dense", "hybrid")
@@ -136,6 +139,25 @@ def one_client(server: Server, retriever: Retriever, queries: list[str]) -> None
             f"one client, {mode}, {len(retriever.index):,} documents: in process p50 {middle['in process'] * 1e3:.1f} ms, "
             f"over HTTP p50 {middle['over HTTP'] * 1e3:.1f} ms: {middle['over HTTP'] / middle['in process']:.2f} times"
         )
+
+
+def searched_together(retriever: Retriever, queries: list[str], vectors: np.ndarray) -> None:
+    """Print the CPU time of a search alone and together with others, as the server does those that wait, in turns."""
+    modes: tuple[Mode, ...] = ("hybrid", "dense")
+    for mode in modes:
+        spent: dict[str, list[float]] = {"alone": [], "together": []}
+        for start in range(0, 10 * MOST_TOGETHER, MOST_TOGETHER):
+            rows = range(start, start + MOST_TOGETHER)
+            began = time.process_time()
+            alone = [retriever.answer(Request(query=queries[row], vector=vectors[row], mode=mode)) for row in rows]
+            middle = time.process_time()
+            these = slice(start, start + MOST_TOGETHER)
+            assert retriever.answer_many(Request(mode=mode), queries[these], vectors[these]) == alone
+            spent["alone"].append(middle - began)
+            spent["together"].append(time.process_time() - middle)
+        one, many = (1e3 * statistics.median(seconds) / MOST_TOGETHER for seconds in spent.values())
+        what = f"alone {one:.2f} CPU-ms, {MOST_TOGETHER} together {many:.2f} each: {one / many:.2f} times"
+        print(f"{mode} search of an encoded query: {what}")
 
 
 def many_clients(

@@ -14,7 +14,7 @@ from ragvec.index.ann.build import filled_index, lists_of
 from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, enough_rows, plan_keys
 from ragvec.index.ann.exact import RowFilter, SearchResult, mapped_index, search_exact
 from ragvec.index.ann.gpu import MOST_RESULTS, on_gpu
-from ragvec.index.ann.threads import load_faiss
+from ragvec.index.ann.threads import load_faiss, one_thread
 from ragvec.index.ann.tuning import RECALL_K, SearchParameters, draw_queries, in_blocks, tune
 
 TIMED_QUERIES = 25
@@ -135,11 +135,14 @@ class ApproximateIndex:
         return best
 
     def similarities(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """The inner products of a query (d,) with these rows' exact vectors; (n,) float32."""
-        query = np.ascontiguousarray(query, np.float32)
-        computer = self._exact.get_FlatCodesDistanceComputer()
-        computer.set_query(load_faiss().swig_ptr(query))
-        return np.array([computer(row) for row in rows.tolist()], dtype=np.float32)
+        """The inner products of a query (d,) with these rows' exact vectors; (n,) float32, -infinity for what is no number."""
+        products = np.full(len(rows), -np.inf, dtype=np.float32)
+        if len(rows):  # in one call: every one may let another thread of a server go first
+            vectors = np.ascontiguousarray(self.vectors[rows])
+            with one_thread():
+                [scores], [places] = mapped_index(vectors).search(np.ascontiguousarray(query[None], np.float32), len(rows))
+            products[places[places >= 0]] = scores[places >= 0]
+        return products
 
     @cached_property
     def _selects(self) -> bool:

@@ -98,6 +98,17 @@ def search_threads() -> int:
     return int(load_faiss().omp_get_max_threads())
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Until the end FAISS computes in the calling thread alone: what is small would wait for threads that have no core."""
+    faiss, threads = load_faiss(), search_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
 def in_parallel(work: Callable[..., Result], *arguments: Iterable[Any]) -> list[Result]:
     """`work` of each set of arguments, side by side on `search_threads()` threads, in each of which FAISS uses one alone."""
     faiss, key = load_faiss(), (os.getpid(), search_threads())

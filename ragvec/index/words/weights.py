@@ -13,7 +13,7 @@ from ragvec.index.words.query import Asked, WordQuery, read_query
 
 MOST_BEGINNINGS = 64  # beginnings, and words that others are near to, of a query
 MOST_TERMS = 1000  # of a query
-MOST_QUERIES = 64  # whose morphemes are kept
+MOST_QUERIES = 64  # whose words are kept
 K1, B = 1.2, 0.75  # of BM25, as tantivy has them
 FIELDS = (WORDS, TITLE)
 Frequency = Callable[[str, str], int]  # of a stem in a field: how many passages hold it
@@ -59,10 +59,12 @@ def added(counts: Sequence[Counts]) -> Counts:
     )
 
 
+@lru_cache(maxsize=MOST_QUERIES)
 def read(query: str, language: str, *, syntax: bool) -> WordQuery:
-    """A query's words; of Korean their morphemes as well."""
+    """A query's words; of Korean their morphemes as well. Kept: they are asked for hits, for what they weigh, and again for the
+    next page."""
     asked = read_query(query, syntax=syntax)
-    further = _query_morphemes(asked.meaning) if language == KOREAN else ()
+    further = morphemes(asked.meaning) if language == KOREAN else ()
     return asked._replace(asked=(*asked.asked, *(Asked((morpheme,)) for morpheme in further)))
 
 
@@ -113,9 +115,3 @@ def idf(frequency: int, passages: int) -> float:
 def stems_of(words: Sequence[str], language: str) -> list[str]:
     """The stems of folded words, in their order."""
     return analyzer(language).analyze(" ".join(words))
-
-
-@lru_cache(maxsize=MOST_QUERIES)
-def _query_morphemes(query: str) -> tuple[str, ...]:
-    """A query's morphemes: it is read for its hits and for what they weigh, and again for the next page."""
-    return tuple(morphemes(query))
