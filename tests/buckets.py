@@ -66,12 +66,12 @@ def azure_environment(port: int) -> dict[str, str]:
 
 
 @contextmanager
-def azurite(folder: Path) -> Iterator[int]:
+def azurite() -> Iterator[int]:
     """The port of an azurite with an empty container called `bucket`."""
     program = shutil.which("azurite-blob")
     if program is None:
         pytest.skip("azurite is not installed: npm install -g azurite")
-    command = [program, "--location", str(folder), "--skipApiVersionCheck", "--inMemoryPersistence", "--silent", "--blobPort"]
+    command = [program, "--skipApiVersionCheck", "--inMemoryPersistence", "--silent", "--blobPort"]
     with running(command, seconds=120) as port:
         _create_container(port, "bucket")
         yield port

@@ -236,9 +236,9 @@ def test_killed_at_random_the_shards_equal_an_uninterrupted_run(place, tmp_path,
 
 
 @pytest.mark.slow
-def test_azure_is_written_shared_and_read(tmp_path, monkeypatch):
+def test_azure_is_written_shared_and_read(monkeypatch):
     """az:// against azurite, Microsoft's own emulator; two writers, a change, a broken object."""
-    with azurite(tmp_path / "azurite") as port:
+    with azurite() as port:
         for name in CLEARED:
             monkeypatch.delenv(name, raising=False)
         for name, value in azure_environment(port).items():
