@@ -273,11 +273,9 @@ def _load(
     loaded = Encoder.load(source, torch_compile=bool(compiled), **options)
     if compiled is None and _repays_compiling(loaded, corpus, reading, place.of):
         loaded.compile()
-    if loaded.int8_cosines and place.number == 0:
-        print(
-            "int8 weights: cosine {:.4f} to the vectors without them, {:.4f} at least".format(*loaded.int8_cosines),
-            file=sys.stderr,
-        )
+    if loaded.int8_measured and place.number == 0:
+        line = "int8 weights: cosine {:.4f} to the vectors without them, {:.4f} at least; largest layer {:.1f} times as fast"
+        print(line.format(*loaded.int8_measured), file=sys.stderr)
     return loaded
 
 

@@ -103,8 +103,8 @@ def test_a_given_budget_is_kept_and_a_halved_one_measures_no_more():
 
 def test_int8_weights_keep_the_vectors_and_say_how_well(tiny_decoder, encoder):
     small = Encoder.load(tiny_decoder, dtype="int8", device="cpu")
-    mean, least = small.int8_cosines
-    assert 0.99 < least <= mean < 1
+    mean, least, speedup = small.int8_measured
+    assert 0.99 < least <= mean < 1 and speedup > 0
     assert small.dtype == "int8" and small.fingerprint == encoder.fingerprint
     found = (small.encode_documents(TEXTS) * encoder.encode_documents(TEXTS)).sum(axis=1)
     assert found.min() > 0.98
@@ -121,10 +121,54 @@ def test_an_int8_layer_multiplies_like_its_rounded_weights():
     states = torch.randn(2, 5, 256)
     scales = linear.weight.abs().amax(1, keepdim=True) / int8.largest_weight()
     rounded = (linear.weight / scales).round() * scales
-    inputs = states.abs().amax(-1, keepdim=True) / 127
+    inputs = states.abs().amax(-1, keepdim=True) / 126
     wanted = (states / inputs).round() * inputs @ rounded.T + linear.bias
     np.testing.assert_allclose(int8.Int8Linear(linear)(states).detach(), wanted.detach(), atol=1e-4)
     assert torch.isfinite(int8.Int8Linear(linear)(torch.zeros(1, 256))).all()
+
+
+def test_an_int8_layer_with_one_scale_for_all_tokens_adds_its_bias_and_stops_at_the_largest():
+    torch.manual_seed(0)
+    linear, inputs, states = torch.nn.Linear(256, 48), int8.Inputs(), torch.randn(64, 256)
+    inputs.see(states)
+    inputs.fix_scale()
+    assert inputs.scale == pytest.approx(states.abs().max().item() / 127)
+    scales = linear.weight.abs().amax(1, keepdim=True) / int8.largest_weight()
+    wider = states * 1.5  # some of it is beyond what was seen
+    wanted = (wider / inputs.scale).round().clamp(-127, 127) * inputs.scale @ ((linear.weight / scales).round() * scales).T
+    np.testing.assert_allclose(int8.Int8Linear(linear, inputs)(wider).detach(), (wanted + linear.bias).detach(), atol=1e-4)
+
+
+def test_tokens_of_very_different_sizes_keep_a_scale_each():
+    inputs, states = int8.Inputs(), torch.randn(64, 256)
+    states[0] *= 100
+    inputs.see(states)
+    inputs.fix_scale()
+    assert inputs.scale is None
+    found = int8.Int8Linear(linear := torch.nn.Linear(256, 48), inputs)(states)
+    assert torch.nn.functional.cosine_similarity(found, linear(states), dim=-1).min() > 0.999
+
+
+def test_layers_that_read_the_same_states_round_them_once(tiny_decoder):
+    model = Encoder.load(tiny_decoder, dtype="int8", device="cpu").model
+    attention, feed_forward = model.layers[0].self_attn, model.layers[0].mlp
+    shared = attention.q_proj.inputs
+    assert attention.k_proj.inputs is shared and attention.v_proj.inputs is shared
+    assert feed_forward.gate_proj.inputs is feed_forward.up_proj.inputs
+    others = (attention.o_proj.inputs, feed_forward.up_proj.inputs, feed_forward.down_proj.inputs)
+    assert len({shared, *others, model.layers[1].self_attn.q_proj.inputs}) == 5
+    states = torch.randn(3, 32)
+    assert shared.codes(states) is shared.codes(states)
+    before, states = shared.codes(states)[0].clone(), states.clone()
+    assert torch.equal(shared.codes(states)[0], before)
+    del states
+    assert not shared._codes, "codes go with what they were made of"
+
+
+def test_int8_layers_without_a_fast_kernel_are_refused(monkeypatch):
+    monkeypatch.setattr(int8, "speedup", lambda *_: 0.01)
+    with pytest.raises(RagvecError, match="int8 layers take 100 times as long as float32's here"):
+        int8.check_int8(torch.device("cpu"), torch_compile=False)
 
 
 def test_int8_weights_need_a_cpu():

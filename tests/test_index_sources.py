@@ -25,7 +25,7 @@ CORPUS = [{"_id": name, "text": f"text of {name}"} for name in "abc"]
 class FailingEncoder(CountingEncoder):
     """Can't encode a text that holds the word unspeakable."""
 
-    int8_cosines = None
+    int8_measured = None
     device = torch.device("cpu")
 
     def encode_counted(self, texts, *, instruction, normalize=True):

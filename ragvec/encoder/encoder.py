@@ -16,7 +16,7 @@ from ragvec.encoder.door import foreign
 from ragvec.encoder.fingerprint import fingerprint
 from ragvec.encoder.forward import Rows, hidden_states, lay_out, states_of
 from ragvec.encoder.gradients import forward
-from ragvec.encoder.int8 import check_int8, cosines, int8_weights, sample_texts, use_int8_weights
+from ragvec.encoder.int8 import Int8Measured, check_int8, int8_weights, measure, sample_texts, use_int8_weights, watched_inputs
 from ragvec.encoder.pipeline import Pipeline
 from ragvec.encoder.pooling import Places, places_of, poolings_of
 from ragvec.encoder.projection import Projections, load_projections
@@ -91,7 +91,7 @@ class Encoder:
         self.send = self._device.send  # a host's tensor onto the device
         self._budget = TokenBudget(batch_tokens, model.device.type, device_memory(model.device))
         self.dtype = "int8" if int8_weights(model) else str(model.dtype).removeprefix("torch.")
-        self.int8_cosines: tuple[float, float] | None = None  # mean and least, to what it was before its weights were int8
+        self.int8_measured: Int8Measured | None = None  # beside what it was before its weights were int8
         config = model.config.get_text_config()
         self._states_width: int = getattr(config, "word_embed_proj_dim", None) or config.hidden_size  # OPT projects its output
         self.projections = (projections or Projections()).to(model.device)
@@ -341,19 +341,16 @@ class Encoder:
 
     def _with_int8_weights(self, batch_tokens: int | None) -> "Encoder":
         """This encoder with its linear layers' weights as int8; measures what that costs."""
-        texts = sample_texts()
-        exact = self.encode_documents(texts)
-        use_int8_weights(self.model)
+        seen, others = sample_texts()
+        with watched_inputs(self.model) as inputs:
+            self.encode_documents(seen)
+        exact = self.encode_documents(others)
+        speedup = use_int8_weights(self.model, inputs)
         encoder = Encoder(
-            self.model,
-            self.tokenizer,
-            self.settings,
-            source=self.source,
-            fingerprint=self.fingerprint,
-            projections=self.projections,
-            batch_tokens=batch_tokens,
-        )
-        encoder.int8_cosines = cosines(exact, encoder.encode_documents(texts))
+            self.model, self.tokenizer, self.settings, source=self.source, fingerprint=self.fingerprint,
+            projections=self.projections, batch_tokens=batch_tokens,
+        )  # fmt: skip
+        encoder.int8_measured = measure(exact, encoder.encode_documents(others), speedup)
         return encoder
 
     def _pipeline(self, width: int, normalize: bool) -> Pipeline:
