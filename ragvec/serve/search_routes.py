@@ -42,20 +42,14 @@ def search_routes(service: Service) -> APIRouter:
     """The routes that read the index."""
     router = APIRouter(route_class=JsonRoute, tags=["search"])
     overviews = _Overviews()
-    encoder = service.text_encoder()
-    plain: Gathered[_Plain, _Found] = service.gathered(lambda index, asked: _answers(index, asked, encoder))
+    searches = _Searches(service)
 
     @router.post("/search", summary="The passages that answer a query")
     async def search(body: SearchRequest) -> Response:
         started = time.perf_counter()
         request = await with_vector(checked(body, service.limits), service)
         encoded_at = time.perf_counter()
-        if is_plain(request, body):
-            answer = await service.timed(plain.answer(repr(request.options), _Plain(request, body.highlight)))
-        else:
-            patience = None if request.rerank is None else Patience(service.limits.rerank_seconds)
-            encoder = service.text_encoder(patience)
-            answer = await service.read(lambda index: _answer(index, request, body, encoder), patience)
+        answer = await searches.answer(request, body)
         ended = time.perf_counter()
         seconds = {"encode": encoded_at - started, "search": ended - encoded_at, "all": ended - started}
         content = {**answer.content, "mode": request.chosen_mode, "seconds": seconds}
@@ -196,6 +190,24 @@ class _Plain(NamedTuple):
 
     request: Request
     highlight: bool
+
+
+class _Searches:
+    """Searches in a service's threads, those that may be done together gathered."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        encoder = service.text_encoder()
+        self._plain: Gathered[_Plain, _Found] = service.gathered(lambda index, asked: _answers(index, asked, encoder))
+
+    async def answer(self, request: Request, body: SearchRequest) -> _Found:
+        """What is found, when a thread has had time for it."""
+        service = self._service
+        if is_plain(request, body):
+            return await service.timed(self._plain.answer(repr(request.options), _Plain(request, body.highlight)))
+        patience = None if request.rerank is None else Patience(service.limits.rerank_seconds)
+        encoder = service.text_encoder(patience)
+        return await service.read(lambda index: _answer(index, request, body, encoder), patience)
 
 
 def _answers(index: Searched, asked: "Sequence[_Plain]", encoder: "TextEncoder") -> list[_Found]:
