@@ -34,6 +34,10 @@ class CountingEncoder:
         self.fingerprint, self.dimension, self.source = SETTINGS.fingerprint, DIMENSION, SETTINGS.encoder_source
         self.settings = SimpleNamespace(query_instruction="find:", document_instruction="")
         self.encoded: list[str] = []
+        self.prompts = SimpleNamespace(room=lambda instruction="": 10_000)  # tokens: no text here is longer
+
+    def count_tokens(self, texts):
+        return [len(text.split()) for text in texts]
 
     def encode_documents(self, texts, *, instruction="", normalize=True):
         self.encoded.extend(texts)

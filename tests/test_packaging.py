@@ -38,7 +38,7 @@ def test_the_wheel_holds_one_package_and_its_data(wheel):
         assert needed in names
     packages = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "ragvec").rglob("*.py")}
     assert all(any(name.startswith(f"{package}/") for name in names) for package in packages), "a subpackage is not listed"
-    assert wheel.stat().st_size < 45e6
+    assert wheel.stat().st_size < 60e6
 
 
 def test_a_checkout_runs_without_an_installation():

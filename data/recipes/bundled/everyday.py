@@ -1,7 +1,8 @@
 """Sentences about everyday matters, made out of given ones: the teacher says what each means, so they needn't be true.
 
 In place of a word stands another that follows the same word somewhere and ends alike, or some words are left out:
-"a man is playing a guitar" gives "a man is slicing a guitar", "a man is playing", "a boy is playing a harp".
+"a man is playing a guitar" gives "a man is slicing a guitar", "a man is playing", "a boy is playing a harp". A Korean word's
+ending is its last syllable.
 """
 
 import random
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator
 _END, _MARK = re.compile(r"([.,;:!?]+)(?=\s|$)"), re.compile(r" ([.,;:!?]+)(?=\s|$)")
 _ENDINGS = ("ing", "ed", "ly", "s")
 _LEAST_LETTERS = 3  # shorter words hold a sentence together
+_HANGUL = re.compile(r"[가-힣]{2,}")
 _MOST_CHANGES = 3
 _LEFT_OUT = 0.25  # share of the variants that lose words instead
 
@@ -54,8 +56,10 @@ def _words(sentence: str) -> list[str]:
 
 
 def _may_change(word: str) -> bool:
-    return len(word) >= _LEAST_LETTERS and word.isalpha()
+    return bool(_HANGUL.fullmatch(word)) or len(word) >= _LEAST_LETTERS and word.isalpha()
 
 
 def _ending(word: str) -> str:
+    if _HANGUL.fullmatch(word):
+        return word[-1]
     return next((ending for ending in _ENDINGS if word.endswith(ending)), "")
