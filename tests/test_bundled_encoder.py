@@ -22,9 +22,9 @@ def closest(encoder: Encoder, query: str, documents: list[str]) -> int:
     return int(np.argmax(encoder.encode_documents(documents) @ encoder.encode_queries([query])[0]))
 
 
-def test_it_weighs_no_more_than_40_megabytes_and_holds_no_pickle():
+def test_it_weighs_no_more_than_60_megabytes_and_holds_no_pickle():
     files = [path for path in data_path("encoder").rglob("*") if path.is_file()]
-    assert sum(os.path.getsize(path) for path in files) <= 40 * MEGABYTE
+    assert sum(os.path.getsize(path) for path in files) <= 60 * MEGABYTE
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".md"}
 
 
