@@ -1,4 +1,4 @@
-"""Weights between those of two encoders of the same shape: FIRST + SHARE · (SECOND − SINCE); SINCE is FIRST where none is named.
+"""Weights between those of two encoders of the same shape: FIRST + SHARE · (SECOND − SINCE); SINCE is FIRST if not named.
 
     python average.py FIRST SECOND OUT --share 0.7 [--since START]
 

@@ -2,8 +2,8 @@
 
     python more_korean.py DATA OUT --teacher E5 [--more MORE] [--varied 8000]
 
-OUT is the folder that prepare_korean.py and pairs_korean.py filled. It, or MORE, receives more.jsonl and more.npy: E5's vectors, brought
-into the encoder's space by map.npz. A sentence and its variants share batches.
+OUT is the folder that prepare_korean.py and pairs_korean.py filled. It, or MORE, receives more.jsonl and more.npy: the vectors of
+E5, brought into the encoder's space by map.npz. A sentence and its variants share batches.
 """
 
 import argparse
@@ -39,8 +39,8 @@ def main() -> None:
     more.mkdir(parents=True, exist_ok=True)
     chosen = more / "more.jsonl"
     if not chosen.exists():
-        prepare.write(chosen, choose(options, random.Random(options.seed)))
-    found = [row["text"] for row in prepare.read(chosen)]
+        prepare.write_rows(chosen, choose(options, random.Random(options.seed)))
+    found = [row["text"] for row in prepare.read_rows(chosen)]
     cache_vectors(found, Encoder.load(options.teacher, device="cpu"), more / "more-read.npy", queries=True)
     fitted = np.load(options.out / "map.npz")
     vectors = np.load(more / "more-read.npy").astype(np.float32)
@@ -51,7 +51,7 @@ def main() -> None:
 def choose(options: argparse.Namespace, chance: random.Random) -> list[dict]:
     """The rows, by source, none of which resembles an evaluation text."""
     accept = texts.Filter(Guard(sources.guarded_texts(options.data)))
-    known = {row["text"] for row in prepare.read(options.out / "korean.jsonl")}
+    known = {row["text"] for row in prepare.read_rows(options.out / "korean.jsonl")}
     parallel = [text for _, _, korean in sources.parallel_sts(options.data) for text in korean]
     everyday = list(dict.fromkeys([*parallel, *sources.korean_nli(options.data)]))
     new = [text for text in everyday if text not in known]
@@ -60,7 +60,8 @@ def choose(options: argparse.Namespace, chance: random.Random) -> list[dict]:
     for number, text in enumerate(texts.sample(everyday, options.varied, chance)):
         source = f"variants {number // _BLOCK}"
         rows += [{"text": text, "source": source}, *({"text": made, "source": source} for made in variants.of(text, _VARIANTS))]
-    pairs = [row for row in prepare.read(options.out / "pairs.jsonl") if row["source"].startswith("ko-") and row["negatives"]]
+    pairs = prepare.read_rows(options.out / "pairs.jsonl")
+    pairs = [row for row in pairs if row["source"].startswith("ko-") and row["negatives"]]
     for row in texts.sample({row["positive"]: row for row in pairs}.values(), _PASSAGES, chance):
         rows += [{"text": row["positive"], "source": "passages"}, {"text": row["query"], "source": "questions"}]
     rows = list({row["text"]: row for row in rows}.values())

@@ -49,7 +49,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if not (options.out / "guard-korean.json").exists():
         choose(options)
-    korean, english = (read(options.out / f"{name}.jsonl") for name in ("korean", "english"))
+    korean, english = (read_rows(options.out / f"{name}.jsonl") for name in ("korean", "english"))
     now = Encoder.load(options.encoder, device="cpu")
     _cache(options.out / "english.npy", [row["text"] for row in english], now)
     _cache(options.out / "originals.npy", [row["target"] for row in korean if "target" in row], now)
@@ -63,7 +63,7 @@ def choose(options: argparse.Namespace) -> None:
     """Choose the texts, without those that resemble an evaluation text."""
     chance = random.Random(options.seed)
     accept = texts.Filter(Guard(sources.guarded_texts(options.data)))
-    paired = _by_source(read(options.korean / "ko-pairs.jsonl"))
+    paired = _by_source(read_rows(options.korean / "ko-pairs.jsonl"))
     parallel = [
         {"text": ko, "target": en, "source": "korsts", "read": True}
         for _, english, korean in sources.parallel_sts(options.data)
@@ -80,7 +80,7 @@ def choose(options: argparse.Namespace) -> None:
             korean.append({"text": row["ko"], "target": row["en"], "source": source, "read": number in read})
     lonely = alone(options)
     everything = [row["ko"] for rows in paired.values() for row in rows] + [text for found in lonely.values() for text in found]
-    write(options.out / "vocabulary.jsonl", [{"text": text} for text in dict.fromkeys(everything)])
+    write_rows(options.out / "vocabulary.jsonl", [{"text": text} for text in dict.fromkeys(everything)])
     for source, found in lonely.items():
         known = {row["text"] for row in korean}
         found = [text for text in dict.fromkeys(found) if _LEAST <= len(text) <= _LONGEST or source == "words"]
@@ -88,14 +88,14 @@ def choose(options: argparse.Namespace) -> None:
             if accept.passes(source, text):
                 korean.append({"text": text, "source": source, "read": True})
     english = english_texts(options, chance, accept)
-    write(options.out / "korean.jsonl", in_blocks(korean, chance))
-    write(options.out / "english.jsonl", english)
+    write_rows(options.out / "korean.jsonl", in_blocks(korean, chance))
+    write_rows(options.out / "english.jsonl", english)
     (options.out / "guard-korean.json").write_text(json.dumps(accept.report(), indent=1), encoding="utf-8")
 
 
 def alone(options: argparse.Namespace) -> dict[str, list[str]]:
     """Korean texts that have no original, by source."""
-    found = _by_source(read(options.korean / "ko-texts.jsonl"))
+    found = _by_source(read_rows(options.korean / "ko-texts.jsonl"))
     read = {source: [row["text"] for row in rows] for source, rows in found.items() if source in _READ}
     rows = [row for row in sources.pairs(options.data) if row["source"].startswith(("ko", "klue"))]
     read["sentences"] = [text for row in rows for text in (row["query"], row["positive"], *row["negatives"])]
@@ -164,12 +164,12 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def read(path: Path) -> list[dict]:
+def read_rows(path: Path) -> list[dict]:
     """The rows of a JSONL file."""
     return list(sources.read_jsonl(path))
 
 
-def write(path: Path, rows: list[dict]) -> None:
+def write_rows(path: Path, rows: list[dict]) -> None:
     """Write rows to a JSONL file."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
