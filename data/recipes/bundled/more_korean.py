@@ -2,8 +2,8 @@
 
     python more_korean.py DATA OUT --teacher E5 [--more MORE] [--varied 8000]
 
-OUT is the folder that prepare_korean.py and pairs_korean.py filled. It, or MORE, receives more.jsonl and more.npy: the vectors of
-E5, brought into the encoder's space by map.npz. A sentence and its variants share batches.
+OUT is the folder that prepare_korean.py and pairs_korean.py filled. It, or MORE, receives more.jsonl, and in more.npy the
+vectors of E5, brought into the encoder's space by map.npz. A sentence and its variants share batches.
 """
 
 import argparse
