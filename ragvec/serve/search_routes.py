@@ -185,8 +185,8 @@ def is_plain(request: Request, body: SearchRequest) -> bool:
     return request.rerank is None and not request.snippets and not body.facets and body.context is None
 
 
-class _Plain(NamedTuple):
-    """A search that may be done together with others, and whether words are marked in its hits."""
+class _Asked(NamedTuple):
+    """A search, and whether words are marked in its hits."""
 
     request: Request
     highlight: bool
@@ -198,42 +198,46 @@ class _Searches:
     def __init__(self, service: Service) -> None:
         self._service = service
         encoder = service.text_encoder()
-        self._plain: Gathered[_Plain, _Found] = service.gathered(lambda index, asked: _answers(index, asked, encoder))
+        self._plain: Gathered[_Asked, _Found] = service.gathered(lambda index, asked: _answers(index, asked, encoder))
 
     async def answer(self, request: Request, body: SearchRequest) -> _Found:
         """What is found, when a thread has had time for it."""
         service = self._service
         if is_plain(request, body):
-            return await service.timed(self._plain.answer(repr(request.options), _Plain(request, body.highlight)))
+            return await service.timed(self._plain.answer(repr(request.options), _Asked(request, body.highlight)))
         patience = None if request.rerank is None else Patience(service.limits.rerank_seconds)
         encoder = service.text_encoder(patience)
         return await service.read(lambda index: _answer(index, request, body, encoder), patience)
 
 
-def _answers(index: Searched, asked: "Sequence[_Plain]", encoder: "TextEncoder") -> list[_Found]:
+def _answers(index: Searched, asked: "Sequence[_Asked]", encoder: "TextEncoder") -> list[_Found]:
     """What is found for requests that differ in query and vector alone."""
     first = asked[0].request
     shared = replace(first, query=None, vector=None, mode=first.chosen_mode)
     vectors = None if shared.mode == "lexical" else np.stack([cast("np.ndarray", one.request.vector) for one in asked])
     found = Retriever(index, encoder).answer_many(shared, [one.request.query or "" for one in asked], vectors)
-    identity = index_identity(index.path) if isinstance(index, Index) else ""
-    rows = zip(asked, found, strict=True)
-    return [
-        _Found({"hits": [_record(hit, one.request.meaning if one.highlight else None) for hit in hits]}, identity)
-        for one, hits in rows
-    ]
+    identity = _identity(index)
+    return [_Found({"hits": _shown(one, hits)}, identity) for one, hits in zip(asked, found, strict=True)]
 
 
 def _answer(index: Searched, request: Request, body: SearchRequest, encoder: "TextEncoder") -> _Found:
     retriever = Retriever(index, encoder)
     hits = retriever.answer(request)
-    content: dict[str, Any] = {"hits": [_record(hit, request.meaning if body.highlight else None) for hit in hits]}
+    content: dict[str, Any] = {"hits": _shown(_Asked(request, body.highlight), hits)}
     if body.facets:
         best = retriever.answer(replace(request, offset=0, k=FACET_HITS, snippets=False))
         content["facets"] = [facet.record() for facet in facets_of(hit for hit in best if not hit.weak)]
     if body.context is not None and request.query is not None:
         content["context"] = build_context(request.meaning, hits, body.context, encoder.count_tokens).record()
-    return _Found(content, index_identity(index.path) if isinstance(index, Index) else "")
+    return _Found(content, _identity(index))
+
+
+def _identity(index: Searched) -> str:
+    return index_identity(index.path) if isinstance(index, Index) else ""
+
+
+def _shown(asked: _Asked, hits: "Sequence[Hit]") -> list[dict[str, Any]]:
+    return [_record(hit, asked.request.meaning if asked.highlight else None) for hit in hits]
 
 
 def _record(hit: Hit, highlighted: str | None) -> dict[str, Any]:

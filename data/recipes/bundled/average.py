@@ -23,8 +23,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, required=True)
     parser.add_argument("--since")
     options = parser.parse_args()
-    names = options.first, options.second, options.since or options.first
-    first, second, since = (Encoder.load(name, device="cpu", dtype="float32") for name in names)
+    first, second = (Encoder.load(name, device="cpu", dtype="float32") for name in (options.first, options.second))
+    since = Encoder.load(options.since, device="cpu", dtype="float32") if options.since else first
     with torch.no_grad():
         for name, weight in second.model.named_parameters():
             weight.sub_(since.model.get_parameter(name)).mul_(options.share).add_(first.model.get_parameter(name))

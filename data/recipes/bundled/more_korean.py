@@ -11,11 +11,11 @@ import random
 from pathlib import Path
 
 import numpy as np
-import prepare_korean as prepare
 import sources
 import texts
 from everyday import Variants
 from guard import Guard
+from prepare_korean import mapped
 from teacher import cache_vectors
 
 from ragvec import Encoder
@@ -39,19 +39,17 @@ def main() -> None:
     more.mkdir(parents=True, exist_ok=True)
     chosen = more / "more.jsonl"
     if not chosen.exists():
-        prepare.write_rows(chosen, choose(options, random.Random(options.seed)))
-    found = [row["text"] for row in prepare.read_rows(chosen)]
+        sources.write_jsonl(chosen, choose(options, random.Random(options.seed)))
+    found = [row["text"] for row in sources.read_jsonl(chosen)]
     cache_vectors(found, Encoder.load(options.teacher, device="cpu"), more / "more-read.npy", queries=True)
-    fitted = np.load(options.out / "map.npz")
     vectors = np.load(more / "more-read.npy").astype(np.float32)
-    mapped = prepare.unit((vectors - fitted["middle"]) @ fitted["matrix"] + fitted["base"])
-    np.save(more / "more.npy", mapped.astype(np.float16))
+    np.save(more / "more.npy", mapped(vectors, **np.load(options.out / "map.npz")).astype(np.float16))
 
 
 def choose(options: argparse.Namespace, chance: random.Random) -> list[dict]:
     """The rows, by source, none of which resembles an evaluation text."""
     accept = texts.Filter(Guard(sources.guarded_texts(options.data)))
-    known = {row["text"] for row in prepare.read_rows(options.out / "korean.jsonl")}
+    known = {row["text"] for row in sources.read_jsonl(options.out / "korean.jsonl")}
     parallel = [text for _, _, korean in sources.parallel_sts(options.data) for text in korean]
     everyday = list(dict.fromkeys([*parallel, *sources.korean_nli(options.data)]))
     new = [text for text in everyday if text not in known]
@@ -60,7 +58,7 @@ def choose(options: argparse.Namespace, chance: random.Random) -> list[dict]:
     for number, text in enumerate(texts.sample(everyday, options.varied, chance)):
         source = f"variants {number // _BLOCK}"
         rows += [{"text": text, "source": source}, *({"text": made, "source": source} for made in variants.of(text, _VARIANTS))]
-    pairs = prepare.read_rows(options.out / "pairs.jsonl")
+    pairs = sources.read_jsonl(options.out / "pairs.jsonl")
     pairs = [row for row in pairs if row["source"].startswith("ko-") and row["negatives"]]
     for row in texts.sample({row["positive"]: row for row in pairs}.values(), _PASSAGES, chance):
         rows += [{"text": row["positive"], "source": "passages"}, {"text": row["query"], "source": "questions"}]

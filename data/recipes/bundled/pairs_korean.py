@@ -9,7 +9,6 @@ evaluation text.
 """
 
 import argparse
-import json
 import random
 import re
 from collections.abc import Iterator
@@ -41,7 +40,7 @@ def main() -> None:
     rows = [row for row in rows if accept.passes(row["source"], row["query"], row["positive"])]
     rows += texts.pair_rows(options.data, accept, chance)
     chance.shuffle(rows)
-    options.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    sources.write_jsonl(options.out, rows)
     counts: dict[str, int] = {}
     for row in rows:
         counts[row["source"]] = counts.get(row["source"], 0) + 1

@@ -49,7 +49,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if not (options.out / "guard-korean.json").exists():
         choose(options)
-    korean, english = (read_rows(options.out / f"{name}.jsonl") for name in ("korean", "english"))
+    korean, english = (list(sources.read_jsonl(options.out / f"{name}.jsonl")) for name in ("korean", "english"))
     now = Encoder.load(options.encoder, device="cpu")
     _cache(options.out / "english.npy", [row["text"] for row in english], now)
     _cache(options.out / "originals.npy", [row["target"] for row in korean if "target" in row], now)
@@ -63,7 +63,7 @@ def choose(options: argparse.Namespace) -> None:
     """Choose the texts, without those that resemble an evaluation text."""
     chance = random.Random(options.seed)
     accept = texts.Filter(Guard(sources.guarded_texts(options.data)))
-    paired = _by_source(read_rows(options.korean / "ko-pairs.jsonl"))
+    paired = _by_source(sources.read_jsonl(options.korean / "ko-pairs.jsonl"))
     parallel = [
         {"text": ko, "target": en, "source": "korsts", "read": True}
         for _, english, korean in sources.parallel_sts(options.data)
@@ -80,7 +80,7 @@ def choose(options: argparse.Namespace) -> None:
             korean.append({"text": row["ko"], "target": row["en"], "source": source, "read": number in read})
     lonely = alone(options)
     everything = [row["ko"] for rows in paired.values() for row in rows] + [text for found in lonely.values() for text in found]
-    write_rows(options.out / "vocabulary.jsonl", [{"text": text} for text in dict.fromkeys(everything)])
+    sources.write_jsonl(options.out / "vocabulary.jsonl", [{"text": text} for text in dict.fromkeys(everything)])
     for source, found in lonely.items():
         known = {row["text"] for row in korean}
         found = [text for text in dict.fromkeys(found) if _LEAST <= len(text) <= _LONGEST or source == "words"]
@@ -88,14 +88,14 @@ def choose(options: argparse.Namespace) -> None:
             if accept.passes(source, text):
                 korean.append({"text": text, "source": source, "read": True})
     english = english_texts(options, chance, accept)
-    write_rows(options.out / "korean.jsonl", in_blocks(korean, chance))
-    write_rows(options.out / "english.jsonl", english)
+    sources.write_jsonl(options.out / "korean.jsonl", in_blocks(korean, chance))
+    sources.write_jsonl(options.out / "english.jsonl", english)
     (options.out / "guard-korean.json").write_text(json.dumps(accept.report(), indent=1), encoding="utf-8")
 
 
 def alone(options: argparse.Namespace) -> dict[str, list[str]]:
     """Korean texts that have no original, by source."""
-    found = _by_source(read_rows(options.korean / "ko-texts.jsonl"))
+    found = _by_source(sources.read_jsonl(options.korean / "ko-texts.jsonl"))
     read = {source: [row["text"] for row in rows] for source, rows in found.items() if source in _READ}
     rows = [row for row in sources.pairs(options.data) if row["source"].startswith(("ko", "klue"))]
     read["sentences"] = [text for row in rows for text in (row["query"], row["positive"], *row["negatives"])]
@@ -131,12 +131,12 @@ def write_targets(out: Path, korean: list[dict], english: list[dict]) -> None:
         np.concatenate([read[both[1]], fitted]), np.concatenate([originals[both[0]], known[[row["read"] for row in english]]])
     )
     np.savez(out / "map.npz", middle=middle, matrix=matrix, base=base)
-    read, originals = iter(unit((read - middle) @ matrix + base)), iter(originals)
+    read, originals = iter(mapped(read, middle, matrix, base)), iter(originals)
     targets = []
     for row in korean:
         parts = [*([next(originals)] if "target" in row else []), *([next(read)] if row["read"] else [])]
         targets.append(np.mean(parts, axis=0))
-    np.save(out / "korean.npy", unit(np.array(targets)).astype(np.float16))
+    np.save(out / "korean.npy", _unit(np.array(targets)).astype(np.float16))
 
 
 def fit(teacher: np.ndarray, encoder: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -159,20 +159,13 @@ def _by_source(rows: Iterable[dict]) -> dict[str, list[dict]]:
     return found
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length one."""
+def mapped(vectors: np.ndarray, middle: np.ndarray, matrix: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """A teacher's vectors (n, d) in the encoder's space, by a map that `fit` gave; of length one."""
+    return _unit((vectors - middle) @ matrix + base)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-
-
-def read_rows(path: Path) -> list[dict]:
-    """The rows of a JSONL file."""
-    return list(sources.read_jsonl(path))
-
-
-def write_rows(path: Path, rows: list[dict]) -> None:
-    """Write rows to a JSONL file."""
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 if __name__ == "__main__":

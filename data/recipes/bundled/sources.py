@@ -1,11 +1,11 @@
-"""Read the data folder of the recipe: corpora, STS tables, pairs, running text. Nothing here filters or samples."""
+"""Read the data folder of the recipe: corpora, STS tables, pairs, running text; write rows. Nothing here filters or samples."""
 
 import csv
 import gzip
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import zstandard
@@ -21,6 +21,12 @@ def read_jsonl(path: Path) -> Iterator[dict]:
     """The objects of a JSONL file, gzipped or not."""
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
+    """Write objects to a JSONL file."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

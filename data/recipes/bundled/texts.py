@@ -75,13 +75,8 @@ def write_texts(data: Path, wordnet: Path, out: Path, *, seed: int) -> None:
     rows["everyday"] += sample(rows["distill"], _REVIEWED, random.Random(seed))
     rows["pairs-apart"] = [row for row in rows["pairs"] if row["source"] not in _QUERIES_APART]
     for name, found in rows.items():
-        _write(out / f"{name}.jsonl", found)
+        sources.write_jsonl(out / f"{name}.jsonl", found)
     (out / "guard.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-
-
-def _write(path: Path, rows: list[dict]) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _lm_rows(data: Path, accept: Filter, chance: random.Random) -> list[dict]:
