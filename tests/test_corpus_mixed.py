@@ -31,6 +31,17 @@ def test_a_table_without_a_text_column_joins_its_columns_of_words(tmp_path: Path
         read(tmp_path / "b.csv")
 
 
+def test_rows_of_a_folders_tables_say_which_file_they_stand_in(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.csv").write_text(TABLE)
+    (tmp_path / "b.tsv").write_text("text\tpath\nwords\tits own\n")
+    (tmp_path / "c.jsonl").write_text('{"text": "row"}\n')
+    paths = [document.metadata.get("path") for document in read(tmp_path)]
+    assert paths == ["its own", None, "sub/a.csv", "sub/a.csv"]
+    assert all("path" not in document.metadata for document in read(tmp_path / "sub" / "a.csv"))
+    assert "path" not in read(tmp_path / "sub", metadata_fields=["seats"])[0].metadata
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
 def test_what_separates_fields_is_told_by_the_rows(tmp_path: Path, delimiter: str) -> None:
     (tmp_path / "a.csv").write_text(QUESTIONS.replace(";", delimiter))

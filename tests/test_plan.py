@@ -47,6 +47,13 @@ def test_sizes_are_within_a_quarter_of_what_then_happens(tmp_path, tiny_decoder,
         assert plan.passages == 1500 and close(plan.truncated, report.truncated)
 
 
+def test_what_a_slow_machine_tries_is_drawn_from_the_whole_corpus(tiny_decoder, corpus):
+    """The sample's first passages are the shortest: no 32 of these would be over the limit."""
+    encoder = Encoder.load(tiny_decoder, device="cpu", max_length=128)
+    plan = plan_corpus(corpus, encoder, sample=300, sample_seconds=1e-6)
+    assert plan.sampled == 32 and plan.truncated > 150
+
+
 MEASURE = """
 import json, resource, sys
 from ragvec import Encoder

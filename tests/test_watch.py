@@ -11,6 +11,7 @@ import pytest
 
 from ragvec.cli.main import main
 from ragvec.corpus.kinds import FileChoice
+from ragvec.corpus.passages import CorpusOptions
 from ragvec.encoder import Encoder
 from ragvec.errors import NotFound, RagvecError, WrongInput
 from ragvec.index import Index
@@ -41,6 +42,21 @@ def test_a_folder_comes_into_an_index_and_is_kept_up(tmp_path: Path, caplog) -> 
         assert [document.doc_id for document in stored_documents(index)] == ["a.md", "c.md", "more/a.md"]
         with pytest.raises(NotFound):
             index.add_folder(tmp_path / "none")
+
+
+def test_files_of_a_folder_are_cut_as_from_the_command_line(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "docs", long="A sentence of some words. " * 200)
+    for name, reading, passages in (("cut", None, True), ("whole", CorpusOptions(passage_tokens=0), False)):
+        with Index.create(tmp_path / name, encoder=Encoder.load()) as index:
+            index.add_folder(folder, reading=reading)
+            assert (len(index) > 1) is passages
+        with Index.open(tmp_path / name) as index:
+            assert (index.settings.passage_tokens is not None) is passages
+            folder_of(folder, second="A sentence of some words. " * 200)
+            before = len(index)
+            index.add_folder(folder)
+            assert len(index) == 2 * before
+        (folder / "second.md").unlink()
 
 
 def test_changes_of_what_is_read_are_told_and_no_others(tmp_path: Path) -> None:

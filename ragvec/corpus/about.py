@@ -40,6 +40,12 @@ def of_file(document: Document, path: Path, name: str, *, kind: str | None, name
     )
 
 
+def of_row(document: Document, name: str, *, names: FieldNames) -> Document:
+    """A row's document with `path`, the table that it stands in (`name`), as metadata, if it has none and `names` wants it."""
+    facts = _others(wanted({"path": name}, names), document.metadata)
+    return replace(document, metadata={**document.metadata, **facts}) if facts else document
+
+
 def _measured(path: Path) -> dict[str, Any]:
     if isinstance(path, ObjectPath):
         return _facts(path.found.size, path.found.modified) if path.found else {}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ragvec.corpus.about import FILE_FACTS, of_file
+from ragvec.corpus.about import FILE_FACTS, of_file, of_row
 from ragvec.corpus.asked import AskedFields
 from ragvec.corpus.conversion import Converter
 from ragvec.corpus.fields import FieldNames, NumberLists, to_document
@@ -84,6 +84,7 @@ def read_documents(
     on_found     called with the name, from the source's folder, of each file that gives a document
     A document without an id gets one made from its title and text; fields that are not id, title or text become metadata. A
     file that is one document has the file's name as title, if it has no other, and metadata of its own: see `about.of_file`.
+    A row of a folder's CSV or TSV file has the file's name as `path`.
     Raises RagvecError with file and line for what cannot be read: bad JSON or UTF-8, no text field, duplicate ids, NULs, what
     is over the limit or inflates without end, pipes and devices, no document at all.
     """
@@ -262,6 +263,8 @@ def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> I
             reading.asked.look(row if file.path is None else {**row, **FILE_FACTS})
             if file.path is not None:
                 document = of_file(document, file.path, file.name, kind=file.kind, names=names)
+            elif file.in_folder and file.kind in ("csv", "tsv"):
+                document = of_row(document, file.name, names=names)
         except RagvecError as error:
             if reading.on_reject is None:
                 raise

@@ -7,15 +7,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragvec.corpus import Rejected
-from ragvec.corpus.passages import CorpusOptions, open_documents, passages_of
+from ragvec.corpus.passages import CorpusOptions, open_documents, passages_of, usually_cut
 from ragvec.index import store
 from ragvec.index.changes import ChangeReport, Changes
 from ragvec.index.origins import incoming_sources
 
 if TYPE_CHECKING:
     from ragvec.index.index import Index
+    from ragvec.index.store import IndexSettings
 
+Cutting = tuple[int | None, int] | None
 _log = logging.getLogger("ragvec")
+
+
+def cut_as_before(settings: "IndexSettings", reading: CorpusOptions) -> CorpusOptions:
+    """How a corpus is read, and cut: as is asked for or, where nothing is, as the index remembers."""
+    if reading.passage_tokens is not None:
+        return reading
+    return replace(reading, passage_tokens=settings.passage_tokens, overlap=settings.overlap)
+
+
+def new_cutting(settings: "IndexSettings", reading: CorpusOptions) -> Cutting:
+    """How documents are cut from now on, to be noted with the commit; None = as before."""
+    if reading.passage_tokens is None:
+        return None
+    wanted = reading.passage_tokens or None, reading.overlap
+    return None if wanted == (settings.passage_tokens, settings.overlap) else wanted
 
 
 def add_corpus(
@@ -28,7 +45,8 @@ def add_corpus(
 ) -> ChangeReport:
     """Bring the documents of a corpus, as a source of its own, into an index in one commit.
 
-    reading    how files are read; None = by the usual names. Documents are cut as the index says
+    reading    how files are read; None = by the usual names. Without passage_tokens documents are cut as the index says, in an
+               empty one that says nothing as `usually_cut` does; with them, that is how they are cut from now on
     sync       remove documents that came from it and are there no more
     on_unread  called with each file that can't be read and gave no document; None = they are named in a warning
     What is new is encoded in memory, all at once: `ragvec index` is for corpora of millions.
@@ -36,12 +54,15 @@ def add_corpus(
     """
     with index.writing() as writer:
         connection, settings = writer.connection, writer.settings
-        reading = replace(reading or CorpusOptions(), passage_tokens=settings.passage_tokens, overlap=settings.overlap)
+        reading = cut_as_before(settings, reading or CorpusOptions())
         known = list(store.read_sources(connection).values())
+        filled = bool(store.count(connection) or known)
+        if not filled:
+            reading = usually_cut(reading, [corpus], index.encoder, settings.document_instruction)
         [incoming] = incoming_sources(
             [corpus],
             known,
-            filled=bool(store.count(connection) or known),
+            filled=filled,
             taken=lambda doc_id: bool(store.passages_of(connection, doc_id, "NULL")),
             sync=sync,
             files=reading.files,
@@ -57,7 +78,8 @@ def add_corpus(
         cutting = index.encoder if reading.passage_tokens else None
         changes = Changes(connection, incoming=[incoming], sync=sync)
         fresh = list(changes.fresh_of([passages_of(documents, reading, cutting, settings.document_instruction)]))
-        writer.commit([(fresh, index.encode(fresh))] if fresh else [], changes)
+        blocks = [(fresh, index.encode(fresh))] if fresh else []
+        writer.commit(blocks, changes, cutting=new_cutting(settings, reading))
     return changes.report()
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from ragvec.corpus.files import STDIN
 from ragvec.corpus.passages import CorpusOptions, count_all, cut_for, open_documents, usually_cut
 from ragvec.errors import RagvecError, WrongInput, WrongUsage
 from ragvec.index.changes import Changes
+from ragvec.index.corpora import Cutting, cut_as_before, new_cutting
 from ragvec.index.encoder import (
     check_fingerprint,
     check_instruction,
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 4096
 
 Blocks = Iterator[tuple[list[Passage], np.ndarray]]
-Cutting = tuple[int | None, int] | None
 
 
 def build(
@@ -117,7 +116,7 @@ def build(
             making: dict[str, Any] = {"options": encoder_options or {}, "instruction": document_instruction}
             making |= {"search": search or {}, "dimension": dimension, "reading": reading, "corpora": corpora}
             with _open_or_create(path, encoder, making, loading) as index:
-                total = count_all(corpora, _cutting_of(index, reading)) if show_progress and not len(index) else None
+                total = count_all(corpora, cut_as_before(index.settings, reading)) if show_progress and not len(index) else None
                 add = index_vectors if reading.vector_field else _index_documents
                 report = add(index, streams, incoming, reading=reading, sync=sync, total=total, show_progress=show_progress)
     return report._replace(seconds=time.monotonic() - started)
@@ -152,10 +151,10 @@ def _index_documents(
     **how: Any,
 ) -> BuildReport:
     """Cut documents as is asked for, or as the index remembers, and encode them; how: as for `_index_streams`."""
-    reading = _cutting_of(index, reading)
+    reading = cut_as_before(index.settings, reading)
     cutter = index.encoder if reading.passage_tokens else None
     passages = [cut_for(stream, reading, cutter, index.settings.document_instruction) for stream in streams]
-    return _index_streams(index, passages, incoming=incoming, cutting=_new_cutting(index, reading), **how)
+    return _index_streams(index, passages, incoming=incoming, cutting=new_cutting(index.settings, reading), **how)
 
 
 def _index_streams(
@@ -219,7 +218,7 @@ def _from_shards(
         )
         _check_same_search(index, search)
         check_instruction(index.settings, manifest.instruction)
-        cutting = _new_cutting(index, _cutting_of(index, reading))
+        cutting = new_cutting(index.settings, cut_as_before(index.settings, reading))
         incoming[0].rejected = manifest.rejected
         with index.writing() as writer:
             changes = Changes(writer.connection, incoming=incoming, sync=sync)
@@ -271,21 +270,6 @@ def _open_or_create(path: Path, source: "str | TextEncoder | None", making: dict
     search = {**search, "passage_tokens": reading.passage_tokens or None, "overlap": reading.overlap}
     settings = settings_of(encoder, options=options, document_instruction=instruction, **search)
     return Index.create_with(path, settings, encoder=encoder)
-
-
-def _cutting_of(index: Index, reading: CorpusOptions) -> CorpusOptions:
-    """How a corpus is read, and cut: as is asked for or, where nothing is, as the index remembers."""
-    if reading.passage_tokens is not None:
-        return reading
-    return replace(reading, passage_tokens=index.settings.passage_tokens, overlap=index.settings.overlap)
-
-
-def _new_cutting(index: Index, reading: CorpusOptions) -> Cutting:
-    """How documents are cut from now on, to be noted with the commit; None = as before."""
-    if reading.passage_tokens is None:
-        return None
-    wanted = reading.passage_tokens or None, reading.overlap
-    return None if wanted == (index.settings.passage_tokens, index.settings.overlap) else wanted
 
 
 def _check_same_search(index: Index, search: dict[str, Any]) -> None:

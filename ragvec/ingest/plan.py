@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pyarrow.parquet as pq
+
 from ragvec.corpus.passages import CorpusOptions, cut_for, open_documents, usually_cut
 from ragvec.index import Index
 from ragvec.index.ann.choice import planned_bytes
@@ -87,13 +89,14 @@ def plan_corpus(
     reading = usually_cut(reading, [source], encoder, instruction)
     passages = list(cut_for(chosen, reading, encoder, instruction))
     per_document = len(passages) / len(chosen)
-    tried = passages[: _affordable(encoder, passages, instruction, sample_seconds / 2)]  # twice
+    tried = _evenly(passages, _affordable(encoder, passages, instruction, sample_seconds / 2))  # twice
     scale = documents * per_document / len(tried)
     with tempfile.TemporaryDirectory(prefix="ragvec-plan-") as folder:
         shards = Path(folder) / "shards"
         how: dict[str, Any] = {"instruction": instruction, "dtype": dtype, "normalize": normalize}
         report = encode_corpus(tried, encoder, shards, **how)
         steady = encode_corpus(tried, encoder, Path(folder) / "again", **how).seconds  # what only a start costs is over
+        data = sum(map(_data_bytes, shards.rglob("*.parquet")))
         memory = peak_memory() + _PARTS_IN_MEMORY * _part_memory(passages, documents * per_document, encoder.dimension)
         with Index.create(Path(folder) / "empty", encoder=encoder):
             pass
@@ -113,7 +116,7 @@ def plan_corpus(
         seconds=starting + report.tokens * scale / (rate * devices),
         memory_bytes=memory,
         gpu_memory_bytes=_gpu_memory(encoder),
-        shards_bytes=round(report.bytes * scale),
+        shards_bytes=round(report.bytes + data * (scale - 1)),
         index_bytes=round(empty + (filled - empty) * scale) + planned_bytes(rows, encoder.dimension),
         sampled=len(tried),
         estimated="" if estimate is None else estimate.told,
@@ -139,15 +142,28 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def _data_bytes(path: Path) -> int:
+    """The bytes of a Parquet file that grow with its rows."""
+    about = pq.read_metadata(path)
+    return sum(about.row_group(group).column(column).total_compressed_size
+               for group in range(about.num_row_groups) for column in range(about.num_columns))  # fmt: skip
+
+
 def peak_memory() -> int:
     """The most bytes that this process has had in memory so far."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def _evenly(passages: list[Passage], count: int) -> list[Passage]:
+    """So many passages, from all over the corpus: those of its beginning may be shorter than the others."""
+    count = min(count, len(passages))
+    return [passages[number * len(passages) // count] for number in range(count)]
+
+
 def _affordable(encoder: "Encoder", passages: list[Passage], instruction: str, seconds: float) -> int:
     """How many passages can be encoded in so many seconds; encoding some also warms the encoder up."""
-    first = [passage.encoded_text for passage in passages[:_FIRST]]
+    first = [passage.encoded_text for passage in _evenly(passages, _FIRST)]
     encoder.encode_counted(first, instruction=instruction)
     started = time.perf_counter()
     encoder.encode_counted(first, instruction=instruction)
