@@ -89,6 +89,16 @@ class Browser:
             more = {"text": text} if text and kind == "keyDown" else {}
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key], **more)
 
+    def click(self, x: float, y: float) -> None:
+        """Click a place, as a mouse does; once more if the page has not heard of it: a busy browser loses clicks."""
+        self.run("(window.clicked = false, addEventListener('click', () => { clicked = true; }, { capture: true, once: true }))")
+        for _ in range(5):
+            for kind in ("mousePressed", "mouseReleased"):
+                self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+            if self.run("clicked"):
+                return
+        raise AssertionError(f"the page heard of no click at {x}, {y}")
+
     def type(self, text: str) -> None:
         """Type into what has the focus."""
         self.send("Input.insertText", text=text)
