@@ -91,7 +91,9 @@ class Browser:
 
     def click(self, x: float, y: float) -> None:
         """Click a place, as a mouse does; once more if the page has not heard of it: a busy browser loses clicks."""
-        self.run("(window.clicked = false, addEventListener('click', () => { clicked = true; }, { capture: true, once: true }))")
+        self.run(
+            "(window.clicked = false, addEventListener('click', () => { clicked = true; }, { capture: true, once: true }))"
+        )
         for _ in range(5):
             for kind in ("mousePressed", "mouseReleased"):
                 self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)

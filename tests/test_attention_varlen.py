@@ -69,6 +69,19 @@ def test_what_the_kernel_cannot_do_is_computed_text_by_text(monkeypatch, capabil
     assert not fake.calls and not fake.waits
 
 
+@pytest.mark.parametrize(
+    ("width", "dropout", "taken"), [(192, 0.1, True), (224, 0.0, False), (232, 0.0, True), (256, 0.1, False)]
+)
+@pytest.mark.parametrize("capability", [(8, 9), (12, 0), (9, 0)], ids=["L4", "RTX 50", "H100"])
+def test_gradients_of_wide_heads_are_left_to_torch_on_small_gpus(monkeypatch, capability, width, dropout, taken):
+    """The kernel's backward refuses them there, at the first step of a training; without gradients nothing is amiss."""
+    with FakeCuda(monkeypatch, capability=capability):
+        query = torch.zeros(1, 2, 4, width, dtype=torch.bfloat16).as_subclass(OnGpu)
+        trained = torch.zeros(1, 2, 4, width, dtype=torch.bfloat16, requires_grad=True).as_subclass(OnGpu)
+        assert kernel.takes(query, query, dropout)
+        assert kernel.takes(trained, trained, dropout) is (taken or capability == (9, 0))
+
+
 def test_sinks_take_their_share_from_the_kernels_sums(monkeypatch):
     fake = FakeCuda(monkeypatch)
     with torch.no_grad():

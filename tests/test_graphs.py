@@ -118,6 +118,17 @@ def test_a_pass_that_cannot_be_recorded_is_computed_plainly(capture, reason, tin
     assert re.fullmatch(f"small batches are computed without CUDA graphs: {reason}", record.getMessage())
 
 
+def test_a_pass_whose_attention_reads_lengths_is_not_recorded(tiny_decoder):
+    """A recording would keep the lengths of its first batch: only one call for all texts may be recorded."""
+    encoder = Encoder.load(tiny_decoder, device="cpu", dtype="float32")
+    made = graphs._Pass(encoder.model, Bucket(16, 1), encoder.device, lambda run: run)
+    layout = graphs._OneCall(made._lengths, made._offsets)
+    assert layout.longest == 16
+    inputs = {"input_ids": made._read[:1], "position_ids": made._read[1:], "use_cache": False}
+    with pytest.raises(RuntimeError, match="not one call"):
+        encoder.model(**inputs, layout=layout)
+
+
 def test_only_packed_batches_on_a_gpu_are_recorded(tiny_decoder, tmp_path, monkeypatch):
     plain = Encoder.load(tiny_decoder, device="cpu")
     assert small_batches(plain) == plain.encode_prompts

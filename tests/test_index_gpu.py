@@ -83,3 +83,22 @@ def test_cells_that_a_graph_finds_are_searched_on_the_cpu(pretended_gpu: list) -
     assert on_gpu(filled_index("IVF32,SQ8", vectors)) is not None
     assert on_gpu(filled_index("IVF32_HNSW32,SQ8", vectors)) is None
     assert on_gpu(filled_index("IVF32,PQ8x4fs", vectors)) is None
+
+
+def test_a_gpu_with_too_little_memory_leaves_the_filling_to_the_cpu(
+    pretended_gpu: list, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import faiss
+
+    def too_small(index):
+        raise RuntimeError("CUDA error 2 out of memory")
+
+    vectors = clustered(3000).astype(np.float16)
+    monkeypatch.setattr(faiss, "index_gpu_to_cpu", too_small)
+    with caplog.at_level("INFO", "ragvec"):
+        filled = filled_index("IVF32,SQ8", vectors)
+    assert filled.ntotal == 3000 and "is filled on the CPU" in caplog.text
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
+    plain = filled_index("IVF32,SQ8", vectors)
+    queries = vectors[:40].astype(np.float32)
+    np.testing.assert_array_equal(filled.search(queries, 5)[1], plain.search(queries, 5)[1])

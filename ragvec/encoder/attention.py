@@ -109,7 +109,7 @@ def packed_attention(
     causal = bool(getattr(module, "is_causal", True))
     sliding_window = _reach(module, causal, sliding_window)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if softcap is None and takes(query, value) and (s_aux is None or not _is_trained(dropout, query, s_aux)):
+    if softcap is None and takes(query, value, dropout) and (s_aux is None or not _is_trained(dropout, query, s_aux)):
         out = flash(
             query[0], key[0], value[0], layout.offsets,
             longest=layout.longest, scaling=scaling, window=_window(causal, sliding_window), dropout=dropout, sinks=s_aux,

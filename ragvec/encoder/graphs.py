@@ -8,7 +8,8 @@ the door: it gives an encoder's own `encode_prompts` wherever graphs can't be ha
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import suppress
+from functools import cache, partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -117,6 +118,14 @@ class Graphs:
         return self._encoder.projections.of(pooled)[:, : self._encoder.dimension].float().cpu().numpy()
 
 
+class _OneCall(Layout):
+    """The layout of a pass that is recorded: offsets are read when it is replayed, and lengths, which are not, must not be."""
+
+    @property
+    def runs(self) -> list[tuple[int, int]]:
+        raise RuntimeError("its attention is not one call for all texts")
+
+
 class _Pass:
     """The forward pass of one bucket, over inputs that stay where they are."""
 
@@ -129,9 +138,10 @@ class _Pass:
         self._first = first_position(model)
         self._lengths: tuple[int, ...] = (bucket.tokens,)  # as recorded: the longest that a text can be
         self._offsets[1:] = bucket.tokens
+        kind = _OneCall if device.type == "cuda" else Layout
 
         def run() -> Tensor:
-            layout = Layout(self._lengths, self._offsets)
+            layout = kind(self._lengths, self._offsets)
             inputs = {"input_ids": self._read[:1], "position_ids": self._read[1:], "layout": layout, "use_cache": False}
             states: Tensor = model(**inputs).last_hidden_state[0]
             return states
@@ -164,21 +174,33 @@ class _Pass:
 
 def cuda_capture(device: torch.device, run: Run, pool: Any) -> Run:
     """Record what a forward pass asks of the GPU, and replay it. Recorded passes share a pool's memory: one runs at a time."""
-    here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    here, aside = torch.cuda.current_stream(device), _aside(device)
     aside.wait_stream(here)
     with torch.cuda.stream(aside):
         for _ in range(2):  # kernels are chosen and compiled, and workspaces made, before anything is recorded
             run()
     here.wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode="thread_local"):  # others may search meanwhile
-        hidden = run()
+    try:
+        with torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode="thread_local"):  # others may search meanwhile
+            hidden = run()
+    except BaseException:  # torch leaves the thread on that stream, and up to 2.12 memory as if it were being recorded
+        torch.cuda.set_stream(here)
+        with suppress(RuntimeError, AttributeError):  # it has ended that itself
+            torch._C._cuda_endAllocateToPool(here.device_index, pool)
+        raise
 
     def replay() -> Tensor:
         graph.replay()
         return hidden
 
     return replay
+
+
+@cache
+def _aside(device: torch.device) -> torch.cuda.Stream:
+    """Where a device's passes are recorded: cuBLAS keeps memory for each stream that it has worked on."""
+    return torch.cuda.Stream(device)
 
 
 def _least_cosine(some: np.ndarray, others: np.ndarray) -> float:

@@ -14,21 +14,36 @@ from torch.nn.functional import pad
 
 _MOST_WIDTH = 256
 _WIDTH_STEP = 8
+_NARROW = 192, 224  # between these no small GPU has gradients, beyond them none with dropout
 _AMPERE = (8, 0)
 _ASKED = {"dropout_p", "is_causal", "scale", "window_size_left", "window_size_right"}
 
 
-def takes(query: Tensor, value: Tensor) -> bool:
-    """Whether the kernel computes attention of these states, (…, dim): a GPU from Ampere on, half precision, dim ≤ 256."""
+def takes(query: Tensor, value: Tensor, dropout: float = 0.0) -> bool:
+    """Whether the kernel computes attention of these states, (…, dim): a GPU from Ampere on, half precision, dim ≤ 256.
+
+    Gradients of wide heads need more memory within a multiprocessor than some GPUs have.
+    """
     if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
         return False
-    return max(query.shape[-1], value.shape[-1]) <= _MOST_WIDTH and has_flash(query.device) and _is_complete()
+    width = _filled_up(query.shape[-1], value.shape[-1])
+    if width > _MOST_WIDTH or not has_flash(query.device) or not _is_complete():
+        return False
+    trained = torch.is_grad_enabled() and query.requires_grad
+    small = trained and _NARROW[0] < width and _is_small(query.device)
+    return not (small and (width <= _NARROW[1] or dropout > 0))
 
 
 @cache
 def has_flash(device: torch.device) -> bool:
     """Whether a GPU is of the generation that flash attention was written for (Ampere), or later."""
     return torch.cuda.get_device_capability(device) >= _AMPERE
+
+
+def _is_small(device: torch.device) -> bool:
+    """Whether a GPU's multiprocessors have less shared memory (RTX, A10, L4, L40): torch's own attention asks the same."""
+    capability = torch.cuda.get_device_capability(device)
+    return (8, 6) <= capability <= (8, 9) or capability[0] == 12
 
 
 def flash(
@@ -65,9 +80,13 @@ def flash(
     return out[..., :width]
 
 
+def _filled_up(*widths: int) -> int:
+    return -(-max(widths) // _WIDTH_STEP) * _WIDTH_STEP
+
+
 def _rows(*states: Tensor) -> list[Tensor]:
     """(tokens, heads, width) each, of one width that the kernel takes; columns of zeros change no product."""
-    width = -(-max(whole.shape[-1] for whole in states) // _WIDTH_STEP) * _WIDTH_STEP
+    width = _filled_up(*(whole.shape[-1] for whole in states))
     rows = [whole.transpose(0, 1) for whole in states]
     rows = [pad(row, (0, width - row.shape[-1])) if row.shape[-1] < width else row for row in rows]
     return [row if row.stride(-1) == 1 else row.contiguous() for row in rows]

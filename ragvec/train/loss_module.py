@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ragvec.errors import WrongInput
 from ragvec.train.model import Learner
-from ragvec.train.shard import share_like, whole
+from ragvec.train.shard import share_like, whole_state
 
 
 class RowsOfBatch(Protocol):
@@ -36,7 +36,7 @@ class LossModule(nn.Module):
     def gather(self) -> None:
         """Gather the trained weights of a model sharded over processes, for state_dict; all of them call this together."""
         self.gathered = None
-        self.gathered = whole(self.state_dict())
+        self.gathered = whole_state(self.state_dict())
 
     def forward(self, batch: RowsOfBatch) -> dict[str, Tensor]:
         """The loss of a batch under the key "loss"."""

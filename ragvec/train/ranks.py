@@ -81,11 +81,12 @@ def gather_rows(rows: Tensor) -> Tensor:
     count = torch.tensor([len(rows)], device=rows.device)
     counts = [torch.zeros_like(count) for _ in range(world())]
     distributed.all_gather(counts, count)
-    padded = rows.new_zeros((max(int(one) for one in counts), *rows.shape[1:]))
+    sizes = torch.cat(counts).tolist()
+    padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
     padded[: len(rows)] = rows.detach()
     parts = [torch.empty_like(padded) for _ in range(world())]
     distributed.all_gather(parts, padded)
-    own = [part[: int(one)] for part, one in zip(parts, counts, strict=True)]
+    own = [part[:size] for part, size in zip(parts, sizes, strict=True)]
     own[rank()] = rows
     return torch.cat(own)
 

@@ -12,6 +12,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ragvec.errors import WrongUsage
+from ragvec.train import ranks
 
 
 def shard(objective: nn.Module, backbone: nn.Module) -> None:
@@ -39,12 +40,21 @@ def gather(model: nn.Module) -> None:
 
 
 def whole(value: Any) -> Any:
-    """A state dict with its shares gathered on every process; all of them must call this together."""
+    """A sharded tensor gathered on every process; all of them must call this together."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def whole_state(value: Any) -> Any:
+    """A state dict with its shares gathered in the first process' memory, which writes it; all must call this together.
+
+    The others have empty tensors in their place, and no GPU is left holding what it was sharded for not to hold.
+    """
     if isinstance(value, DTensor):
-        return value.full_tensor()
+        full = value.full_tensor()
+        return full.cpu() if ranks.is_main_process() else full.new_empty(0, device="cpu")
     if isinstance(value, dict):
-        return {name: whole(one) for name, one in value.items()}
-    return [whole(one) for one in value] if isinstance(value, list) else value
+        return {name: whole_state(one) for name, one in value.items()}
+    return [whole_state(one) for one in value] if isinstance(value, list) else value
 
 
 def share_like(value: Tensor, weight: Tensor) -> Tensor:
@@ -66,7 +76,7 @@ class WholeOptimizerState:
     def gather(self) -> None:
         """To be called by all processes together, before one of them asks for the state."""
         self._gathered = None
-        self._gathered = whole(self._optimizer.state_dict())
+        self._gathered = whole_state(self._optimizer.state_dict())
 
     def _give(self, _: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         return state if self._gathered is None else self._gathered

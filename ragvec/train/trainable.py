@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+_EVALUATION_S = 86_400  # that processes wait for one that measures retrieval; torch's own limit is 10 minutes on GPUs
+
 
 def load_learner(recipe: Recipe) -> Learner:
     """Load what a recipe starts from. Raises RagvecError if something is missing or does not fit the objective."""
@@ -31,8 +33,10 @@ def load_learner(recipe: Recipe) -> Learner:
 
 def join_ranks(recipe: Recipe) -> torch.device:
     """Join the other processes of a run, if a launcher started several; returns the device of this one."""
-    patience = None if recipe.ddp_timeout is None else timedelta(seconds=recipe.ddp_timeout)
-    return start_ranks(recipe.device, patience)
+    seconds = recipe.ddp_timeout
+    if seconds is None and recipe.eval_dataset is not None:
+        seconds = _EVALUATION_S  # one process measures, and the others wait for it
+    return start_ranks(recipe.device, None if seconds is None else timedelta(seconds=seconds))
 
 
 def add_trainable_parts(learner: Learner, recipe: Recipe) -> None:

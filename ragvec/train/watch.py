@@ -52,7 +52,7 @@ class Watch(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         gradients = [weight.grad for weight in self._module.parameters() if weight.grad is not None]
-        if self._module.losses_are_finite and torch.isfinite(whole(get_total_norm(gradients))):
+        if torch.isfinite(whole(get_total_norm(gradients))) & self._module.losses_are_finite:  # one question to a GPU, not two
             return
         checkpoint = newest_checkpoint(self._recipe) if not self._recipe.save_only_model else None
         what = "gradient" if self._module.losses_are_finite else "loss"

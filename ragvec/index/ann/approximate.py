@@ -1,7 +1,6 @@
 """Approximate search: a FAISS index finds candidates, the exact vectors decide among them."""
 
 import math
-import threading
 import time
 from functools import cached_property, partial
 from mmap import mmap
@@ -13,7 +12,7 @@ import numpy as np
 from ragvec.index.ann.build import filled_index, lists_of
 from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, enough_rows, plan_keys
 from ragvec.index.ann.exact import RowFilter, SearchResult, mapped_index, search_exact
-from ragvec.index.ann.gpu import MOST_RESULTS, on_gpu
+from ragvec.index.ann.gpu import MOST_RESULTS, TURN, on_gpu
 from ragvec.index.ann.threads import load_faiss, one_thread
 from ragvec.index.ann.tuning import RECALL_K, SearchParameters, draw_queries, in_blocks, tune
 
@@ -95,7 +94,6 @@ class ApproximateIndex:
         self._refined = faiss.IndexRefine(self.codes, self._exact)
         self._gpu_codes = on_gpu(self.codes)
         self._gpu_refined = self._gpu_codes and faiss.IndexRefine(self._gpu_codes, self._exact)
-        self._gpu_turn = threading.Lock()  # FAISS lets one thread at a time use a GPU
         self._last: tuple[Any, Any] = (), ()  # (k, allowed) of the last search; its candidates and FAISS's parameters
 
     def search(self, queries: np.ndarray, k: int, allowed: RowFilter | None) -> SearchResult:
@@ -116,7 +114,7 @@ class ApproximateIndex:
         pool, parameters = kept
         queries, nprobe = np.ascontiguousarray(queries, np.float32), self.parameters.nprobe / share
         if self._gpu_refined is not None and allowed is None and max(pool, nprobe) <= MOST_RESULTS:
-            with self._gpu_turn:
+            with TURN:
                 best = SearchResult(*self._gpu_refined.search(queries, wanted, params=parameters))
         else:
             best = SearchResult(*in_blocks(partial(self._refined.search, params=parameters), queries, wanted, nprobe))

@@ -1,5 +1,6 @@
 """Filling: a FAISS index, trained on a sample of a segment's vectors, that holds them all."""
 
+import logging
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from ragvec.index.ann.gpu import build_cagra, cagra_degree, check_cagra, cluster
 from ragvec.index.ann.threads import load_faiss
 from ragvec.index.ann.tuning import ivf_of, list_numbers, transformed
 
+_log = logging.getLogger("ragvec")
 TRAINING_ROWS = 200_000  # for codes such as PQ's
 IVF_TRAINING_ROWS = 50_000  # for an inverted file's
 FEWEST_TRAINING_ROWS = 2_048  # for codes of 4 bits, which have few centroids
@@ -62,17 +64,28 @@ def _filled_ivf(index: Any, ivf: Any, vectors: np.ndarray, lists: Lists | None) 
     """An inverted file, filled on the GPU where FAISS has its kind there. A graph of lists comes last: it is slow to fill."""
     rows, graph = max(_prepare(ivf), ivf.nlist * POINTS_PER_LIST), _take_graph(ivf)
     codes = load_faiss().downcast_index(ivf)
-    with clustering_on_gpu(ivf):
-        held = on_gpu(index)
-        if held is None and lists and len(lists.centroids) == ivf.nlist and isinstance(codes, load_faiss().IndexIVFPQFastScan):
+    with clustering_on_gpu(ivf) as resources:
+        filled = _filled_on_gpu(index, vectors, rows=rows, resources=resources)
+        known = lists and len(lists.centroids) == ivf.nlist and isinstance(codes, load_faiss().IndexIVFPQFastScan)
+        if filled is None and lists and known:
             filled = _filled_lists(index, codes, vectors, rows=rows, lists=lists)
-        else:
-            filled = _filled(index if held is None else held, vectors, rows)
-    if held is not None:
-        filled = load_faiss().index_gpu_to_cpu(held)
+        elif filled is None:
+            filled = _filled(index, vectors, rows)
     if graph is not None:
         _give_graph(graph, ivf_of(filled))
     return filled
+
+
+def _filled_on_gpu(index: Any, vectors: np.ndarray, *, rows: int, resources: Any) -> Any | None:
+    """A copy of the index, filled on the GPU; None where there is none for it, or too little memory for these vectors."""
+    held = on_gpu(index, resources)
+    if held is None:
+        return None
+    try:
+        return load_faiss().index_gpu_to_cpu(_filled(held, vectors, rows))
+    except RuntimeError as error:
+        _log.info("an index of %s vectors is filled on the CPU: %s", f"{len(vectors):,}", _reason(error))
+        return None
 
 
 def _filled(index: Any, vectors: np.ndarray, rows: int) -> Any:
