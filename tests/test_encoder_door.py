@@ -65,6 +65,18 @@ def run(words: list[str], capsys: pytest.CaptureFixture) -> tuple[int, str]:
         ("config.json", {"hidden_size": "384"}, "config.json: hidden_size is '384', not a whole number"),
         ("config.json", {"num_hidden_layers": 10**9}, r"config.json: num_hidden_layers is 1000000000, outside 1 … \d+"),
         ("config.json", {"vocab_size": 10**12}, "config.json: vocab_size is 1000000000000, outside"),
+        ("config.json", {"type_vocab_size": 10**9}, "config.json: type_vocab_size is 1000000000, outside"),
+        ("config.json", {"n_layers": 20_000}, "config.json: n_layers is 20000, outside"),
+        (
+            "config.json",
+            {"model_type": "bert", "max_position_embeddings": 60_000_000},
+            "max_position_embeddings is 60000000, outside",
+        ),
+        (
+            "config.json",
+            {"_attn_implementation": "some/kernel"},
+            "config.json: _attn_implementation 'some/kernel' asks for a program",
+        ),
         ("config.json", {"model_type": []}, r"config.json: model_type is \[\], not a text"),
         ("config.json", {"text_config": 5}, "config.json: text_config is 5, not an object"),
     ],

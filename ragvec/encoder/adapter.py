@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ragvec.encoder.door import foreign
 from ragvec.errors import NotFound, WrongInput
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _ROOT = "base_model.model."
 _HEAD = re.compile(r"(^|\.)(lm_head|score|classifier)\.")
+_COPY = re.compile(r"\.(modules_to_save|original_module)\.")
 _EMBEDDING = re.compile(
     r"\.(embed_tokens|wte|word_embeddings|embed_in)(\.(modules_to_save|base_layer|original_module))*\.weight$"
 )
@@ -66,16 +67,23 @@ def _without_head(config: Any, model: "PreTrainedModel") -> None:
     """Have an adapter's configuration speak of the model without its head: of other layers, under other names."""
     config.task_type = None  # a causal language model's would ask for its head
     config.inference_mode = True
-    prefix = "" if hasattr(model, model.base_model_prefix) else f"{model.base_model_prefix}."
+    prefix = "" if hasattr(model, model.base_model_prefix) else re.escape(model.base_model_prefix)
+
+    def bare(name: str) -> str:  # or a pattern's beginning, as `^model.layers` and `model\.layers`
+        return re.sub(rf"^(\^|\\b)?{prefix}\\?\.", r"\1", name) if prefix else name
+
     for listed in ("target_modules", "exclude_modules", "modules_to_save"):
         names = getattr(config, listed, None)
-        if names and not isinstance(names, str):  # a text is a pattern
-            setattr(
-                config, listed, sorted({name.removeprefix(prefix) for name in names if not _HEAD.search(f"{name}.")}) or None
-            )
+        if isinstance(names, str):
+            setattr(config, listed, bare(names))
+        elif names:
+            setattr(config, listed, sorted({bare(name) for name in names if not _HEAD.search(f"{name}.")}) or None)
     for pattern in ("rank_pattern", "alpha_pattern"):
         values = getattr(config, pattern, None) or {}
-        setattr(config, pattern, {name.removeprefix(prefix): value for name, value in values.items()})
+        setattr(config, pattern, {bare(name): value for name, value in values.items()})
+    if getattr(config, "layers_to_transform", None) is not None and not config.layers_pattern:  # peft looks for `.layers.`
+        lists = (name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.ModuleList))
+        config.layers_pattern = next(lists, None)
 
 
 def _is_of_adapter(name: str, adapter: str) -> bool:
@@ -83,11 +91,16 @@ def _is_of_adapter(name: str, adapter: str) -> bool:
     return f".{adapter}" in name and any(part in name for part in parts)
 
 
+def _is_copy(name: str, weights: dict[str, Tensor]) -> bool:
+    """Whether a weight stands there under its own name, too: peft writes a resized embedding that is saved three times."""
+    return _COPY.search(name) is not None and _COPY.sub(".", name) in weights
+
+
 def _of_backbone(weights: dict[str, Tensor], model: "PreTrainedModel") -> dict[str, Tensor]:
     """The weights under the names that they have in a model without a head."""
     inner = f"{_ROOT}{model.base_model_prefix}."
     has_it = hasattr(model, model.base_model_prefix)
-    kept = {name: weight for name, weight in weights.items() if not _HEAD.search(name)}
+    kept = {name: weight for name, weight in weights.items() if not (_HEAD.search(name) or _is_copy(name, weights))}
     if has_it:
         return kept
     return {_ROOT + name.removeprefix(inner) if name.startswith(inner) else name: weight for name, weight in kept.items()}

@@ -21,9 +21,13 @@ _TEXTS = ("model_type", "base_model_name_or_path")
 _SIZES = (
     "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads", "num_key_value_heads", "head_dim",
     "n_embd", "n_head", "n_inner", "word_embed_proj_dim", "ffn_dim", "num_experts", "num_local_experts",
-    "moe_intermediate_size", "num_labels",
+    "moe_intermediate_size", "num_labels", "type_vocab_size", "embedding_size", "dim", "hidden_dim", "d_model", "n_heads",
 )  # fmt: skip
-_LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers", "decoder_layers", "num_hidden_groups")
+_LEARNED = frozenset(  # kinds of model that have a weight for each position
+    ("albert", "bert", "camembert", "distilbert", "electra", "gpt2", "gpt_neo", "mpnet", "opt", "roberta", "xlm-roberta")
+)
+_ATTENTION = ("attn_implementation", "_attn_implementation")
 _POSITIONS = ("max_position_embeddings", "n_positions")
 
 
@@ -106,7 +110,13 @@ def check_config(path: Path, config: dict[str, Any], largest: int, tensors: int)
     """Raises Damaged unless a configuration's sizes fit its weights: the values of the largest one, and their number."""
     for name in _TEXTS:
         field(path, config, name, str)
-    for names, most in ((_SIZES, largest), (_LAYERS, tensors), (_POSITIONS, _MOST_POSITIONS)):
+    for name in _ATTENTION:
+        if "/" in str(config.get(name, "")):
+            raise Damaged(
+                f"{path}: {name} {shown(str(config[name]))} asks for a program from the hub: no code comes with a model"
+            )
+    positions = largest if config.get("model_type") in _LEARNED else _MOST_POSITIONS
+    for names, most in ((_SIZES, largest), (_LAYERS, tensors), (_POSITIONS, positions)):
         for name in names:
             values = config.get(name)
             for value in values if isinstance(values, list) else [values]:

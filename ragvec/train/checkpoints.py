@@ -11,8 +11,9 @@ from ragvec.files import TEMPORARY_SUFFIX, read_described
 from ragvec.train.recipe import Recipe
 
 CHECKPOINTS = "checkpoints"
+BEST = "best.safetensors"  # the weights that did best when they were measured, beside the checkpoints
 SPENT = "seconds"  # an entry of the log with this key says what the run had taken when a checkpoint was due
-_OWN = ("result", "recipe.json", "training.json", "training.png", "README.md", "best.safetensors")  # written by way of others
+_OWN = ("result", "recipe.json", "training.json", "training.png", "README.md", BEST)  # written by way of others
 _TEMPORARY = re.compile(rf"({'|'.join(map(re.escape, _OWN))}|checkpoint-\d+)\.\d+{re.escape(TEMPORARY_SUFFIX)}")
 _NAME = re.compile(r"checkpoint-(\d+)")
 _WRITTEN_LAST = "trainer_state.json"
@@ -68,7 +69,8 @@ def remove_leftovers(recipe: Recipe) -> None:
 
 
 def remove_checkpoints(recipe: Recipe) -> None:
-    """Delete the checkpoints of another run, whole or torn, and nothing else."""
+    """Delete the checkpoints of another run, whole or torn, and its best weights, and nothing else."""
+    (Path(recipe.output_dir) / CHECKPOINTS / BEST).unlink(missing_ok=True)
     for path in _checkpoints(recipe):
         shutil.rmtree(path, ignore_errors=True)
 

@@ -16,13 +16,12 @@ from ragvec.errors import RagvecError
 from ragvec.evaluate.sets import RetrievalSet, read_retrieval_set, read_similarity_set, task_of
 from ragvec.files import replacing
 from ragvec.metrics import import_measures, import_scipy, score_run, spearman
-from ragvec.train.checkpoints import CHECKPOINTS
+from ragvec.train.checkpoints import BEST, CHECKPOINTS
 from ragvec.train.model import Learner
 from ragvec.train.recipe import Recipe
 
 RETRIEVAL_METRIC, SIMILARITY_METRIC = "nDCG@10", "spearman"
 _DEPTH = 10
-_BEST = "best.safetensors"
 
 
 class Metric(NamedTuple):
@@ -109,7 +108,7 @@ def best_weights(recipe: Recipe) -> dict[str, Tensor]:
 
 
 def _path(recipe: Recipe) -> Path:
-    return Path(recipe.output_dir) / CHECKPOINTS / _BEST
+    return Path(recipe.output_dir) / CHECKPOINTS / BEST
 
 
 def _as_encoder(learner: Learner) -> Encoder:

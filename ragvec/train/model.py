@@ -112,7 +112,7 @@ def load_encoder(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Le
     )
     found = _locate(recipe)
     # max_seq_length is of the training texts alone
-    own = found.settings
+    own = complete(found.settings, encoder.model, encoder.tokenizer)
     settings = replace(encoder.settings, max_length=own.max_length, doc_max_length=own.doc_max_length)
     return Learner(
         encoder.model, encoder.tokenizer, settings, found, device=device, dtype=dtype, prompts=encoder.prompts,

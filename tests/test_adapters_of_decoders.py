@@ -1,0 +1,61 @@
+"""Adapters that peft wrote for a causal language model, upon the model without its head: peft's own merge is the measure."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ragvec.encoder import Encoder
+from tests.tiny import TEXTS, save_tiny_decoder
+
+QUERY = "model.layers.0.self_attn.q_proj"
+KINDS = {
+    "patterns-literal": {"target_modules": ["q_proj", "v_proj"], "alpha_pattern": {QUERY: 64}, "rank_pattern": {QUERY: 2}},
+    "patterns-anchored": {
+        "target_modules": ["q_proj", "v_proj"],
+        "alpha_pattern": {f"^{QUERY}": 64},
+        "rank_pattern": {f"^{QUERY}": 2},
+    },
+    "patterns-escaped": {"target_modules": ["q_proj"], "alpha_pattern": {QUERY.replace(".", r"\."): 64}},
+    "targets-by-pattern": {"target_modules": r"model\.layers\.\d+\.self_attn\.(q|v)_proj"},
+    "excluded-by-pattern": {"target_modules": ["q_proj"], "exclude_modules": r"model\.layers\.0\..*"},
+    "layers": {"target_modules": ["q_proj", "v_proj"], "layers_to_transform": [1]},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_however_a_layer_is_named_vectors_are_those_of_pefts_merge(tmp_path: Path, kind: str) -> None:
+    base = save_tiny_decoder(tmp_path / "base")
+    torch.manual_seed(0)
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, init_lora_weights=False, **KINDS[kind])
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
+    adapted.save_pretrained(tmp_path / "adapter")
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "merged")
+    found, wanted, bare = (
+        Encoder.load(folder, device="cpu", dtype="float32").encode_documents(TEXTS)
+        for folder in (tmp_path / "adapter", tmp_path / "merged", base)
+    )
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert np.abs(found - bare).max() > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`", "ignore:Model has `tie_word_embeddings=True`")
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_resized_embedding_that_is_saved_is_the_models(tmp_path: Path, tied: bool) -> None:
+    base = save_tiny_decoder(tmp_path / "base", tie_word_embeddings=tied, vocab_size=384)
+    tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"])
+    model.resize_token_embeddings(386)
+    saved = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"], modules_to_save=saved))
+    adapted.save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    encoder = Encoder.load(tmp_path / "adapter", device="cpu", dtype="float32")
+    embedding = adapted.get_input_embeddings()
+    kept = embedding.modules_to_save["default"] if hasattr(embedding, "modules_to_save") else embedding
+    torch.testing.assert_close(encoder.model.get_input_embeddings().weight, kept.weight)
+    assert encoder.encode_documents(["<|im_start|> words"]).shape == (1, encoder.dimension)
