@@ -125,6 +125,8 @@ class Passage:
     @property
     def metadata_json(self) -> str:
         """The metadata as it is stored: JSON whose keys keep the source's order. Raises RagvecError for values JSON lacks."""
+        if self.metadata is not None and not isinstance(self.metadata, dict):
+            raise WrongInput(f"metadata of document {self.doc_id!r} is a {type(self.metadata).__name__}: give a dict")
         if not self.metadata:
             return "{}"
         try:

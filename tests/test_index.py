@@ -387,3 +387,12 @@ def test_a_first_search_loads_neither_torch_nor_faiss(index: Index) -> None:
             print(sorted({{"torch", "transformers", "faiss", "pyarrow"}} & set(sys.modules)))
     """
     assert run_python(code).stdout == "[]\n['faiss']\n", "who searches twice will search more, and FAISS is faster"
+
+
+@pytest.mark.parametrize("metadata", [[1], "s", []], ids=["list", "text", "empty"])
+def test_metadata_that_is_no_dict_is_refused_and_leaves_the_index_whole(tmp_path: Path, metadata: object) -> None:
+    with Index.create(tmp_path / "i", encoder=CountingEncoder()) as index:
+        index.add([Document("1", "words")])
+        with pytest.raises(RagvecError, match="metadata of document '2' is a"):
+            index.add([Document("2", "x", metadata=metadata)])
+        assert len(index) == 1

@@ -256,3 +256,14 @@ def test_as_good_as_a_careful_bm25(tmp_path, name: str) -> None:
     yardstick = json.loads(shared("data/retrieval/bm25_baseline.json").read_text(encoding="utf-8"))["results"][name]
     print(name, figures, yardstick)
     assert figures["nDCG@10"] >= yardstick["ndcg@10"] - 0.01
+
+
+@pytest.mark.parametrize("texts", [
+    ["A man is playing a guitar.", "A woman is riding a horse."],
+    ["Seoul is a city"],
+    ["Add a user", "Delete a user"],
+    ["Paris is a city in France."],
+    ["No such file", "no data"],
+], ids=["captions", "seoul", "user", "paris", "no"])  # fmt: skip
+def test_short_english_is_not_taken_for_another_language(texts: list[str]) -> None:
+    assert guess_language(texts) == DEFAULT_LANGUAGE

@@ -3,6 +3,7 @@
 Imports little, so that the command line has its choices and defaults from here before it has loaded anything.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
@@ -98,6 +99,8 @@ class Request:
     def __post_init__(self) -> None:
         if self.query is not None:
             check_query(self.query)
+        if self.min_score is not None and math.isnan(self.min_score):
+            raise WrongUsage("`min_score` is nan, which no score is above: give a number")
         if self.mode is not None and self.mode not in MODES:
             raise WrongUsage(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
         if self.fusion not in FUSIONS:

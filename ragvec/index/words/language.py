@@ -22,7 +22,7 @@ _TELLING = {
     "arabic": "في من على إلى أن هذا هذه التي الذي كان عن مع ما لا قد",
     "danish": "og i at det er en til af på som med den for ikke der var han jeg et blev",
     "dutch": "de het een en van ik te dat die in is niet op aan met voor er maar om zijn",
-    "english": "the and of to in that is was for it with as his on be at by this not are",
+    "english": "the and of to a in that is was for it with as his on be at by this not are an or from you",
     "finnish": "ja on ei se että hän oli mutta kun niin myös joka olla mitä tai kuin ovat",
     "french": "le la les de des et un une du que qui est dans pour pas sur il elle ne au",
     "german": "der die und das ist nicht ein eine zu den mit von sich auf dem für des im auch wird",
@@ -41,6 +41,7 @@ _TELLING = {
 LANGUAGES = (*_TELLING, KOREAN, NO_STEMMER)  # Snowball's stemmers, as tantivy has them; of Korean morphemes, see `morphemes`
 _SAMPLE = 200  # texts
 _SAMPLE_LETTERS = 2000  # of each
+_LEAST_WORDS = 2  # different ones of them that tell a language other than English
 _LEAST_SHARE = 0.08  # of a text's words that are among its language's most frequent: English has about 0.25
 
 
@@ -75,6 +76,8 @@ def guess_language(texts: Sequence[str]) -> str:
     total = words.total()
     shares = {language: sum(words[word] for word in _telling(language)) for language in _TELLING}
     best = max(shares, key=shares.__getitem__)
+    if sum(word in words for word in _telling(best)) < _LEAST_WORDS:  # one alone may be another language's, or a name
+        return DEFAULT_LANGUAGE
     return best if total and shares[best] >= _LEAST_SHARE * total else DEFAULT_LANGUAGE
 
 
