@@ -1,7 +1,7 @@
 "use strict";
 // The map: the index's passages as points, drawn into one image a frame; hits lit up, and a document behind each point.
 const canvas = byId("map-canvas"), plot = canvas.getContext("2d"), tip = byId("map-tip");
-const WIDTH = 65535, GONE = 255, NEAR_PX = 12, MOVED_PX = 4, TIP_MS = 120;
+const WIDTH = 65535, GONE = 255, NEAR_PX = 12, TIP_MS = 120;
 let chart = null;        // the map as it was loaded: {version, count, x, y, topics, names}
 let lit = [];            // points of the hits on the page
 let lighting = 0;        // looks for them: the last one counts
@@ -184,22 +184,20 @@ function pan(x, y) {
   redraw();
 }
 
-let held = null;         // where the pointer went down, on which point, and how far it has been followed
+let held = null;         // where the pointer went down, and whether it has moved since
 canvas.addEventListener("pointerdown", (event) => {
-  const { clientX: x, clientY: y } = event;
-  held = { point: nearest(event), from: { x, y }, x, y, moved: false };
+  held = { x: event.clientX, y: event.clientY, moved: false };
   canvas.setPointerCapture(event.pointerId);
 });
 canvas.addEventListener("pointermove", (event) => {
   if (!held) return point_(event);
   const x = event.clientX - held.x, y = event.clientY - held.y;
-  if (!held.moved && Math.hypot(x, y) < MOVED_PX) return;
-  Object.assign(held, { x: event.clientX, y: event.clientY, moved: true });
+  if (!held.moved && Math.hypot(x, y) < 4) return;
+  held = { x: event.clientX, y: event.clientY, moved: true };
   pan(x / canvas.clientWidth, y / canvas.clientHeight);
 });
 canvas.addEventListener("pointerup", (event) => {
-  const still = held && Math.hypot(event.clientX - held.from.x, event.clientY - held.from.y) < MOVED_PX;
-  const clicked = still ? held.point : -1;
+  const clicked = held && !held.moved ? nearest(event) : -1;
   held = null;
   if (clicked >= 0) behind(clicked).then((hit) => open_(hit)).catch(show);
 });
