@@ -93,6 +93,15 @@ def test_a_resumed_run_keeps_the_best_of_before(tiny_decoder, data, tmp_path):
     assert np.array_equal(vectors(tmp_path / "parts"), vectors(tmp_path / "whole"))
 
 
+def test_a_run_that_overwrites_another_does_not_end_with_its_best_weights(tiny_decoder, data, tmp_path):
+    """The second run learns next to nothing, so it is no better than the first."""
+    keys = {"eval_dataset": str(data / "sts.tsv"), "max_steps": 2, "save_merged": True}
+    run("mntp", tiny_decoder, data, tmp_path / "out", learning_rate=0.05, **keys)
+    for folder in ("out", "fresh"):
+        run("mntp", tiny_decoder, data, tmp_path / folder, learning_rate=1e-9, overwrite_output_dir=True, **keys)
+    np.testing.assert_array_equal(vectors(tmp_path / "out"), vectors(tmp_path / "fresh"))
+
+
 def test_evaluation_changes_nothing_of_the_training(tiny_decoder, data, tmp_path):
     """Dropout included: the random numbers of the steps are the same."""
     plain = run("mntp", tiny_decoder, data, tmp_path / "plain")

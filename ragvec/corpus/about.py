@@ -35,15 +35,14 @@ def of_file(document: Document, path: Path, name: str, *, kind: str | None, name
         document,
         text=text,
         title=document.title or _stem(name),
-        metadata={**document.metadata, **_others(wanted(facts, names), document.metadata)},
+        metadata=_completed(document.metadata, wanted(facts, names)),
         parts=tuple(Part(part.start, wanted(part.metadata, names), part.apart) for part in parts),
     )
 
 
 def of_row(document: Document, name: str, *, names: FieldNames) -> Document:
     """A row's document with `path`, the table that it stands in (`name`), as metadata, if it has none and `names` wants it."""
-    facts = _others(wanted({"path": name}, names), document.metadata)
-    return replace(document, metadata={**document.metadata, **facts}) if facts else document
+    return replace(document, metadata=_completed(document.metadata, wanted({"path": name}, names)))
 
 
 def _measured(path: Path) -> dict[str, Any]:
@@ -60,8 +59,8 @@ def _facts(size: int, changed: datetime) -> dict[str, Any]:
     return {"size": size, "mtime": changed.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
-def _others(facts: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if name not in given}
+def _completed(given: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    return {**given, **{name: value for name, value in facts.items() if name not in given}}
 
 
 def _stem(name: str) -> str:

@@ -254,16 +254,16 @@ def _files(source: str | Path, reading: _Reading) -> Iterator[_File]:
 
 def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> Iterator[Document]:
     """A file's documents; rows that can't be read are rejected, or raise."""
-    found = file.rows_and_names(names)
+    found, is_csv = file.rows_and_names(names), file.kind in ("csv", "tsv")
     for place, row in found.rows:
         try:
             if isinstance(row, BadRow):
                 raise WrongRow(row.error)
-            document = to_document(row, place, ids, found.names, from_csv=file.kind in ("csv", "tsv"))
+            document = to_document(row, place, ids, found.names, from_csv=is_csv)
             reading.asked.look(row if file.path is None else {**row, **FILE_FACTS})
             if file.path is not None:
                 document = of_file(document, file.path, file.name, kind=file.kind, names=names)
-            elif file.in_folder and file.kind in ("csv", "tsv"):
+            elif is_csv and file.in_folder:
                 document = of_row(document, file.name, names=names)
         except RagvecError as error:
             if reading.on_reject is None:

@@ -138,10 +138,10 @@ class _Pass:
         self._first = first_position(model)
         self._lengths: tuple[int, ...] = (bucket.tokens,)  # as recorded: the longest that a text can be
         self._offsets[1:] = bucket.tokens
-        kind = _OneCall if device.type == "cuda" else Layout
+        layout_of = _OneCall if device.type == "cuda" else Layout  # elsewhere nothing is recorded, and lengths are read anew
 
         def run() -> Tensor:
-            layout = kind(self._lengths, self._offsets)
+            layout = layout_of(self._lengths, self._offsets)
             inputs = {"input_ids": self._read[:1], "position_ids": self._read[1:], "layout": layout, "use_cache": False}
             states: Tensor = model(**inputs).last_hidden_state[0]
             return states

@@ -117,12 +117,11 @@ def check_int8(device: torch.device, torch_compile: bool) -> None:
     if not hasattr(torch.ops.onednn, "qlinear_prepack"):
         raise RagvecError("this build of torch has no int8 kernels for the CPU: choose float32 or bfloat16")
     plain = nn.Linear(_TRIED_WIDTH, _TRIED_WIDTH, bias=False)
-    speed = 0.0
-    for _ in range(_TRIES):  # again where it seems slow: something else may have had the processor
-        speed = max(speed, speedup(plain, Int8Linear(plain)))
-        if speed * _SLOWEST >= 1:
-            break
-    else:
+    small, speed = Int8Linear(plain), 0.0
+    for _ in range(_TRIES):  # again while it seems slow: something else may have had the processor
+        if speed * _SLOWEST < 1:
+            speed = max(speed, speedup(plain, small))
+    if speed * _SLOWEST < 1:
         raise RagvecError(f"int8 layers take {1 / speed:.0f} times as long as float32's here: choose float32 or bfloat16")
 
 

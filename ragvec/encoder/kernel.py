@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 _MOST_WIDTH = 256
 _WIDTH_STEP = 8
-_NARROW = 192, 224  # between these no small GPU has gradients, beyond them none with dropout
+_SMALL_WIDTH, _LARGE_WIDTH = 192, 224  # small GPUs have gradients up to the one, and beyond the other without dropout
 _AMPERE = (8, 0)
 _ASKED = {"dropout_p", "is_causal", "scale", "window_size_left", "window_size_right"}
 
@@ -29,9 +29,9 @@ def takes(query: Tensor, value: Tensor, dropout: float = 0.0) -> bool:
     width = _filled_up(query.shape[-1], value.shape[-1])
     if width > _MOST_WIDTH or not has_flash(query.device) or not _is_complete():
         return False
-    trained = torch.is_grad_enabled() and query.requires_grad
-    small = trained and _NARROW[0] < width and _is_small(query.device)
-    return not (small and (width <= _NARROW[1] or dropout > 0))
+    if torch.is_grad_enabled() and query.requires_grad and _is_small(query.device):
+        return width <= _SMALL_WIDTH or (width > _LARGE_WIDTH and not dropout)
+    return True
 
 
 @cache

@@ -66,11 +66,11 @@ def _filled_ivf(index: Any, ivf: Any, vectors: np.ndarray, lists: Lists | None) 
     codes = load_faiss().downcast_index(ivf)
     with clustering_on_gpu(ivf) as resources:
         filled = _filled_on_gpu(index, vectors, rows=rows, resources=resources)
-        known = lists and len(lists.centroids) == ivf.nlist and isinstance(codes, load_faiss().IndexIVFPQFastScan)
-        if filled is None and lists and known:
-            filled = _filled_lists(index, codes, vectors, rows=rows, lists=lists)
-        elif filled is None:
-            filled = _filled(index, vectors, rows)
+        if filled is None:
+            if lists and len(lists.centroids) == ivf.nlist and isinstance(codes, load_faiss().IndexIVFPQFastScan):
+                filled = _filled_lists(index, codes, vectors, rows=rows, lists=lists)
+            else:
+                filled = _filled(index, vectors, rows)
     if graph is not None:
         _give_graph(graph, ivf_of(filled))
     return filled

@@ -13,7 +13,7 @@ from ragvec.errors import WrongInput
 from ragvec.index.ann.threads import load_faiss
 
 MOST_RESULTS = 2_048  # that FAISS finds, and lists that it visits, on a GPU
-TURN = threading.RLock()  # of the memory that searches share on a GPU: FAISS lets one thread at a time use it
+TURN = threading.Lock()  # of the memory that searches share on a GPU: FAISS lets one thread at a time use it
 _CAGRA = re.compile(r"CAGRA(\d+)")
 
 
