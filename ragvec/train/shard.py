@@ -78,6 +78,10 @@ class WholeOptimizerState:
         self._gathered = None
         self._gathered = whole_state(self._optimizer.state_dict())
 
+    def let_go(self) -> None:
+        """Forget what was gathered, once it is written."""
+        self._gathered = None
+
     def _give(self, _: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         return state if self._gathered is None else self._gathered
 

@@ -74,7 +74,6 @@ def run_trainer(
         raise KeyboardInterrupt
     if sharded:
         gather(module)
-        module.gathered = None
     return only_figures(trainer.state.log_history)
 
 

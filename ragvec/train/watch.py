@@ -109,6 +109,9 @@ class Watch(TrainerCallback):
         self._bar.close()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.optimizer_state is not None:
+            self._module.gathered = None  # written: what was sharded to fit is held whole no longer
+            self.optimizer_state.let_go()
         self._on_save(only_figures(state.log_history))
 
     def _evaluate(self, state: Any, control: Any) -> None:
