@@ -238,3 +238,28 @@ def test_the_revision_of_an_adapter_is_kept_where_another_is_trained_upon_it(tin
     run("supervised", "me/first", write_data(tmp_path), tmp_path / "own", model_revision="2" * 40, offline=True)
     found = locate(str(tmp_path / "own"), offline=True)
     assert found.settings.adapters[0] == f"me/first@{'2' * 40}" and found.adapters[0].name == "2" * 40
+
+
+def test_an_adapter_that_is_switched_to_is_asked_what_it_was_trained_upon(tiny_decoder, trained, other):
+    first, second = trained / "first", trained / "second"
+    with pytest.raises(RagvecError, match="was trained on the base weights"):
+        Encoder.load(other, device="cpu").load_adapter(first, "x")
+    with pytest.raises(RagvecError, match=r"second was trained upon \.\./first, and .* holds the weights before that: load it by"):
+        Encoder.load(tiny_decoder, device="cpu").load_adapter(second, "x")
+    with pytest.raises(RagvecError, match="holds the weights before that"):
+        Encoder.load(tiny_decoder, adapters=[second], device="cpu")
+    with pytest.raises(RagvecError, match="holds the weights before that"):  # the first is switched off
+        Encoder.load(tiny_decoder, adapters=[first], merge=False, device="cpu").load_adapter(second, "x")
+    encoder = Encoder.load(first, device="cpu", dtype="float32", pooling="weighted_mean")
+    encoder.load_adapter(second, "x")
+    np.testing.assert_allclose(encoder.encode_documents(TEXTS), vectors(second), atol=1e-6)
+
+
+def test_another_first_stage_is_not_taken_for_the_one_before(tiny_decoder, trained, tmp_path):
+    shutil.copytree(trained / "first", tmp_path / "moved")
+    stacked = vectors(tiny_decoder, adapters=[tmp_path / "moved", trained / "second"])
+    np.testing.assert_allclose(stacked, vectors(trained / "second"), atol=1e-6)
+    path = tmp_path / "moved" / "adapter_model.safetensors"
+    save_file({name: 2 * weight for name, weight in load_file(path).items()}, path)
+    with pytest.raises(RagvecError, match=r"second was trained upon .*first, not upon .*moved: load it by its own name"):
+        vectors(tiny_decoder, adapters=[tmp_path / "moved", trained / "second"])

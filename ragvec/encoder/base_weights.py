@@ -32,14 +32,23 @@ def weights_name(base: Path) -> str:
     return digest.hexdigest()
 
 
-def check_base(adapter: Path, settings: EncoderSettings, base: Path) -> None:
+def check_base(adapter: Path, settings: EncoderSettings, base: Path, *, stacked: int) -> None:
     """Raises WrongInput unless the base weights are those that an adapter was trained on, where its settings say which.
 
-    An adapter trained upon other adapters is not asked: those may have been merged into these weights.
+    stacked  adapters upon the base: where they are fewer than this one was trained upon, the weights must have those merged
+             into them, so they must be others
     """
-    if not settings.base_weights or settings.adapters:
+    if not settings.base_weights:
         return
-    if (found := weights_name(base)) != settings.base_weights:
+    found, earlier = weights_name(base), ", ".join(settings.adapters)
+    if stacked < len(settings.adapters):
+        if found == settings.base_weights:
+            raise WrongInput(
+                f"the adapter {adapter} was trained upon {earlier}, and {base} holds the weights before that: load it by its own "
+                "name, or name all of them in `adapters`, in order"
+            )
+        return
+    if found != settings.base_weights:
         card = adapter / "README.md"
         told = f" ({card} tells where they come from)" if card.is_file() else ""
         raise WrongInput(

@@ -23,7 +23,7 @@ from ragvec.encoder.projection import Projections, load_projections
 from ragvec.encoder.prompt import PromptBuilder, Prompts
 from ragvec.encoder.ready import compile_layers, compile_refusal, complete, prepare_attention
 from ragvec.encoder.settings import EncoderSettings
-from ragvec.encoder.sources import locate
+from ragvec.encoder.sources import Source, locate
 from ragvec.encoder.switching import load_adapter, set_adapter
 from ragvec.encoder.templates import Template
 from ragvec.encoder.weights import choose_device, choose_dtype, load_model, load_tokenizer
@@ -84,6 +84,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.settings = settings
         self.source = source
+        self.found: Source | None = None  # what it was loaded from
         self.fingerprint = self.loaded_fingerprint = fingerprint
         self.adapter_fingerprints: dict[str, str] = {}  # of those that were loaded later
         self.device: torch.device = model.device
@@ -169,6 +170,7 @@ class Encoder:
             model, tokenizer, settings, source=str(source), fingerprint=name, batch_tokens=batch_tokens,
             projections=load_projections(found.projections),
         )  # fmt: skip
+        encoder.found = found
         if int8:
             encoder = encoder._with_int8_weights(batch_tokens)
         if torch_compile:

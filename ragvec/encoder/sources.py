@@ -8,6 +8,7 @@ transformer may be an adapter), adapter (adapter_config.json, as the reference p
 import logging
 import re
 from dataclasses import dataclass, replace
+from filecmp import cmp
 from pathlib import Path
 
 from ragvec.artefacts import is_gguf
@@ -165,8 +166,8 @@ def _locate_folder(folder: Path, name: str, revision: str | None, search: _Searc
     is_adapter, is_own = (folder / ADAPTER_FILE).is_file(), (folder / SETTINGS_FILE).is_file()
     if is_own and not is_adapter:
         settings = read_settings(folder)
-        projections = _projections(folder, settings)
-        return Source(folder, (), folder, settings, projections, base_name=name, base_revision=revision)
+        made = Source(folder, (), folder, settings, base_name=name, base_revision=revision)
+        return replace(made, projections=_projections(folder, settings))
     if (folder / MODULES_FILE).is_file() and not is_own and not (folder / REFERENCE_FILE).is_file():
         return _locate_modules(folder, name, revision, search)
     if is_adapter:
@@ -186,7 +187,8 @@ def _locate_modules(folder: Path, name: str, revision: str | None, search: _Sear
     modules = read_modules(folder, name)
     if not (modules.transformer / ADAPTER_FILE).is_file():
         settings, where = replace(modules.settings, base_revision=revision), modules.transformer
-        return Source(where, (), where, settings, modules.projections, base_name=name, base_revision=revision)
+        made = Source(where, (), where, settings, base_name=name, base_revision=revision)
+        return replace(made, projections=modules.projections)
     of_adapter = name if modules.transformer == folder else str(modules.transformer)
     located = _locate_adapter(modules.transformer, of_adapter, revision, search)
     modules = read_modules(folder, name, base=located.base)
@@ -253,7 +255,7 @@ def _stack(located: Source, adapter: Path, name: str) -> Source:
     projections = located.projections
     if (adapter / SETTINGS_FILE).is_file():
         own = read_settings(adapter)
-        check_base(adapter, own, located.base)
+        check_adapter_fits(adapter, own, located)
         told = {item: getattr(settings, item) for item in ("base_model", "base_revision", "adapters")}
         settings, projections = replace(own, **told), _projections(adapter, own)
     has_tokenizer = any((adapter / file).is_file() for file in ("tokenizer.json", "tokenizer.model"))
@@ -264,6 +266,22 @@ def _stack(located: Source, adapter: Path, name: str) -> Source:
         settings=_reference_settings(adapter, settings),
         projections=projections,
     )
+
+
+def check_adapter_fits(adapter: Path, own: EncoderSettings, located: Source) -> None:
+    """Raises WrongInput unless what was located is what an adapter of these settings was trained upon, as far as it is known.
+
+    Earlier adapters are compared where they lie where its folder names them.
+    """
+    check_base(adapter, own, located.base, stacked=len(located.adapters))
+    for name, there in zip(reversed(own.adapters), reversed(located.adapters), strict=False):
+        try:
+            wanted = fetch(name, None, _Search(offline=True), near=adapter)
+        except NotFound:
+            continue
+        files = [folder / "adapter_model.safetensors" for folder in (wanted, there)]
+        if all(file.is_file() for file in files) and not cmp(*files, shallow=False):
+            raise WrongInput(f"the adapter {adapter} was trained upon {wanted}, not upon {there}: load it by its own name")
 
 
 def _reference_settings(folder: Path, settings: EncoderSettings) -> EncoderSettings:
