@@ -100,7 +100,7 @@ def _open_missing_streams() -> None:
     lowest number that is free, and so no other file takes theirs."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (as long as the process lives)
 
 
 def _leave(code: int) -> NoReturn:
