@@ -119,6 +119,23 @@ def test_what_is_foreign_in_a_folder_is_passed_over(tmp_path: Path) -> None:
         read(folder, on_unread=unread.append)
 
 
+@pytest.mark.parametrize(("sign", "name"), [(";", "a.csv"), (",", "a.csv"), ("\t", "a.csv"), (";", "a.tsv"), ("|", "a.csv")])
+def test_what_excel_says_of_a_table_counts(tmp_path: Path, sign: str, name: str) -> None:
+    lines = [f"sep={sign}", sign.join(("id", "text", "place")), sign.join(("1", '"a, b; c\td|e"', "Seoul"))]
+    (tmp_path / name).write_text("\r\n".join([*lines, ""]), encoding="utf-8-sig", newline="")
+    [document] = read(tmp_path / name)
+    assert (document.doc_id, document.text, document.metadata) == ("1", "a, b; c\td|e", {"place": "Seoul"})
+    (tmp_path / name).write_text("\n".join([*lines, sign.join("123") + sign + "4"]))
+    with pytest.raises(RagvecError, match=f"{name}, line 4: 4 fields where the header has 3"):
+        read(tmp_path / name)
+
+
+def test_columns_without_a_name_are_told_once(tmp_path: Path, caplog) -> None:
+    (tmp_path / "a.csv").write_text("id,,text,\n1, ,one,\n2,x,two,y\n3,x,three,y\n")
+    assert [document.metadata for document in read(tmp_path / "a.csv")] == [{}, {}, {}]
+    assert caplog.messages == [f"{tmp_path / 'a.csv'}: columns without a name are left out (2, 4): name them in the header"]
+
+
 def tree(folder: Path) -> Path:
     for name in ("a.md", "b.txt", "src/c.py", "src/d.md", "drafts/e.md", "drafts/deep/f.md", "README", "g.rst"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
