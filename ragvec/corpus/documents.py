@@ -24,7 +24,7 @@ from ragvec.corpus.parquet import parquet_length
 from ragvec.corpus.parts import metadata_at, stretches
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
-from ragvec.corpus.tables import looked_ahead
+from ragvec.corpus.tables import SAMPLE_ROWS, looked_ahead
 from ragvec.corpus.vectors import VectorField
 from ragvec.errors import RagvecError, WrongInput, WrongRow
 from ragvec.objects import is_url
@@ -37,11 +37,13 @@ class Rejected(NamedTuple):
     """A row, a folder, or the rest of a file, that could not be read: where, why, and what stood there.
 
     record   None for a folder, a file's rest, and what is over the limit of length
+    partial  whether other documents of its file could be read
     """
 
     place: str
     error: str
     record: Any
+    partial: bool = False
 
 
 def read_documents(
@@ -80,7 +82,8 @@ def read_documents(
     id_prefix    what stands before every id; made_prefix: after it, before those that are made of file names and contents
     on_file      called with each file's size and SHA-256 once it has been read to its end
     on_reject    called with each row that can't be read, and with the rest of a file that can't; None = the first one raises
-    on_unread    called with each file of a folder that can't be read and has given no document; None = the first one raises
+    on_unread    called with what can't be read of a folder, without its record: files that give no document; of others, unless
+                 on_reject hears of them, rows and a file's rest. None = the first one raises
     on_found     called with the name, from the source's folder, of each file that gives a document
     A document without an id gets one made from its title and text; fields that are not id, title or text become metadata. A
     file that is one document has the file's name as title, if it has no other, and metadata of its own: see `about.of_file`.
@@ -190,6 +193,10 @@ class _File(NamedTuple):
     in_folder: bool = False
     path: Path | None = None  # of one that is a document as a whole
 
+    def may_be_passed_over(self, error: RagvecError) -> bool:
+        """Whether the file is one of many, and it alone is at fault."""
+        return self.in_folder and not isinstance(error, SameId)
+
     def rows_and_names(self, names: FieldNames) -> _Found:
         """Its rows, and which fields make a document of them: looked for in its first rows, where that may differ."""
         table, optional = self.kind in _TABLES, self.in_folder or self.kind in NAMED_BY_FILE
@@ -198,6 +205,36 @@ class _File(NamedTuple):
         seen, rows = looked_ahead(self.rows)
         fields = [row for _, row in seen if not isinstance(row, BadRow)]
         return _Found(rows, names.for_rows(fields, optional=optional, table=table))
+
+
+class _BadRows:
+    """Rows of a file that can't be read: told once it gives a document; where all its first rows are bad it is foreign."""
+
+    def __init__(self, on_unread: Callable[[Rejected], None] | None) -> None:
+        self._on_unread = on_unread
+        self._early: list[tuple[str, RagvecError]] = []
+        self._gave = False
+
+    def add(self, place: str, error: RagvecError) -> None:
+        """Tell of a row, now or later. Raises the first one's error where no file of ours begins like that."""
+        self._early.append((place, error))
+        if self._gave:
+            self.tell()
+        elif len(self._early) == SAMPLE_ROWS:
+            self.close()
+
+    def tell(self) -> None:
+        """The file has given a document: tell of the rows that waited for that."""
+        self._gave = True
+        for place, error in self._early:
+            assert self._on_unread is not None
+            self._on_unread(Rejected(place, str(error), None, partial=True))
+        self._early.clear()
+
+    def close(self) -> None:
+        """The file has ended. Raises the first row's error if none gave a document."""
+        if self._early:
+            raise self._early[0][1]
 
 
 def _all_documents(source: str | Path, names: FieldNames, ids: Ids, reading: _Reading) -> Iterator[Document]:
@@ -216,9 +253,9 @@ def _all_documents(source: str | Path, names: FieldNames, ids: Ids, reading: _Re
             about = Rejected(file.shown, str(error), None)
             if reading.on_reject is not None and file.name:
                 reading.on_reject(about)
-            elif reading.on_unread is not None and file.in_folder and not gave and not isinstance(error, SameId):
+            elif reading.on_unread is not None and file.may_be_passed_over(error):
                 unread.append(error)
-                reading.on_unread(about)
+                reading.on_unread(about._replace(partial=gave > 0))
             else:
                 raise
         read += gave
@@ -253,8 +290,9 @@ def _files(source: str | Path, reading: _Reading) -> Iterator[_File]:
 
 
 def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> Iterator[Document]:
-    """A file's documents; rows that can't be read are rejected, or raise."""
+    """A file's documents; rows that can't be read are rejected, passed over in a folder, or raise."""
     found, is_csv = file.rows_and_names(names), file.kind in ("csv", "tsv")
+    bad = _BadRows(reading.on_unread)
     for place, row in found.rows:
         try:
             if isinstance(row, BadRow):
@@ -266,12 +304,17 @@ def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> I
             elif is_csv and file.in_folder:
                 document = of_row(document, file.name, names=names)
         except RagvecError as error:
-            if reading.on_reject is None:
+            if reading.on_reject is not None:
+                reading.rejected[0] += 1
+                reading.on_reject(Rejected(place, str(error), row.record if isinstance(row, BadRow) else row))
+                continue
+            if reading.on_unread is None or not file.may_be_passed_over(error):
                 raise
-            reading.rejected[0] += 1
-            reading.on_reject(Rejected(place, str(error), row.record if isinstance(row, BadRow) else row))
+            bad.add(place, error)
             continue
+        bad.tell()
         yield document
+    bad.close()
 
 
 def _corpus_files(source: str | Path, reading: _Reading) -> CorpusFiles:

@@ -76,9 +76,12 @@ class FileChoice:
         return None if compressed and kind in READ_IN_PLACE else kind
 
 
-def can_convert() -> bool:
-    """Whether what reads PDF, HTML, DOCX and the like (the extra `docs`) is installed."""
-    return find_spec("markitdown") is not None
+def can_read(path: Path, kind: str | None) -> bool:
+    """Whether a file of this format can be read here: PDF, HTML, DOCX and the like where the extra `docs` is installed.
+
+    Mails are read without it, all but those that are HTML alone.
+    """
+    return kind is not None and (kind != "converted" or suffix_of(path.name) == ".eml" or find_spec("markitdown") is not None)
 
 
 def format_of(path: Path) -> str | None:

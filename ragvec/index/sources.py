@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from ragvec.corpus import Rejected
+
 BY_HAND = 0  # the source of documents that were added through Python or HTTP; NULL = from before format 4, so not known
 BY_HAND_NAME = "Python or HTTP"
 UNKNOWN_NAME = "an earlier ragvec, which kept no sources"
@@ -32,7 +34,7 @@ class Incoming:
     root      the folder that names of its files count from; None = it is no folder of files
     takes     whether a file of this name is wanted; what is not is gone
     files     those that gave documents
-    rejected  rows and files that could not be read
+    rejected  rows and files that could not be read, but for files that give no document at all
     """
 
     source: DocumentSource
@@ -40,6 +42,10 @@ class Incoming:
     files: set[str] = field(default_factory=set)
     rejected: int = 0
     takes: Callable[[str], bool] = lambda name: True
+
+    def note_unread(self, unread: Rejected) -> None:
+        """Count what could not be read of a file of which the rest was."""
+        self.rejected += unread.partial
 
     def doubts(self, before: Collection[str]) -> list[str]:
         """Why documents that don't come by may still be in the source; empty if they are gone for certain.

@@ -84,7 +84,7 @@ def build(
                      on. With vector_field nothing is encoded:
                      a new index has the encoder that is named, which made the vectors, or none
     on_reject        called with each row that can't be read; None = the first one raises
-    on_unread        called with each file of a folder that can't be read and gave no document; None = the first one raises
+    on_unread        called with what can't be read of a folder, see `read_documents`; None = the first one raises
     sync             remove documents that came from the source and are there no more; where anything of it could not be read
                      they stay, and the report says why
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
@@ -320,13 +320,18 @@ def _documents(
         if on_reject:
             on_reject(rejected)
 
+    def pass_over(unread: Rejected) -> None:
+        incoming.note_unread(unread)
+        if on_unread:
+            on_unread(unread)
+
     return open_documents(
         corpus,
         reading,
         id_prefix=incoming.source.id_prefix,
         made_prefix=incoming.source.made_prefix,
         on_reject=reject if on_reject else None,
-        on_unread=on_unread,
+        on_unread=pass_over if on_unread else None,
         on_found=incoming.files.add,
     )
 
