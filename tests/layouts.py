@@ -1,11 +1,13 @@
 """Model folders as users have them, tiny and made on the spot: their JSON by hand, as on the hub, their weights by name."""
 
 import json
+import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -132,3 +134,13 @@ def add_modules(
 def write(path: Path, value: Any) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def as_snapshot(model: Path, cache: Path, name: str, monkeypatch: pytest.MonkeyPatch, *, revision: str = "1" * 40) -> None:
+    """A copy of a model in a hub's cache; the first of a name is its main revision."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    shutil.copytree(model, repository / "snapshots" / revision)
+    (repository / "refs").mkdir(exist_ok=True)
+    if not (repository / "refs" / "main").exists():
+        (repository / "refs" / "main").write_text(revision)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))

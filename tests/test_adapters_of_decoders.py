@@ -1,5 +1,6 @@
 """Adapters that peft wrote for a causal language model, upon the model without its head: peft's own merge is the measure."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ragvec.encoder import Encoder
+from ragvec.train.recipe import make_recipe
+from ragvec.train.trainable import load_learner
 from tests.tiny import TEXTS, save_tiny_decoder
+from tests.training import losses, recipe_values, run, write_data
 
 QUERY = "model.layers.0.self_attn.q_proj"
 KINDS = {
@@ -59,3 +63,23 @@ def test_a_resized_embedding_that_is_saved_is_the_models(tmp_path: Path, tied: b
     kept = embedding.modules_to_save["default"] if hasattr(embedding, "modules_to_save") else embedding
     torch.testing.assert_close(encoder.model.get_input_embeddings().weight, kept.weight)
     assert encoder.encode_documents(["<|im_start|> words"]).shape == (1, encoder.dimension)
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`", "ignore:Model has `tie_word_embeddings=True`")
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("objective", ["clm", "mntp"])
+def test_tokens_that_an_adapter_adds_are_predicted(tmp_path: Path, objective: str, tied: bool) -> None:
+    """The head grows with the embedding, and is the one that the adapter was saved with."""
+    base = save_tiny_decoder(tmp_path / "base", tie_word_embeddings=tied, vocab_size=384)
+    tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"])
+    model.resize_token_embeddings(386)
+    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    data = write_data(tmp_path)
+    (data / "chat.json").write_text(json.dumps([{"text": f"<|im_start|>fox {row}<|im_end|>"} for row in range(36)]))
+    keys = {"train_file": "chat.json", **({"mask_token": "a"} if objective == "mntp" else {})}
+    recipe, _ = make_recipe(objective, recipe_values(objective, tmp_path / "adapter", data, tmp_path / "out", **keys))
+    learner = load_learner(recipe)
+    torch.testing.assert_close(learner.language_model.get_output_embeddings().weight, model.get_output_embeddings().weight)
+    assert losses(run(objective, tmp_path / "adapter", data, tmp_path / "out", **keys))[-1] > 0

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM
 
 from ragvec import Encoder, RagvecError
 from ragvec.cli.main import main
 from ragvec.encoder import convert
 from ragvec.encoder.base_weights import weights_name
+from ragvec.encoder.sources import locate
 from ragvec.train.recipe import read_recipe
+from tests.layouts import as_snapshot, save_layout
 from tests.tiny import TEXTS, save_tiny_decoder
 from tests.training import run, vectors, write_data
 
@@ -188,3 +190,51 @@ def test_a_teacher_is_cut_to_the_dimensions_that_hold_most(monkeypatch):
     assert kept.shape == (50, 2)
     np.testing.assert_allclose(kept @ kept.T, vectors @ vectors.T, atol=1e-3)
     assert list(prepare.until(5, [{"text": "abc"}, {"text": "def"}, {"text": "g"}])) == [{"text": "abc"}, {"text": "def"}]
+
+
+def test_an_adapter_names_what_it_was_trained_upon(tiny_decoder, tmp_path, monkeypatch):
+    """An encoder of the hub, not the decoder that it was made from; at the revision it was taken at."""
+    hub, data = tmp_path / "hub", write_data(tmp_path)
+    as_snapshot(tiny_decoder, hub, "org/base", monkeypatch)
+    convert("org/base", tmp_path / "encoder", offline=True)
+    as_snapshot(tmp_path / "encoder", hub, "me/tuned", monkeypatch)
+    run("supervised", tmp_path / "encoder", data, tmp_path / "whole", lora_r=0)
+    as_snapshot(tmp_path / "whole", hub, "me/tuned", monkeypatch, revision="2" * 40)
+    run("supervised", "me/tuned", data, tmp_path / "own", model_revision="2" * 40, offline=True)
+    told = json.loads((tmp_path / "own" / "adapter_config.json").read_text())
+    assert (told["base_model_name_or_path"], told["revision"]) == ("me/tuned", "2" * 40)
+    found = locate(str(tmp_path / "own"), offline=True)
+    assert (found.settings.base_model, found.settings.base_revision) == ("me/tuned", "2" * 40)
+    np.testing.assert_allclose(vectors(tmp_path / "own"), vectors(tmp_path / "whole", adapters=[tmp_path / "own"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_the_revision_of_a_sentence_transformers_repository_is_kept(within, tmp_path, monkeypatch):
+    hub, made = tmp_path / "hub", save_layout("weighted-mean", tmp_path / "made")
+    if within:  # its transformer lies in a folder of its own
+        (made / "0_Transformer").mkdir()
+        for path in [*made.glob("*.safetensors"), *made.glob("tokenizer*"), made / "config.json"]:
+            path.rename(made / "0_Transformer" / path.name)
+        modules = json.loads((made / "modules.json").read_text())
+        (made / "modules.json").write_text(json.dumps([{**modules[0], "path": "0_Transformer"}, *modules[1:]]))
+    as_snapshot(made, hub, "me/st", monkeypatch)
+    path = next(made.rglob("model.safetensors"))
+    save_file({name: 1.1 * weight for name, weight in load_file(path).items()}, path, metadata={"format": "pt"})
+    as_snapshot(made, hub, "me/st", monkeypatch, revision="2" * 40)
+    run("supervised", "me/st", write_data(tmp_path), tmp_path / "own", model_revision="2" * 40, offline=True)
+    assert json.loads((tmp_path / "own" / "adapter_config.json").read_text())["base_model_name_or_path"] == "me/st"
+    np.testing.assert_allclose(vectors(tmp_path / "own"), vectors(made, adapters=[tmp_path / "own"]), atol=1e-6)
+
+
+def test_the_revision_of_an_adapter_is_kept_where_another_is_trained_upon_it(tiny_decoder, trained, tmp_path, monkeypatch):
+    for number in (1, 2):
+        made = tmp_path / f"first-{number}"
+        shutil.copytree(trained / "first", made)
+        record = json.loads((made / "adapter_config.json").read_text())
+        (made / "adapter_config.json").write_text(json.dumps({**record, "base_model_name_or_path": str(tiny_decoder)}))
+        weights = load_file(made / "adapter_model.safetensors")
+        save_file({name: number * weight for name, weight in weights.items()}, made / "adapter_model.safetensors")
+        as_snapshot(made, tmp_path / "hub", "me/first", monkeypatch, revision=f"{number}" * 40)
+    run("supervised", "me/first", write_data(tmp_path), tmp_path / "own", model_revision="2" * 40, offline=True)
+    found = locate(str(tmp_path / "own"), offline=True)
+    assert found.settings.adapters[0] == f"me/first@{'2' * 40}" and found.adapters[0].name == "2" * 40

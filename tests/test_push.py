@@ -16,10 +16,12 @@ import pytest
 import yaml
 
 from ragvec import Encoder
-from ragvec.encoder import EncoderSettings, write_settings
+from ragvec.encoder import EncoderSettings, convert, write_settings
 from ragvec.errors import RagvecError
 from ragvec.export import push
+from tests.layouts import as_snapshot
 from tests.tiny import TEXTS
+from tests.training import run, vectors, write_data
 
 
 class Hub(ThreadingHTTPServer):
@@ -140,12 +142,27 @@ def test_an_adapter_whose_base_is_a_folder_goes_as_whole_weights(hub, tiny_decod
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 
+def test_an_adapter_of_an_encoder_here_is_not_taken_for_one_of_its_decoder(hub, tiny_decoder, tmp_path, monkeypatch):
+    """The encoder beside it says that it was made from a model of the hub, and is another folder all the same."""
+    as_snapshot(tiny_decoder, tmp_path / "cache", "org/base", monkeypatch)
+    convert("org/base", tmp_path / "encoder", offline=True)
+    run("supervised", tmp_path / "encoder", write_data(tmp_path), tmp_path / "own")
+    before = vectors(tmp_path / "own")
+    push(str(tmp_path / "own"), "me/x", license="mit", token="hf_ours")
+    assert "adapter_config.json" not in hub.files and card_of(hub)[0]["base_model"] == "org/base"
+    shutil.rmtree(tmp_path / "encoder")
+    np.testing.assert_allclose(vectors(arrived(hub, tmp_path / "there")), before, atol=1e-5)
+
+
+def test_no_folder_of_this_machine_is_named(hub, tiny_decoder, tmp_path):
+    convert(str(tiny_decoder), tmp_path / "own")
+    push(str(tmp_path / "own"), "me/x", license="mit", token="hf_ours")
+    assert json.loads(hub.files["ragvec.json"])["base_model"] == "" and "base_model" not in card_of(hub)[0]
+    np.testing.assert_array_equal(vectors(arrived(hub, tmp_path / "there")), vectors(tmp_path / "own"))
+
+
 def test_an_adapter_whose_base_is_on_the_hub_goes_as_it_is(hub, tiny_decoder, tmp_path, monkeypatch):
-    snapshot = tmp_path / "cache" / "models--org--base" / "snapshots" / ("1" * 40)
-    shutil.copytree(tiny_decoder, snapshot)
-    (snapshot.parents[1] / "refs").mkdir()
-    (snapshot.parents[1] / "refs" / "main").write_text("1" * 40)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    as_snapshot(tiny_decoder, tmp_path / "cache", "org/base", monkeypatch)
     own = adapter(tiny_decoder, tmp_path / "own", "org/base")
     push(str(own), "me/x", license="mit", public=True, token="hf_ours")
     assert hub.made[0]["visibility"] == "public"

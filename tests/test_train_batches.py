@@ -149,7 +149,7 @@ def test_masked_batches_predict_the_hidden_token_from_the_position_before_it():
 
 
 def test_pair_batches_hold_each_text_at_its_place():
-    table = PromptTable([np.array([row] * (5 - row)) for row in range(5)], [0, 1, 0, 2, 0])
+    table = PromptTable([np.array([row] * (5 - row)) for row in range(5)], [0, 1, 0, 2, 0], list(range(5)))
     batch = pair_batch(table, [Triple(0, 1, (4, 3)), Triple(2, 1, ())], True)([0, 1], torch.Generator())
     wanted = [0, 2, 1, 1, 4, 3]  # queries, positives, negatives
     assert batch.sizes == (2, 2, 2)
@@ -171,7 +171,7 @@ def test_what_is_no_negative():
 
 
 def test_score_batches_hold_each_querys_candidates_and_scores():
-    table = PromptTable([np.array([row] * (5 - row)) for row in range(5)], [0] * 5)
+    table = PromptTable([np.array([row] * (5 - row)) for row in range(5)], [0] * 5, list(range(5)))
     build = score_batch(table, [Triple(0, 1, (4, 3)), Triple(2, 1, (3,))], [(0.5, 0.1, 0.2), (1.0, -1.0)])
     batch = build([0, 1], torch.Generator())
     assert [batch.ids[place][0] for place in batch.place.tolist()] == [0, 2, 1, 4, 3, 1, 3] and batch.sizes == (2, 5, 0)

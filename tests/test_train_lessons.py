@@ -108,7 +108,8 @@ def test_a_batch_holds_a_negative_where_the_loss_counts_one(mask_identical):
         documents = torch.cat(numbers[1:]).long()
         excluded = no_negatives(*(part.long() for part in numbers)) if mask_identical else documents == numbers[1][:, None]
         counted = bool((~(excluded | own)).any())
-        assert holds_negative(rows, range(len(rows)), mask_identical=mask_identical) is counted, rows
+        numbered = range(texts) if mask_identical else None
+        assert holds_negative(rows, range(len(rows)), texts=numbered) is counted, rows
         seen.add(counted)
     assert seen == {True, False}
 

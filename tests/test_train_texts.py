@@ -1,6 +1,7 @@
 """Contrastive training and distillation as a whole: cached gradients, Matryoshka, a teacher's scores."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from torch.nn.functional import cosine_similarity
 from ragvec import Encoder
 from ragvec.errors import RagvecError
 from ragvec.metrics import spearman
+from ragvec.train.data import Example
 from ragvec.train.losses import hard_negative_nll
 from ragvec.train.model import Learner
-from ragvec.train.objectives.contrastive import contrastive_loss
-from ragvec.train.objectives.texts import text_vectors
+from ragvec.train.objectives.contrastive import contrastive_loss, no_negatives
+from ragvec.train.objectives.texts import pair_examples, text_vectors
 from ragvec.train.prepare import prepare
 from ragvec.train.recipe import make_recipe
 from ragvec.train.trainable import add_trainable_parts, load_learner
@@ -44,6 +46,27 @@ def gradients(learner: Learner, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     learner.backbone.zero_grad()
     loss.backward()
     return {name: weight.grad.clone() for name, weight in learner.backbone.named_parameters() if weight.grad is not None}
+
+
+# --- false negatives ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [
+        [Example("a", "same", (), "", "1:", "1:"), Example("b", "same", (), "", "2:", "2:")],
+        [Example("same", "a", (), "", "1:", ""), Example("same", "b", (), "", "2:", "")],
+        [Example("same", "a", ("same",), "", "1:", "")],
+    ],
+    ids=["positive", "query", "query as negative"],
+)
+def test_a_text_after_another_instruction_is_the_same_text(examples, tiny_decoder, data):
+    learner, _, recipe = get_ready("supervised", tiny_decoder, data)
+    made, rows = pair_examples(recipe, learner, examples), list(range(len(examples)))
+    batch = made.build(rows, torch.Generator())
+    assert no_negatives(*batch.numbers.split(batch.sizes)).all()
+    assert not made.lesson.found(rows)
+    assert pair_examples(replace(recipe, mask_identical=False), learner, examples).lesson.found(rows)
 
 
 # --- cached gradients --------------------------------------------------------------------------------------------------------

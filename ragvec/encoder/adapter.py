@@ -27,7 +27,7 @@ def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool, name: st
 
     name  of the adapter, where others stay beside it
 
-    What an adapter of a language model says of the head is left out; where it has more tokens than the model, the model gets
+    What an adapter of a language model says of the head is left out (`saved_head` has it); where it has more tokens than the model, the model gets
     them.
     Raises RagvecError for an adapter that does not fit, or that is none of weights.
     """
@@ -61,6 +61,13 @@ def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool, name: st
         raise WrongInput(f"the adapter {folder} does not fit its base model: it {does} {lost[0]}{more}")
     adapted.eval()
     return adapted.merge_and_unload() if merge else adapted
+
+
+def saved_head(folder: Path) -> Tensor | None:
+    """The weight of the language-model head (tokens, dim) that an adapter's folder holds whole; None if it holds none."""
+    names = (f"{_ROOT}lm_head.{part}weight" for part in ("", "modules_to_save.", "base_layer."))
+    weights = load_file(folder / "adapter_model.safetensors")
+    return next((weights[name] for name in names if name in weights), None)
 
 
 def _without_head(config: Any, model: "PreTrainedModel") -> None:

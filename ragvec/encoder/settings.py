@@ -36,7 +36,7 @@ class EncoderSettings:
     lower_case         texts are read in lower case
     template           what surrounds a prompt; None = not looked up yet
     base_weights       an adapter's: what names (ragvec.encoder.base_weights) the weights it was trained on; "" = not known
-    adapters           the adapters stacked on base_model, first merged first: folders or hub ids
+    adapters           the adapters stacked on base_model, first merged first: folders or hub ids, "@" and a revision behind
     truncate_dim       only the first so many dimensions of a vector are kept (Matryoshka); None = all
     projections        folders within the encoder's, of the linear layers behind the pooling
     packed             whether padding-free batches gave the model's own vectors; None = not tried yet

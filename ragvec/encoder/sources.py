@@ -32,6 +32,7 @@ class Source:
     """What to load: base weights, adapters to stack on them in order, the tokenizer's folder, and the settings.
 
     projections  folders of the linear layers behind the pooling
+    base_name, base_revision  by which the base was found: what `settings` say of it is where it came from itself
     """
 
     base: Path
@@ -39,6 +40,8 @@ class Source:
     tokenizer: Path
     settings: EncoderSettings
     projections: tuple[Path, ...] = ()
+    base_name: str = ""
+    base_revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ def fetch(source: str, revision: str | None, search: _Search = _Search(), near: 
 
     Offline (or with HF_HUB_OFFLINE=1) the hub's cache alone is asked. What a file or an index names is taken from the cache
     where it is there; fetching it is said in one line, for nobody asked for that. Never fetches pickled weights.
+    A name of the hub may end in "@" and a revision: a file that names several models has no other place for one.
     """
     try:
         for folder in (near / source if near else None, Path(source).expanduser()):
@@ -109,6 +113,8 @@ def fetch(source: str, revision: str | None, search: _Search = _Search(), near: 
         raise WrongInput(f"{source[:200]!r} can't be a model folder ({error}): check the path") from error
     if (folder := shipped(source)) is not None:
         return folder
+    source, _, named = source.partition("@")
+    revision = named or revision
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise NotFound(f"no model folder {source}, and it is no hub id (organisation/name): check the path")
     if search.named_by and not search.offline:
@@ -121,6 +127,12 @@ def fetch(source: str, revision: str | None, search: _Search = _Search(), near: 
                 source,
             )
     return _snapshot(source, revision, offline=search.offline)
+
+
+def is_of_hub(name: str, path: Path) -> bool:
+    """Whether what was found under a name is the hub's: a snapshot in its cache, or a folder of a repository's own."""
+    is_snapshot = "snapshots" in (path.parent.name, path.parent.parent.name)
+    return is_snapshot and name.count("/") == 1 and not name.startswith(".") and not Path(name).exists()
 
 
 def shipped(name: str) -> Path | None:
@@ -149,30 +161,34 @@ def _snapshot(source: str, revision: str | None, *, offline: bool) -> Path:
 
 def _locate_folder(folder: Path, name: str, revision: str | None, search: _Search) -> Source:
     if folder.is_file():
-        return Source(folder, (), folder, gguf_settings(folder, name))
+        return Source(folder, (), folder, gguf_settings(folder, name), base_name=name)
     is_adapter, is_own = (folder / ADAPTER_FILE).is_file(), (folder / SETTINGS_FILE).is_file()
     if is_own and not is_adapter:
         settings = read_settings(folder)
-        return Source(folder, (), folder, settings, projections=_projections(folder, settings))
+        projections = _projections(folder, settings)
+        return Source(folder, (), folder, settings, projections, base_name=name, base_revision=revision)
     if (folder / MODULES_FILE).is_file() and not is_own and not (folder / REFERENCE_FILE).is_file():
-        return _locate_modules(folder, name, search)
+        return _locate_modules(folder, name, revision, search)
     if is_adapter:
-        return _locate_adapter(folder, name, search)
+        return _locate_adapter(folder, name, revision, search)
     if (folder / "config.json").is_file():
         settings = EncoderSettings(base_model=name, base_revision=revision)
-        return Source(folder, (), folder, _reference_settings(folder, settings))
+        settings = _reference_settings(folder, settings)
+        return Source(folder, (), folder, settings, base_name=name, base_revision=revision)
     named = next((f": name the file, {path}" for path in sorted(folder.glob("*.gguf"))), "")
     raise NotFound(
         f"{folder} is no model folder: it holds none of {SETTINGS_FILE}, {MODULES_FILE}, {ADAPTER_FILE}, config.json{named}"
     )
 
 
-def _locate_modules(folder: Path, name: str, search: _Search) -> Source:
+def _locate_modules(folder: Path, name: str, revision: str | None, search: _Search) -> Source:
     """A sentence-transformers folder. Where its transformer is an adapter, the rest is still what the folder says."""
     modules = read_modules(folder, name)
     if not (modules.transformer / ADAPTER_FILE).is_file():
-        return Source(modules.transformer, (), modules.transformer, modules.settings, projections=modules.projections)
-    located = _locate_adapter(modules.transformer, name if modules.transformer == folder else str(modules.transformer), search)
+        settings, where = replace(modules.settings, base_revision=revision), modules.transformer
+        return Source(where, (), where, settings, modules.projections, base_name=name, base_revision=revision)
+    of_adapter = name if modules.transformer == folder else str(modules.transformer)
+    located = _locate_adapter(modules.transformer, of_adapter, revision, search)
     modules = read_modules(folder, name, base=located.base)
     told = {item: getattr(located.settings, item) for item in ("base_model", "base_revision", "adapters")}
     return replace(located, settings=replace(modules.settings, **told), projections=modules.projections)
@@ -183,7 +199,7 @@ def _projections(folder: Path, settings: EncoderSettings) -> tuple[Path, ...]:
     return tuple(inside(path, {"projections": name}, "projections") for name in settings.projections)
 
 
-def _locate_adapter(folder: Path, name: str, search: _Search) -> Source:
+def _locate_adapter(folder: Path, name: str, revision: str | None, search: _Search) -> Source:
     """Base, then the adapters this one was trained upon, then this one."""
     path = folder / ADAPTER_FILE
     search = search.below(path)
@@ -198,11 +214,17 @@ def _locate_adapter(folder: Path, name: str, search: _Search) -> Source:
     earlier = settings.adapters if settings else _first_stage(name)
     for adapter in earlier:
         located = _stack(located, _fetch_below(folder, adapter, None, search), adapter)
-    located = _stack(located, folder, name)
+    located = _stack(located, folder, f"{name}@{revision}" if revision and is_of_hub(name, folder) else name)
     if settings is None:
         return located
     settings = replace(settings, adapters=located.settings.adapters)
     return replace(located, settings=settings, projections=_projections(folder, settings))
+
+
+def adapter_needs(folder: Path) -> tuple[str, ...]:
+    """What an adapter's folder with a ragvec.json names as trained upon: the base, then the adapters before it."""
+    path = folder / ADAPTER_FILE
+    return (field(path, read_object(path), "base_model_name_or_path", str) or "", *read_settings(folder).adapters)
 
 
 def _fetch_below(folder: Path, source: str, revision: str | None, search: _Search) -> Path:
@@ -235,11 +257,11 @@ def _stack(located: Source, adapter: Path, name: str) -> Source:
         told = {item: getattr(settings, item) for item in ("base_model", "base_revision", "adapters")}
         settings, projections = replace(own, **told), _projections(adapter, own)
     has_tokenizer = any((adapter / file).is_file() for file in ("tokenizer.json", "tokenizer.model"))
-    return Source(
-        located.base,
-        (*located.adapters, adapter),
-        adapter if has_tokenizer else located.tokenizer,
-        _reference_settings(adapter, settings),
+    return replace(
+        located,
+        adapters=(*located.adapters, adapter),
+        tokenizer=adapter if has_tokenizer else located.tokenizer,
+        settings=_reference_settings(adapter, settings),
         projections=projections,
     )
 

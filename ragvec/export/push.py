@@ -3,16 +3,17 @@
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ragvec.encoder.settings import EncoderSettings, read_settings
-from ragvec.encoder.sources import ADAPTER_FILE, locate
+from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, read_settings, write_settings
+from ragvec.encoder.sources import ADAPTER_FILE, adapter_needs, locate
 from ragvec.errors import RagvecError, WrongUsage, first_line
 from ragvec.export.layouts import export
 
-# What loads; a run's checkpoints, and its recipe, which names folders of this machine, stay here.
+# What loads, the settings aside; a run's checkpoints, and its recipe, which names folders of this machine, stay here.
 _PUBLISHED = re.compile(
-    r"ragvec\.json|(generation_|adapter_)?config\.json|(adapter_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
+    r"(generation_|adapter_)?config\.json|(adapter_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
     r"|tokenizer.*\.(json|model)|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt"
     r"|projection-\d+/(config\.json|model\.safetensors)|chat_template\.jinja"
 )
@@ -31,7 +32,7 @@ def push(
 ) -> str:
     """Publish an encoder as a repository on the hub, in one commit, and return its address.
 
-    source      what `Encoder.load` takes. An adapter goes as it is if the hub has what it was trained upon, else as whole
+    source      what `Encoder.load` takes. An adapter goes as it is if the hub has all that its folder names, else as whole
                 weights; so does what is no folder of ragvec's
     repo        "organisation/name"; a new one is private unless public, an existing one stays as it is
     license     of the weights, as the hub spells it ("apache-2.0"); language: of the texts it is for, such as "en", "ko"
@@ -43,25 +44,29 @@ def push(
         raise WrongUsage(f"`repo` {repo!r} is no name on the hub: give organisation/name")
     if not license:
         raise WrongUsage("no `license`: name the licence of the weights as the hub spells it, such as apache-2.0, or other")
-    found = locate(source, offline=True)
+    locate(source, offline=True)
     own = Path(source).expanduser()
-    needed = (found.settings.base_model, *found.settings.adapters[:-1])  # the last is this one
-    is_adapter = (own / ADAPTER_FILE).is_file()
-    stands = (own / "ragvec.json").is_file() and (not is_adapter or all(_is_on_hub(name, own) for name in needed))
+    is_own, is_adapter = (own / SETTINGS_FILE).is_file(), (own / ADAPTER_FILE).is_file()
+    needed = adapter_needs(own) if is_own and is_adapter else ()
+    stands = is_own and all(_is_on_hub(name, own) for name in needed)
     with tempfile.TemporaryDirectory(prefix="ragvec-push-") as name:
         folder = own
         if not stands:
             folder = Path(name) / "encoder"
             export(source, "ragvec", folder, offline=True)
         settings = read_settings(folder)
-        base = base_model or (settings.base_model if _is_on_hub(settings.base_model, own) else None)
+        made_from = next(iter(needed), settings.base_model) if stands else settings.base_model
+        base = base_model or (made_from if _is_on_hub(made_from, own) else None)
         card = _card(repo, settings, license=license, language=language, base=base, adapter=is_adapter and stands)
-        return _commit(repo, folder, card, public=public, token=token)
+        if not _is_on_hub(settings.base_model, own):  # a folder of this machine
+            settings = replace(settings, base_model=base or "", base_revision=None)
+        write_settings(Path(name), settings)
+        return _commit(repo, folder, card, Path(name) / SETTINGS_FILE, public=public, token=token)
 
 
 def _is_on_hub(name: str, folder: Path) -> bool:
     """Whether this names a repository on the hub, rather than a folder here or beside that of the encoder."""
-    return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists() and not (folder / name).exists()
+    return bool(_HUB_ID.fullmatch(name.partition("@")[0])) and not Path(name).exists() and not (folder / name).exists()
 
 
 def _card(
@@ -108,12 +113,12 @@ def _files(folder: Path) -> Iterator[str]:
     yield from sorted(name for name in names if _PUBLISHED.fullmatch(name))
 
 
-def _commit(repo: str, folder: Path, card: str, *, public: bool, token: str | None) -> str:
+def _commit(repo: str, folder: Path, card: str, settings: Path, *, public: bool, token: str | None) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     files: list[CommitOperationAdd] = [CommitOperationAdd(name, str(folder / name)) for name in _files(folder)]
-    files.append(CommitOperationAdd("README.md", card.encode()))
+    files += [CommitOperationAdd(SETTINGS_FILE, str(settings)), CommitOperationAdd("README.md", card.encode())]
     hub = HfApi(token=token, library_name="ragvec")
     try:
         made = hub.create_repo(repo, private=not public, exist_ok=True)

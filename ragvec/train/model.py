@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ragvec.encoder import Encoder, EncoderSettings
-from ragvec.encoder.adapter import add_adapter
+from ragvec.encoder.adapter import add_adapter, saved_head
 from ragvec.encoder.bidirectional import make_bidirectional, make_causal
 from ragvec.encoder.device import device_of
+from ragvec.encoder.door import foreign
 from ragvec.encoder.forward import hidden_states
 from ragvec.encoder.gguf import load_gguf
 from ragvec.encoder.pooling import poolings_of
@@ -208,7 +209,19 @@ def _load_with_head(found: Source, dtype: str) -> "PreTrainedModel":
         )
     for adapter in found.adapters:
         add_adapter(whole.base_model, adapter, merge=True)  # in place
+        _follow_with_head(whole, adapter)
     return whole
+
+
+def _follow_with_head(whole: "PreTrainedModel", adapter: Path) -> None:
+    """Give the head the tokens that an adapter has added to the embedding, and its weights where the adapter saves them."""
+    rows = embedding_of(whole).num_embeddings
+    if whole.get_output_embeddings().weight.shape[0] != rows:
+        whole.resize_token_embeddings(rows, mean_resizing=False)
+    head, saved = whole.get_output_embeddings(), saved_head(adapter)
+    if saved is not None and head.weight is not embedding_of(whole).weight:
+        with foreign(f"the adapter {adapter} does not fit its base model"), torch.no_grad():
+            head.weight.copy_(saved)
 
 
 def _logit_shape(config: Any) -> tuple[float, float | None]:

@@ -12,8 +12,7 @@ import torch
 
 from ragvec import __version__
 from ragvec.checked import check_value
-from ragvec.encoder.settings import read_settings
-from ragvec.encoder.sources import ADAPTER_FILE
+from ragvec.encoder.sources import ADAPTER_FILE, adapter_needs
 from ragvec.files import read_described, replacing, write_json, write_text
 from ragvec.train import ranks
 from ragvec.train.checkpoints import Entry
@@ -161,10 +160,9 @@ def write_card(folder: Path, summary: dict[str, Any], recipe: Recipe) -> None:
 
 
 def _what_it_needs(folder: Path) -> str:
-    record = json.loads(read_described(folder / ADAPTER_FILE))
-    needed = [record["base_model_name_or_path"], *read_settings(folder).adapters]
+    needed = ", ".join(f"`{name}`" for name in adapter_needs(folder))
     return (
-        f"This folder holds an adapter alone. What it was trained upon ({', '.join(f'`{name}`' for name in needed)}; paths "
+        f"This folder holds an adapter alone. What it was trained upon ({needed}; paths "
         "count from here) is loaded, too: move them together. `ragvec export FOLDER --to ragvec -o WHOLE` makes a folder that "
         "needs no other."
     )

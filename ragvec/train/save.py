@@ -9,7 +9,7 @@ from pathlib import Path
 from ragvec.encoder.base_weights import weights_name
 from ragvec.encoder.checkpoint import write_projected_settings
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings
-from ragvec.encoder.sources import ADAPTER_FILE, Source, shipped
+from ragvec.encoder.sources import ADAPTER_FILE, Source, is_of_hub, shipped
 from ragvec.encoder.weights import DTYPES, quiet
 from ragvec.files import fsync_folder, settle_file
 from ragvec.train.model import Learner, embedding_of
@@ -44,13 +44,16 @@ def save_result(learner: Learner, recipe: Recipe, folder: Path) -> None:
 def _write_adapter(learner: Learner, target: Path, folder: Path) -> None:
     found = learner.found
     assert found is not None and learner.adapter is not None
-    base = found.settings.base_model or str(found.base)
-    learner.adapter.peft_config["default"].base_model_name_or_path = _lasting(base, found.base, folder)
+    config = learner.adapter.peft_config["default"]
+    config.base_model_name_or_path = _lasting(found.base_name, found.base, folder)
+    settings = replace(_settings(learner, _earlier_adapters(found, folder)), base_weights=weights_name(found.base))
+    if is_of_hub(found.base_name, found.base):  # else what the base says of where it comes from stays
+        config.revision = found.base_revision
+        settings = replace(settings, base_model=found.base_name, base_revision=found.base_revision)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Could not find a config file")  # peft asks the hub about the base
         learner.adapter.save_pretrained(target, save_embedding_layers=False)
     (target / "README.md").unlink(missing_ok=True)  # peft's empty model card
-    settings = replace(_settings(learner, _earlier_adapters(found, folder)), base_weights=weights_name(found.base))
     write_projected_settings(target, settings, learner.projections)
 
 
@@ -83,7 +86,7 @@ def _lasting(name: str, path: Path, folder: Path) -> str:
     else an absolute one."""
     if path == shipped(name):
         return name
-    if path.parent.name == "snapshots" and not Path(name).exists():
+    if is_of_hub(name, path):
         return name
     folder = folder.resolve()
     return os.path.relpath(path, folder) if path.is_relative_to(folder.parent) else str(path)

@@ -51,17 +51,23 @@ class TextBatch:
 
 @dataclass(frozen=True, slots=True)
 class PromptTable:
-    """Tokenized prompts of every distinct text of a training set; pool_starts: where what is pooled begins in each."""
+    """Tokenized prompts of a training set: every distinct text after every instruction that it is read after.
+
+    pool_starts  where what is pooled begins in each
+    texts        a number for each one's text: that of an equal text after another instruction is the same
+    """
 
     ids: list[np.ndarray]
     pool_starts: list[int]
+    texts: list[int]
 
 
 def pair_examples(recipe: Recipe, learner: Learner, examples: Sequence[Example]) -> ExampleSet[TextBatch]:
     """Queries with positives and negatives, tokenized for contrastive batches."""
     table, triples = _tokenized(learner, examples)
     build = pair_batch(table, triples, recipe.mask_identical)
-    lesson = Lesson(partial(holds_negative, triples, mask_identical=recipe.mask_identical), "a negative", _MORE_NEGATIVES)
+    found = partial(holds_negative, triples, texts=table.texts if recipe.mask_identical else None)
+    lesson = Lesson(found, "a negative", _MORE_NEGATIVES)
     made = _example_set(recipe, examples, table, triples, build=build, lesson=lesson)
     return replace(made, negatives=sum(len(one.negatives) for one in examples))
 
@@ -75,17 +81,17 @@ def score_examples(
     return _example_set(recipe, examples, table, triples, build=build, lesson=lesson(examples))
 
 
-def holds_negative(examples: Sequence[Triple], rows: Sequence[int], *, mask_identical: bool) -> bool:
+def holds_negative(examples: Sequence[Triple], rows: Sequence[int], *, texts: Sequence[int] | None) -> bool:
     """Whether a batch has a document that some query is told from.
 
-    What mask_identical leaves out is none (see contrastive.no_negatives); without it a text equal to the positive still
-    is none: no model can tell the two apart.
+    texts  the table's, with mask_identical: what that leaves out is none (see contrastive.no_negatives). None = without it;
+           a prompt equal to the positive's still is none: no model can tell the two apart
     """
     chosen = [examples[row] for row in rows]
-    hard = {negative for one in chosen for negative in one.negatives}
-    pairs = {(one.query, one.positive) for one in chosen}
-    if not mask_identical:
-        return len(hard | {positive for _, positive in pairs}) > 1
+    if texts is None:
+        return len({document for one in chosen for document in (one.positive, *one.negatives)}) > 1
+    hard = {texts[negative] for one in chosen for negative in one.negatives}
+    pairs = {(texts[one.query], texts[one.positive]) for one in chosen}
     return any(
         len(hard) > len(hard & {query, own}) or any(q != query and p not in (own, query) for q, p in pairs)
         for query, own in pairs
@@ -131,7 +137,9 @@ def prompt_table(builder: PromptBuilder, wanted: Sequence[tuple[str, str]]) -> t
     by_instruction: dict[str, list[str]] = {}
     for instruction, text in numbers:
         by_instruction.setdefault(instruction, []).append(text)
-    table = PromptTable([np.empty(0, dtype=np.int32)] * len(numbers), [0] * len(numbers))
+    by_text: dict[str, int] = {}
+    of_text = [by_text.setdefault(text, len(by_text)) for _, text in numbers]
+    table = PromptTable([np.empty(0, dtype=np.int32)] * len(numbers), [0] * len(numbers), of_text)
     for instruction, texts in by_instruction.items():
         prompts = builder.build(texts, instruction)
         for text, ids, start in zip(texts, prompts.ids, prompts.pool_starts, strict=True):
@@ -179,7 +187,7 @@ def pair_batch(table: PromptTable, examples: Sequence[Triple], mask_identical: b
         queries, positives = [one[0] for one in chosen], [one[1] for one in chosen]
         negatives = [negative for one in chosen for negative in one[2]]
         everyone = [*queries, *positives, *negatives]
-        numbers = torch.tensor(everyone) if mask_identical else None
+        numbers = torch.tensor([table.texts[row] for row in everyone]) if mask_identical else None
         return text_batch(table, everyone, sizes=(len(queries), len(positives), len(negatives)), numbers=numbers)
 
     return build
