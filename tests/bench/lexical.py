@@ -80,7 +80,7 @@ def lancedb(texts: Sequence[str], folder: Path) -> Search:
     return lambda query: table.search(query, query_type="fts").select(["id"]).limit(K).to_arrow()
 
 
-SYSTEMS: dict[str, Callable[[Sequence[str], Path], Search]] = {
+SYSTEMS: dict[str, Callable[[Any, Path], Search]] = {  # of texts; ours of passages
     "ragvec": ragvec,
     "fts5": fts5,
     "bm25s": bm25s,
@@ -124,7 +124,7 @@ def main() -> None:
     print(f"{len(texts):,} passages; ms a query: median, 99th of 100, the commonest words ({common})")
     with tempfile.TemporaryDirectory() as place:
         for name in options.systems.split(","):
-            rows: Sequence[Any] = [Passage("", "", text) for text in texts] if name == "ragvec" else texts
+            rows: Sequence[object] = [Passage("", "", text) for text in texts] if name == "ragvec" else texts
             begin = time.perf_counter()
             search = SYSTEMS[name](rows, Path(place))
             built = time.perf_counter() - begin
