@@ -31,8 +31,7 @@ from ragvec.records import Passage
 if TYPE_CHECKING:
     import tantivy
 
-_HEAP = 64 << 20  # bytes of words that each thread holds in memory before it writes a part of the index
-_MANY = 1024  # passages that begin a large commit, which two threads write; each writes parts of its own, so not of a small one
+_HEAP = 64 << 20  # bytes of words that are held in memory before a part of the index is written
 _DELETED = 1000  # passages that are taken out together
 _OTHER = re.compile(r"meta\.json|\.managed\.json|\.tantivy-(?:meta|writer)\.lock|\.tmp\w+")  # in a folder it works in
 _PANIC = "PanicException"  # pyo3's; it has no name to import it by
@@ -92,7 +91,7 @@ class WordWriter:
         """Make passages findable by their words, under these ids."""
         import tantivy
 
-        writer = self._begun(len(ids))
+        writer = self._begun()
         with self._failing():
             for number, passage in zip(ids, passages, strict=True):
                 document = tantivy.Document()
@@ -150,8 +149,7 @@ class WordWriter:
         self._writer = None
         remove_staging(self._staging)
 
-    def _begun(self, count: int = 0) -> "tantivy.IndexWriter":
-        """count: of the passages that come first."""
+    def _begun(self) -> "tantivy.IndexWriter":
         if self._writer is not None:
             return self._writer
         import tantivy
@@ -168,8 +166,7 @@ class WordWriter:
                 index = tantivy.Index(schema(), path=str(self._staging))
             index.register_tokenizer(TOKENIZER, analyzer(self._language))
             index.config_reader("manual")
-            threads = 1 if count < _MANY else 2
-            self._writer = index.writer(threads * _HEAP, threads)
+            self._writer = index.writer(_HEAP, 1)
         return self._writer
 
     @contextmanager
