@@ -24,6 +24,7 @@ from ragvec.corpus.parquet import parquet_length
 from ragvec.corpus.parts import metadata_at, stretches
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
+from ragvec.corpus.spelling import composed_names
 from ragvec.corpus.tables import SAMPLE_ROWS, looked_ahead
 from ragvec.corpus.vectors import VectorField
 from ragvec.errors import RagvecError, WrongInput, WrongRow
@@ -84,7 +85,8 @@ def read_documents(
     on_reject    called with each row that can't be read, and with the rest of a file that can't; None = the first one raises
     on_unread    called with what can't be read of a folder, without its record: files that give no document; of others, unless
                  on_reject hears of them, rows and a file's rest. None = the first one raises
-    on_found     called with the name, from the source's folder, of each file that gives a document
+    on_found     called with the name, from the source's folder and as it stands there, of each file that gives a document
+    The names of files in ids and metadata are composed (NFC), however the folder spells them.
     A document without an id gets one made from its title and text; fields that are not id, title or text become metadata. A
     file that is one document has the file's name as title, if it has no other, and metadata of its own: see `about.of_file`.
     A row of a folder's CSV or TSV file has the file's name as `path`.
@@ -184,11 +186,15 @@ class _Found(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A file of a corpus while it is read: its rows, its names in messages and from the source's folder ("" = stdin)."""
+    """A file of a corpus while it is read: its rows, its names in messages and from the source's folder ("" = stdin).
+
+    name   as ids and metadata have it; entry: as the folder has it
+    """
 
     rows: Iterator[Row]
     shown: str
     name: str = ""
+    entry: str = ""
     kind: str | None = "jsonl"
     in_folder: bool = False
     path: Path | None = None  # of one that is a document as a whole
@@ -246,7 +252,7 @@ def _all_documents(source: str | Path, names: FieldNames, ids: Ids, reading: _Re
         try:
             for document in _documents(file, names, ids, reading):
                 if reading.on_found and file.name and not gave:
-                    reading.on_found(file.name)
+                    reading.on_found(file.entry)
                 gave += 1
                 yield document
         except RagvecError as error:
@@ -277,12 +283,14 @@ def _files(source: str | Path, reading: _Reading) -> Iterator[_File]:
             yield _File(jsonl_rows(file, "standard input", reading.max_value_mb), "standard input")
         return
     files = _corpus_files(source, reading)
-    for path in files.paths:
-        name, kind = path_text(path.relative_to(files.root).as_posix()), reading.files.format_of(path)
+    entries = [path_text(path.relative_to(files.root).as_posix()) for path in files.paths]
+    for path, entry, name in zip(files.paths, entries, composed_names(entries), strict=True):
+        kind = reading.files.format_of(path)
         yield _File(
-            rows=_file_rows(path, files, reading),
+            rows=_file_rows(path, name, files, reading),
             shown=path_text(path),
             name=name,
+            entry=entry,
             kind=kind,
             in_folder=files.within is not None,
             path=path if kind in NAMED_BY_FILE and not (kind == "text" and reading.text_lines) else None,
@@ -325,11 +333,11 @@ def _corpus_files(source: str | Path, reading: _Reading) -> CorpusFiles:
     )
 
 
-def _file_rows(path: Path, files: CorpusFiles, reading: _Reading) -> Iterator[Row]:
+def _file_rows(path: Path, name: str, files: CorpusFiles, reading: _Reading) -> Iterator[Row]:
     return file_rows(
         path,
         path_text(path),
-        reading.made_prefix + path_text(path.relative_to(files.root).as_posix()),
+        reading.made_prefix + name,
         reading.max_value_mb,
         kind=reading.files.format_of(path),
         text_lines=reading.text_lines,

@@ -63,7 +63,7 @@ def add_corpus(
             [corpus],
             known,
             filled=filled,
-            taken=lambda doc_id: bool(store.passages_of(connection, doc_id, "NULL")),
+            taken=lambda doc_id: bool(store.ids_of(connection, store.spelled(connection, doc_id))),
             sync=sync,
             files=reading.files,
         )

@@ -30,7 +30,7 @@ from ragvec.index.layout import ENCODING_NAME, remove_index
 from ragvec.index.lock import writer_lock
 from ragvec.index.origins import check_readable, incoming_sources
 from ragvec.index.sources import DocumentSource, Incoming
-from ragvec.index.store import IndexSettings, passages_of, read_sources
+from ragvec.index.store import IndexSettings, ids_of, read_sources, spelled
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.folder import remove_shards
 from ragvec.ingest.own_vectors import index_vectors, reading_vectors
@@ -302,7 +302,7 @@ def _incoming(path: Path, corpora: list[str | Path], **how: Any) -> list[Incomin
         known: list[DocumentSource] = list(read_sources(view.connection).values())
 
         def taken(doc_id: str) -> bool:
-            return bool(passages_of(view.connection, doc_id, "NULL"))
+            return bool(ids_of(view.connection, spelled(view.connection, doc_id)))
 
         return incoming_sources(corpora, known, filled=bool(len(view) or known), taken=taken, **how)
 
