@@ -190,6 +190,15 @@ def test_score_distillation_by_hand():
     assert score_distillation(teacher + 3, teacher, mse=1.0, kl=1.0).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_a_query_without_negatives_adds_nothing_to_a_score_distillation():
+    student = torch.tensor([[2.0, 1.0], [1.0, -torch.inf]], requires_grad=True)
+    teacher = torch.tensor([[5.0, 1.0], [2.0, -torch.inf]])
+    loss = score_distillation(student, teacher, mse=1.0, kl=1.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(score_distillation(student[:1], teacher[:1], mse=1.0, kl=1.0).item() / 2)
+    assert torch.isfinite(student.grad).all() and not student.grad[1].any()
+
+
 def test_similarities_are_computed_in_float32_under_autocast():
     """At scale 50 bfloat16 similarities would move the loss by tenths."""
     vectors = [random(16, 64, seed=seed) for seed in range(3)]

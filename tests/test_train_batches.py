@@ -227,5 +227,18 @@ def test_a_token_budget():
         assert len(rows(found)) == len(found)  # every epoch has as many steps as the plan says
 
 
+@pytest.mark.parametrize(("count", "sizes"), [(3, [3]), (8, [4, 4]), (9, [3, 3, 3]), (10, [4, 3, 3]), (15, [4, 4, 4, 3])])
+def test_an_evaluation_holds_every_example_in_even_batches(count, sizes):
+    found = rows(batches(count=count, every=True))
+    assert sorted(sum(found, [])) == list(range(count)) and sorted(map(len, found), reverse=True) == sizes
+
+
+def test_an_evaluation_holds_every_example_of_each_group_and_within_a_token_budget():
+    groups = [number % 3 for number in range(40)]
+    for found in (batches(count=40, groups=groups, every=True), batches([5] * 40, groups=groups, batch_tokens=16, every=True)):
+        assert sorted(sum(rows(found), [])) == list(range(40))
+        assert all(len({groups[row] for row in batch}) == 1 and 2 <= len(batch) <= 4 for batch in rows(found))
+
+
 def test_fewer_examples_than_a_batch_are_one_batch():
     assert rows(batches(count=3)) == [rows(batches(count=3))[0]] and len(rows(batches(count=3))[0]) == 3

@@ -20,6 +20,7 @@ from ragvec.train.objectives.texts import pair_examples, text_vectors
 from ragvec.train.prepare import prepare
 from ragvec.train.recipe import make_recipe
 from ragvec.train.trainable import add_trainable_parts, load_learner
+from ragvec.train.watch import mean_loss
 from tests.training import LONG_TEXTS, losses, recipe_values, run, write_data
 
 GRADED = {"loss": "cosent", "train_file": "graded.jsonl"}
@@ -46,6 +47,18 @@ def gradients(learner: Learner, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     learner.backbone.zero_grad()
     loss.backward()
     return {name: weight.grad.clone() for name, weight in learner.backbone.named_parameters() if weight.grad is not None}
+
+
+def test_the_validation_loss_is_the_mean_over_every_example(tiny_decoder, data):
+    """Of a loss that is each text's own; ten texts in batches of 4, 3 and 3, whatever is accumulated in training."""
+    keys = {"distill_kl": 0.0, "validation_split_percentage": 28, "gradient_accumulation_steps": 8}
+    _, prepared, _ = get_ready("distill", tiny_decoder, data, **keys)
+    held, module = prepared.validation, prepared.module
+    assert sorted(map(len, held.joint_rows)) == [3, 3, 4]
+    module.eval()
+    with torch.no_grad():
+        alone = [module(held._build([row], torch.Generator()))["loss"].item() for rows in held.joint_rows for row in rows]
+    assert mean_loss(module, held) == pytest.approx(np.mean(alone), abs=1e-6)
 
 
 # --- false negatives ---------------------------------------------------------------------------------------------------------
@@ -235,5 +248,7 @@ def test_the_score_of_a_student_is_its_cosine_over_the_temperature(tiny_decoder,
 def test_distillation_without_a_teacher(tiny_decoder, data):
     with pytest.raises(RagvecError, match='pairs.jsonl, line 1: no teacher\'s scores .*or "teacher_vectors" in the config'):
         get_ready("distill", tiny_decoder, data, teacher_vectors=[], train_file=str(data / "pairs.jsonl"))
+    with pytest.raises(RagvecError, match="validation_file: teacher_vectors are those of train_file alone"):
+        get_ready("distill", tiny_decoder, data, validation_file=str(data / "texts.json"))
     with pytest.raises(RagvecError, match="distill_mse and distill_kl are 0: nothing is left to train for"):
         get_ready("distill", tiny_decoder, data, teacher_vectors=[], distill_kl=0.0)

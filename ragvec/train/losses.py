@@ -187,13 +187,13 @@ def score_distillation(student: Tensor, teacher: Tensor, *, mse: float, kl: floa
     student, teacher  (n, candidates), the positive first; −inf where a query has fewer candidates
     mse               weight of the squared difference of margins, positive less negative (MarginMSE, Hofstätter et al. 2020)
     kl                weight of KL(teacher ‖ student) between the softmaxes over a query's candidates
-    returns           a scalar; a query's negatives share its weight
+    returns           a scalar; a query's negatives share its weight, one without any adds nothing
     """
     there = torch.isfinite(teacher)
     loss = student.masked_fill(~there, 0).sum() * 0.0
     if mse:
         ours, theirs = ((scores[:, :1] - scores[:, 1:]).masked_fill(~there[:, 1:], 0) for scores in (student, teacher))
-        loss = loss + mse * ((ours - theirs) ** 2).sum(dim=1).div(there[:, 1:].sum(dim=1)).mean()
+        loss = loss + mse * ((ours - theirs) ** 2).sum(dim=1).div(there[:, 1:].sum(dim=1).clamp(min=1)).mean()
     if kl:
         ours, theirs = (log_softmax(scores.float(), dim=-1).masked_fill(~there, 0) for scores in (student, teacher))
         loss = loss + kl * (theirs.exp() * (theirs - ours) * there).sum(dim=1).mean()

@@ -47,11 +47,11 @@ def prepare(recipe: Recipe, learner: Learner) -> Prepared:
         learner.settings = replace(learner.settings, query_instruction=first.queries[0])  # the one that was trained
     if teaching.reading.prompts and recipe.document_instruction is None and len(first.documents) == 1:
         learner.settings = replace(learner.settings, document_instruction=first.documents[0])
-    batches = _batches(first, recipe, ranks.world())
+    batches = _batches(first, recipe, accumulation=recipe.gradient_accumulation_steps, world=ranks.world())
     return Prepared(
         LossModule(learner, teaching.loss, teaching.extra),
         batches,
-        validation=_batches(teaching.examples(validation), recipe) if validation else None,
+        validation=_batches(teaching.examples(validation), recipe, every=True) if validation else None,
         metric=make_metric(recipe, learner) if ranks.is_main_process() else None,
         examples=len(first.lengths),
         tokens=int(np.sum(first.lengths)),
@@ -107,14 +107,17 @@ def _read_sets(recipe: Recipe, read: Callable[[Sequence[str]], Sequence[Any]]) -
     return split_validation(training, recipe.validation_split_percentage, recipe.seed)
 
 
-def _batches(examples: ExampleSet[Any], recipe: Recipe, world: int = 1) -> Batches:
+def _batches(
+    examples: ExampleSet[Any], recipe: Recipe, *, accumulation: int = 1, world: int = 1, every: bool = False
+) -> Batches:
     return Batches(
         examples.build,
         examples.lengths,
         groups=examples.groups,
         batch_size=recipe.per_device_train_batch_size,
         batch_tokens=recipe.batch_tokens,
-        accumulation=recipe.gradient_accumulation_steps,
+        accumulation=accumulation,
         seed=recipe.seed,
         world=world,
+        every=every,
     )

@@ -148,11 +148,16 @@ def only_figures(history: list[Entry]) -> list[Entry]:
 
 @torch.no_grad()
 def mean_loss(module: LossModule, batches: Batches) -> float:
-    """The mean loss over a validation set, without dropout."""
+    """The mean loss over the examples of a validation set, without dropout.
+
+    A contrastive loss is that of a batch's queries among its own documents, so it grows with the batches: those of one data set
+    are of one size, give or take one.
+    """
     seen, training = module.tokens_seen, module.training
     module.eval()
     losses = [module(batches[number])["loss"] for number in range(len(batches))]  # all queued before the first is waited for
     module.train(training)
     module.tokens_seen = seen
     numbers: list[float] = torch.stack(losses).tolist()
-    return sum(numbers) / len(numbers)
+    weights = [len(rows) for rows in batches.joint_rows]
+    return sum(weight * number for weight, number in zip(weights, numbers, strict=True)) / sum(weights)

@@ -20,19 +20,22 @@ class Batches:
 
     def __init__(self, build: Callable[[list[int], torch.Generator], Any], lengths: Sequence[int] | np.ndarray, *,
                  groups: Iterable[Any],
-                 batch_size: int, batch_tokens: int | None, accumulation: int, seed: int, world: int = 1) -> None:  # fmt: skip
+                 batch_size: int, batch_tokens: int | None, accumulation: int, seed: int, world: int = 1,
+                 every: bool = False) -> None:  # fmt: skip
         """Plan the batches of epoch 0.
 
         build         makes a batch from example numbers and a random generator of its own
         lengths       tokens of each example; groups: examples of different groups never share a batch
         batch_size    examples in a batch, unless batch_tokens (a budget) decides
         accumulation  batches per optimiser step of each process; world: processes
+        every         every example is in a batch, as an evaluation wants it; a group's are spread evenly, since a last batch of
+                      few would hold few negatives. Where one is alone all the same (its group's only one) it holds none
         Raises RagvecError if not every process gets an example.
         """
         self._build, self._seed = build, seed
         self._lengths = np.asarray(lengths)
         self._groups = _members(groups)
-        self._batch_size, self._batch_tokens, self._world = batch_size, batch_tokens, world
+        self._batch_size, self._batch_tokens, self._world, self._every = batch_size, batch_tokens, world, every
         first_epoch, step = sum(1 for _ in self._shuffle(0, 0)), accumulation * world
         if not first_epoch:
             raise RagvecError(f"{len(self._lengths)} examples are too few for {world} processes: start fewer")
@@ -73,12 +76,16 @@ class Batches:
                 yield batch.tolist()
 
     def _cut(self, members: np.ndarray) -> list[list[np.ndarray]]:
-        """A group's shuffled examples as runs of batches; an incomplete last one is left out unless it is the only one."""
+        """A group's shuffled examples as runs of batches; an incomplete last one is left out unless it is the only one, or
+        every example is wanted."""
         if self._batch_tokens is None:
             edges = list(range(self._batch_size, len(members) + 1, self._batch_size))
         else:
             edges = _token_edges(self._lengths[members], self._batch_tokens)
-        batches, world = np.split(members, edges)[:-1], self._world
+        *batches, rest = np.split(members, edges)
+        if self._every:
+            return [[batch] for batch in np.array_split(members, len(batches) + bool(len(rest)))]
+        world = self._world
         runs = [batches[first : first + world] for first in range(0, len(batches) - world + 1, world)]
         if runs or len(members) < world:
             return runs
