@@ -97,7 +97,10 @@ TextSuffixes = Annotated[
 ]
 OnError = Annotated[
     OnErrorChoice,
-    typer.Option(help="What to do with rows that can't be read: stop, or skip and keep them.", rich_help_panel=CORPUS),
+    typer.Option(
+        help="What to do with rows that can't be read: stop (of a folder: name them and go on), or skip and keep them.",
+        rich_help_panel=CORPUS,
+    ),
 ]
 
 
@@ -192,14 +195,18 @@ def report_quarantined(count: int, path: Path | None) -> None:
 
 
 def report_unread(unread: Sequence["Rejected"]) -> None:
-    """Name on stderr the first files of a folder that could not be read and were passed over."""
-    if unread:
-        what = "1 file" if len(unread) == 1 else f"{len(unread):,} files"
-        print(f"passed over {what} that could not be read:", file=sys.stderr)
-        for one in unread[:FAILURES_SHOWN]:
+    """Name on stderr the first files of a folder that could not be read and were passed over, and rows of others."""
+    for what, partial in (("file", False), ("row or rest of a file", True)):
+        those = [one for one in unread if one.partial is partial]
+        if not those:
+            continue
+        plural = "rows or rests of files" if partial else "files"
+        count = f"1 {what}" if len(those) == 1 else f"{len(those):,} {plural}"
+        print(f"passed over {count} that could not be read:", file=sys.stderr)
+        for one in those[:FAILURES_SHOWN]:
             print(f"  {as_options(one.error, _OPTIONS)}", file=sys.stderr)
-        if len(unread) > FAILURES_SHOWN:
-            print(f"  and {len(unread) - FAILURES_SHOWN:,} more", file=sys.stderr)
+        if len(those) > FAILURES_SHOWN:
+            print(f"  and {len(those) - FAILURES_SHOWN:,} more", file=sys.stderr)
 
 
 def report_failed(failed: Sequence["Failure"], count: int, *, again: bool = True) -> None:

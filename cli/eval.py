@@ -120,6 +120,15 @@ CacheFolder = Annotated[
 Summary = Annotated[Form | None, typer.Option(help="Default: a table on a terminal, JSON on a pipe.", rich_help_panel=WRITTEN)]
 
 
+def _other_command(wanted: bool) -> None:
+    from ragvec.errors import WrongUsage
+
+    if wanted:
+        raise WrongUsage("questions are made by `ragvec generate FOLDER`; then `ragvec eval FOLDER`")
+
+
+Generate = Annotated[bool, typer.Option("--generate", hidden=True, is_eager=True, callback=_other_command)]
+
 _NOT_OF_MTEB = (
     "dataset", "index", "where", "rerank", "passage_tokens", "overlap", "ignore_identical_ids", "topics", "qrels", "score_run",
     "metric", "task", "probe", "probe_previous", "save_run", "per_query", "report", "chart",
@@ -174,6 +183,7 @@ def run(
     max_length: MaxLength = None,
     document_instruction: DocumentInstruction = None,
     format: Summary = None,
+    generate: Generate = False,
 ) -> None:
     """Measure each system on the data set, beside the baselines, and print or write the figures."""
     given = dict(locals())

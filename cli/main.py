@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial, wraps
 from importlib import import_module
 from io import TextIOWrapper
@@ -87,10 +88,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The console script's entry: runs the command and exits with its code. A command finds the words in its context's obj."""
     words = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in words if not word.startswith("-")), None) or _to_complete()
+    _open_missing_streams()
     code = _run(words, chosen)
     if code == EXIT_INTERRUPTED and argv is None:
         _leave(code)
     sys.exit(code)
+
+
+def _open_missing_streams() -> None:
+    """What is closed (`>&-`) or was never there (pythonw) is empty, or is written to nowhere. In their order: each takes the
+    lowest number that is free, and so no other file takes theirs."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (as long as the process lives)
 
 
 def _leave(code: int) -> NoReturn:
@@ -121,6 +131,28 @@ class _Warnings(logging.Handler):
 
 
 def _run(words: list[str], chosen: str | None) -> int:
+    """A command's exit code, when all that it printed has been written."""
+    try:
+        code = _code(words, chosen)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` closed the pipe: nothing more to say
+        _print_nowhere()
+        return EXIT_FAILED
+    except OSError as error:  # a full disk, most likely: what fails elsewhere, the library has named as a RagvecError
+        _print_nowhere()
+        what = error.filename or "what is printed can't be written"
+        print(f"error: {what}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_FAILED
+    return code
+
+
+def _print_nowhere() -> None:
+    """What is left to print would fail once more as the interpreter ends."""
+    with suppress(OSError, ValueError):  # no file at all
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _code(words: list[str], chosen: str | None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):  # a path may hold bytes, and a locale lack characters: as stderr shows them
         sys.stdout.reconfigure(errors="backslashreplace")
     app: typer.Typer | None = None
@@ -141,9 +173,6 @@ def _run(words: list[str], chosen: str | None) -> int:
     except (KeyboardInterrupt, _Interrupted) as error:
         print(f"interrupted{error}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` closed the pipe: nothing more to say
-        return EXIT_FAILED
     return 0
 
 

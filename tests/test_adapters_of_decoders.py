@@ -74,7 +74,9 @@ def test_tokens_that_an_adapter_adds_are_predicted(tmp_path: Path, objective: st
     tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"])
     model.resize_token_embeddings(386)
-    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
+    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"])).save_pretrained(
+        tmp_path / "adapter"
+    )
     tokenizer.save_pretrained(tmp_path / "adapter")
     data = write_data(tmp_path)
     (data / "chat.json").write_text(json.dumps([{"text": f"<|im_start|>fox {row}<|im_end|>"} for row in range(36)]))

@@ -239,3 +239,39 @@ def test_info_describes_a_model_of_the_hubs_cache(capsys, monkeypatch, tmp_path,
     assert (code, described["path"], described["architecture"], described["base_model"]) == (0, "org/tiny", "llama", "org/tiny")
     code, _, err = said(capsys, "info", "org/other")
     assert code == 1 and "org/other" in err and "cache" in err
+
+
+def in_a_shell(line: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `ragvec` in a shell's line; `ragvec` is what this interpreter runs."""
+    script = f'ragvec() {{ "{sys.executable}" -c "from ragvec.cli.main import main; main()" "$@"; }}; {line}'
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full is Linux's")
+@pytest.mark.parametrize("words", ["--version", "-h", "info {encoder}"])
+def test_a_full_disk_below_the_output_is_told_in_one_line(words, tiny_decoder):
+    words = words.format(encoder=tiny_decoder)
+    assert in_a_shell(f"ragvec {words} > /dev/full") == (
+        1,
+        "",
+        "error: what is printed can't be written: No space left on device\n",
+    )
+
+
+def test_output_that_nobody_reads_ends_quietly(tiny_decoder, tmp_path):
+    (tmp_path / "corpus.jsonl").write_text("".join(f'{{"_id": "{n}", "text": "{"plants " * 40}"}}\n' for n in range(2000)))
+    index = tmp_path / "index"
+    assert in_a_shell(f"ragvec index {tmp_path}/corpus.jsonl -o {index} --encoder {tiny_decoder}")[0] == 0
+    code, out, err = in_a_shell(f"ragvec documents -i {index} | head -1")  # more than a pipe holds
+    assert (code, err) == (1, "") and json.loads(out)["_id"] == "0"
+    assert in_a_shell(f"ragvec documents -i {index} --count >&-") == (0, "", "")
+    assert in_a_shell(f"ragvec documents -i {index} - <&-") == (0, "", "")
+
+
+@pytest.mark.parametrize(("place", "code"), [("{encoder}", 0), ("no-folder", 1)])
+def test_a_process_without_streams_works(place, code, tiny_decoder):
+    """As under pythonw."""
+    script = "import sys; sys.stdin = sys.stdout = sys.stderr = None; from ragvec.cli.main import main; main()"
+    words = [sys.executable, "-c", script, "info", place.format(encoder=tiny_decoder)]
+    assert subprocess.run(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode == code

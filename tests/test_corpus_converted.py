@@ -1,6 +1,7 @@
 """PDF, HTML and DOCX through markitdown, in a folder and alone; what is said where it is missing."""
 
 import gzip
+import re
 import resource
 import signal
 import zipfile
@@ -83,18 +84,28 @@ def test_what_cannot_be_converted_names_the_file(tmp_path, name):
 
 
 def test_without_markitdown_a_file_names_the_remedy_and_a_folder_passes_it_over(tmp_path, monkeypatch):
-    from ragvec.corpus import files
+    from ragvec.corpus import kinds
 
     (tmp_path / "no").mkdir()
     (tmp_path / "no" / "markitdown.py").write_text("raise ImportError('not here')")
     monkeypatch.syspath_prepend(tmp_path / "no")  # the process that converts looks where this one does
-    monkeypatch.setattr(files, "can_convert", lambda: False)
+    monkeypatch.setattr(kinds, "find_spec", lambda name: None)
     (tmp_path / "a.html").write_text(HTML, encoding="utf-8")
     (tmp_path / "b.txt").write_text("good")
     with pytest.raises(RagvecError, match=r"need markitdown .*: pip install 'ragvec\[docs\]'"):
         list(read_documents(tmp_path / "a.html"))
     assert corpus_files(tmp_path).skipped == [tmp_path / "a.html", tmp_path / "no" / "markitdown.py"]
     assert [document.doc_id for document in read_documents(tmp_path)] == ["b.txt"]
+    (tmp_path / "c.eml").write_text("Subject: plain\n\nwords")
+    (tmp_path / "d.eml").write_text("Subject: page\nContent-Type: text/html\n\n<p>words")
+    unread = []
+    assert [document.doc_id for document in read_documents(tmp_path, on_unread=unread.append)] == ["b.txt", "c.eml"]
+    [page] = unread
+    assert re.search(r"d.eml can't be converted .*: .eml files need markitdown .*: pip install 'ragvec\[docs\]'", page.error)
+    for name in ("b.txt", "c.eml", "d.eml"):
+        (tmp_path / name).unlink()
+    with pytest.raises(RagvecError, match=r"no corpus file.*; 1 need markitdown \(a.html\): pip install 'ragvec\[docs\]'"):
+        corpus_files(tmp_path)
 
 
 def rejected_from(folder, **options):
@@ -152,7 +163,7 @@ def test_a_docx_is_measured_before_anything_parses_it(tmp_path, monkeypatch):
     with Converter(8) as converter:
         for make, said in BOMBS:
             make(tmp_path / "a.docx")
-            error = ".docx files need markitdown" if not said else f"a can't be converted to text: {said}"
+            error = f"a can't be converted to text: {said or '.docx files need markitdown'}"
             with pytest.raises(RagvecError) as caught:
                 converter.convert((tmp_path / "a.docx").read_bytes(), ".docx", "a")
             assert str(caught.value).startswith(error) and "\n" not in str(caught.value)

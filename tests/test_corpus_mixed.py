@@ -107,9 +107,6 @@ def test_what_is_foreign_in_a_folder_is_passed_over(tmp_path: Path) -> None:
     assert [Path(one.place).name for one in unread] == ["latin.txt", "list.json", "package.json"]
     with pytest.raises(RagvecError, match="no text field"):
         read(folder / "package.json", on_unread=unread.append)
-    (folder / "b.jsonl").write_text('{"_id": "b", "text": "b"}\n{oops\n')  # some of it was read: not foreign
-    with pytest.raises(RagvecError, match="b.jsonl, line 2: bad JSON"):
-        read(folder, on_unread=unread.append)
     (folder / "b.jsonl").write_text('{"_id": "a.md", "text": "b"}\n')
     with pytest.raises(RagvecError, match="was used before"):
         read(folder, on_unread=unread.append)
@@ -117,6 +114,68 @@ def test_what_is_foreign_in_a_folder_is_passed_over(tmp_path: Path) -> None:
         (folder / name).unlink()
     with pytest.raises(RagvecError, match="latin.txt: byte 0xe9"):
         read(folder, on_unread=unread.append)
+
+
+def ragged(folder: Path) -> Path:
+    """A folder of files of which some rows, or the end, can't be read, and a foreign one."""
+    folder.mkdir()
+    (folder / "a.csv").write_text("id,text\n0,too,many\n1,one\n2,a,b\n3,three,,\n4\n")
+    (folder / "b.jsonl").write_text('{"_id": "b", "text": "b"}\n{oops\n')
+    (folder / "c.csv").write_text('id,text\n8,eight\n9,"no end\n')
+    (folder / "d.csv").write_text("a,b\n" + "1,2\n" * 1000 + "words,of it\n")
+    (folder / "e.txt").write_text("last")
+    return folder
+
+
+def test_rows_of_a_folders_file_are_passed_over_and_named(tmp_path: Path) -> None:
+    folder, unread = ragged(tmp_path / "docs"), []
+    assert [document.doc_id for document in read(folder, on_unread=unread.append)] == ["1", "3", "b", "8", "e.txt"]
+    assert [(one.place.removeprefix(f"{folder}/"), one.partial) for one in unread] == [
+        *((f"a.csv, line {line}", True) for line in (2, 4, 6)),
+        ("b.jsonl, line 2", True),
+        ("c.csv", True),
+        ("d.csv", False),
+    ]
+    with pytest.raises(RagvecError, match="a.csv, line 2: 3 fields where the header has 2"):
+        read(folder)
+    with pytest.raises(RagvecError, match="a.csv, line 2: 3 fields where the header has 2"):
+        read(folder / "a.csv", on_unread=unread.append)
+
+
+def test_what_a_file_lacks_is_not_gone_as_long_as_rows_of_it_cannot_be_read(tmp_path: Path, capsys) -> None:
+    folder, index = ragged(tmp_path / "docs"), str(tmp_path / "i")
+    (folder / "a.csv").write_text("id,text\n1,one\n2,two\n3,three\n")
+    assert indexed(folder, index) == 0
+    capsys.readouterr()
+    (folder / "a.csv").write_text("id,text\n1,one\n2,two,2\n")
+    assert indexed(folder, index, "--sync") == 0
+    out, err = capsys.readouterr()
+    assert "0 removed" in out and "2 documents that did not come by were kept: 3 rows or files of" in out
+    assert "passed over 1 file that could not be read:\n" in err and "d.csv, line 2: no text field" in err
+    assert "passed over 3 rows or rests of files that could not be read:\n" in err and "a.csv, line 3: 3 fields" in err
+
+
+def indexed(*words: str | Path) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["index", str(words[0]), "-o", *map(str, words[1:])])
+    return end.value.code
+
+
+@pytest.mark.parametrize(("sign", "name"), [(";", "a.csv"), (",", "a.csv"), ("\t", "a.csv"), (";", "a.tsv"), ("|", "a.csv")])
+def test_what_excel_says_of_a_table_counts(tmp_path: Path, sign: str, name: str) -> None:
+    lines = [f"sep={sign}", sign.join(("id", "text", "place")), sign.join(("1", '"a, b; c\td|e"', "Seoul"))]
+    (tmp_path / name).write_text("\r\n".join([*lines, ""]), encoding="utf-8-sig", newline="")
+    [document] = read(tmp_path / name)
+    assert (document.doc_id, document.text, document.metadata) == ("1", "a, b; c\td|e", {"place": "Seoul"})
+    (tmp_path / name).write_text("\n".join([*lines, sign.join("123") + sign + "4"]))
+    with pytest.raises(RagvecError, match=f"{name}, line 4: 4 fields where the header has 3"):
+        read(tmp_path / name)
+
+
+def test_columns_without_a_name_are_told_once(tmp_path: Path, caplog) -> None:
+    (tmp_path / "a.csv").write_text("id,,text,\n1, ,one,\n2,x,two,y\n3,x,three,y\n")
+    assert [document.metadata for document in read(tmp_path / "a.csv")] == [{}, {}, {}]
+    assert caplog.messages == [f"{tmp_path / 'a.csv'}: columns without a name are left out (2, 4): name them in the header"]
 
 
 def tree(folder: Path) -> Path:

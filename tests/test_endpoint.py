@@ -25,6 +25,13 @@ def told(stub, **options) -> tuple[str, Stream]:
     return "".join(stream), stream
 
 
+def failing(stub, *, url: str = "", **options) -> str:
+    with pytest.raises(EndpointFailed) as raised:
+        "".join(Stream(Endpoint(url or stub.url, **options), "Question?"))
+    assert stub.url not in raised.value.public and "/v1" in raised.value.public
+    return str(raised.value)
+
+
 def failure(stub, **options) -> str:
     with pytest.raises(EndpointFailed) as raised:
         told(stub, **options)
@@ -149,6 +156,11 @@ def test_an_unknown_model_is_said_to_be_one(stub, status):
 def test_an_address_without_v1(stub):
     stub.chat, stub.models = lambda call: call.reply(404, b"404 page not found"), None
     assert failure(stub, model="m") == "has no chat (404): is this its address? It mostly ends in /v1"
+    stub.url = stub.url.removesuffix("/v1")
+    hint = f"is this its address? It mostly ends in /v1: {stub.url}/v1"
+    assert failing(stub, model="m") == f"{stub.url} has no chat (404): {hint}"
+    assert failing(stub) == f"{stub.url} lists no models (404): {hint}"
+    assert failing(stub, url=f"{stub.url}/") == f"{stub.url} lists no models (404): {hint}"
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

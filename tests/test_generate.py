@@ -95,6 +95,28 @@ def test_what_is_no_question_is_passed_over(stub, index, tmp_path):
     stub.chat = lambda call: call.stream("Fruit is good.")
     with pytest.raises(WrongInput, match="no question came of 6 passages"):
         generate_questions(index, tmp_path / "none", endpoint, count=3)
+    stub.chat = lambda call: call.reply(500, {})
+    with pytest.raises(EndpointFailed):
+        generate_questions(index, tmp_path / "none", endpoint, count=3)
+    assert not (tmp_path / "none").exists()
+
+
+def test_where_nothing_can_be_asked_about_nobody_is_asked(stub, index, tmp_path):
+    for where, among in (('colour = "pink"', " that meets the filter"), (None, "")):
+        if where is None:
+            with Index.open(index) as whole, Index.create(tmp_path / "i", encoder=whole.encoder) as index:
+                index.add([Document("short", "Too short to ask about.")])
+            index = tmp_path / "i"
+        with pytest.raises(WrongInput, match=f"no passage{among} has 80 characters or more"):
+            generate_questions(index, tmp_path / "set", Endpoint(stub.url), count=3, where=where)
+    assert not stub.calls and not (tmp_path / "set").exists()
+
+
+def test_eval_says_which_command_makes_questions(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["eval", "questions", "--generate"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: questions are made by `ragvec generate FOLDER`; then `ragvec eval FOLDER`\n"
 
 
 def test_a_folder_with_other_data_stays_as_it_is(stub, index, tmp_path):

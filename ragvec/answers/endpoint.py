@@ -19,14 +19,14 @@ TIMEOUT_S = 300.0  # a model on a CPU reads a long prompt for minutes before its
 MOST_JSON = 8 << 20  # bytes of a list of models
 MOST_ERROR = 64 << 10
 _NO_CHAT = re.compile(r"embed|rerank|bge|whisper|tts", re.I)  # models that lists hold beside language models
-WRONG_PLACE = "is this its address? It mostly ends in /v1"
+_VERSION = "/v1"
 
 
 class EndpointFailed(Unavailable):
     """The endpoint does not answer, or not with an answer. `public` is the message without its address."""
 
-    def __init__(self, address: str, what: str) -> None:
-        super().__init__(f"{address} {what}")
+    def __init__(self, address: str, what: str, *, instead: str = "") -> None:
+        super().__init__(f"{address} {what}{instead}")
         self.public = f"the language model's endpoint {what}"
 
 
@@ -72,7 +72,7 @@ class Endpoint:
             except (OSError, HTTPException) as error:
                 raise self.failed(f"broke off its list of models ({first_line(error)})") from error
             except (ValueError, LookupError, TypeError):
-                raise self.failed(f"gives no list of models: {WRONG_PLACE}") from None
+                raise self.misplaced("gives no list of models") from None
 
     def model(self) -> str:
         """The model that is asked: the one named, or the first that is listed and can chat. Raises EndpointFailed."""
@@ -80,6 +80,8 @@ class Endpoint:
             try:
                 names = self.models()
             except Refused as refused:
+                if refused.code == 404 and not self._parts.path.endswith(_VERSION):
+                    raise self.misplaced("lists no models (404)") from refused
                 if refused.code < 500:
                     raise
                 raise self.failed(f"lists no models ({refused.code}): name one with `model`") from refused
@@ -129,7 +131,7 @@ class Endpoint:
         try:
             names = self.models()
         except EndpointFailed:
-            return refused if refused.code != 404 else self.failed(f"has no chat ({refused.code}): {WRONG_PLACE}")
+            return refused if refused.code != 404 else self.misplaced(f"has no chat ({refused.code})")
         if self._model in names or not names:
             return refused
         shown = ", ".join(map(repr, names[:8])) + (", …" if len(names) > 8 else "")
@@ -138,6 +140,11 @@ class Endpoint:
     def failed(self, what: str) -> EndpointFailed:
         """An error that names the address."""
         return EndpointFailed(self.address, what)
+
+    def misplaced(self, what: str) -> EndpointFailed:
+        """An error of an address at which something else answers; it names the one with /v1, if this has none."""
+        instead = "" if self._parts.path.endswith(_VERSION) else f": {self.address}{_VERSION}"
+        return EndpointFailed(self.address, f"{what}: is this its address? It mostly ends in {_VERSION}", instead=instead)
 
     @property
     def silent(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from ragvec.answers.endpoint import WRONG_PLACE, Endpoint, Refused, error_line
+from ragvec.answers.endpoint import Endpoint, Refused, error_line
 from ragvec.errors import first_line
 
 MOST_TOKENS = 1024  # of an answer; more would not fit beside the prompt in small models' windows
@@ -133,7 +133,7 @@ class Stream:
             *lines, rest = (rest + block).replace(b"\r\n", b"\n").split(b"\n")
             yield from lines
             if len(rest) > MOST_LINE:
-                raise self._endpoint.failed(f"sends lines of over {MOST_LINE:,} bytes: {WRONG_PLACE}")
+                raise self._endpoint.misplaced(f"sends lines of over {MOST_LINE:,} bytes")
         if rest.strip() == b"data: [DONE]":
             yield rest
 
@@ -149,7 +149,7 @@ class Stream:
             text, reason = (choices[0].get(name) or {}).get("content"), choices[0].get("finish_reason")
             return _text(text), None if reason is None else str(reason)
         except (ValueError, LookupError, TypeError, AttributeError):
-            raise self._endpoint.failed(f"sends what is no answer of a chat: {WRONG_PLACE}") from None
+            raise self._endpoint.misplaced("sends what is no answer of a chat") from None
 
 
 class _Closed(Exception):

@@ -82,7 +82,8 @@ class Converter:
         if answer.get("spent"):
             self._end()
         if answer.get("missing"):
-            raise RagvecError(f"{suffix} files need markitdown ({answer['missing']}): pip install 'ragvec[docs]'")
+            needed = f"{suffix} files need markitdown ({answer['missing']})"
+            raise RagvecError(f"{place} can't be converted to text: {needed}: pip install 'ragvec[docs]'")
         if answer.get("error"):
             remedy = f": {or_allow_more('break it up', self._max_value_mb)}" if answer.get("over") else ""
             raise WrongInput(f"{place} can't be converted to text: {answer['error']}{remedy}")
@@ -174,9 +175,9 @@ def _answer(data: bytes, suffix: str, most: int, seconds: int) -> dict[str, Any]
 
 
 def _converted(data: bytes, suffix: str) -> dict[str, Any]:
-    if suffix == ".eml":
-        return read_mail(data, lambda page: _markdown(page, ".html")["markdown"])
     try:
+        if suffix == ".eml":
+            return read_mail(data, lambda page: _markdown(page, ".html")["markdown"])
         return _markdown(data, suffix)
     except ImportError as error:
         return {"missing": str(error)}

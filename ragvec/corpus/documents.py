@@ -24,7 +24,8 @@ from ragvec.corpus.parquet import parquet_length
 from ragvec.corpus.parts import metadata_at, stretches
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
-from ragvec.corpus.tables import looked_ahead
+from ragvec.corpus.spelling import composed_names
+from ragvec.corpus.tables import SAMPLE_ROWS, looked_ahead
 from ragvec.corpus.vectors import VectorField
 from ragvec.errors import RagvecError, WrongInput, WrongRow
 from ragvec.objects import is_url
@@ -37,11 +38,13 @@ class Rejected(NamedTuple):
     """A row, a folder, or the rest of a file, that could not be read: where, why, and what stood there.
 
     record   None for a folder, a file's rest, and what is over the limit of length
+    partial  whether other documents of its file could be read
     """
 
     place: str
     error: str
     record: Any
+    partial: bool = False
 
 
 def read_documents(
@@ -80,8 +83,10 @@ def read_documents(
     id_prefix    what stands before every id; made_prefix: after it, before those that are made of file names and contents
     on_file      called with each file's size and SHA-256 once it has been read to its end
     on_reject    called with each row that can't be read, and with the rest of a file that can't; None = the first one raises
-    on_unread    called with each file of a folder that can't be read and has given no document; None = the first one raises
-    on_found     called with the name, from the source's folder, of each file that gives a document
+    on_unread    called with what can't be read of a folder, without its record: files that give no document; of others, unless
+                 on_reject hears of them, rows and a file's rest. None = the first one raises
+    on_found     called with the name, from the source's folder and as it stands there, of each file that gives a document
+    The names of files in ids and metadata are composed (NFC), however the folder spells them.
     A document without an id gets one made from its title and text; fields that are not id, title or text become metadata. A
     file that is one document has the file's name as title, if it has no other, and metadata of its own: see `about.of_file`.
     A row of a folder's CSV or TSV file has the file's name as `path`.
@@ -181,14 +186,22 @@ class _Found(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A file of a corpus while it is read: its rows, its names in messages and from the source's folder ("" = stdin)."""
+    """A file of a corpus while it is read: its rows, its names in messages and from the source's folder ("" = stdin).
+
+    name   as ids and metadata have it; entry: as the folder has it
+    """
 
     rows: Iterator[Row]
     shown: str
     name: str = ""
+    entry: str = ""
     kind: str | None = "jsonl"
     in_folder: bool = False
     path: Path | None = None  # of one that is a document as a whole
+
+    def may_be_passed_over(self, error: RagvecError) -> bool:
+        """Whether the file is one of many, and it alone is at fault."""
+        return self.in_folder and not isinstance(error, SameId)
 
     def rows_and_names(self, names: FieldNames) -> _Found:
         """Its rows, and which fields make a document of them: looked for in its first rows, where that may differ."""
@@ -200,6 +213,36 @@ class _File(NamedTuple):
         return _Found(rows, names.for_rows(fields, optional=optional, table=table))
 
 
+class _BadRows:
+    """Rows of a file that can't be read: told once it gives a document; where all its first rows are bad it is foreign."""
+
+    def __init__(self, on_unread: Callable[[Rejected], None] | None) -> None:
+        self._on_unread = on_unread
+        self._early: list[tuple[str, RagvecError]] = []
+        self._gave = False
+
+    def add(self, place: str, error: RagvecError) -> None:
+        """Tell of a row, now or later. Raises the first one's error where no file of ours begins like that."""
+        self._early.append((place, error))
+        if self._gave:
+            self.tell()
+        elif len(self._early) == SAMPLE_ROWS:
+            self.close()
+
+    def tell(self) -> None:
+        """The file has given a document: tell of the rows that waited for that."""
+        self._gave = True
+        for place, error in self._early:
+            assert self._on_unread is not None
+            self._on_unread(Rejected(place, str(error), None, partial=True))
+        self._early.clear()
+
+    def close(self) -> None:
+        """The file has ended. Raises the first row's error if none gave a document."""
+        if self._early:
+            raise self._early[0][1]
+
+
 def _all_documents(source: str | Path, names: FieldNames, ids: Ids, reading: _Reading) -> Iterator[Document]:
     """The documents of all files. Raises RagvecError for a file that can't be read, unless somebody hears of it."""
     read = 0
@@ -209,16 +252,16 @@ def _all_documents(source: str | Path, names: FieldNames, ids: Ids, reading: _Re
         try:
             for document in _documents(file, names, ids, reading):
                 if reading.on_found and file.name and not gave:
-                    reading.on_found(file.name)
+                    reading.on_found(file.entry)
                 gave += 1
                 yield document
         except RagvecError as error:
             about = Rejected(file.shown, str(error), None)
             if reading.on_reject is not None and file.name:
                 reading.on_reject(about)
-            elif reading.on_unread is not None and file.in_folder and not gave and not isinstance(error, SameId):
+            elif reading.on_unread is not None and file.may_be_passed_over(error):
                 unread.append(error)
-                reading.on_unread(about)
+                reading.on_unread(about._replace(partial=gave > 0))
             else:
                 raise
         read += gave
@@ -240,12 +283,14 @@ def _files(source: str | Path, reading: _Reading) -> Iterator[_File]:
             yield _File(jsonl_rows(file, "standard input", reading.max_value_mb), "standard input")
         return
     files = _corpus_files(source, reading)
-    for path in files.paths:
-        name, kind = path_text(path.relative_to(files.root).as_posix()), reading.files.format_of(path)
+    entries = [path_text(path.relative_to(files.root).as_posix()) for path in files.paths]
+    for path, entry, name in zip(files.paths, entries, composed_names(entries), strict=True):
+        kind = reading.files.format_of(path)
         yield _File(
-            rows=_file_rows(path, files, reading),
+            rows=_file_rows(path, name, files, reading),
             shown=path_text(path),
             name=name,
+            entry=entry,
             kind=kind,
             in_folder=files.within is not None,
             path=path if kind in NAMED_BY_FILE and not (kind == "text" and reading.text_lines) else None,
@@ -253,8 +298,9 @@ def _files(source: str | Path, reading: _Reading) -> Iterator[_File]:
 
 
 def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> Iterator[Document]:
-    """A file's documents; rows that can't be read are rejected, or raise."""
+    """A file's documents; rows that can't be read are rejected, passed over in a folder, or raise."""
     found, is_csv = file.rows_and_names(names), file.kind in ("csv", "tsv")
+    bad = _BadRows(reading.on_unread)
     for place, row in found.rows:
         try:
             if isinstance(row, BadRow):
@@ -266,12 +312,17 @@ def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> I
             elif is_csv and file.in_folder:
                 document = of_row(document, file.name, names=names)
         except RagvecError as error:
-            if reading.on_reject is None:
+            if reading.on_reject is not None:
+                reading.rejected[0] += 1
+                reading.on_reject(Rejected(place, str(error), row.record if isinstance(row, BadRow) else row))
+                continue
+            if reading.on_unread is None or not file.may_be_passed_over(error):
                 raise
-            reading.rejected[0] += 1
-            reading.on_reject(Rejected(place, str(error), row.record if isinstance(row, BadRow) else row))
+            bad.add(place, error)
             continue
+        bad.tell()
         yield document
+    bad.close()
 
 
 def _corpus_files(source: str | Path, reading: _Reading) -> CorpusFiles:
@@ -282,11 +333,11 @@ def _corpus_files(source: str | Path, reading: _Reading) -> CorpusFiles:
     )
 
 
-def _file_rows(path: Path, files: CorpusFiles, reading: _Reading) -> Iterator[Row]:
+def _file_rows(path: Path, name: str, files: CorpusFiles, reading: _Reading) -> Iterator[Row]:
     return file_rows(
         path,
         path_text(path),
-        reading.made_prefix + path_text(path.relative_to(files.root).as_posix()),
+        reading.made_prefix + name,
         reading.max_value_mb,
         kind=reading.files.format_of(path),
         text_lines=reading.text_lines,

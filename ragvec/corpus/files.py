@@ -14,7 +14,7 @@ from ragvec.artefacts import kind_of
 from ragvec.corpus.compressed import DAMAGE, HashedFile, decompressed
 from ragvec.corpus.encodings import guessed
 from ragvec.corpus.found import QUARANTINE_SUFFIX, CorpusFiles, beir_corpus
-from ragvec.corpus.kinds import ALL_FILES, FORMATS, FileChoice, can_convert, without_descriptions
+from ragvec.corpus.kinds import ALL_FILES, FORMATS, FileChoice, can_read, without_descriptions
 from ragvec.corpus.stored import stored_files
 from ragvec.errors import NotFound, RagvecError, WrongInput
 from ragvec.files import sha256_file
@@ -80,6 +80,9 @@ def _readable(files: CorpusFiles, shown: str, choice: FileChoice) -> CorpusFiles
     if files.paths:
         return files
     why = f"; {len(files.outside):,} lead out of it or are no regular files" if files.outside else ""
+    if unconverted := [path for path in files.skipped if choice.format_of(path) and not os.path.isdir(path)]:
+        shown_one = path_text(unconverted[0].relative_to(files.root))
+        why += f"; {len(unconverted):,} need markitdown ({shown_one}): pip install 'ragvec[docs]'"
     chosen = " that `include` and `exclude` leave" if choice.include or choice.exclude else ""
     known = _known_suffixes(choice)
     raise WrongInput(f"{shown} holds no corpus file{chosen}: looked for {known}, also with .gz or .zst{why}")
@@ -252,11 +255,10 @@ def _walk(root: Path, choice: FileChoice, on_unlistable: Callable[[RagvecError],
         if beir:
             subfolders.clear()
         for path in [beir] if beir else files:
-            kind = choice.format_of(path)
-            if kind is None or (kind == "converted" and not can_convert()):
-                skipped.append(path)
-            else:
+            if can_read(path, choice.format_of(path)):
                 (paths if _belongs(path, real) else outside).append(path)
+            else:
+                skipped.append(path)
     return CorpusFiles(sorted(paths), root, within=root, skipped=sorted(skipped), outside=sorted(outside))
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from ragvec.corpus.kinds import suffix_of
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError, WrongInput
 
+_log = logging.getLogger("ragvec")
 _TAB = "\t"
 _LONGEST_FIELD = 2**31 - 1  # what csv can count to
 _ARRAY_END = re.compile(r"\]?\s*")
@@ -61,8 +63,9 @@ def json_rows(file: BinaryIO, path: str | Path, max_value_mb: int | None = None)
 def csv_rows(
     file: BinaryIO, path: str | Path, delimiter: str, max_value_mb: int | None = None, *, quoted: bool = True
 ) -> Iterator[Row]:
-    """The rows under a header of field names; every value is a string, a nameless column is left out.
+    """The rows under a header of field names; every value is a string. A nameless column is left out, with a warning.
 
+    Excel's line above the header (sep=;) is passed over, and so are empty fields beyond the header's.
     quoted: a field may stand in double quotes; otherwise these are characters like any other
     """
     csv.field_size_limit(min(most_bytes(max_value_mb), _LONGEST_FIELD))
@@ -73,6 +76,7 @@ def csv_rows(
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
     )
     header: list[str] | None = None
+    warned = False
     while True:
         place = f"{path}, line {reader.line_num + 1}"
         try:
@@ -81,15 +85,22 @@ def csv_rows(
             raise WrongInput(f"{place}: bad {'TSV' if delimiter == _TAB else 'CSV'}: {error}") from error
         if row is None:
             return
-        if not row:
+        if not row or (reader.line_num == 1 and delimiter.join(row).lower() == f"sep={delimiter}"):
             continue
         if header is None:
             header = _header(row, place)
-        elif len(row) != len(header):
+            continue
+        if not any(row[len(header) :]):
+            del row[len(header) :]
+        if len(row) != len(header):
             wrong = f"{place}: {len(row)} fields where the header has {len(header)}: quote fields that hold {delimiter!r}"
             yield place, BadRow(wrong, row)
-        else:
-            yield place, {name: value for name, value in zip(header, row, strict=True) if name}
+            continue
+        if not warned and (nameless := [number for number, name in enumerate(header) if not name and row[number].strip()]):
+            columns = ", ".join(str(number + 1) for number in nameless)
+            _log.warning("%s: columns without a name are left out (%s): name them in the header", path, columns)
+            warned = True
+        yield place, {name: value for name, value in zip(header, row, strict=True) if name}
 
 
 def text_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int | None = None, *, lines: bool) -> Iterator[Row]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragvec.corpus.compressed import COMPRESSIONS
+from ragvec.corpus.spelling import composed
 from ragvec.errors import WrongUsage
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _TEXT_NAMES = frozenset(  # that files without a suffix have
 class FileChoice:
     """Which files of a folder are read, by patterns as .gitignore has them: `*.md`, `drafts/`, `docs/**/*.html`.
 
+    Names and patterns are compared composed (NFC), however a Mac spells them.
+
     include        only files that one of these matches; none = all that ragvec can read
     exclude        no file that one of these matches, and none of a folder that does
     text_suffixes  of files that are read as text though ragvec does not know them: .py, .log
@@ -52,7 +55,7 @@ class FileChoice:
 
     def takes(self, name: str) -> bool:
         """Whether a file is read as far as patterns go; name: its path from the folder, with slashes."""
-        return self._is_left(name) and (self._included is None or self._included.match_file(name))
+        return self._is_left(name) and (self._included is None or self._included.match_file(composed(name)))
 
     def enters(self, name: str) -> bool:
         """Whether a folder's files are looked at; name: as for `takes`."""
@@ -60,7 +63,7 @@ class FileChoice:
 
     def _is_left(self, name: str) -> bool:
         """Whether nothing excludes it."""
-        return self._excluded is None or not self._excluded.match_file(name)
+        return self._excluded is None or not self._excluded.match_file(composed(name))
 
     def format_of(self, path: Path) -> str | None:
         """The format that a file's name promises, compression aside; None if it promises none."""
@@ -76,9 +79,12 @@ class FileChoice:
         return None if compressed and kind in READ_IN_PLACE else kind
 
 
-def can_convert() -> bool:
-    """Whether what reads PDF, HTML, DOCX and the like (the extra `docs`) is installed."""
-    return find_spec("markitdown") is not None
+def can_read(path: Path, kind: str | None) -> bool:
+    """Whether a file of this format can be read here: PDF, HTML, DOCX and the like where the extra `docs` is installed.
+
+    Mails are read without it, all but those that are HTML alone.
+    """
+    return kind is not None and (kind != "converted" or suffix_of(path.name) == ".eml" or find_spec("markitdown") is not None)
 
 
 def format_of(path: Path) -> str | None:
@@ -104,7 +110,7 @@ def _spec(argument: str, patterns: Sequence[str]) -> "GitIgnoreSpec | None":
     from pathspec import GitIgnoreSpec
 
     try:
-        return GitIgnoreSpec.from_lines(patterns)
+        return GitIgnoreSpec.from_lines(map(composed, patterns))
     except ValueError as error:
         raise WrongUsage(
             f"`{argument}` {', '.join(patterns)!r} holds what is no pattern of files, such as *.md or drafts/"

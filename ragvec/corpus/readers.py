@@ -65,5 +65,5 @@ def file_rows(
         elif kind == "text":
             yield from text_rows(file, shown, name, max_value_mb, lines=text_lines)
         else:
-            delimiter = delimiter_of(file.peek(1)) if kind == "csv" else "\t"
+            delimiter = delimiter_of(file.peek(1), usual=None if kind == "csv" else "\t")
             yield from csv_rows(file, shown, delimiter, max_value_mb, quoted=quoted)

@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from ragvec.corpus.found import QUARANTINE_SUFFIX, CorpusFiles, beir_corpus
-from ragvec.corpus.kinds import FileChoice, can_convert, without_descriptions
+from ragvec.corpus.kinds import FileChoice, can_read, without_descriptions
 from ragvec.errors import NotFound, WrongInput
 from ragvec.objects import Bucket, Found, ObjectPath
 
@@ -43,8 +43,7 @@ def _chosen(root: ObjectPath, below: dict[str, Found], choice: FileChoice) -> Co
         if any(above in beirs for above in _folders_above(folder)):
             continue
         for path in [beirs[folder]] if folder in beirs else without_descriptions(files):
-            kind = choice.format_of(path)
-            (skipped if kind is None or (kind == "converted" and not can_convert()) else paths).append(path)
+            (paths if can_read(path, choice.format_of(path)) else skipped).append(path)
     return CorpusFiles(sorted(paths), root, within=root, skipped=sorted(skipped))
 
 

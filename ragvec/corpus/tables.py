@@ -13,13 +13,22 @@ SAMPLE_ROWS = 100
 _SAMPLE_CHARACTERS = 1 << 20
 _SNIFFED = 1 << 16  # bytes
 _DELIMITERS = ",;\t|"  # the first of those that do equally well
+_TOLD = re.compile(r"\ufeff?sep=([^\w\s\"]|\t)\r?\n", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{2}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
 _CODE = re.compile(r"\S*(\d|://|@)\S*|true|false|yes|no|none|null|n/?a", re.IGNORECASE)
 
 
-def delimiter_of(beginning: bytes) -> str:
-    """What separates the fields of a .csv file: what gives all its first rows as many fields, two or more; else a comma."""
+def delimiter_of(beginning: bytes, *, usual: str | None = None) -> str:
+    """What separates the fields of a table of text.
+
+    What its first line says, as Excel writes it (sep=;), else the usual one. Where there is none: what gives all its first
+    rows as many fields, two or more; else a comma.
+    """
     text = beginning[:_SNIFFED].decode("utf-8", "replace")
+    if told := _TOLD.match(text):
+        return told.group(1)
+    if usual is not None:
+        return usual
     if len(beginning) > _SNIFFED:
         text = text[: text.rfind("\n") + 1]
     fields = {delimiter: _fields(text, delimiter) for delimiter in _DELIMITERS}

@@ -27,8 +27,8 @@ def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool, name: st
 
     name  of the adapter, where others stay beside it
 
-    What an adapter of a language model says of the head is left out (`saved_head` has it); where it has more tokens than the model, the model gets
-    them.
+    What an adapter of a language model says of the head is left out (`saved_head` has it); where it has more tokens than the
+    model, the model gets them.
     Raises RagvecError for an adapter that does not fit, or that is none of weights.
     """
     from peft import PeftConfig, PeftModel, set_peft_model_state_dict

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TOKENS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # beyond, a GPU computes longer than it is told what to do
 TEXTS = (1, 8, 32)
 MOST_GRAPHS = 24  # held at once; who was not asked for longest goes
-LEAST_COSINE = 0.995  # between a recorded and a plain pass: what half precision may differ by over 32 layers; a wrong recording had 0.965
+LEAST_COSINE = 0.995  # between a recorded and a plain pass in half precision; a wrong recording had 0.965
 
 Run = Callable[[], Tensor]
 

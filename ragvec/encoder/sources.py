@@ -166,8 +166,8 @@ def _locate_folder(folder: Path, name: str, revision: str | None, search: _Searc
     is_adapter, is_own = (folder / ADAPTER_FILE).is_file(), (folder / SETTINGS_FILE).is_file()
     if is_own and not is_adapter:
         settings = read_settings(folder)
-        made = Source(folder, (), folder, settings, base_name=name, base_revision=revision)
-        return replace(made, projections=_projections(folder, settings))
+        projections = _projections(folder, settings)
+        return Source(folder, (), folder, settings, projections=projections, base_name=name, base_revision=revision)
     if (folder / MODULES_FILE).is_file() and not is_own and not (folder / REFERENCE_FILE).is_file():
         return _locate_modules(folder, name, revision, search)
     if is_adapter:
@@ -187,8 +187,7 @@ def _locate_modules(folder: Path, name: str, revision: str | None, search: _Sear
     modules = read_modules(folder, name)
     if not (modules.transformer / ADAPTER_FILE).is_file():
         settings, where = replace(modules.settings, base_revision=revision), modules.transformer
-        made = Source(where, (), where, settings, base_name=name, base_revision=revision)
-        return replace(made, projections=modules.projections)
+        return Source(where, (), where, settings, projections=modules.projections, base_name=name, base_revision=revision)
     of_adapter = name if modules.transformer == folder else str(modules.transformer)
     located = _locate_adapter(modules.transformer, of_adapter, revision, search)
     modules = read_modules(folder, name, base=located.base)

@@ -6,8 +6,9 @@ it is there, with its passage: the same call goes on from it after any end.
 
 import random
 import re
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,33 +82,50 @@ def generate_questions(
     if count < 1:
         raise WrongUsage(f"count is {count}: ask for at least 1 question")
     made = _begun(folder)
-    begun, passed_over = len(made), 0
+    begun = len(made)
     with Index.open(index) as opened:
         drawn = _draw(opened, where, where_values, seed=seed, but={row["passage_id"] for row in made})
-        _make(folder)
-        with (
-            open(folder / GENERATED, "ab") as file,
-            progress_bar("questions", total=count, unit="questions", show=show_progress) as bar,
-        ):
-            bar.update(min(begun, count))
-            for passage in islice(drawn, TRIES * count):
-                if len(made) >= count:
-                    break
-                question = read_question("".join(Stream(endpoint, prompt_of(passage))))
-                if question is None or any(question.casefold() == row["question"].casefold() for row in made):
-                    passed_over += 1
-                    continue
-                row = dict(zip(_FIELDS, (f"q{len(made) + 1}", question, passage.doc_id, passage.passage_id), strict=True))
-                file.write(orjson.dumps(row) + b"\n")
-                file.flush()
-                made.append(row)
-                bar.update(1)
+        first = list(islice(drawn, 1))
+        if not first and not made:
+            among = "" if where is None else " that meets the filter"
+            raise WrongInput(f"no passage{among} has {LEAST_TEXT} characters or more: less tells too little to ask about")
+        try:
+            passed_over = _ask(endpoint, chain(first, drawn), folder, made, count=count, show_progress=show_progress)
+        finally:
+            if not made:
+                _unmake(folder)
         if not made:
             raise WrongInput(
                 f"no question came of {passed_over:,} passages of {LEAST_TEXT} characters or more: try another model"
             )
         documents = _write_set(opened, folder, made)
     return Generated(questions=len(made), new=len(made) - begun, passed_over=passed_over, documents=documents)
+
+
+def _ask(
+    endpoint: Endpoint, drawn: Iterable[Passage], folder: Path, made: list[dict[str, Any]], *, count: int, show_progress: bool
+) -> int:
+    """Have questions written until `made` has `count`, each kept at once. Returns how many passages were passed over."""
+    passed_over = 0
+    _make(folder)
+    with (
+        open(folder / GENERATED, "ab") as file,
+        progress_bar("questions", total=count, unit="questions", show=show_progress) as bar,
+    ):
+        bar.update(min(len(made), count))
+        for passage in islice(drawn, TRIES * count):
+            if len(made) >= count:
+                break
+            question = read_question("".join(Stream(endpoint, prompt_of(passage))))
+            if question is None or any(question.casefold() == row["question"].casefold() for row in made):
+                passed_over += 1
+                continue
+            row = dict(zip(_FIELDS, (f"q{len(made) + 1}", question, passage.doc_id, passage.passage_id), strict=True))
+            file.write(orjson.dumps(row) + b"\n")
+            file.flush()
+            made.append(row)
+            bar.update(1)
+    return passed_over
 
 
 def prompt_of(passage: Passage) -> str:
@@ -153,6 +171,13 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WrongInput(f"{folder} can't be made: {error.strerror}") from error
+
+
+def _unmake(folder: Path) -> None:
+    """Leave nothing of a set that has no question."""
+    (folder / GENERATED).unlink(missing_ok=True)
+    with suppress(OSError):  # somebody has put something beside it
+        folder.rmdir()
 
 
 def _draw(index: Index, where: str | None, values: FilterValues | None, *, seed: int, but: set[str]) -> Iterator[Passage]:

@@ -122,7 +122,7 @@ class Changes:
         compared  they have come by already, and were counted as replaced
         """
         for doc_id in dict.fromkeys(doc_ids):
-            old = store.passages_of(self._connection, doc_id, self._column)
+            old = self._stored(doc_id)
             if old:
                 self.held[doc_id] = {passage.id for passage in old.values()}
                 self._counts["replaced"] -= compared
@@ -185,7 +185,7 @@ class Changes:
 
     def _begin(self, doc_id: str) -> None:
         self._doc_id = doc_id
-        self._old = {} if self._empty else store.passages_of(self._connection, doc_id, self._column)
+        self._old = {} if self._empty else self._stored(doc_id)
         self._known = bool(self._old)
         owner = next(iter(self._old.values())).source if self._old else None
         if not self._incoming:
@@ -196,6 +196,15 @@ class Changes:
             raise self._clash(doc_id, store.source_name(self._connection, owner))
         if self._claims is not None and (first := self._claims.add(doc_id, self._at)) != self._at:
             raise self._clash(doc_id, self._incoming[first].source.name)
+
+    def _stored(self, doc_id: str) -> dict[str, store.StoredPassage]:
+        """A document's passages in the index, those under its id of before included, which it replaces."""
+        old = store.passages_of(self._connection, doc_id, self._column)
+        former = self._incoming[self._at].former_id(doc_id) if self._incoming else None
+        if former is not None:
+            there = store.passages_of(self._connection, former, self._column)
+            old |= {name: one for name, one in there.items() if one.source in (None, self._numbers[self._at])}
+        return old
 
     def _clash(self, doc_id: str, other: str) -> WrongInput:
         this = self._incoming[self._at].source.name

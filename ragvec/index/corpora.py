@@ -48,7 +48,7 @@ def add_corpus(
     reading    how files are read; None = by the usual names. Without passage_tokens documents are cut as the index says, in an
                empty one that says nothing as `usually_cut` does; with them, that is how they are cut from now on
     sync       remove documents that came from it and are there no more
-    on_unread  called with each file that can't be read and gave no document; None = they are named in a warning
+    on_unread  called with each file, or row of one, that can't be read; None = they are named in a warning
     What is new is encoded in memory, all at once: `ragvec index` is for corpora of millions.
     Raises RagvecError, and changes nothing, for a folder without documents and for an id of another source.
     """
@@ -63,16 +63,21 @@ def add_corpus(
             [corpus],
             known,
             filled=filled,
-            taken=lambda doc_id: bool(store.passages_of(connection, doc_id, "NULL")),
+            taken=lambda doc_id: bool(store.ids_of(connection, store.spelled(connection, doc_id))),
             sync=sync,
             files=reading.files,
         )
+
+        def note(unread: Rejected) -> None:
+            incoming.note_unread(unread)
+            (on_unread or _warn)(unread)
+
         documents = open_documents(
             corpus,
             reading,
             id_prefix=incoming.source.id_prefix,
             made_prefix=incoming.source.made_prefix,
-            on_unread=on_unread or _warn,
+            on_unread=note,
             on_found=incoming.files.add,
         )
         cutting = index.encoder if reading.passage_tokens else None

@@ -218,7 +218,8 @@ class Index:
     def documents_named(self, doc_ids: Iterable[str]) -> list[str]:
         """Those of these ids that documents have."""
         with self.reading() as view:
-            return [doc_id for doc_id in doc_ids if store.passages_of(view.connection, doc_id, "NULL")]
+            there = dict.fromkeys(store.spelled(view.connection, doc_id) for doc_id in doc_ids)
+            return [doc_id for doc_id in there if store.ids_of(view.connection, doc_id)]
 
     def compact(self, **search: Any) -> None:
         """Merge all segments into one and give the space of deleted passages back.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ragvec.corpus.files import STDIN, corpus_files
 from ragvec.corpus.kinds import ALL_FILES, NAMED_BY_FILE, FileChoice, format_of
+from ragvec.corpus.spelling import composed
 from ragvec.errors import WrongInput, WrongUsage
 from ragvec.index.sources import DocumentSource, Incoming
 from ragvec.objects import as_path, is_url
@@ -48,6 +49,7 @@ def incoming_sources(
             there = _new_source(corpus, called, id_prefix=id_prefix, known=list(by_name.values()), filled=filled, taken=taken)
         elif id_prefix not in (None, there.id_prefix):
             there = _renamed(there, id_prefix, sync)
+        there = there._replace(made_prefix=composed(there.made_prefix))
         by_name[called] = there
         filled = True
         incoming.append(Incoming(there, _root(corpus), takes=files.takes))
@@ -59,10 +61,22 @@ def _called(corpus: str | Path, name: str | None, by_name: dict[str, DocumentSou
         # made absolute, but no link is followed: one that is moved from today's copy to tomorrow's stays one source
         if is_url(corpus):
             return str(as_path(corpus))
-        return STDIN_NAME if str(corpus) == STDIN else os.path.abspath(corpus)
+        return STDIN_NAME if str(corpus) == STDIN else _as_known(os.path.abspath(corpus), by_name)
     if not name.strip() or "\0" in name:
         raise WrongUsage(f"the source's name is {name!r}: give it some text")
     return os.path.abspath(name) if name not in by_name and os.path.abspath(name) in by_name else name
+
+
+def _as_known(path: str, by_name: dict[str, DocumentSource]) -> str:
+    """The path as a source is called that is the same but for how a Mac spells it."""
+    if path.isascii() or path in by_name:
+        return path
+    same = (known for known in by_name if composed(known) == composed(path))
+    return next((known for known in same if not _both_there(known, path) or os.path.samefile(known, path)), path)
+
+
+def _both_there(*paths: str) -> bool:
+    return all(map(os.path.exists, paths))
 
 
 def _check_outside(corpus: str | Path, called: str, by_name: dict[str, DocumentSource]) -> None:
@@ -108,11 +122,12 @@ def _made_prefix(
     corpus: str | Path, called: str, *, known: list[DocumentSource], filled: bool, taken: Callable[[str], bool]
 ) -> str:
     """None for a first source; then the last parts of its path, as few as no other source's ids begin with."""
-    path = Path(called)
+    path = Path(composed(called))
     used = {source.id_prefix + source.made_prefix for source in known} - {""}
     if str(corpus) != STDIN and not Path(corpus).is_dir() and format_of(Path(corpus)) in NAMED_BY_FILE:
         # the one id is known beforehand; two files of a folder that are indexed one by one must not be named oddly
-        one_by_one = {Path(source.name).name for source in known if format_of(Path(source.name)) in NAMED_BY_FILE}
+        names = [Path(composed(source.name)) for source in known]
+        one_by_one = {name.name for name in names if format_of(name) in NAMED_BY_FILE}
         if path.name not in one_by_one and not taken(path.name):
             return ""
         path = path.parent

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from ragvec.corpus import Rejected
+from ragvec.corpus.spelling import decomposed
+
 BY_HAND = 0  # the source of documents that were added through Python or HTTP; NULL = from before format 4, so not known
 BY_HAND_NAME = "Python or HTTP"
 UNKNOWN_NAME = "an earlier ragvec, which kept no sources"
@@ -32,7 +35,7 @@ class Incoming:
     root      the folder that names of its files count from; None = it is no folder of files
     takes     whether a file of this name is wanted; what is not is gone
     files     those that gave documents
-    rejected  rows and files that could not be read
+    rejected  rows and files that could not be read, but for files that give no document at all
     """
 
     source: DocumentSource
@@ -40,6 +43,23 @@ class Incoming:
     files: set[str] = field(default_factory=set)
     rejected: int = 0
     takes: Callable[[str], bool] = lambda name: True
+
+    def note_unread(self, unread: Rejected) -> None:
+        """Count what could not be read of a file of which the rest was."""
+        self.rejected += unread.partial
+
+    def former_id(self, doc_id: str) -> str | None:
+        """The id that an earlier ragvec gave this document if a Mac spelled its file's name: decomposed; None = no other."""
+        rest = doc_id.removeprefix(self.source.id_prefix)
+        made = self.source.made_prefix
+        if rest.isascii() or not rest.startswith(made):
+            return None
+        name = rest.removeprefix(made)
+        there = {name, decomposed(name)} & self.files
+        both = len(there) > 1  # two files, with an id each
+        if both or decomposed(rest) == rest or (not there and decomposed(made) == made):
+            return None
+        return self.source.id_prefix + decomposed(rest)
 
     def doubts(self, before: Collection[str]) -> list[str]:
         """Why documents that don't come by may still be in the source; empty if they are gone for certain.

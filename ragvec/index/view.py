@@ -146,7 +146,8 @@ class View:
 
     def document(self, doc_id: str) -> list[Passage]:
         """A document's passages in their order; none if there is no such document."""
-        return store.read_documents(self.connection, [doc_id]).get(doc_id, [])
+        there = store.spelled(self.connection, doc_id)
+        return store.read_documents(self.connection, [there]).get(there, [])
 
     def listing(self) -> list[tuple[int, str]]:
         """Every passage's id, ascending, and the document it belongs to."""

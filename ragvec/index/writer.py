@@ -95,7 +95,7 @@ class Writer:
         deleted = 0
         with self._transaction(), self._new_words() as words:
             for doc_id in dict.fromkeys(doc_ids):
-                ids = [old.id for old in store.passages_of(self.connection, doc_id).values()]
+                ids = store.ids_of(self.connection, store.spelled(self.connection, doc_id))
                 words.delete_passages(ids)
                 deleted += bool(ids)
         self._sweep_words()

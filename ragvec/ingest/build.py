@@ -30,7 +30,7 @@ from ragvec.index.layout import ENCODING_NAME, remove_index
 from ragvec.index.lock import writer_lock
 from ragvec.index.origins import check_readable, incoming_sources
 from ragvec.index.sources import DocumentSource, Incoming
-from ragvec.index.store import IndexSettings, passages_of, read_sources
+from ragvec.index.store import IndexSettings, ids_of, read_sources, spelled
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.folder import remove_shards
 from ragvec.ingest.own_vectors import index_vectors, reading_vectors
@@ -84,7 +84,7 @@ def build(
                      on. With vector_field nothing is encoded:
                      a new index has the encoder that is named, which made the vectors, or none
     on_reject        called with each row that can't be read; None = the first one raises
-    on_unread        called with each file of a folder that can't be read and gave no document; None = the first one raises
+    on_unread        called with what can't be read of a folder, see `read_documents`; None = the first one raises
     sync             remove documents that came from the source and are there no more; where anything of it could not be read
                      they stay, and the report says why
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
@@ -302,7 +302,7 @@ def _incoming(path: Path, corpora: list[str | Path], **how: Any) -> list[Incomin
         known: list[DocumentSource] = list(read_sources(view.connection).values())
 
         def taken(doc_id: str) -> bool:
-            return bool(passages_of(view.connection, doc_id, "NULL"))
+            return bool(ids_of(view.connection, spelled(view.connection, doc_id)))
 
         return incoming_sources(corpora, known, filled=bool(len(view) or known), taken=taken, **how)
 
@@ -320,13 +320,18 @@ def _documents(
         if on_reject:
             on_reject(rejected)
 
+    def pass_over(unread: Rejected) -> None:
+        incoming.note_unread(unread)
+        if on_unread:
+            on_unread(unread)
+
     return open_documents(
         corpus,
         reading,
         id_prefix=incoming.source.id_prefix,
         made_prefix=incoming.source.made_prefix,
         on_reject=reject if on_reject else None,
-        on_unread=on_unread,
+        on_unread=pass_over if on_unread else None,
         on_found=incoming.files.add,
     )
 

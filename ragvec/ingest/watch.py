@@ -8,6 +8,7 @@ from typing import Any
 from ragvec.corpus.files import STDIN, corpus_files
 from ragvec.corpus.found import QUARANTINE_SUFFIX
 from ragvec.corpus.kinds import FileChoice
+from ragvec.corpus.spelling import composed
 from ragvec.errors import RagvecError, WrongUsage
 from ragvec.objects import is_url
 
@@ -52,16 +53,17 @@ class _Wanted:
         self.corpora, self._choice, self._ignored = corpora, choice, ignored
 
     def __call__(self, change: Any, changed: str) -> bool:
-        path = Path(changed)
-        if path.name.endswith(QUARANTINE_SUFFIX) or any(path.is_relative_to(one) for one in self._ignored):
+        path = Path(composed(changed))
+        if path.name.endswith(QUARANTINE_SUFFIX) or any(path.is_relative_to(composed(str(one))) for one in self._ignored):
             return False
         for corpus in self.corpora:
-            if path == corpus:
+            above = Path(composed(str(corpus)))
+            if path == above:
                 return True
-            if corpus.is_dir() and path.is_relative_to(corpus):
-                name = path.relative_to(corpus)
+            if corpus.is_dir() and path.is_relative_to(above):
+                name = path.relative_to(above)
                 hidden = any(part.startswith(".") for part in name.parts)
-                kind = self._choice.format_of(path) is not None or path.suffix == "" or path.is_dir()
+                kind = self._choice.format_of(path) is not None or path.suffix == "" or Path(changed).is_dir()
                 if kind and not hidden and self._choice.takes(name.as_posix()):
                     return True
         return False

@@ -146,9 +146,9 @@ def _doc_ids(index: Index, where: str | None, where_values: FilterValues | None)
 
 
 def _all_there(index: Index, doc_ids: list[str]) -> list[str]:
-    """The ids, each once. Raises NotFound for those that no document has."""
-    named = list(dict.fromkeys(doc_ids))
+    """The ids as the index spells them, each once. Raises NotFound for those that no document has."""
     with index.reading() as view:
+        named = list(dict.fromkeys(store.spelled(view.connection, doc_id) for doc_id in doc_ids))
         missing = [doc_id for doc_id in named if not store.ids_of(view.connection, doc_id)]
     if missing:
         more = f", nor are {len(missing) - 1:,} more" if len(missing) > 1 else ""

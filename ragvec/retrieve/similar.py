@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ragvec.corpus.spelling import composed
 from ragvec.errors import NotFound, WrongInput
 from ragvec.index import Index, store
 from ragvec.records import FilterValues, Hit
@@ -26,6 +27,8 @@ def similar_documents(
     where       only passages that meet this filter, with where_values for each $name in it
     Raises NotFound for a document or a passage that is not there, WrongInput for one without a text and for a wrong filter.
     """
+    with index.reading() as view:
+        doc_id = store.spelled(view.connection, doc_id)
     vector = _vector_of(index, doc_id, passage_id)
     # one more, for the document itself
     request = Request(vector=vector, k=k + 1, group_by="doc_id", where=where, where_values=where_values)
@@ -38,9 +41,9 @@ def _vector_of(index: Index, doc_id: str, passage_id: str | None) -> np.ndarray:
         passages = store.passages_of(view.connection, doc_id, "NULL")
         if not passages:
             raise NotFound(f"there is no document {doc_id!r}")
-        if passage_id is not None and passage_id not in passages:
+        chosen = [one for name, one in passages.items() if passage_id is None or composed(name) == composed(passage_id)]
+        if not chosen:
             raise NotFound(f"document {doc_id!r} has no passage {passage_id!r}")
-        chosen = passages.values() if passage_id is None else [passages[passage_id]]
         vectors = view.vectors([passage.id for passage in chosen])
     vectors = vectors[vectors.any(axis=1)]
     if not len(vectors):

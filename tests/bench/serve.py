@@ -165,18 +165,21 @@ def many_clients(
 ) -> None:
     """Print throughput and latency of many clients at once, against the same work for one query after another."""
     jobs, batches = (server.metric(f"ragvec_batch_requests_{what}") for what in ("sum", "count"))
-    rates, single, latencies = [], [], []
+    rates, single, one, latencies = [], [], [], []
     for _ in range(MANY_ROUNDS):
         single.append(one_at_a_time(alone, len(bodies), options.seconds / 2))
+        one.append(len(ask(server.port, path, bodies, 1, options.seconds / 2)) / (options.seconds / 2))
         latencies.append(ask(server.port, path, bodies, options.clients, options.seconds))
         rates.append(len(latencies[-1]) / options.seconds)
     share = (server.metric("ragvec_batch_requests_sum") - jobs) / (server.metric("ragvec_batch_requests_count") - batches)
     p50, p99 = np.percentile(np.concatenate(latencies), (50, 99)) * 1e3
-    ratio = statistics.median(rate / slow for rate, slow in zip(rates, single, strict=True))
+    ratio, over_http = (
+        statistics.median(rate / slow for rate, slow in zip(rates, slower, strict=True)) for slower in (single, one)
+    )
     what = f"{path} {bodies[0]['mode']}" if "mode" in bodies[0] else path
     print(
-        f"{what}: one at a time in process {statistics.median(single):.0f} queries/s; {options.clients} clients over HTTP "
-        f"{statistics.median(rates):.0f} queries/s, {ratio:.2f} times; "
+        f"{what}: one at a time in process {statistics.median(single):.0f} queries/s, over HTTP {statistics.median(one):.0f}; "
+        f"{options.clients} clients {statistics.median(rates):.0f} queries/s, {ratio:.2f} and {over_http:.2f} times; "
         f"p50 {p50:.1f} ms, p99 {p99:.1f} ms: {p99 / p50:.2f} times; {share:.1f} requests a batch"
     )
 

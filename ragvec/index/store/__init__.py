@@ -21,6 +21,7 @@ from ragvec.index.store.passages import (
     read_passages,
     read_titles,
     recount_fields,
+    spelled,
     update_passages,
 )
 from ragvec.index.store.schema import SCHEMA, SCHEMAS, database_identity, give_back_space, has_sources, migrate, quick_check
@@ -116,6 +117,7 @@ __all__ = [
     "read_words",
     "record_source",
     "recount_fields",
+    "spelled",
     "renew_values",
     "source_name",
     "unfilled_fields",

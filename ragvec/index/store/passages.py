@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ragvec.corpus.spelling import composed, decomposed
 from ragvec.errors import WrongInput
 from ragvec.index.store.filter_values import forget_values, note_values
 from ragvec.index.store.segments import id_array
@@ -153,6 +154,13 @@ def read_titles(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int,
     """The title of each of these passages."""
     query = "SELECT id, title FROM passages WHERE id IN (SELECT value FROM json_each(?))"
     return {row[0]: str(row[1]) for row in connection.execute(query, (json.dumps([int(number) for number in ids]),))}
+
+
+def spelled(connection: sqlite3.Connection, doc_id: str) -> str:
+    """A document's id as the index has it, which may be composed or decomposed; itself where there is neither."""
+    forms = dict.fromkeys((doc_id, composed(doc_id), decomposed(doc_id)))
+    there = "SELECT 1 FROM passages WHERE doc_id = ? LIMIT 1"
+    return next((form for form in forms if len(forms) == 1 or connection.execute(there, (form,)).fetchone()), doc_id)
 
 
 def ids_of(connection: sqlite3.Connection, doc_id: str) -> list[int]:

@@ -82,7 +82,7 @@ def _from_vectors(recipe: Recipe, learner: Learner) -> Teaching:
     def examples(numbers: Sequence[int]) -> ExampleSet[TextBatch]:
         wanted = [(instruction_for(recipe, texts[row].source, usual), texts[row].text) for row in numbers]
         table, rows = prompt_table(learner.prompt_builder, wanted)
-        everyone = PromptTable(*([part[row] for row in rows] for part in (table.ids, table.pool_starts, table.texts)))
+        everyone = table.of(rows)
         groups = [group_of(recipe, texts[row].source) for row in numbers]
         targets = vectors if len(numbers) == len(vectors) else vectors[list(numbers)]
         lengths, read_after = [len(ids) for ids in everyone.ids], tuple(sorted({instruction for instruction, _ in wanted}))

@@ -61,6 +61,12 @@ class PromptTable:
     pool_starts: list[int]
     texts: list[int]
 
+    def of(self, rows: Sequence[int]) -> "PromptTable":
+        """The prompts of these rows, in their order."""
+        return PromptTable(
+            [self.ids[row] for row in rows], [self.pool_starts[row] for row in rows], [self.texts[row] for row in rows]
+        )
+
 
 def pair_examples(recipe: Recipe, learner: Learner, examples: Sequence[Example]) -> ExampleSet[TextBatch]:
     """Queries with positives and negatives, tokenized for contrastive batches."""
