@@ -6,10 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModel
 
 from ragvec import Encoder, RagvecError
 from ragvec.encoder import EncoderSettings, convert, forward, read_settings
 from ragvec.encoder.attention import packed_inputs
+from ragvec.encoder.fingerprint import fingerprint
 from ragvec.encoder.forward import row_length
 from ragvec.encoder.probe import probe
 from tests.tiny import TEXTS, save_tiny_decoder
@@ -138,6 +141,25 @@ def test_fingerprint_follows_content_not_place(encoder, tiny_decoder, tmp_path):
     assert Encoder.load(tiny_decoder, device="cpu", pooling="last_token").fingerprint != encoder.fingerprint
     other = save_tiny_decoder(tmp_path / "other", initializer_range=0.1)
     assert Encoder.load(other, device="cpu").fingerprint != encoder.fingerprint
+
+
+def test_fingerprint_follows_how_much_an_adapter_counts(tiny_decoder, tmp_path):
+    """Usual LoRA, alpha twice the rank, has the fingerprint of its weights alone, as it always had."""
+    model = AutoModel.from_pretrained(tiny_decoder)
+    get_peft_model(model, LoraConfig(target_modules=["q_proj"], init_lora_weights=False)).save_pretrained(tmp_path)
+    path, key = tmp_path / "adapter_config.json", "layers.0.self_attn.q_proj"
+    told = json.loads(path.read_text()) | {"base_model_name_or_path": str(tiny_decoder)}
+
+    def named(**values) -> str:
+        path.write_text(json.dumps({**told, **values}))
+        return fingerprint((tiny_decoder, tmp_path), tiny_decoder, EncoderSettings())
+
+    usual = named(lora_alpha=16, r=8)
+    others = [named(lora_alpha=32), named(lora_alpha=16, use_rslora=True), named(lora_alpha=16, alpha_pattern={key: 64})]
+    assert len({usual, *others}) == 4
+    assert named(lora_alpha=16, peft_version="0", inference_mode=False, revision="main") == usual
+    path.unlink()
+    assert fingerprint((tiny_decoder, tmp_path), tiny_decoder, EncoderSettings()) == usual
 
 
 @pytest.mark.parametrize(
