@@ -44,8 +44,8 @@ def check_base(adapter: Path, settings: EncoderSettings, base: Path, *, stacked:
     if stacked < len(settings.adapters):
         if found == settings.base_weights:
             raise WrongInput(
-                f"the adapter {adapter} was trained upon {earlier}, and {base} holds the weights before that: load it by its own "
-                "name, or name all of them in `adapters`, in order"
+                f"the adapter {adapter} was trained upon {earlier}, and {base} holds the weights before that: load it by its "
+                "own name, or name all of them in `adapters`, in order"
             )
         return
     if found != settings.base_weights:

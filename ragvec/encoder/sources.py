@@ -278,8 +278,8 @@ def check_adapter_fits(adapter: Path, own: EncoderSettings, located: Source) -> 
             wanted = fetch(name, None, _Search(offline=True), near=adapter)
         except NotFound:
             continue
-        files = [folder / "adapter_model.safetensors" for folder in (wanted, there)]
-        if all(file.is_file() for file in files) and not cmp(*files, shallow=False):
+        ours, theirs = (folder / "adapter_model.safetensors" for folder in (wanted, there))
+        if ours.is_file() and theirs.is_file() and not cmp(ours, theirs, shallow=False):
             raise WrongInput(f"the adapter {adapter} was trained upon {wanted}, not upon {there}: load it by its own name")
 
 
