@@ -68,7 +68,9 @@ def _from_vectors(recipe: Recipe, learner: Learner) -> Teaching:
     files = [str(path) for name in recipe.train_file for path in corpus_files(Path(name).expanduser()).paths]
     check_terms(recipe, "distill_cosine", "distill_mse", "distill_kl")
     if recipe.validation_file:
-        raise WrongUsage("validation_file: teacher_vectors are those of train_file alone: set validation_split_percentage")
+        raise WrongUsage(
+            "validation_file: teacher_vectors are those of train_file alone: set validation_split_percentage instead"
+        )
     reading = reading_of(recipe)
     texts, vectors = read_teacher(recipe, files, reading=reading)
     student, projection = learner.width, None
