@@ -95,7 +95,8 @@ class Writer:
         deleted = 0
         with self._transaction(), self._new_words() as words:
             for doc_id in dict.fromkeys(doc_ids):
-                ids = store.ids_of(self.connection, store.spelled(self.connection, doc_id))
+                there = store.passages_of(self.connection, store.spelled(self.connection, doc_id))
+                ids = [old.id for old in there.values()]
                 words.delete_passages(ids)
                 deleted += bool(ids)
         self._sweep_words()
