@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -66,8 +67,9 @@ def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool, name: st
 def saved_head(folder: Path) -> Tensor | None:
     """The weight of the language-model head (tokens, dim) that an adapter's folder holds whole; None if it holds none."""
     names = (f"{_ROOT}lm_head.{part}weight" for part in ("", "modules_to_save.", "base_layer."))
-    weights = load_file(folder / "adapter_model.safetensors")
-    return next((weights[name] for name in names if name in weights), None)
+    with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
+        there = set(weights.keys())
+        return next((weights.get_tensor(name) for name in names if name in there), None)
 
 
 def _without_head(config: Any, model: "PreTrainedModel") -> None:

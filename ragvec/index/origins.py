@@ -72,11 +72,8 @@ def _as_known(path: str, by_name: dict[str, DocumentSource]) -> str:
     if path.isascii() or path in by_name:
         return path
     same = (known for known in by_name if composed(known) == composed(path))
-    return next((known for known in same if not _both_there(known, path) or os.path.samefile(known, path)), path)
-
-
-def _both_there(*paths: str) -> bool:
-    return all(map(os.path.exists, paths))
+    there = os.path.exists(path)
+    return next((known for known in same if not (there and os.path.exists(known)) or os.path.samefile(known, path)), path)
 
 
 def _check_outside(corpus: str | Path, called: str, by_name: dict[str, DocumentSource]) -> None:

@@ -50,14 +50,15 @@ class _Wanted:
     """Whether a changed path is one that the corpora are read from, or a folder, which may have brought some."""
 
     def __init__(self, corpora: Sequence[Path], choice: FileChoice, ignored: Sequence[Path]) -> None:
-        self.corpora, self._choice, self._ignored = corpora, choice, ignored
+        self.corpora, self._choice = corpora, choice
+        self._composed = [Path(composed(str(corpus))) for corpus in corpora]
+        self._ignored = [Path(composed(str(one))) for one in ignored]
 
     def __call__(self, change: Any, changed: str) -> bool:
         path = Path(composed(changed))
-        if path.name.endswith(QUARANTINE_SUFFIX) or any(path.is_relative_to(composed(str(one))) for one in self._ignored):
+        if path.name.endswith(QUARANTINE_SUFFIX) or any(path.is_relative_to(one) for one in self._ignored):
             return False
-        for corpus in self.corpora:
-            above = Path(composed(str(corpus)))
+        for corpus, above in zip(self.corpora, self._composed, strict=True):
             if path == above:
                 return True
             if corpus.is_dir() and path.is_relative_to(above):
