@@ -154,4 +154,4 @@ def test_the_command_line_on_two_actors(cluster, tmp_path, tiny_decoder, capfd):
     np.testing.assert_allclose(vectors(tmp_path / "one"), vectors(tmp_path / "two"), atol=1e-3)
     with pytest.raises(SystemExit) as end:
         main([*words, "-o", str(tmp_path / "x"), "--ray", "auto", "--rank", "0", "--world-size", "2"])
-    assert end.value.code == 1 and "leave --rank and --world-size out" in capfd.readouterr().err
+    assert end.value.code == 2 and "leave --rank and --world-size out" in capfd.readouterr().err

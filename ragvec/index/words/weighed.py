@@ -5,13 +5,14 @@ what is found is then scored anew, from how often a word stands in a passage and
 looked at can be better. So the scores, and which passages are best, are those of one index over all of the documents.
 """
 
+import re
 from collections.abc import Iterator, Mapping
-from itertools import chain
+from heapq import heappush, heappushpop
+from itertools import chain, compress
 from math import sqrt
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import orjson
 
 from ragvec.index.words.language import function_words
 from ragvec.index.words.query import WordQuery
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 MOST_LOOKED = 10_000  # passages that are scored anew for one query
 _ROUNDING = 1e-5  # of a score: tantivy computes in float32
-_BOOST, _FREQUENCY, _LENGTH, _MEAN = "Boost x", "freq, ", "dl, ", "avgdl, "  # how tantivy's explanations begin
+_BOOST, _FREQUENCY, _LENGTH, _MEAN = "Boost x", "freq, ", "dl, ", "avgdl, "  # how what tantivy explains begins
+_TOLD = re.compile(rf'"value":\s*([^\s,]+),\s*"description":\s*"({_BOOST}|{_FREQUENCY}|{_LENGTH}|{_MEAN})(\S*)')
 
 
 def counts_of(words: Words, query: str, *, syntax: bool) -> Counts:
@@ -67,22 +69,30 @@ def search_weighed(
 def _best(
     words: Words, whole: "tantivy.Query", weights: "_Weights", *, k: int, look: int, allowed: np.ndarray | None
 ) -> Ranking:
+    """Explanations are dear: what tantivy finds is explained best first, until nothing that is left can be among the k."""
     scored: dict[int, float] = {}
+    worths: list[float] = []  # the k highest scores, as a heap
+
+    def best() -> Ranking:
+        return sorted(scored.items(), key=lambda hit: (-hit[1], hit[0]))[:k]
+
     while True:
         ids, scores, addresses = words.hits(whole, min(look, len(words)))
         kept = np.ones(len(ids), bool) if allowed is None else is_among(ids, allowed)
         with readable():
-            for number, address, is_kept in zip(ids.tolist(), addresses, kept.tolist(), strict=True):
-                if is_kept and number not in scored:
+            hits = zip(ids[kept].tolist(), scores[kept].tolist(), compress(addresses, kept), strict=True)
+            for number, score, address in hits:
+                if len(worths) == k and worths[0] > weights.bound(score) * (1 + _ROUNDING):
+                    return best()
+                if number not in scored:
                     scored[number] = weights.score(whole.explain(words.searcher, address).to_json())
-        best = sorted(scored.items(), key=lambda hit: (-hit[1], hit[0]))[:k]
+                    (heappush if len(worths) < k else heappushpop)(worths, scored[number])
         if len(ids) < look or len(scored) >= MOST_LOOKED:
-            return best
-        least = float(scores[-1])
-        if len(best) == k and best[-1][1] > weights.bound(least) * (1 + _ROUNDING):
-            return best
-        if len(best) == k and int((scores == least).sum()) > MOST_TIES:
-            return best
+            return best()
+        if len(worths) == k:
+            least = float(scores[-1])
+            if worths[0] > weights.bound(least) * (1 + _ROUNDING) or int((scores == least).sum()) > MOST_TIES:
+                return best()
         look *= 4
 
 
@@ -131,23 +141,23 @@ class _Weights:
 
     def score(self, explanation: str) -> float:
         """A passage's score in all indices together, from what tantivy explains of its own."""
-        found = dict(self._found(orjson.loads(explanation)))
-        return float(np.float32(sum(found[boost] for boost in self._parts if boost in found)))
+        found: dict[float, dict[str, float]] = {}
+        told: dict[str, float] = {}
+        for value, beginning, rest in _TOLD.findall(explanation):
+            if beginning == _BOOST:
+                told = found.setdefault(float(np.float32(rest)), {})
+            else:
+                told[beginning] = float(value)
+        worths = (self._worth(one, found[boost]) for boost, one in self._parts.items() if boost in found)
+        return float(np.float32(sum(worths)))
 
-    def _found(self, node: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
-        """The parts that a passage holds, and what each adds."""
-        said = node["description"]
-        boost = float(np.float32(said[len(_BOOST) :].split()[0])) if said.startswith(_BOOST) else None
-        if boost not in self._parts:
-            for detail in node.get("details", ()):
-                yield from self._found(detail)
-            return
-        part, worth, _ = self._parts[boost]
-        if part.stems:
-            told = dict(_values(node))
-            frequency, length = told[_FREQUENCY], told[_LENGTH]
-            worth *= frequency / (frequency + K1 * (1 - B + B * length / self._means[part.field]))
-        yield boost, worth
+    def _worth(self, weighed: _Weighed, told: Mapping[str, float]) -> float:
+        """What a part adds to the score of a passage that holds it."""
+        part, worth, _ = weighed
+        if not part.stems:
+            return worth
+        frequency, length = told[_FREQUENCY], told[_LENGTH]
+        return worth * frequency / (frequency + K1 * (1 - B + B * length / self._means[part.field]))
 
     def bound(self, score: float) -> float:
         """The highest score in all indices together of a passage that tantivy gives this or less.
@@ -185,13 +195,7 @@ def _told_mean(words: Words, field: str, stem: str) -> float | None:
         return None
     term = words.term(field, stem)
     hits = words.searcher.search(term, 1, count=False).hits
-    return dict(_values(orjson.loads(term.explain(words.searcher, hits[0][1]).to_json())))[_MEAN] if hits else None
-
-
-def _values(node: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """What an explanation says of how often a word stands in a passage and how long that is."""
-    for beginning in (_FREQUENCY, _LENGTH, _MEAN):
-        if node["description"].startswith(beginning):
-            yield beginning, float(node["value"])
-    for detail in node.get("details", ()):
-        yield from _values(detail)
+    if not hits:
+        return None
+    explained = term.explain(words.searcher, hits[0][1]).to_json()
+    return next(float(value) for value, beginning, _ in _TOLD.findall(explained) if beginning == _MEAN)
