@@ -1,7 +1,8 @@
-"""Real servers of object storage for tests, each in a process of its own: moto, localbucket, azurite, a heedless one."""
+"""Servers of object storage for tests, each in a process of its own: moto (also heedless, or as Google's), localbucket, azurite."""
 
 import base64
 import hmac
+import json
 import shutil
 import socket
 import subprocess
@@ -20,7 +21,7 @@ KEY_ID, SECRET = "AKIAWHOEVERREADSTHIS", "a-secret-that-nobody-may-see"
 # proxies that a machine has set must not be asked for a server of its own
 CLEARED = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
-HEEDLESS = """
+FRONT = """
 import sys
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import run_simple
@@ -28,12 +29,21 @@ from werkzeug.serving import run_simple
 store = DomainDispatcherApplication(create_backend_app)
 
 
-def heedless(environ, start):
-    environ.pop("HTTP_IF_NONE_MATCH", None)
+def front(environ, start):
+{}
     return store(environ, start)
 
 
-run_simple("127.0.0.1", int(sys.argv[1]), heedless, threaded=True)
+run_simple("127.0.0.1", int(sys.argv[1]), front, threaded=True)
+"""
+HEEDLESS = """
+    environ.pop("HTTP_IF_NONE_MATCH", None)
+"""
+# Google's XML API is that of S3, but for whom a request is from, and how it says that nothing must be there
+GOOGLES = """
+    environ["HTTP_AUTHORIZATION"] = "AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request, Signature=none"
+    if environ.pop("HTTP_X_GOOG_IF_GENERATION_MATCH", None) == "0":
+        environ["HTTP_IF_NONE_MATCH"] = "*"
 """
 
 
@@ -47,6 +57,13 @@ def environment(port: int) -> dict[str, str]:
         "AWS_REGION": "us-east-1",
         "NO_PROXY": "127.0.0.1",
     }
+
+
+def google_environment(port: int) -> dict[str, str]:
+    """The variables that lead gs:// to a server here."""
+    account = {"gcs_base_url": f"http://127.0.0.1:{port}", "disable_oauth": True}
+    account |= dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+    return {"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(account), "NO_PROXY": "127.0.0.1"}
 
 
 AZURITE_ACCOUNT = "devstoreaccount1"  # what every azurite has, as its manual says
@@ -93,7 +110,7 @@ def _create_container(port: int, name: str) -> None:
 def server(kind: str, folder: Path) -> Iterator[int]:
     """The port of a server with an empty bucket called `bucket`.
 
-    kind   moto, localbucket, or heedless: moto that never hears of a condition
+    kind   moto, localbucket, heedless: moto that never hears of a condition, or googles: moto that speaks as Google's does
     """
     for needed in ("obstore", "localbucket" if kind == "localbucket" else "moto"):
         if find_spec(needed) is None:
@@ -122,7 +139,8 @@ def running(command: list[str], *, seconds: int = 30) -> Iterator[int]:
 def _command(kind: str, folder: Path) -> list[str]:
     return {
         "moto": [sys.executable, "-m", "moto.server", "-p"],
-        "heedless": [sys.executable, "-c", HEEDLESS],
+        "heedless": [sys.executable, "-c", FRONT.format(HEEDLESS)],
+        "googles": [sys.executable, "-c", FRONT.format(GOOGLES)],
         "localbucket": [sys.executable, "-m", "localbucket", str(folder), "--port"],
     }[kind]
 

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,17 @@ from ragvec.ingest import Rank
 from ragvec.objects import Bucket, ObjectFile, ObjectPath, as_path, is_url
 from ragvec.records import Passage
 from ragvec.shards import Shards, manifest_at, verify_shards
-from tests.buckets import AZURITE_KEY, CLEARED, KEY_ID, SECRET, azure_environment, azurite, environment, server
+from tests.buckets import (
+    AZURITE_KEY,
+    CLEARED,
+    KEY_ID,
+    SECRET,
+    azure_environment,
+    azurite,
+    environment,
+    google_environment,
+    server,
+)
 from tests.test_bulk import ROWS, HashEncoder, Stops, contents, encode, expected, passages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -228,15 +240,26 @@ def test_killed_at_random_the_shards_equal_an_uninterrupted_run(place, tmp_path,
     assert len([name for name in names(place) if name.startswith("parts/")]) == len(manifest_at(place).parts)
 
 
-@pytest.mark.slow
-def test_azure_is_written_shared_and_read(monkeypatch):
-    """az:// against azurite, Microsoft's own emulator; two writers, a change, a broken object."""
-    with azurite() as port:
+@contextmanager
+def elsewhere(kind: str, folder: Path) -> Iterator[dict[str, str]]:
+    """The variables that lead to a server for az:// (azurite, Microsoft's own emulator) or gs:// (`GOOGLES` over moto)."""
+    if kind == "az":
+        with azurite() as port:
+            yield azure_environment(port)
+    else:
+        with server("googles", folder) as port:
+            yield google_environment(port)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("az", marks=pytest.mark.slow), "gs"])
+def test_other_clouds_are_written_shared_and_read(kind, tmp_path, monkeypatch):
+    """Two writers, a change, a broken object."""
+    with elsewhere(kind, tmp_path) as variables:
         for name in CLEARED:
             monkeypatch.delenv(name, raising=False)
-        for name, value in azure_environment(port).items():
+        for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        place = "az://bucket/folder/shards"
+        place = f"{kind}://bucket/folder/shards"
         corpus = passages(100)
         threads = [threading.Thread(target=encode, args=(corpus, place)) for _ in range(2)]
         for thread in threads:
