@@ -1,4 +1,4 @@
-"""Servers of object storage for tests, each in a process of its own: moto (also heedless, or as Google's), localbucket, azurite."""
+"""Object storage for tests, each server in its own process: moto (also heedless, or as Google's), localbucket, azurite."""
 
 import base64
 import hmac
