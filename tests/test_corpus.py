@@ -277,3 +277,22 @@ def test_the_sample_corpus_that_ships():
     assert all(d.title and d.metadata["topic"] and 80 < len(d.text) < 800 for d in documents)
     assert all(isinstance(d.metadata.get("year", 0), int) for d in documents)
     assert [d.doc_id for d in documents if "1443년" in d.text] == ["ko-hangul"]
+
+
+@pytest.mark.parametrize("settled", [1, 1000])
+def test_an_id_of_two_files_names_both_and_what_to_do(tmp_path, monkeypatch, settled):
+    monkeypatch.setattr("ragvec.corpus.ids._RECENT_IDS", settled)
+    for name in ("april.csv", "may.csv", "june.jsonl"):
+        write(tmp_path / name, "id,text\n1,a\n" if name.endswith("csv") else b'{"id": "2", "text": "b"}\n')
+    message = (
+        f"{tmp_path / 'may.csv'}, line 2: the id '1' was used before, in {tmp_path / 'april.csv'}: ids must be unique in a "
+        "corpus: name a field whose values differ (`id_field`), or index these files one by one, each with an `id_prefix` of its own"
+    )
+    with pytest.raises(RagvecError) as raised:
+        list(read_documents(tmp_path, on_unread=lambda _: None))
+    assert str(raised.value) == message
+    write(tmp_path / "may.csv", "id,text\n3,a\n3,b\n")
+    with pytest.raises(
+        RagvecError, match=r"may.csv, line 3: the id '3' was used before: ids must be unique in a corpus: name a"
+    ):
+        list(read_documents(tmp_path, on_unread=lambda _: None))

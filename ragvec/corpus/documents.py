@@ -248,6 +248,7 @@ def _all_documents(source: str | Path, names: FieldNames, ids: Ids, reading: _Re
     read = 0
     unread: list[RagvecError] = []
     for file in _files(source, reading):
+        ids.begin(file.shown)
         gave = 0
         try:
             for document in _documents(file, names, ids, reading):
