@@ -286,7 +286,8 @@ def test_an_id_of_two_files_names_both_and_what_to_do(tmp_path, monkeypatch, set
         write(tmp_path / name, "id,text\n1,a\n" if name.endswith("csv") else b'{"id": "2", "text": "b"}\n')
     message = (
         f"{tmp_path / 'may.csv'}, line 2: the id '1' was used before, in {tmp_path / 'april.csv'}: ids must be unique in a "
-        "corpus: name a field whose values differ (`id_field`), or index these files one by one, each with an `id_prefix` of its own"
+        "corpus: name a field whose values differ (`id_field`), or index these files one by one, "
+        "each with an `id_prefix` of its own"
     )
     with pytest.raises(RagvecError) as raised:
         list(read_documents(tmp_path, on_unread=lambda _: None))
@@ -296,3 +297,10 @@ def test_an_id_of_two_files_names_both_and_what_to_do(tmp_path, monkeypatch, set
         RagvecError, match=r"may.csv, line 3: the id '3' was used before: ids must be unique in a corpus: name a"
     ):
         list(read_documents(tmp_path, on_unread=lambda _: None))
+
+
+@pytest.mark.parametrize(("name", "between"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t")])
+def test_a_row_of_delimiters_alone_is_an_empty_line(tmp_path, name, between):
+    rows = [["", "", ""], ["id", "title", "text"], ["1", "", "one"], ["", " ", ""], [], ["2", "", ""], ["", "", ""]]
+    path = write(tmp_path / name, "\n".join(between.join(row) for row in rows))
+    assert [(one.doc_id, one.text) for one in read(path)] == [("1", "one"), ("2", "")]
