@@ -107,7 +107,7 @@ def write_lines(lines: Iterable[str]) -> None:
 
 
 def report_skipped(corpus: str, choice: "FileChoice") -> None:
-    """Name on stderr the files of a corpus folder that ragvec does not read; of one with nothing to read, whoever reads it says."""
+    """Name on stderr the files of a corpus folder that ragvec does not read, if there are any that it does."""
     from ragvec.corpus.files import STDIN, corpus_files
 
     if corpus == STDIN:

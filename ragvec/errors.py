@@ -24,7 +24,7 @@ class WrongInput(RagvecError):
 
 
 class NoDocuments(WrongInput):
-    """A corpus is there and holds nothing to read, as a folder does whose last file was removed or whose disk is not mounted."""
+    """A corpus is there and holds nothing to read: a folder's last file was removed, or its disk is not mounted."""
 
 
 class WrongRow(WrongInput):

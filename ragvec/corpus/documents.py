@@ -27,7 +27,7 @@ from ragvec.corpus.rows import BadRow, Row
 from ragvec.corpus.spelling import composed_names
 from ragvec.corpus.tables import SAMPLE_ROWS, looked_ahead
 from ragvec.corpus.vectors import VectorField
-from ragvec.errors import NoDocuments, RagvecError, WrongInput, WrongRow
+from ragvec.errors import NoDocuments, RagvecError, WrongRow
 from ragvec.objects import is_url
 from ragvec.records import Document, Passage
 
