@@ -135,12 +135,9 @@ def run(
 ) -> None:
     """Build the index or bring it up to date, and sum up what changed."""
     reading = corpus_options(**arguments_of(corpus_options, locals()))
-    from ragvec.errors import WrongUsage
     from ragvec.ingest.build import build, is_shards
     from ragvec.ingest.watch import watched
 
-    if watch and any(map(is_shards, corpora)):
-        raise WrongUsage("encoded shards are not watched: name the corpus that they were made of")
     for corpus in filterfalse(is_shards, corpora):
         report_skipped(corpus, reading.files)
     document_instruction = prompted(document_instruction, prompt_name, encoder, revision=revision, offline=offline)
