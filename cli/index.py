@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from itertools import filterfalse
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ragvec.cli.arguments import Parameter, as_options
 from ragvec.cli.choices import (
     Device,
     DocumentInstruction,
@@ -94,6 +95,7 @@ EXAMPLES = (
 
 
 def run(
+    context: typer.Context,
     corpora: Corpora,
     output: Annotated[Path, typer.Option("--output", "-o", envvar="RAGVEC_INDEX", help="Index folder.")] = Path("ragvec-index"),
     encoder: EncoderSource = None,
@@ -133,12 +135,9 @@ def run(
 ) -> None:
     """Build the index or bring it up to date, and sum up what changed."""
     reading = corpus_options(**arguments_of(corpus_options, locals()))
-    from ragvec.errors import WrongUsage
     from ragvec.ingest.build import build, is_shards
     from ragvec.ingest.watch import watched
 
-    if watch and any(map(is_shards, corpora)):
-        raise WrongUsage("encoded shards are not watched: name the corpus that they were made of")
     for corpus in filterfalse(is_shards, corpora):
         report_skipped(corpus, reading.files)
     document_instruction = prompted(document_instruction, prompt_name, encoder, revision=revision, offline=offline)
@@ -153,7 +152,8 @@ def run(
     if not watch:
         return once(make)
     loaded = None if vector_field else partial(_loaded, output, device=device, dtype=dtype, offline=offline)
-    _keep_up(make, once, loaded, watched(corpora, reading.files, [output, *filter(None, [place])]))
+    changes = watched(corpora, reading.files, [output, *filter(None, [place])])
+    _keep_up(make, partial(_try, once, context.command.params), first=once, load=loaded, changes=changes)
 
 
 def goes_on(*, vector_field: str | None, **_: Any) -> str:
@@ -175,31 +175,42 @@ def _once(make: "Callable[..., BuildReport]", *, place: Path | None, format: For
 
 
 def _keep_up(
-    make: "partial[BuildReport]", once: "Callable[..., None]", load: "Callable[[], TextEncoder] | None", changes: Iterator[bool]
+    make: "partial[BuildReport]",
+    again: "Callable[..., None]",
+    *,
+    first: "Callable[..., None]",
+    load: "Callable[[], TextEncoder] | None",
+    changes: Iterator[bool],
 ) -> None:
-    """Build now and after each change. What goes wrong later is said, and the next change tries again."""
+    """Build now and again after each change."""
     next(changes)
     with suppress(SystemExit):  # passages that could not be encoded were named
-        once(make)
+        first(make)
     if load is not None:
         make = partial(make, encoder=load(), encoder_options=None)  # it is loaded once for all changes
     print("watching for changes: Ctrl-C ends it", file=sys.stderr)
     try:
         for changed in changes:
             if changed:
-                _try(once, make)
+                again(make)
     except KeyboardInterrupt:
         print("no longer watching", file=sys.stderr)
 
 
-def _try(once: "Callable[..., None]", make: "Callable[..., BuildReport]") -> None:
-    from ragvec.errors import RagvecError
+def _try(once: "Callable[..., None]", parameters: Sequence[Parameter], make: "Callable[..., BuildReport]") -> None:
+    """Build after a change, and say in one line what went wrong: the next change tries again. Raises what none will mend:
+    wrong usage, a standard output that is closed, faults of ours."""
+    from ragvec.errors import RagvecError, WrongUsage, first_line
 
     try:
         with suppress(SystemExit):
             once(make)
+    except (WrongUsage, BrokenPipeError):
+        raise
     except RagvecError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_options(str(error), parameters)}", file=sys.stderr)
+    except (OSError, MemoryError) as error:  # a file that has gone meanwhile, a full disk
+        print(f"error: {first_line(error)}", file=sys.stderr)
 
 
 def _loaded(output: Path, **loading: Any) -> "TextEncoder":

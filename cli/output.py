@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragvec.errors import RagvecError
+from ragvec.errors import NoDocuments, RagvecError
 from ragvec.records import Document, Hit
 
 if TYPE_CHECKING:
@@ -107,12 +107,15 @@ def write_lines(lines: Iterable[str]) -> None:
 
 
 def report_skipped(corpus: str, choice: "FileChoice") -> None:
-    """Name on stderr the files of a corpus folder that ragvec does not read."""
+    """Name on stderr the files of a corpus folder that ragvec does not read, if there are any that it does."""
     from ragvec.corpus.files import STDIN, corpus_files
 
     if corpus == STDIN:
         return
-    found = corpus_files(corpus, choice, on_unlistable=lambda error: None)  # whoever reads it will say
+    try:
+        found = corpus_files(corpus, choice, on_unlistable=lambda error: None)  # whoever reads it will say
+    except NoDocuments:
+        return
     if found.skipped:
         needs_docs = any(path.is_file() and choice.format_of(path) for path in found.skipped)
         hint = " (PDF, HTML, Office files and the like need markitdown: pip install 'ragvec[docs]')" if needs_docs else ""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ragvec.retrieve.searched import Place
 
 BATCH_QUERIES = 512
-_ID_FIELDS = ("_id", "id", "query_id", "qid")
+_ID_FIELDS = ("_id", "id", "query_id", "query-id", "qid")
 _TEXT_FIELDS = ("text", "query")
 
 
@@ -238,17 +238,26 @@ def _read_queries(query: str | None, path: Path | None) -> Iterator[tuple[str, s
 def parse_queries(lines: Iterable[str], name: str) -> Iterator[tuple[str, str]]:
     """(query_id, text) of each line that is not blank: a JSON object, an id and a text with a tab between, or a text.
 
-    Raises RagvecError, with the line's number, for an object without a text.
+    A table's first line is passed over where it names columns: `query_id`, tab, `text`.
+    Raises RagvecError, with the line's number, for an object without a text, and for an id that another line has.
     """
-    for number, line in enumerate(lines, 1):
-        line = line.strip()
+    lines_of: dict[str, int] = {}
+    for number, query_id, text in _numbered(lines, name):
+        if (first := lines_of.setdefault(query_id, number)) != number:
+            raise RagvecError(f"{name}, line {number}: line {first} has the query id {query_id!r}, too: give each its own")
+        yield query_id, text
+
+
+def _numbered(lines: Iterable[str], name: str) -> Iterator[tuple[int, str, str]]:
+    for number, line in enumerate(map(str.strip, lines), 1):
         if line.startswith("{"):
-            yield _from_json(line, number, name)
+            yield number, *_from_json(line, number, name)
         elif "\t" in line:
-            query_id, text = line.split("\t", 1)
-            yield query_id.strip(), text.strip()
+            query_id, text = map(str.strip, line.split("\t", 1))
+            if number > 1 or not (query_id.lower() in _ID_FIELDS and text.lower() in _TEXT_FIELDS):
+                yield number, query_id, text
         elif line:
-            yield str(number), line
+            yield number, str(number), line
 
 
 def _from_json(line: str, number: int, name: str) -> tuple[str, str]:

@@ -23,6 +23,10 @@ class WrongInput(RagvecError):
     """What was given can't be used: a damaged row, a folder that holds something else, vectors of another encoder."""
 
 
+class NoDocuments(WrongInput):
+    """A corpus is there and holds nothing to read: a folder's last file was removed, or its disk is not mounted."""
+
+
 class WrongRow(WrongInput):
     """A row of a corpus can't be read, while those after it may be: whoever reads can leave such rows out."""
 

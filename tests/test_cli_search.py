@@ -125,6 +125,18 @@ def test_queries_on_stdin(folder: Path, capsys: pytest.CaptureFixture, monkeypat
     assert [(json.loads(line)["query_id"], json.loads(line)["doc_id"]) for line in out.splitlines()] == [("1", "a"), ("7", "b")]
 
 
+@pytest.mark.parametrize("header", ["query_id\ttext", "Query-ID\tQuery\n", "_id\ttext"])
+def test_a_header_of_queries_is_no_query(header: str) -> None:
+    assert list(parse_queries([header, "q1\tprotein", "id\ttext"], "f")) == [("q1", "protein"), ("id", "text")]
+    assert list(parse_queries(["id\tof what?", "q1\ttext"], "f")) == [("id", "of what?"), ("q1", "text")]
+
+
+@pytest.mark.parametrize("second", ["q1\tother", '{"_id": "q1", "text": "other"}'])
+def test_an_id_of_two_queries_is_told_with_both_lines(second: str) -> None:
+    with pytest.raises(RagvecError, match="^f, line 4: line 2 has the query id 'q1', too: give each its own$"):
+        list(parse_queries(["qid\tquery", "q1\tone", "", second], "f"))
+
+
 def test_queries_with_errors() -> None:
     assert list(parse_queries(['{"id": 3, "query": "x"}', " plain "], "f")) == [("3", "x"), ("2", "plain")]
     for bad in ("{oops", '{"query": ' + "[" * 100_000, '{"query": "x", "n": ' + "1" * 5000 + "}"):

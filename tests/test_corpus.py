@@ -228,11 +228,16 @@ def test_missing_and_unreadable_sources(tmp_path):
         read(tmp_path)
 
 
-def test_parquet_that_metadata_cannot_carry(tmp_path):
+def test_parquet_columns_of_bytes_are_left_out_and_told_once(tmp_path, caplog):
     path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"text": ["a"], "image": [b"\xff"]}), path)
-    with pytest.raises(RagvecError, match="column 'image' holds bytes"):
-        read(path)
+    image = pa.array([{"bytes": b"\xff", "path": "a.png"}] * 3)
+    columns = {"raw": [b"\xff"] * 3, "text": ["a", "b", "c"], "image": image, "year": [1, 2, 3], "all": [[b"x"]] * 3}
+    pq.write_table(pa.table({**columns, "by": pa.array([b"x"] * 3).dictionary_encode()}), path)
+    assert [(one.text, one.metadata) for one in read(path)] == [("a", {"year": 1}), ("b", {"year": 2}), ("c", {"year": 3})]
+    [record] = caplog.records
+    told = record.getMessage()
+    assert told.startswith(f"{path}: columns that hold no text and nothing to filter by are left out: 'raw' (")
+    assert all(f"'{name}' (" in told for name in ("raw", "image", "all", "by")) and "year" not in told
 
 
 def test_parquet_values_that_json_lacks(tmp_path):
@@ -240,10 +245,8 @@ def test_parquet_values_that_json_lacks(tmp_path):
     day, took = datetime.date(2020, 2, 1), datetime.timedelta(days=1)
     pq.write_table(pa.table({"text": ["a"], "day": [day], "price": [Decimal("1.50")], "days": [[day]]}), path)
     assert read(path)[0].metadata == {"day": "2020-02-01", "price": 1.5, "days": ["2020-02-01"]}
-    pq.write_table(pa.table({"text": ["a"], "took": [took], "within": [{"bytes": b"\xff"}]}), path)
-    with pytest.raises(RagvecError, match="row 1: field 'within' cannot be stored as JSON metadata"):
-        read(path)
-    assert read(path, drop_fields=["within"])[0].metadata == {"took": 86400.0}
+    pq.write_table(pa.table({"text": ["a"], "took": [took]}), path)
+    assert read(path)[0].metadata == {"took": 86400.0}
 
 
 def test_a_long_json_array_is_read_without_holding_it(tmp_path):
@@ -274,3 +277,30 @@ def test_the_sample_corpus_that_ships():
     assert all(d.title and d.metadata["topic"] and 80 < len(d.text) < 800 for d in documents)
     assert all(isinstance(d.metadata.get("year", 0), int) for d in documents)
     assert [d.doc_id for d in documents if "1443년" in d.text] == ["ko-hangul"]
+
+
+@pytest.mark.parametrize("settled", [1, 1000])
+def test_an_id_of_two_files_names_both_and_what_to_do(tmp_path, monkeypatch, settled):
+    monkeypatch.setattr("ragvec.corpus.ids._RECENT_IDS", settled)
+    for name in ("april.csv", "may.csv", "june.jsonl"):
+        write(tmp_path / name, "id,text\n1,a\n" if name.endswith("csv") else b'{"id": "2", "text": "b"}\n')
+    message = (
+        f"{tmp_path / 'may.csv'}, line 2: the id '1' was used before, in {tmp_path / 'april.csv'}: ids must be unique in a "
+        "corpus: name a field whose values differ (`id_field`), or index these files one by one, "
+        "each with an `id_prefix` of its own"
+    )
+    with pytest.raises(RagvecError) as raised:
+        list(read_documents(tmp_path, on_unread=lambda _: None))
+    assert str(raised.value) == message
+    write(tmp_path / "may.csv", "id,text\n3,a\n3,b\n")
+    with pytest.raises(
+        RagvecError, match=r"may.csv, line 3: the id '3' was used before: ids must be unique in a corpus: name a"
+    ):
+        list(read_documents(tmp_path, on_unread=lambda _: None))
+
+
+@pytest.mark.parametrize(("name", "between"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t")])
+def test_a_row_of_delimiters_alone_is_an_empty_line(tmp_path, name, between):
+    rows = [["", "", ""], ["id", "title", "text"], ["1", "", "one"], ["", " ", ""], [], ["2", "", ""], ["", "", ""]]
+    path = write(tmp_path / name, "\n".join(between.join(row) for row in rows))
+    assert [(one.doc_id, one.text) for one in read(path)] == [("1", "one"), ("2", "")]

@@ -78,10 +78,20 @@ def test_compressed_batches_are_refused_before_they_inflate(tmp_path):
     ],
     ids=lambda column: str(column.type)[:12],
 )
-def test_columns_whose_values_may_take_no_bytes_are_refused(tmp_path, column):
+def test_columns_whose_values_may_take_no_bytes_are_left_out(tmp_path, column, caplog):
     saved(pa.table({"text": ["a"] * min(len(column), 9), "x": column[:9]}), tmp_path / "a.arrow")
-    with pytest.raises(RagvecError, match="a.arrow: column 'x' holds .*, which is not read: leave it out"):
-        next(read_documents(tmp_path / "a.arrow"))
+    assert {(text, str(metadata)) for _, text, metadata in read(tmp_path / "a.arrow")} == {("a", "{}")}
+    [told] = [record.getMessage() for record in caplog.records]
+    assert "a.arrow: columns that hold no text and nothing to filter by are left out: 'x' (" in told
+
+
+def test_images_that_datasets_saved_are_left_out(tmp_path, caplog):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(text=datasets.Value("string"), image={"bytes": datasets.Value("binary")})
+    rows = {"text": ["a", "b"], "image": [{"bytes": b"\xff"}] * 2}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "saved")
+    assert [(text, metadata) for _, text, metadata in read(tmp_path / "saved")] == [("a", {}), ("b", {})]
+    assert ["'image' (" in record.getMessage() for record in caplog.records] == [True]
 
 
 def test_more_rows_than_bytes(tmp_path):

@@ -125,6 +125,25 @@ def test_a_file_that_gives_nothing_now_is_not_gone(here: Path, capsys: pytest.Ca
         assert ", 2 removed; " in ragvec(capsys, "index", "docs", "--sync")[1]
 
 
+@pytest.mark.parametrize("left", ["no file", "an empty file", "an image"])
+def test_a_folder_without_any_document_keeps_those_of_before(here: Path, capsys: pytest.CaptureFixture, left: str) -> None:
+    files("docs", a="one", b="two")
+    ragvec(capsys, "index", "docs")
+    before = texts()
+    Path("docs/a.md").unlink()
+    Path("docs/b.md").unlink()
+    if left != "no file":
+        Path("docs", "c.md" if left == "an empty file" else "c.png").touch()
+    code, out, err = ragvec(capsys, "index", "docs", "--sync")
+    *_, told = err.splitlines()
+    assert (code, out) == (1, "") and told.startswith("error: docs holds no ") and texts() == before
+    assert told.endswith(
+        "; nothing was removed from ragvec-index: if its documents are to go, `ragvec delete` removes them by id or filter"
+    )
+    code, _, err = ragvec(capsys, "index", "docs", "--sync", "-o", "other")
+    assert code == 1 and "ragvec delete" not in err and not Path("other").exists()
+
+
 def test_what_always_was_empty_stops_no_sync(here: Path, capsys: pytest.CaptureFixture) -> None:
     files("docs", a="one", b="two", empty="")
     Path("docs/drafts").mkdir()

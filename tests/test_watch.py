@@ -1,19 +1,22 @@
 """`ragvec index --watch`, and folders that Python brings into an index."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ragvec.cli.index import _try
 from ragvec.cli.main import main
 from ragvec.corpus.kinds import FileChoice
 from ragvec.corpus.passages import CorpusOptions
 from ragvec.encoder import Encoder
-from ragvec.errors import NotFound, RagvecError, WrongInput
+from ragvec.errors import NotFound, RagvecError, WrongInput, WrongUsage
 from ragvec.index import Index
 from ragvec.ingest.watch import _Wanted, watched
 from ragvec.retrieve.lookup import stored_documents
@@ -100,6 +103,51 @@ def test_what_cannot_be_watched_is_one_line(tmp_path: Path, monkeypatch, capsys)
     with pytest.raises(SystemExit) as end:
         main(["index", str(folder_of(tmp_path / "docs", a="one")), "-o", str(tmp_path / "i"), "--watch"])
     assert end.value.code == 1 and "watching needs watchfiles" in capsys.readouterr().err and not (tmp_path / "i").exists()
+
+
+def test_a_watch_outlives_what_a_change_can_mend(tmp_path: Path, monkeypatch, capsys) -> None:
+    """The folder is real, and so is every build; the changes come at once instead of from the file system."""
+    folder, index = folder_of(tmp_path / "docs", a="one"), tmp_path / "i"
+
+    def changes(*_: object) -> Iterator[bool]:
+        yield True
+        yield False
+        (folder / "b.jsonl").write_text('{"_id": "x", "text": "b"}\n')
+        (folder / "c.jsonl").write_text('{"_id": "x", "text": "c"}\n')
+        yield True
+        (folder / "c.jsonl").unlink()
+        shutil.move(index / "index.sqlite", index / "away")
+        yield True
+        shutil.move(index / "away", index / "index.sqlite")
+        yield True
+        for path in folder.iterdir():
+            path.unlink()
+        yield True
+        folder_of(folder, d="four")
+        yield True
+
+    monkeypatch.setattr("ragvec.ingest.watch.watched", changes)
+    with pytest.raises(SystemExit) as end:
+        main(["index", str(folder), "-o", str(index), "--watch"])
+    out, err = capsys.readouterr()
+    assert end.value.code == 0
+    assert [line.split(": ")[1].split(", ")[0] for line in out.splitlines()] == ["1 documents added"] * 3
+    watching, same_id, no_index, empty = err.splitlines()
+    assert "(--id-field)" in same_id and "`" not in same_id and "used before" in same_id
+    assert no_index.startswith(f"error: no index in {index}") and empty.startswith(f"error: {folder} holds no corpus file")
+    assert "nothing was removed" in empty and watching.startswith("watching")
+
+
+def test_which_faults_end_a_watch(capsys) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full, a disk that is full")
+    _try(lambda _: full.write_text("x"), [], dict)
+    assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n"
+    with pytest.raises(WrongUsage):
+        _try(lambda _: CorpusOptions(max_value_mb=0), [], dict)
+    with pytest.raises(ZeroDivisionError):
+        _try(lambda _: 1 / 0, [], dict)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ragvec.corpus.files import open_regular, path_text
-from ragvec.corpus.parquet import batch_rows, check_columns, readable
+from ragvec.corpus.parquet import batch_rows, columns_of, readable
 from ragvec.corpus.rows import Row
 from ragvec.errors import WrongInput
 
@@ -26,8 +26,8 @@ def arrow_rows(
 ) -> Iterator[Row]:
     """The rows of an Arrow file; values, and vector_field, as in `parquet_rows`.
 
-    Raises RagvecError for what is no Arrow file, columns of types beside numbers, texts, times, lists and objects of these, and
-    compressed files.
+    Columns of types beside numbers, texts, times, lists and objects of these are left out, with a warning.
+    Raises RagvecError for what is no Arrow file, and for compressed files.
     """
     import pyarrow as pa
 
@@ -40,9 +40,9 @@ def arrow_rows(
             raw.seek(start)
             number = 0
             with pa.ipc.open_stream(raw) as stream:
-                check_columns(stream.schema, shown)
-                _check_types(stream.schema, shown)
-                for whole in stream:
+                places = columns_of(stream.schema, shown, _is_read)
+                for every in stream:
+                    whole = every.select(places)
                     whole.validate(full=True)  # offsets that point elsewhere
                     if len(whole) > size:
                         raise WrongInput(f"{shown} promises {len(whole):,} rows in {size:,} bytes: it is not read")
@@ -84,14 +84,10 @@ def _field(table: tuple[bytes, int], number: int) -> int:
     return start + offset if offset else 0
 
 
-def _check_types(schema: "pa.Schema", shown: str) -> None:
+def _is_read(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    for field in schema:
-        if not pa.types.is_null(field.type) and not _has_bytes(field.type):
-            raise WrongInput(
-                f"{shown}: column {field.name!r:.80} holds {str(field.type)!r:.80}, which is not read: leave it out"
-            )
+    return bool(pa.types.is_null(kind)) or _has_bytes(kind)
 
 
 def _has_bytes(kind: "pa.DataType") -> bool:

@@ -27,7 +27,7 @@ from ragvec.corpus.rows import BadRow, Row
 from ragvec.corpus.spelling import composed_names
 from ragvec.corpus.tables import SAMPLE_ROWS, looked_ahead
 from ragvec.corpus.vectors import VectorField
-from ragvec.errors import RagvecError, WrongInput, WrongRow
+from ragvec.errors import NoDocuments, RagvecError, WrongRow
 from ragvec.objects import is_url
 from ragvec.records import Document, Passage
 
@@ -248,6 +248,7 @@ def _all_documents(source: str | Path, names: FieldNames, ids: Ids, reading: _Re
     read = 0
     unread: list[RagvecError] = []
     for file in _files(source, reading):
+        ids.begin(file.shown)
         gave = 0
         try:
             for document in _documents(file, names, ids, reading):
@@ -270,7 +271,7 @@ def _all_documents(source: str | Path, names: FieldNames, ids: Ids, reading: _Re
     if not read:
         rejected = reading.rejected[0]
         reason = f" that can be read: {rejected:,} were rejected" if rejected else ""
-        raise WrongInput(f"{_shown(source)} holds no documents{reason}")
+        raise NoDocuments(f"{_shown(source)} holds no documents{reason}")
 
 
 def _shown(source: str | Path) -> str:

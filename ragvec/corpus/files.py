@@ -16,7 +16,7 @@ from ragvec.corpus.encodings import guessed
 from ragvec.corpus.found import QUARANTINE_SUFFIX, CorpusFiles, beir_corpus
 from ragvec.corpus.kinds import ALL_FILES, FORMATS, FileChoice, can_read, without_descriptions
 from ragvec.corpus.stored import stored_files
-from ragvec.errors import NotFound, RagvecError, WrongInput
+from ragvec.errors import NoDocuments, NotFound, RagvecError, WrongInput
 from ragvec.files import sha256_file
 from ragvec.objects import ObjectFile, ObjectPath, as_path
 
@@ -76,7 +76,7 @@ def corpus_files(
 
 
 def _readable(files: CorpusFiles, shown: str, choice: FileChoice) -> CorpusFiles:
-    """The files of a folder. Raises WrongInput if there are none."""
+    """The files of a folder. Raises NoDocuments if there are none."""
     if files.paths:
         return files
     why = f"; {len(files.outside):,} lead out of it or are no regular files" if files.outside else ""
@@ -85,7 +85,7 @@ def _readable(files: CorpusFiles, shown: str, choice: FileChoice) -> CorpusFiles
         why += f"; {len(unconverted):,} need markitdown ({shown_one}): pip install 'ragvec[docs]'"
     chosen = " that `include` and `exclude` leave" if choice.include or choice.exclude else ""
     known = _known_suffixes(choice)
-    raise WrongInput(f"{shown} holds no corpus file{chosen}: looked for {known}, also with .gz or .zst{why}")
+    raise NoDocuments(f"{shown} holds no corpus file{chosen}: looked for {known}, also with .gz or .zst{why}")
 
 
 def path_text(path: str | Path) -> str:

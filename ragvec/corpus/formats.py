@@ -85,8 +85,8 @@ def csv_rows(
             raise WrongInput(f"{place}: bad {'TSV' if delimiter == _TAB else 'CSV'}: {error}") from error
         if row is None:
             return
-        if not row or (reader.line_num == 1 and delimiter.join(row).lower() == f"sep={delimiter}"):
-            continue
+        if not any(map(str.strip, row)) or (reader.line_num == 1 and delimiter.join(row).lower() == f"sep={delimiter}"):
+            continue  # a spreadsheet's empty rows are delimiters alone
         if header is None:
             header = _header(row, place)
             continue

@@ -16,14 +16,19 @@ class SameId(WrongInput):
 
 
 class Ids:
-    """The ids seen so far, as 8-byte hashes: 8 bytes a document and a small set, so 50 million documents fit in 400 MB."""
+    """The ids seen so far, as 8-byte hashes with the number of their file: 12 bytes a document, so 50 million fit in 600 MB."""
 
     def __init__(self, prefix: str = "", made_prefix: str = "") -> None:
         """prefix: what stands before every id; made_prefix: after it, before those that are made."""
         self._prefix, self._made_prefix = prefix, made_prefix
-        self._recent: set[int] = set()
-        self._older = np.empty(0, dtype=np.int64)
+        self._files: list[str] = [""]
+        self._recent: dict[int, int] = {}
+        self._older, self._older_files = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
         self._repeats: dict[str, int] = {}
+
+    def begin(self, file: str) -> None:
+        """From here on ids are those of this file, as messages call it."""
+        self._files.append(file)
 
     def claim(self, given: Any, title: str, text: str, place: str) -> str:
         """The document's id as a string, made from title and text if none is given. Raises RagvecError for one seen before."""
@@ -32,30 +37,43 @@ class Ids:
         if isinstance(given, bool) or not isinstance(given, (str, int)):
             raise RagvecError(f"{place}: the id must be a string or an integer, not {short(given):.40}")
         doc_id = f"{self._prefix}{given}"
-        if not self._add(doc_id):
-            raise SameId(f"{place}: the id {short(doc_id)} was used before: ids must be unique in a corpus")
+        if (first := self._add(doc_id)) is not None:
+            raise SameId(f"{place}: the id {short(doc_id)} was used before{self._remedy(self._files[first])}")
         return doc_id
+
+    def _remedy(self, first: str) -> str:
+        """Which file has an id already, and what to do."""
+        unique = "ids must be unique in a corpus: name a field whose values differ (`id_field`)"
+        if first == self._files[-1]:
+            return f": {unique}"
+        return f", in {first}: {unique}, or index these files one by one, each with an `id_prefix` of its own"
 
     def _made(self, title: str, text: str) -> str:
         content = f"{title}\0{text}".encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(content, digest_size=8).hexdigest()
         doc_id = f"{self._prefix}{self._made_prefix}{digest}"
-        while not self._add(doc_id):  # the same text again
+        while self._add(doc_id) is not None:  # the same text again
             self._repeats[digest] = self._repeats.get(digest, 1) + 1
             doc_id = f"{self._prefix}{self._made_prefix}{digest}-{self._repeats[digest]}"
         return doc_id
 
-    def _add(self, doc_id: str) -> bool:
+    def _add(self, doc_id: str) -> int | None:
+        """Keep an id; the number of the file that has it already, if one has."""
         key = hash(doc_id)
-        if key in self._recent:
-            return False
+        if (first := self._recent.get(key)) is not None:
+            return first
         place = int(np.searchsorted(self._older, key))
         if place < len(self._older) and self._older[place] == key:
-            return False
-        self._recent.add(key)
+            return int(self._older_files[place])
+        self._recent[key] = len(self._files) - 1
         if len(self._recent) >= _RECENT_IDS:
-            recent = np.fromiter(self._recent, np.int64, len(self._recent))
-            self._older = np.concatenate([self._older, recent])
-            self._older.sort(kind="stable")
-            self._recent.clear()
-        return True
+            self._settle()
+        return None
+
+    def _settle(self) -> None:
+        count = len(self._recent)
+        keys = np.concatenate([self._older, np.fromiter(self._recent, np.int64, count)])
+        files = np.concatenate([self._older_files, np.fromiter(self._recent.values(), np.int32, count)])
+        order = np.argsort(keys, kind="stable")
+        self._older, self._older_files = keys[order], files[order]
+        self._recent.clear()

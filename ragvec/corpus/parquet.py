@@ -1,5 +1,6 @@
 """The rows of Parquet files. A few hundred bytes can promise billions of rows or gigabytes of text: both are measured first."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+_log = logging.getLogger("ragvec")
 _ROWS = 1024  # decoded together
 _ROWS_OF_PREFIXES = 16  # the same where each value may repeat the one before (DELTA_BYTE_ARRAY)
 _VALUES_IN_MEMORY = 4  # values of the greatest length that fit into what is decoded together
@@ -30,7 +32,8 @@ def parquet_rows(
     """The rows of a Parquet file; nulls and NaN are left out, values become JSON's, see `json_value`.
 
     vector_field  a column, letter case aside, whose lists of numbers come as arrays (d,), nulls in them as NaN
-    Raises RagvecError for what is no Parquet file, columns of bytes, and files that hold far more than their size allows.
+    Columns of bytes, and of images as `datasets` keeps them, are left out, with a warning.
+    Raises RagvecError for what is no Parquet file, and for files that hold far more than their size allows.
     """
     import pyarrow.parquet as pq
 
@@ -38,12 +41,14 @@ def parquet_rows(
     with open_regular(path, within) as raw:
         size = raw.seek(0, 2)
         with readable(shown, "Parquet"), pq.ParquetFile(raw) as file:
-            check_columns(file.schema_arrow, shown)
+            schema = file.schema_arrow
+            places = columns_of(schema, shown, has_no_binary)
+            columns = None if len(places) == len(schema) else [schema.names[place] for place in places]
             _check_size(file.metadata, size, shown)
             number = decoded = 0
             for group in range(file.metadata.num_row_groups):
                 rows = _rows_together(file.metadata.row_group(group), most_bytes(max_value_mb))
-                for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
+                for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=columns):
                     decoded += sum(map(bytes_spelled_out, batch.columns))
                     if decoded > FREE_BYTES + MOST_INFLATION * size:
                         raise WrongInput(f"{shown} holds far more than its {size:,} bytes can mean: it is not read on")
@@ -70,14 +75,25 @@ def readable(shown: str, kind: str) -> Iterator[None]:
         raise WrongInput(f"{shown} is not a readable {kind} file: {first_line(error)}") from error
 
 
-def check_columns(schema: "pa.Schema", shown: str) -> None:
-    """Raises RagvecError for a column of bytes."""
+def columns_of(schema: "pa.Schema", shown: str, can_read: Callable[["pa.DataType"], bool]) -> list[int]:
+    """The places of the columns that are read. The others are left out, with one warning that names them."""
+    left_out = [f"{field.name!r:.80} ({str(field.type)!r:.80})" for field in schema if not can_read(field.type)]
+    if left_out:
+        _log.warning("%s: columns that hold no text and nothing to filter by are left out: %s", shown, ", ".join(left_out))
+    return [place for place, field in enumerate(schema) if can_read(field.type)]
+
+
+def has_no_binary(kind: "pa.DataType") -> bool:
+    """Whether no value of a type holds bytes, which JSON metadata cannot carry, however deep inside it."""
     import pyarrow as pa
 
-    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-    binary = [field.name for field in schema if any(kind(field.type) for kind in kinds)]
-    if binary:
-        raise WrongInput(f"{shown}: column {binary[0]!r} holds bytes, which JSON metadata cannot carry: leave it out")
+    types = pa.types
+    binary = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
+    if any(is_of(kind) for is_of in binary):
+        return False
+    if types.is_dictionary(kind):
+        return has_no_binary(kind.value_type)
+    return all(has_no_binary(kind.field(place).type) for place in range(kind.num_fields))
 
 
 def _check_size(metadata: "pq.FileMetaData", size: int, shown: str) -> None:

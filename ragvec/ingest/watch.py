@@ -5,6 +5,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from ragvec.artefacts import kind_of
 from ragvec.corpus.files import STDIN, corpus_files
 from ragvec.corpus.found import QUARANTINE_SUFFIX
 from ragvec.corpus.kinds import FileChoice
@@ -23,12 +24,14 @@ def watched(
 
     ignored  files and folders whose changes are none: what is made of the corpora may lie in them
     stop     ends it once it is set
-    Raises WrongInput for standard input and for a corpus that is not there; RagvecError where watchfiles is missing.
+    Raises WrongInput for standard input, shards and a corpus that is not there; RagvecError where watchfiles is missing.
     """
     if any(str(corpus) == STDIN for corpus in corpora):
         raise WrongUsage("standard input can't be watched: name files or folders")
     if any(map(is_url, corpora)):
         raise WrongUsage("object storage can't be watched: name files or folders here, or index it again when it has changed")
+    if any(kind_of(corpus) == "shards" for corpus in corpora):
+        raise WrongUsage("encoded shards are not watched: name the corpus that they were made of")
     try:
         from watchfiles import watch
     except ImportError as error:
