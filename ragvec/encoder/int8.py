@@ -87,10 +87,7 @@ class Int8Linear(nn.Module):
             assert self.inputs.scale is not None
             out = self._multiply(codes, self.inputs.scale, self.bias, states.dtype)
         else:
-            out = states.new_empty(len(codes), len(self.scales))
-            for some in _chunks(out):
-                product = self._multiply(codes[some], 1.0, None, states.dtype)
-                torch.mul(product, scales[some], out=out[some])
+            out = self._multiply(codes, 1.0, None, states.dtype).mul_(scales)
             if self.bias is not None:
                 out += self.bias
         return out.view(*states.shape[:-1], -1)
