@@ -76,7 +76,10 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; defaul
 AllDevices = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: all GPUs, or the best here.", rich_help_panel=ENCODER)
 ]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16, int8 (weights, CPU) or auto (as stored).", rich_help_panel=ENCODER)]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="float32, bfloat16, float16, int8 (weights, CPU) or auto (as stored).", rich_help_panel=ENCODER),
+]
 Offline = Annotated[
     bool,
     typer.Option(
