@@ -255,8 +255,9 @@ def _prefix_length(text: str, width: int) -> int:
 
 
 def _char_width(char: str) -> int:
+    """Vowels and finals of Hangul spelled by letters (NFD) stand in the two columns of their syllable's first."""
     if char.isascii():
         return 1
-    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+    if unicodedata.category(char) in ("Mn", "Me", "Cf") or "\u1160" <= char <= "\u11ff" or "\ud7b0" <= char <= "\ud7ff":
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1

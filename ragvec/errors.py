@@ -38,6 +38,10 @@ class WrongUsage(WrongInput):
     exit_code = EXIT_USAGE
 
 
+class WrongType(WrongUsage, TypeError):
+    """An argument is of another kind than the call takes, which Python calls a TypeError."""
+
+
 class NotFound(RagvecError):
     """What was named is not there: a file, an index, a document, a model."""
 

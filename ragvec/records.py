@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import orjson
 
-from ragvec.errors import WrongInput
+from ragvec.arguments import text as check_text
+from ragvec.arguments import wrong_type
+from ragvec.errors import WrongInput, WrongUsage
 from ragvec.notebook import table_html
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class Document:
     metadata holds every further field of the source; its values are JSON values.
     vector   (d,) numbers that were made of it elsewhere; None = the index's encoder makes one
     parts    of the text, in order, where their metadata goes to the passages that begin in them
+    A title or metadata of None is none. Raises RagvecError for an empty id, and for what is no string or no dict.
     """
 
     doc_id: str
@@ -66,6 +69,25 @@ class Document:
     metadata: dict[str, Any] = field(default_factory=dict)
     vector: "np.ndarray | None" = field(default=None, compare=False, repr=False)
     parts: tuple[Part, ...] = field(default=(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.doc_id == "":
+            raise WrongUsage("`doc_id` is empty: give each document an id of its own")
+        _check_kinds(self, "doc_id")
+
+
+def _check_kinds(record: "Document | Passage", *ids: str) -> None:
+    """Make "" of a title and {} of metadata that are None. Raises WrongType for what is no string, or no dict."""
+    for name in ids:
+        check_text(name, getattr(record, name))
+    for name, nothing in (("title", ""), ("metadata", {})):
+        if getattr(record, name) is None:
+            object.__setattr__(record, name, nothing)
+    of = f"give document {record.doc_id!r:.60} a"
+    check_text("text", record.text, f"{of} string")
+    check_text("title", record.title, f"{of} string, or leave it out")
+    if not isinstance(record.metadata, dict):
+        raise wrong_type("metadata", record.metadata, f"{of} dict, or leave it out")
 
 
 class Titled(str):
@@ -99,13 +121,16 @@ class Titled(str):
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """What is encoded and found: a document, or a piece of one."""
+    """What is encoded and found: a document, or a piece of one. A title or metadata of None is none."""
 
     passage_id: str
     doc_id: str
     text: str
     title: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_kinds(self, "passage_id", "doc_id")
 
     @property
     def encoded_text(self) -> str:
@@ -125,8 +150,6 @@ class Passage:
     @property
     def metadata_json(self) -> str:
         """The metadata as it is stored: JSON whose keys keep the source's order. Raises RagvecError for values JSON lacks."""
-        if self.metadata is not None and not isinstance(self.metadata, dict):
-            raise WrongInput(f"metadata of document {self.doc_id!r} is a {type(self.metadata).__name__}: give a dict")
         if not self.metadata:
             return "{}"
         try:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,10 @@ def test_modes_differ_and_hybrid_is_the_default(folder: Path, capsys: pytest.Cap
     assert scores() == scores("--mode", "hybrid") != scores("--mode", "dense")
     assert len(scores("--mode", "lexical")) == 3 and len(scores("--mode", "dense")) == 5
     assert scores("--mode", "dense") != scores("--mode", "dense", "--instruction", "Find animals:")
+
+
+def test_a_syllable_is_two_columns_however_it_is_spelled() -> None:
+    assert output.text_width("한국") == output.text_width(unicodedata.normalize("NFD", "한국")) == 4
 
 
 def test_table_aligns_wide_characters_and_neutralises_control_characters(

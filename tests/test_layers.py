@@ -13,8 +13,8 @@ import ragvec
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a module may import from its own layer and below. Names are modules or packages of ragvec.
 LAYERS = [
-    {"errors", "checked", "lazy", "records", "files", "artefacts", "locks", "progress", "metrics", "notebook", "data",
-     "http", "objects"},
+    {"errors", "arguments", "checked", "lazy", "records", "files", "artefacts", "locks", "progress", "metrics", "notebook",
+     "data", "http", "objects"},
     {"corpus", "shards"},
     {"encoder"},
     {"index"},

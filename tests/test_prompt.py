@@ -69,7 +69,7 @@ def test_no_texts():
 def test_a_lone_string_names_the_fix():
     with pytest.raises(TypeError, match=r"\[text\]"):
         builder().build("fox")
-    with pytest.raises(TypeError, match="not int"):
+    with pytest.raises(TypeError, match="an int: give a string"):
         builder().build([3])
 
 

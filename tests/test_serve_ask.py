@@ -181,6 +181,7 @@ def test_only_where_a_model_is_configured(service, stub):
         port = int(address.rsplit(":", 1)[1])
         with post(port, ASKED) as response:
             assert response.status == 404
+            assert "start it with `ragvec serve --ask`" in json.loads(response.read())["error"]["message"]
         assert get(port, "/info")["asks"] is False and "/ask" not in get(port, "/openapi.json")["paths"]
     with asking(service, stub) as (port, _):
         assert get(port, "/info")["asks"] is True and "/ask" in get(port, "/openapi.json")["paths"]

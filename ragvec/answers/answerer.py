@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ragvec.answers.endpoint import TIMEOUT_S, Endpoint
 from ragvec.answers.reply import CONTEXT_TOKENS, Answer, Reply, find_grounds
+from ragvec.arguments import text, whole, wrong_type
 from ragvec.errors import WrongUsage
 from ragvec.retrieve import DEFAULTS, Options, Request, Retriever, open_retriever
 from ragvec.retrieve.context import token_counter
@@ -31,11 +32,15 @@ class Answerer:
         context_tokens   most tokens of a prompt, counted by the index's tokenizer
         Raises WrongInput for a template that lacks one of them.
         """
-        if context_tokens < 1:
+        if not isinstance(retriever, Retriever):
+            raise wrong_type("retriever", retriever, "open one, open_retriever(path), or call Answerer.open(path, base_url)")
+        if not isinstance(endpoint, Endpoint):
+            raise wrong_type("endpoint", endpoint, "give an Endpoint(base_url), or call Answerer.open(path, base_url)")
+        if whole("context_tokens", context_tokens) < 1:
             raise WrongUsage(f"context_tokens is {context_tokens}: allow some hundreds")
         self.retriever = retriever
         self.endpoint = endpoint
-        self._template = None if prompt_template is None else Template(prompt_template)
+        self._template = None if prompt_template is None else Template(text("prompt_template", prompt_template))
         self._tokens = context_tokens
         self._count = token_counter(retriever.index.settings, retriever.encoder)
 
@@ -70,8 +75,7 @@ class Answerer:
 
     def stream(self, question: str, k: int = DEFAULTS["k"], **options: "Unpack[Options]") -> Reply:
         """The same as it comes: the sources first, the text piece by piece. Raises as `ask`, of the endpoint later on."""
-        if not isinstance(question, str):
-            raise TypeError("question must be one string")
+        text("question", question, "give one string")
         request = Request(query=question, k=k, **options)
         hits = self.retriever.answer(request)
         grounds = find_grounds(request.meaning, hits, self._count, template=self._template, max_tokens=self._tokens)

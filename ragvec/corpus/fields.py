@@ -73,7 +73,7 @@ def to_document(fields: dict[str, Any], place: str, ids: Ids, names: FieldNames,
         raise WrongInput(f"{place}: no id in field {names.id!r}; fields seen: {_seen(fields)}")
     vector_name, vector = names.vector.read(fields, spelled, place) if names.vector else (None, None)
     doc_id = ids.claim(given, title, text, place)
-    _check_characters(place, doc_id, title, text)
+    check_characters(place, doc_id, title, text)
     rest = fields
     for steps in (id_steps, *text_steps):
         rest = without(rest, steps) if len(steps) > 1 else rest
@@ -186,7 +186,8 @@ def _check_metadata(place: str, metadata: dict[str, Any]) -> None:
             ) from error
 
 
-def _check_characters(place: str, *strings: str) -> None:
+def check_characters(place: str, *strings: str) -> None:
+    """Raises WrongInput, with the place, for what no index can keep: a NUL, half a surrogate pair."""
     for string in strings:
         if "\0" in string:
             raise WrongInput(f"{place}: a NUL character at position {string.index(chr(0))}: remove it (is this a text file?)")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from ragvec.arguments import strings, whole
 from ragvec.encoder.batching import plan_batches
 from ragvec.encoder.budget import TokenBudget, device_memory
 from ragvec.encoder.checkpoint import save_checkpoint
@@ -243,9 +244,9 @@ class Encoder:
     ) -> Encoded:
         """Vectors, token counts and which texts were shortened; a vector depends on its own text alone.
 
-        Raises TypeError for a lone string, RagvecError for an instruction that leaves no room for text.
+        Raises RagvecError for a lone string, and for an instruction that leaves no room for text.
         """
-        _check_texts(texts)
+        texts = strings("texts", texts, "text")
         width = self.width(truncate_dim)
         vectors = np.empty((len(texts), width), dtype=np.float32)
         pipeline = self._pipeline(width, normalize)
@@ -275,7 +276,7 @@ class Encoder:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has, by itself: without template, special tokens or a limit."""
-        _check_texts(texts)
+        texts = strings("texts", texts, "text")
         return self.prompts.count(texts)
 
     def encode_prompts(self, prompts: Prompts) -> np.ndarray:
@@ -294,7 +295,7 @@ class Encoder:
         whole  keep those too, with offsets (0, 0)
         Offsets count characters of the text as passed; what was cut off for length has no tokens.
         """
-        _check_texts(texts)
+        texts = strings("texts", texts, "text")
         prompts = self.prompts.build(texts, instruction)
         found: dict[int, TokenVectors] = {}
         for rows in plan_batches([len(ids) for ids in prompts.ids], self.batch_tokens):
@@ -384,14 +385,9 @@ class Encoder:
 
     def width(self, truncate_dim: int | None) -> int:
         """The dimension of vectors that are cut to `truncate_dim`. Raises RagvecError for one outside them."""
-        if truncate_dim is not None and not 1 <= truncate_dim <= self.dimension:
+        if truncate_dim is not None and not 1 <= whole("truncate_dim", truncate_dim) <= self.dimension:
             raise WrongUsage(f"truncate_dim {truncate_dim} is outside 1 … {self.dimension}, the encoder's dimension")
         return truncate_dim or self.dimension
-
-
-def _check_texts(texts: Sequence[str]) -> None:
-    if isinstance(texts, str):
-        raise TypeError("texts must be a sequence of strings: pass [text] instead of text")
 
 
 def _finish(vectors: torch.Tensor, normalize: bool) -> torch.Tensor:

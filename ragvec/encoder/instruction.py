@@ -11,6 +11,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from ragvec.arguments import text as check_text
 from ragvec.errors import WrongUsage
 from ragvec.records import Titled
 
@@ -45,6 +46,7 @@ def parse(written: str, separator: str = "", prefix: str = "") -> Instruction:
     prefix     comes before all of it, and has no places
     Raises WrongUsage for a second place of a kind, or a title's behind the text's.
     """
+    check_text("instruction", written)
     if "{text}" not in written:
         if separator:
             written = written.strip()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ragvec.arguments import strings
 from ragvec.encoder.door import foreign
 from ragvec.encoder.instruction import Frame, Instruction, parse
 from ragvec.errors import WrongInput, WrongUsage
@@ -77,13 +78,9 @@ class PromptBuilder:
         """Tokenize texts, each after the same instruction ("" = none).
 
         A text over doc_max_length tokens, or one whose prompt would pass max_length, is shortened by tokens; template and
-        instruction stay whole. Raises RagvecError if they alone fill max_length, TypeError for a lone string.
+        instruction stay whole. Raises RagvecError if they alone fill max_length, and for a lone string.
         """
-        if isinstance(texts, str):
-            raise TypeError("texts must be a sequence of strings: pass [text] instead of text")
-        for text in texts:
-            if not isinstance(text, str):
-                raise TypeError(f"texts must be strings, not {type(text).__name__}")
+        texts = strings("texts", texts, "text")
         if not len(texts):
             return Prompts([], [], [], [])
         form = self._parse(instruction)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ragvec.arguments import folder, wrong_type
 from ragvec.corpus import Rejected
 from ragvec.corpus.passages import CorpusOptions, open_documents, passages_of, usually_cut
 from ragvec.index import store
@@ -52,6 +53,9 @@ def add_corpus(
     What is new is encoded in memory, all at once: `ragvec index` is for corpora of millions.
     Raises RagvecError, and changes nothing, for a folder without documents and for an id of another source.
     """
+    folder("folder", corpus)
+    if not isinstance(reading, CorpusOptions | None):
+        raise wrong_type("reading", reading, "give CorpusOptions(text_fields=…)")
     with index.writing() as writer:
         connection, settings = writer.connection, writer.settings
         reading = cut_as_before(settings, reading or CorpusOptions())

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragvec.arguments import whole, wrong_type
 from ragvec.errors import WrongInput, WrongUsage
 from ragvec.index.store import IndexSettings
 from ragvec.index.validity import MOST_DIMENSIONS
@@ -24,6 +25,7 @@ def settings_of(
     options  what else `Encoder.load` was given besides the source
     others   what else an index is made with: faiss_key, recall_target, max_memory, passage_tokens, overlap
     """
+    _check_loaded(encoder)
     return IndexSettings(
         encoder_source=lasting_source(encoder.source),
         fingerprint=encoder.fingerprint,
@@ -47,7 +49,7 @@ def settings_without_encoder(
         raise WrongUsage("a new index needs an `encoder`, or the `dimension` of vectors that are brought along")
     if others.get("passage_tokens") is not None:
         raise WrongUsage("documents that bring their vectors are not cut: leave `passage_tokens` out, or give an `encoder`")
-    if not 1 <= dimension <= MOST_DIMENSIONS:
+    if not 1 <= whole("dimension", dimension) <= MOST_DIMENSIONS:
         raise WrongUsage(f"`dimension` is {dimension}: give 1 … {MOST_DIMENSIONS:,}")
     told = fingerprint or NO_ENCODER
     return IndexSettings(NO_ENCODER, told, dimension, document_instruction=document_instruction or "", **others)
@@ -92,7 +94,13 @@ def load_encoder(settings: IndexSettings, source: str | None = None, **overrides
 
 def check_encoder(settings: IndexSettings, encoder: "TextEncoder") -> None:
     """Raises RagvecError if this is not the encoder that the index was built with."""
+    _check_loaded(encoder)
     check_fingerprint(settings, encoder.fingerprint, dimension=encoder.dimension, source=encoder.source)
+
+
+def _check_loaded(encoder: "TextEncoder") -> None:
+    if not hasattr(encoder, "fingerprint"):
+        raise wrong_type("encoder", encoder, "load it, Encoder.load(path_or_id)")
 
 
 def check_fingerprint(settings: IndexSettings, fingerprint: str, *, dimension: int, source: str) -> None:

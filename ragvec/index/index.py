@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ragvec.arguments import folder, strings
 from ragvec.artefacts import DATABASE_NAME
 from ragvec.errors import Busy, Damaged, NotFound, Unavailable, WrongInput, WrongUsage
 from ragvec.index import store
-from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, RECALL_TARGET
+from ragvec.index.ann.choice import AUTO_KEY, RECALL_TARGET
 from ragvec.index.ann.exact import SearchResult
 from ragvec.index.changes import ChangeReport, Changes
-from ragvec.index.conditions import check_filter_fields
 from ragvec.index.connect import Connections, readable_errors
 from ragvec.index.encoder import check_encoder, load_encoder, settings_of, settings_without_encoder
 from ragvec.index.layout import ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, WORDS_NAME, WORDS_STAGING_NAME
 from ragvec.index.lock import writer_lock
 from ragvec.index.store import IndexSettings
 from ragvec.index.view import View, open_view
-from ragvec.index.words import check_language
+from ragvec.index.wanted import check_wanted
 from ragvec.index.writer import Writer, documents_where, writing
 from ragvec.notebook import described_html
 from ragvec.records import Document, FilterValues, Passage
@@ -77,7 +77,7 @@ class Index:
         offline  never ask the hub for that encoder, though the index names it
         Raises RagvecError if there is none, it is damaged, or it was built with another encoder.
         """
-        path = Path(path)
+        path = folder("path", path)
         if not (path / DATABASE_NAME).is_file():
             raise NotFound(_no_index(path))
         return cls(path, encoder, {"device": device, "dtype": dtype, "offline": offline})
@@ -138,8 +138,8 @@ class Index:
 
         Raises RagvecError if the folder holds anything.
         """
-        path = Path(path)
-        _check_search(settings)
+        path = folder("path", path)
+        check_wanted(settings)
         if (path / DATABASE_NAME).exists():
             raise WrongInput(f"there is an index in {path} already: open it, or choose another folder")
         check_new_folder(path)
@@ -150,38 +150,44 @@ class Index:
             store.create_store(path, settings)
         return cls(path, encoder)
 
-    def add(self, documents: Iterable[Document], *, vectors: np.ndarray | None = None, sync: bool = False) -> ChangeReport:
+    def add(
+        self, documents: "Iterable[Document | Mapping[str, Any]]", *, vectors: np.ndarray | None = None, sync: bool = False
+    ) -> ChangeReport:
         """Add documents in one commit; one whose doc_id is present is replaced, and unchanged text is not encoded again.
 
         They are cut into passages as the index's settings say, unless they bring their vectors. One that replaces a document
         of a corpus stays that corpus'.
+        documents  any iterable, of dicts too, which are read as rows of JSONL: {"id": "1", "text": "…", "title": "…"}, what
+                 else they hold is metadata
         vectors  (n, dimension) numbers, a row for each document, instead of the encoder's; as good is a `vector` in each of
                  them. They become of length 1 if the index's are; a document is replaced if its vector alone is another
         sync  also remove every document that was added by hand (here or over HTTP) and is not among these; those that
               `ragvec index` brought in from a corpus stay
         """
         from ragvec.corpus.passages import CorpusOptions, passages_of
+        from ragvec.index.given import given_documents
         from ragvec.index.own_vectors import with_vectors, without_vectors
 
-        if isinstance(documents, (str, Document)):
-            raise TypeError("documents must be a sequence of Document: pass [document] instead of document")
-        stream = iter(documents if vectors is None else with_vectors(documents, vectors))
+        given = given_documents(documents)
+        stream = given if vectors is None else with_vectors(given, vectors)
         first = next(stream, None)
-        documents = stream if first is None else chain([first], stream)
+        given = stream if first is None else chain([first], stream)
         if first is not None and first.vector is not None:
-            return self._add_with_vectors(documents, sync)
+            return self._add_with_vectors(given, sync)
         with self._connections.lent() as connection:
             settings = store.read_settings(connection)  # another process may have changed how documents are cut
         options = CorpusOptions(passage_tokens=settings.passage_tokens, overlap=settings.overlap)
         cutting = self.encoder if options.passage_tokens else None
-        documents = without_vectors(documents)
-        return self.add_passages(passages_of(documents, options, cutting, settings.document_instruction), sync=sync)
+        passages = passages_of(without_vectors(given), options, cutting, settings.document_instruction)
+        return self.add_passages(passages, sync=sync)
 
     def add_passages(self, passages: Iterable[Passage], *, sync: bool = False) -> ChangeReport:
         """Add passages in one commit, as `add` adds documents: those of one come one after another, and all in one call."""
+        from ragvec.index.given import given_passages
+
         with self.writing() as writer:
             changes = Changes(writer.connection, sync=sync)
-            fresh = list(changes.fresh(passages))
+            fresh = list(changes.fresh(given_passages(passages)))
             vectors = self.encode(fresh)
             writer.commit([(fresh, vectors)] if fresh else [], changes)
         return changes.report()
@@ -196,10 +202,9 @@ class Index:
 
     def delete(self, doc_ids: Iterable[str]) -> int:
         """Remove documents in one commit; returns how many of them were there."""
-        if isinstance(doc_ids, str):
-            raise TypeError("doc_ids must be a sequence of strings: pass [doc_id] instead of doc_id")
+        doc_ids = strings("doc_ids", doc_ids, "doc_id")
         with self.writing() as writer:
-            return writer.delete(list(doc_ids))
+            return writer.delete(doc_ids)
 
     def delete_where(self, where: str, values: FilterValues | None = None) -> int:
         """Remove, in one commit, the documents of all passages that meet a filter; returns how many.
@@ -217,6 +222,7 @@ class Index:
 
     def documents_named(self, doc_ids: Iterable[str]) -> list[str]:
         """Those of these ids that documents have."""
+        doc_ids = strings("doc_ids", doc_ids, "doc_id")
         with self.reading() as view:
             there = dict.fromkeys(store.spelled(view.connection, doc_id) for doc_id in doc_ids)
             return [doc_id for doc_id in there if store.ids_of(view.connection, doc_id)]
@@ -229,7 +235,7 @@ class Index:
         """
         if "filter_fields" in search:
             search["filter_fields"] = _names(search["filter_fields"])
-        _check_search(replace(self.settings, **search))
+        check_wanted(replace(self.settings, **search))
         with self.writing() as writer:
             settings = replace(writer.settings, **search)  # another process may have changed the others
             writer.compact(settings)
@@ -372,23 +378,7 @@ def check_new_folder(path: Path) -> None:
 
 
 def _names(fields: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(fields, str):
-        raise TypeError("filter_fields must be a sequence of names: pass [field] instead of field")
-    return tuple(fields)
-
-
-def _check_search(settings: IndexSettings) -> None:
-    check_filter_fields(settings.filter_fields)
-    if not 0 < settings.recall_target <= 1:
-        raise WrongUsage(f"the target recall is {settings.recall_target}: choose above 0 and up to 1, such as {RECALL_TARGET}")
-    if settings.max_memory is not None and settings.max_memory <= 0:
-        raise WrongUsage(f"the most memory is {settings.max_memory} bytes: allow some, or leave it out")
-    if settings.language is not None:
-        check_language(settings.language)
-    if settings.faiss_key not in (AUTO_KEY, EXACT_KEY):
-        from ragvec.index.ann.build import check_key
-
-        check_key(settings.faiss_key, settings.dimension)
+    return tuple(strings("filter_fields", fields, "field"))
 
 
 def _make_folder(path: Path) -> None:

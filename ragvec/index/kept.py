@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ragvec.arguments import where_text
 from ragvec.index.where import checked_values
 from ragvec.records import FilterValues
 
@@ -24,7 +25,7 @@ class KeptFilters:
 
         Raises as that.
         """
-        asked = where, json.dumps(checked_values(values), sort_keys=True), tuple(also)
+        asked = where_text(where), json.dumps(checked_values(values), sort_keys=True), tuple(also)
         matching = self._kept.get(asked)
         if matching is None:
             matching = find()

@@ -6,6 +6,7 @@ from itertools import islice
 
 import numpy as np
 
+from ragvec.arguments import array
 from ragvec.errors import WrongInput
 from ragvec.index.changes import Changes
 from ragvec.index.store import IndexSettings
@@ -20,10 +21,10 @@ Blocks = Iterator[tuple[list[Passage], np.ndarray]]
 def with_vectors(documents: Iterable[Document], vectors: np.ndarray) -> Iterator[Document]:
     """Documents with the rows of an array (n, dimension) as their vectors. Raises WrongInput unless there is one for each."""
     documents = list(documents)
-    if isinstance(vectors, (str, bytes)) or np.ndim(vectors) != 2 or len(vectors) != len(documents):
-        shape = np.shape(vectors)
-        raise WrongInput(f"{len(documents):,} documents come with vectors of shape {shape}: give a row for each document")
-    for document, vector in zip(documents, vectors, strict=True):
+    rows = array("vectors", vectors)
+    if rows.ndim != 2 or len(rows) != len(documents):
+        raise WrongInput(f"{len(documents):,} documents come with vectors of shape {rows.shape}: give a row for each document")
+    for document, vector in zip(documents, rows, strict=True):
         yield replace(document, vector=vector)
 
 
@@ -69,7 +70,7 @@ def fresh_with_vectors(streams: Iterable[Blocks], changes: Changes, writer: Writ
 def _checked(document: Document, dimension: int) -> np.ndarray:
     if document.vector is None:
         raise WrongInput(f"document {document.doc_id!r} brings no vector, others do: all must, or none")
-    vector = np.asarray(document.vector)
+    vector = array(f"vector of document {document.doc_id!r:.60}", document.vector)
     if vector.dtype.kind not in "fiu" or vector.shape != (dimension,):
         raise WrongInput(
             f"the vector of document {document.doc_id!r} has shape {vector.shape} and type {vector.dtype}, "

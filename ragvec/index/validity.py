@@ -99,21 +99,26 @@ def check_schema(connection: sqlite3.Connection, schemas: dict[int, str]) -> Non
 
 
 def checked_settings(values: dict[str, Any], record: type[Record]) -> Record:
-    """The settings of an index, every one of the right type and within its range."""
+    """The settings that an index has, every one of the right type and within its range."""
     with doubted("setting "):
-        checked = check_fields(values, record)
-        check_range("dimension", checked["dimension"], 1, MOST_DIMENSIONS)
-        check_range("recall_target", checked["recall_target"], 1e-9, 1)
-        for name, least in (("max_memory", 1), ("passage_tokens", 1), ("overlap", 0)):
-            if checked.get(name) is not None:
-                check_range(name, checked[name], least, MOST_TOKENS if name != "max_memory" else 2**62)
-        if (language := checked.get("language")) is not None and language not in LANGUAGES:
-            raise Mismatch(f"language is {shown(language)}, which nothing is stemmed by")
-        options = checked["encoder_options"]
-        if unknown := sorted(set(options) - set(EncoderOptions._fields)):
-            raise Mismatch(f"encoder_options has {shown(unknown[0])}, which no encoder takes")
-        checked["encoder_options"] = check_fields(options, EncoderOptions)
-        return record(**checked)
+        return fitting_settings(values, record)
+
+
+def fitting_settings(values: dict[str, Any], record: type[Record]) -> Record:
+    """The settings of an index. Raises Mismatch for one of another type or outside its range."""
+    checked = check_fields(values, record)
+    check_range("dimension", checked["dimension"], 1, MOST_DIMENSIONS)
+    check_range("recall_target", checked["recall_target"], 1e-9, 1)
+    for name, least in (("max_memory", 1), ("passage_tokens", 1), ("overlap", 0)):
+        if checked.get(name) is not None:
+            check_range(name, checked[name], least, MOST_TOKENS if name != "max_memory" else 2**62)
+    if (language := checked.get("language")) is not None and language not in LANGUAGES:
+        raise Mismatch(f"language is {shown(language)}, which nothing is stemmed by")
+    options = checked["encoder_options"]
+    if unknown := sorted(set(options) - set(EncoderOptions._fields)):
+        raise Mismatch(f"encoder_options has {shown(unknown[0])}, which no encoder takes")
+    checked["encoder_options"] = check_fields(options, EncoderOptions)
+    return record(**checked)
 
 
 def checked_segment(row: tuple[Any, ...], record: type[Record], dimension: int) -> Record:

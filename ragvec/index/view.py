@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ragvec.arguments import array, whole
 from ragvec.errors import Damaged, WrongInput, WrongUsage
 from ragvec.index import store
 from ragvec.index.ann.exact import RowFilter, SearchResult, keep_best
@@ -209,7 +210,7 @@ class View:
 
     def _checked(self, vectors: np.ndarray, k: int) -> np.ndarray:
         _check_k(k)
-        queries = np.ascontiguousarray(vectors, dtype=np.float32)
+        queries = np.ascontiguousarray(array("vectors", vectors, dtype=np.float32))
         if queries.ndim != 2 or queries.shape[1] != self.dimension:
             raise WrongInput(f"the index holds {self.dimension}-d vectors, the queries have shape {queries.shape}")
         if not np.isfinite(queries).all():
@@ -258,5 +259,5 @@ def _found_in(segment: Segment, queries: np.ndarray, k: int, allowed: RowFilter 
 
 
 def _check_k(k: int) -> None:
-    if k < 1:
+    if whole("k", k) < 1:
         raise WrongUsage(f"k is {k}: ask for at least 1 result")

@@ -21,6 +21,8 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+from ragvec.arguments import text as check_text
+from ragvec.arguments import where_names, where_text
 from ragvec.errors import RagvecError, WrongUsage
 from ragvec.index.conditions import (
     COLUMNS,
@@ -93,8 +95,7 @@ def parse_where(text: str, fields: Collection[str], values: FilterValues | None 
     Raises RagvecError, with the column, for a syntax error, for a field that is none of them and for a $name without a value;
     and for a value that no $name asks for.
     """
-    if not isinstance(text, str):
-        raise TypeError("where must be a string such as 'year >= 2020'")
+    where_text(text)
     if len(text) > LONGEST:
         raise WrongUsage(f"the filter is {len(text):,} characters long: {LONGEST:,} are allowed; give values as $name")
     return _Parser(text, fields, checked_values(values)).parse()
@@ -102,7 +103,7 @@ def parse_where(text: str, fields: Collection[str], values: FilterValues | None 
 
 def parse_field(name: str, fields: Collection[str]) -> tuple[str, ...]:
     """The field that a name means in a filter, by its names from the outside in. Raises WrongInput if no passage has it."""
-    path = tuple(name.split("."))
+    path = tuple(check_text("field", name).split("."))
     nested = len(path) > 1 and all(path) and len(path) <= DEEPEST_PATH and path[0] in fields
     if UNFIT.search(name) or not (nested or name in fields or name in COLUMNS):
         raise WrongUsage(f"no field {name!r:.60}; there are {_listed({*fields, *COLUMNS})}")
@@ -112,7 +113,7 @@ def parse_field(name: str, fields: Collection[str]) -> tuple[str, ...]:
 def checked_values(values: FilterValues | None) -> dict[str, FilterValue | list[FilterValue]]:
     """The values for a filter's names. Raises WrongInput for what is none: texts, numbers, true, false, and lists of these."""
     checked: dict[str, FilterValue | list[FilterValue]] = {}
-    for name, value in (values or {}).items():
+    for name, value in where_names({} if values is None else values).items():
         if isinstance(value, (list, tuple, set, frozenset)):
             checked[name] = [_scalar(name, one) for one in value]
         else:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ragvec.errors import Damaged, WrongInput
+from ragvec.errors import Damaged, WrongInput, WrongType
 from ragvec.index import Index, IndexSettings, View
 from ragvec.index.words import Words
 from ragvec.joint.view import Commit, JointView
@@ -43,7 +43,7 @@ class Joint:
         Raises RagvecError if one is not there, is named twice, or was built with another encoder, instruction or language.
         """
         if isinstance(paths, (str, Path)):
-            raise TypeError("paths must be a sequence of folders: pass [folder] instead of folder")
+            raise WrongType("`paths` must be a sequence of folders: pass [folder] instead of folder")
         check_paths(paths)
         with ExitStack() as stack:
             joint = cls([stack.enter_context(Index.open(path)) for path in paths])

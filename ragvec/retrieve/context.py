@@ -128,7 +128,7 @@ def _block(number: int, hit: Hit, room: int, count_tokens: CountTokens) -> str:
     room -= count_tokens([CUT_END])[0]
     if room < LEAST_CUT:
         return ""
-    beginning = _EMPTY_END.sub("", Cutter(count_tokens, room).cut(Document("", text))[0].text)
+    beginning = _EMPTY_END.sub("", Cutter(count_tokens, room).cut(Document("prompt", text))[0].text)
     return f"{heading}{beginning}{CUT_END.rstrip()}"
 
 

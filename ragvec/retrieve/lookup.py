@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from ragvec.arguments import strings, whole
 from ragvec.errors import NotFound, WrongUsage
 from ragvec.index import Index, store
 from ragvec.index.where import parse_field
@@ -43,12 +44,10 @@ def stored_documents(
     No writer has to wait until all were read: each document is whole, but what changes meanwhile may or may not be among them.
     Raises NotFound for an id that is not there, before any document; WrongInput for a wrong filter.
     """
-    if isinstance(doc_ids, str):
-        raise TypeError("doc_ids must be a sequence of strings: pass [doc_id] instead of doc_id")
     if doc_ids is not None and where is not None:
         raise WrongUsage("documents are named and a filter is given: choose one")
     _check_page(offset, limit)
-    named = _doc_ids(index, where, where_values) if doc_ids is None else iter(_all_there(index, list(doc_ids)))
+    named = _doc_ids(index, where, where_values) if doc_ids is None else iter(_all_there(index, doc_ids))
     wanted = islice(named, offset, None if limit is None else offset + limit)
     while block := list(islice(wanted, _BLOCK)):
         with index.reading() as view:
@@ -145,8 +144,9 @@ def _doc_ids(index: Index, where: str | None, where_values: FilterValues | None)
         last = block[-1]
 
 
-def _all_there(index: Index, doc_ids: list[str]) -> list[str]:
+def _all_there(index: Index, doc_ids: Iterable[str]) -> list[str]:
     """The ids as the index spells them, each once. Raises NotFound for those that no document has."""
+    doc_ids = strings("doc_ids", doc_ids, "doc_id")
     with index.reading() as view:
         named = list(dict.fromkeys(store.spelled(view.connection, doc_id) for doc_id in doc_ids))
         missing = [doc_id for doc_id in named if not store.ids_of(view.connection, doc_id)]
@@ -157,5 +157,5 @@ def _all_there(index: Index, doc_ids: list[str]) -> list[str]:
 
 
 def _check_page(offset: int, limit: int | None) -> None:
-    if offset < 0 or (limit is not None and limit < 1):
+    if whole("offset", offset) < 0 or (limit is not None and whole("limit", limit) < 1):
         raise WrongUsage(f"offset is {offset}, limit {limit}: pass over 0 or more, and ask for 1 or more")

@@ -3,12 +3,12 @@
 Imports little, so that the command line has its choices and defaults from here before it has loaded anything.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
-from ragvec.errors import WrongInput, WrongUsage
+from ragvec.arguments import array, number, strings, switch, text, where_names, where_text, whole
+from ragvec.errors import WrongInput, WrongType, WrongUsage
 from ragvec.records import FilterValues
 from ragvec.retrieve.asked import meaning
 
@@ -97,10 +97,9 @@ class Request:
     instruction: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.query is not None:
             check_query(self.query)
-        if self.min_score is not None and math.isnan(self.min_score):
-            raise WrongUsage("`min_score` is nan, which no score is above: give a number")
         if self.mode is not None and self.mode not in MODES:
             raise WrongUsage(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
         if self.fusion not in FUSIONS:
@@ -122,7 +121,27 @@ class Request:
         if self.vector is not None:
             self._check_vector(self.vector)
 
+    def _check_types(self) -> None:
+        """Raises WrongType for a field of another kind; numpy's numbers become Python's."""
+        for name in ("k", "offset", "rerank_depth"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
+        number("diversity", self.diversity)
+        for name in ("dense_weight", "min_score"):
+            if (given := getattr(self, name)) is not None:
+                number(name, given)
+        for name in ("syntax", "snippets"):
+            switch(name, getattr(self, name))
+        for name in ("rerank", "instruction"):
+            if (given := getattr(self, name)) is not None:
+                text(name, given)
+        if self.where is not None:
+            where_text(self.where)
+        if self.where_values is not None:
+            where_names(self.where_values)
+
     def _check_vector(self, vector: "np.ndarray") -> None:
+        vector = array("vector", vector, dtype="float32")
+        object.__setattr__(self, "vector", vector)
         if vector.ndim != 1:
             raise WrongUsage(f"a query's vector has one dimension, this has {vector.ndim}: give one vector a request")
         if self.query is not None:
@@ -164,9 +183,8 @@ DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Reques
 
 
 def check_query(query: str) -> None:
-    """Raises RagvecError for a query that is empty or no Unicode, TypeError for what is no string."""
-    if not isinstance(query, str):
-        raise TypeError("query must be one string: for many queries call retrieve_many")
+    """Raises RagvecError for a query that is no string, empty, or no Unicode."""
+    text("query", query, "give one string; for many queries call retrieve_many")
     if not query.strip():
         raise WrongUsage("a query is empty: say what to look for")
     try:
@@ -175,9 +193,11 @@ def check_query(query: str) -> None:
         raise WrongInput("a query is not valid UTF-8: check the terminal's or the file's encoding") from None
 
 
-def check_queries(queries: Sequence[str]) -> None:
-    """Raises as `check_query` for any of them, TypeError for a lone string."""
+def check_queries(queries: Iterable[str]) -> list[str]:
+    """The queries as a list. Raises as `check_query` for any of them, and for a lone string."""
     if isinstance(queries, str):
-        raise TypeError("queries must be a sequence of strings: for one query call retrieve")
-    for query in queries:
+        raise WrongType("`queries` must be a sequence of strings: for one query call retrieve")
+    given = strings("queries", queries, "query")
+    for query in given:
         check_query(query)
+    return given

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ragvec.arguments import wrong_type
 from ragvec.errors import Changed, WrongInput, WrongUsage
 from ragvec.index.encoder import check_encoder, load_encoder
 from ragvec.records import FilterValues, Hit, Hits, Passage
 from ragvec.retrieve.asked import held, meaning
 from ragvec.retrieve.fusion import FUSION_DEPTH, Candidate
-from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, Mode, Options, Request, check_queries
+from ragvec.retrieve.request import DEFAULT_MODE, DEFAULTS, Mode, Options, Request, check_queries, check_query
 from ragvec.retrieve.rerank import MAXSIM, Reranker, load_reranker
 from ragvec.retrieve.searched import Place, Searched, check_has_words, named_places, open_searched, shown_place
 from ragvec.retrieve.snippets import best_sentences
@@ -41,8 +42,10 @@ class Retriever:
         reranker  scores the best hits of every request again; see `load_reranker`
         rerank    the name by which requests may ask for it too; "maxsim" alone needs an encoder and no reranker
 
-        Raises RagvecError if the index was built with another encoder.
+        Raises RagvecError if the index was built with another encoder, or is only the path of one.
         """
+        if not hasattr(index, "reading"):
+            raise wrong_type("index", index, "open it, Retriever(Index.open(path), encoder), or call open_retriever(path)")
         if encoder is not None:
             check_encoder(index.settings, encoder)
         self.index = index
@@ -57,8 +60,7 @@ class Retriever:
         Raises RagvecError for an empty query, for options out of their range, for a wrong filter, and for a mode that needs
         an encoder where there is none.
         """
-        if not isinstance(query, str):
-            raise TypeError("query must be one string: for many queries call retrieve_many")
+        check_query(query)
         return self.answer(Request(query=query, k=k, **options))
 
     def answer(self, request: Request) -> list[Hit]:
@@ -66,9 +68,11 @@ class Retriever:
 
         Raises as `retrieve`, and RagvecError for a request without a query or a vector.
         """
+        if not isinstance(request, Request):
+            raise wrong_type("request", request, "give a Request, or call retrieve with a query")
         if request.query is None and request.vector is None:
             raise WrongUsage("the request is empty: give it a query or a vector")
-        vectors = None if request.vector is None else np.asarray(request.vector, dtype=np.float32)[None]
+        vectors = None if request.vector is None else request.vector[None]
         return self.answer_many(request, [request.query or ""], vectors)[0]
 
     def retrieve_many(self, queries: Sequence[str], k: int = DEFAULTS["k"], **options: "Unpack[Options]") -> list[list[Hit]]:
@@ -78,8 +82,7 @@ class Retriever:
         Raises as `retrieve`.
         """
         request = Request(k=k, **options)
-        check_queries(queries)
-        return self.answer_many(request, queries)
+        return self.answer_many(request, check_queries(queries))
 
     def answer_many(self, request: Request, queries: Sequence[str], vectors: np.ndarray | None = None) -> list[list[Hit]]:
         """The best passages for each of many queries, searched together, which takes less than one after another.

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from fastapi import FastAPI
 
 from ragvec import __version__
-from ragvec.serve.ask_routes import Asking, ask_routes
+from ragvec.serve.ask_routes import Asking, ask_routes, no_ask_routes
 from ragvec.serve.embedding_routes import embedding_routes
 from ragvec.serve.errors import install_handlers
 from ragvec.serve.guard import Guard
@@ -52,7 +52,7 @@ def create_app(
     status = status_routes(service, writable=writable, asks=asking is not None)
     routers = [status, embedding_routes(service), search_routes(service), map_routes(service), shard_routes(service)]
     routers += [writing_routes(service)] if writable else []
-    routers += [ask_routes(service, asking)] if asking else []
+    routers += [ask_routes(service, asking) if asking else no_ask_routes()]
     for router in routers:
         app.include_router(router)
     install_handlers(app)

@@ -118,6 +118,19 @@ def ask_routes(service: Service, asking: Asking) -> APIRouter:
     return router
 
 
+def no_ask_routes() -> APIRouter:
+    """The route that says how a server comes to answer questions, of one that has no language model."""
+    router = APIRouter()
+
+    @router.post("/ask", include_in_schema=False)
+    async def ask() -> Response:
+        raise HTTPException(
+            404, "this server has no language model to ask: start it with `ragvec serve --ask`, OPENAI_BASE_URL set"
+        )
+
+    return router
+
+
 class _Events(Response):
     """A reply as a response: sent while it is made, and ended when the client leaves."""
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ragvec.arguments import text as check_text
 from ragvec.corpus.spelling import composed, decomposed
 from ragvec.errors import WrongInput
 from ragvec.index.store.filter_values import forget_values, note_values
@@ -46,7 +47,9 @@ def insert_passages(
         note_values(connection, ids)
     except sqlite3.IntegrityError as error:
         seen = Counter(p.passage_id for p in passages)
-        twice = next((p.passage_id for p in passages if seen[p.passage_id] > 1 or _is_stored(connection, p, ids[0])), "?")
+        twice = next((p.passage_id for p in passages if seen[p.passage_id] > 1 or _is_stored(connection, p, ids[0])), None)
+        if twice is None:
+            raise  # the index's own numbers clash: it is damaged, and SQLite says in which table
         raise WrongInput(f"passage id {twice!r} comes twice: ids must be unique in a corpus") from error
     except UnicodeEncodeError as error:
         raise WrongInput(f"a passage is no valid Unicode ({error.reason} at {error.start}): clean the text") from error
@@ -158,6 +161,7 @@ def read_titles(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int,
 
 def spelled(connection: sqlite3.Connection, doc_id: str) -> str:
     """A document's id as the index has it, which may be composed or decomposed; itself where there is neither."""
+    check_text("doc_id", doc_id)
     forms = dict.fromkeys((doc_id, composed(doc_id), decomposed(doc_id)))
     there = "SELECT 1 FROM passages WHERE doc_id = ? LIMIT 1"
     return next((form for form in forms if len(forms) == 1 or connection.execute(there, (form,)).fetchone()), doc_id)
