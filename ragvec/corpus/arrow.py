@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ragvec.corpus.files import open_regular, path_text
+from ragvec.corpus.left_out import LeftOut
 from ragvec.corpus.parquet import batch_rows, columns_of, readable
 from ragvec.corpus.rows import Row
 from ragvec.errors import WrongInput
@@ -22,9 +23,14 @@ _HEADER, _COMPRESSION = 2, 3  # places in the tables of Arrow's flatbuffers Mess
 
 
 def arrow_rows(
-    path: Path, max_value_mb: int | None = None, *, within: Path | None = None, vector_field: str | None = None
+    path: Path,
+    max_value_mb: int | None = None,
+    *,
+    within: Path | None = None,
+    vector_field: str | None = None,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Row]:
-    """The rows of an Arrow file; values, and vector_field, as in `parquet_rows`.
+    """The rows of an Arrow file; values, vector_field and left_out as in `parquet_rows`.
 
     Columns of types beside numbers, texts, times, lists and objects of these are left out, with a warning.
     Raises RagvecError for what is no Arrow file, and for compressed files.
@@ -40,7 +46,7 @@ def arrow_rows(
             raw.seek(start)
             number = 0
             with pa.ipc.open_stream(raw) as stream:
-                places = columns_of(stream.schema, shown, _is_read)
+                places = columns_of(stream.schema, shown, _is_read, left_out or LeftOut())
                 for every in stream:
                     whole = every.select(places)
                     whole.validate(full=True)  # offsets that point elsewhere

@@ -20,6 +20,7 @@ from ragvec.corpus.formats import jsonl_rows
 from ragvec.corpus.found import CorpusFiles
 from ragvec.corpus.ids import Ids, SameId
 from ragvec.corpus.kinds import ALL_FILES, NAMED_BY_FILE, FileChoice
+from ragvec.corpus.left_out import LeftOut
 from ragvec.corpus.parquet import parquet_length
 from ragvec.corpus.parts import metadata_at, stretches
 from ragvec.corpus.readers import file_rows
@@ -112,11 +113,12 @@ def read_documents(
             converter=converter,
             rejected=[0],
             asked=AskedFields(names),
+            left_out=LeftOut(drop_fields),
         )
         for document in _all_documents(source, names, Ids(id_prefix, made_prefix), reading):
             lists.look(document.metadata)
             yield document
-        reading.asked.tell(_shown(source))
+        reading.asked.tell(_shown(source), reading.left_out)
 
 
 def to_passages(documents: Iterable[Document], *, across_pages: bool = False) -> Iterator[Passage]:
@@ -176,6 +178,7 @@ class _Reading(NamedTuple):
     converter: Converter
     rejected: list[int]  # how many rows were, so far
     asked: AskedFields
+    left_out: LeftOut
 
 
 class _Found(NamedTuple):
@@ -347,4 +350,5 @@ def _file_rows(path: Path, name: str, files: CorpusFiles, reading: _Reading) -> 
         converter=reading.converter,
         encoding=reading.encoding,
         vector_field=reading.vector_field,
+        left_out=reading.left_out,
     )

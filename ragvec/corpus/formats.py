@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -16,10 +15,10 @@ from ragvec.corpus.files import byte_lines, decode, most_bytes, read_whole, text
 from ragvec.corpus.front_matter import front_matter
 from ragvec.corpus.json_values import JsonValues
 from ragvec.corpus.kinds import suffix_of
+from ragvec.corpus.left_out import LeftOut
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError, WrongInput
 
-_log = logging.getLogger("ragvec")
 _TAB = "\t"
 _LONGEST_FIELD = 2**31 - 1  # what csv can count to
 _ARRAY_END = re.compile(r"\]?\s*")
@@ -61,13 +60,20 @@ def json_rows(file: BinaryIO, path: str | Path, max_value_mb: int | None = None)
 
 
 def csv_rows(
-    file: BinaryIO, path: str | Path, delimiter: str, max_value_mb: int | None = None, *, quoted: bool = True
+    file: BinaryIO,
+    path: str | Path,
+    delimiter: str,
+    max_value_mb: int | None = None,
+    *,
+    quoted: bool = True,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Row]:
     """The rows under a header of field names; every value is a string. A nameless column is left out, with a warning.
 
     Excel's line above the header (sep=;) is passed over, and so are empty fields beyond the header's.
-    quoted: a field may stand in double quotes; otherwise these are characters like any other
+    quoted: a field may stand in double quotes; otherwise these are characters like any other; left_out: what was told before
     """
+    left_out = left_out or LeftOut()
     csv.field_size_limit(min(most_bytes(max_value_mb), _LONGEST_FIELD))
     reader = csv.reader(
         text_lines(file, path, max_value_mb),
@@ -76,7 +82,6 @@ def csv_rows(
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
     )
     header: list[str] | None = None
-    warned = False
     while True:
         place = f"{path}, line {reader.line_num + 1}"
         try:
@@ -96,10 +101,8 @@ def csv_rows(
             wrong = f"{place}: {len(row)} fields where the header has {len(header)}: quote fields that hold {delimiter!r}"
             yield place, BadRow(wrong, row)
             continue
-        if not warned and (nameless := [number for number, name in enumerate(header) if not name and row[number].strip()]):
-            columns = ", ".join(str(number + 1) for number in nameless)
-            _log.warning("%s: columns without a name are left out (%s): name them in the header", path, columns)
-            warned = True
+        if nameless := [place for place, name in enumerate(header, 1) if not name and row[place - 1].strip()]:
+            left_out.nameless(str(path), nameless)
         yield place, {name: value for name, value in zip(header, row, strict=True) if name}
 
 

@@ -1,6 +1,5 @@
 """The rows of Parquet files. A few hundred bytes can promise billions of rows or gigabytes of text: both are measured first."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +10,7 @@ import numpy as np
 
 from ragvec.corpus.compressed import FREE_BYTES, MOST_INFLATION
 from ragvec.corpus.files import most_bytes, open_regular, path_text, too_long
+from ragvec.corpus.left_out import LeftOut
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.corpus.values import json_value
 from ragvec.errors import RagvecError, WrongInput, first_line
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-_log = logging.getLogger("ragvec")
 _ROWS = 1024  # decoded together
 _ROWS_OF_PREFIXES = 16  # the same where each value may repeat the one before (DELTA_BYTE_ARRAY)
 _VALUES_IN_MEMORY = 4  # values of the greatest length that fit into what is decoded together
@@ -27,12 +26,17 @@ _FREE_ROWS, _ROWS_PER_BYTE = 100_000, 10
 
 
 def parquet_rows(
-    path: Path, max_value_mb: int | None = None, *, within: Path | None = None, vector_field: str | None = None
+    path: Path,
+    max_value_mb: int | None = None,
+    *,
+    within: Path | None = None,
+    vector_field: str | None = None,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Row]:
     """The rows of a Parquet file; nulls and NaN are left out, values become JSON's, see `json_value`.
 
     vector_field  a column, letter case aside, whose lists of numbers come as arrays (d,), nulls in them as NaN
-    Columns of bytes, and of images as `datasets` keeps them, are left out, with a warning.
+    Columns of bytes, and of images as `datasets` keeps them, are left out, with a warning; left_out: what was warned of before.
     Raises RagvecError for what is no Parquet file, and for files that hold far more than their size allows.
     """
     import pyarrow.parquet as pq
@@ -42,7 +46,7 @@ def parquet_rows(
         size = raw.seek(0, 2)
         with readable(shown, "Parquet"), pq.ParquetFile(raw) as file:
             schema = file.schema_arrow
-            places = columns_of(schema, shown, has_no_binary)
+            places = columns_of(schema, shown, has_no_binary, left_out or LeftOut())
             columns = None if len(places) == len(schema) else [schema.names[place] for place in places]
             _check_size(file.metadata, size, shown)
             number = decoded = 0
@@ -75,11 +79,9 @@ def readable(shown: str, kind: str) -> Iterator[None]:
         raise WrongInput(f"{shown} is not a readable {kind} file: {first_line(error)}") from error
 
 
-def columns_of(schema: "pa.Schema", shown: str, can_read: Callable[["pa.DataType"], bool]) -> list[int]:
-    """The places of the columns that are read. The others are left out, with one warning that names them."""
-    left_out = [f"{field.name!r:.80} ({str(field.type)!r:.80})" for field in schema if not can_read(field.type)]
-    if left_out:
-        _log.warning("%s: columns that hold no text and nothing to filter by are left out: %s", shown, ", ".join(left_out))
+def columns_of(schema: "pa.Schema", shown: str, can_read: Callable[["pa.DataType"], bool], left_out: LeftOut) -> list[int]:
+    """The places of the columns that are read. The others are left out, and told."""
+    left_out.unreadable(shown, {field.name: str(field.type) for field in schema if not can_read(field.type)})
     return [place for place, field in enumerate(schema) if can_read(field.type)]
 
 

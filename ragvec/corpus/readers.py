@@ -10,6 +10,7 @@ from ragvec.corpus.encodings import as_utf8
 from ragvec.corpus.files import InputFile, describe_file, open_input
 from ragvec.corpus.formats import csv_rows, json_rows, jsonl_rows, markdown_rows, text_rows
 from ragvec.corpus.kinds import READ_IN_PLACE, format_of
+from ragvec.corpus.left_out import LeftOut
 from ragvec.corpus.parquet import parquet_rows
 from ragvec.corpus.rows import Row
 from ragvec.corpus.tables import delimiter_of
@@ -29,6 +30,7 @@ def file_rows(
     converter: Converter | None = None,
     encoding: str | None = None,
     vector_field: str | None = None,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Row]:
     """The rows of a file of any format, by its name.
 
@@ -41,12 +43,13 @@ def file_rows(
     converter   for PDF, HTML, DOCX and the like, which must not come without one
     encoding    of text that is not UTF-8 and does not begin with a byte-order mark
     vector_field  a column of Parquet or Arrow whose lists of numbers come as arrays
+    left_out    columns of other files of the corpus that were left out: each is warned of once
     Raises RagvecError, with the place, for what can't be read.
     """
     kind = kind or format_of(path)
     if kind in READ_IN_PLACE:
         rows = arrow_rows if kind == "arrow" else parquet_rows
-        yield from rows(path, max_value_mb, within=within, vector_field=vector_field)
+        yield from rows(path, max_value_mb, within=within, vector_field=vector_field, left_out=left_out)
         if on_file:
             on_file(describe_file(path))
         return
@@ -66,4 +69,4 @@ def file_rows(
             yield from text_rows(file, shown, name, max_value_mb, lines=text_lines)
         else:
             delimiter = delimiter_of(file.peek(1), usual=None if kind == "csv" else "\t")
-            yield from csv_rows(file, shown, delimiter, max_value_mb, quoted=quoted)
+            yield from csv_rows(file, shown, delimiter, max_value_mb, quoted=quoted, left_out=left_out)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ragvec.corpus.files import corpus_files
 from ragvec.corpus.kinds import SPLITS_FILE, format_of
+from ragvec.corpus.left_out import LeftOut
 from ragvec.corpus.readers import file_rows
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError
@@ -38,6 +39,7 @@ class Reading:
         self.skipped, self.first = 0, ""
         self.prompts = False
         self._unread: dict[str, str] = {}  # a column, and what it may have been meant to be called
+        self._left_out = LeftOut()
         self._known: set[tuple[str, ...]] = set()
 
     @contextmanager
@@ -56,7 +58,7 @@ class Reading:
 
         Raises RagvecError, with the place, for a row that can't be read and may not be left out.
         """
-        for place, row in _raw_rows(path):
+        for place, row in _raw_rows(path, self._left_out):
             if not isinstance(row, BadRow):
                 yield place, row
                 continue
@@ -101,19 +103,20 @@ def training_paths(files: Sequence[str]) -> Iterator[Path]:
         yield from corpus_files(path).paths
 
 
-def _raw_rows(path: Path) -> Iterator[Row]:
+def _raw_rows(path: Path, left_out: LeftOut) -> Iterator[Row]:
     kind = format_of(path)
     if kind in (None, "converted"):
         raise RagvecError(f"{path} is no training data: use JSON, JSONL, CSV, TSV, TXT, Markdown, Parquet or Arrow")
-    return file_rows(path, str(path), path.name, text_lines=True, quoted=kind != "tsv" or _quotes_enclose(path))
+    quoted = kind != "tsv" or _quotes_enclose(path, left_out)
+    return file_rows(path, str(path), path.name, text_lines=True, quoted=quoted, left_out=left_out)
 
 
-def _quotes_enclose(path: Path) -> bool:
+def _quotes_enclose(path: Path, left_out: LeftOut) -> bool:
     """Whether double quotes in a TSV enclose fields, as in CSV: read so, every row has the header's fields.
 
     In STS tables and their like a quote is a character of the text, and a field may begin with one that nothing closes.
     """
     try:
-        return not any(isinstance(row, BadRow) for _, row in file_rows(path, str(path), path.name))
+        return not any(isinstance(row, BadRow) for _, row in file_rows(path, str(path), path.name, left_out=left_out))
     except RagvecError:
         return False
