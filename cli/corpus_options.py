@@ -55,6 +55,13 @@ TextFields = Annotated[
     str | None, typer.Option(help="Fields that make the text, with commas between: abstract,body.", rich_help_panel=CORPUS)
 ]
 IdField = Annotated[str | None, typer.Option(help="Field that holds the id.", rich_help_panel=CORPUS)]
+IdPrefix = Annotated[
+    str | None,
+    typer.Option(
+        help="Put before each id, where several corpora have the same; {file} in it is the file that a row stands in.",
+        rich_help_panel=CORPUS,
+    ),
+]
 VectorField = Annotated[
     str | None,
     typer.Option(

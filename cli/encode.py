@@ -28,6 +28,7 @@ from ragvec.cli.corpus_options import (
     DropFields,
     Exclude,
     IdField,
+    IdPrefix,
     Include,
     MaxValueMb,
     MetadataFields,
@@ -104,6 +105,7 @@ def run(
     across_pages: AcrossPages = False,
     text_fields: TextFields = None,
     id_field: IdField = None,
+    id_prefix: IdPrefix = None,
     metadata_fields: MetadataFields = None,
     drop_fields: DropFields = None,
     text_lines: TextLines = False,
@@ -145,10 +147,9 @@ def run(
     loaded, actors, lasting = _loaded(**arguments_of(_loaded, locals()))
     instruction = _instruction(loaded.settings, prompted(instruction, prompt_name, encoder, revision=revision, offline=offline))
     rejects = _rejects(quarantine, output, corpus, place) if on_error is OnErrorChoice.skip else None
-    source = ToEncode(corpus, reading, instruction, on_reject=rejects, unread=[])
-    encode = partial(
-        encode_corpus, instruction=instruction, dtype=vector_dtype.value, normalize=normalize, encoder_options=lasting,
-        part_rows=part_rows or PART_ROWS, overwrite=overwrite, single_writer=single_writer)  # fmt: skip
+    source = ToEncode(corpus, reading, instruction, id_prefix=id_prefix or "", on_reject=rejects, unread=[])
+    encode = partial(encode_corpus, instruction=instruction, encoder_options=lasting, dtype=vector_dtype.value,
+        normalize=normalize, part_rows=part_rows or PART_ROWS, overwrite=overwrite, single_writer=single_writer)  # fmt: skip
     how = {"place": place, "log_json": log_json, "actors": actors, "shared": not (overwrite or single_writer)}
     _finish(_encode(source, loaded, output, encode, **how), output, format, source)
 
@@ -177,11 +178,12 @@ def _rejects(chosen: Path | None, output: str, corpus: str, place: "Rank") -> "Q
 
 
 class ToEncode(NamedTuple):
-    """What is encoded: a corpus, how it is read and cut, what stands before each passage, what could not be read."""
+    """What is encoded: a corpus, how it is read and cut, what stands before passages and ids, what could not be read."""
 
     corpus: str
     reading: "CorpusOptions"
     instruction: str
+    id_prefix: str
     on_reject: "Quarantine | None"
     unread: "list[Rejected]"
 
@@ -225,7 +227,7 @@ def _encode(
         log = _log(log_json, place.number, stack) if log_json else None
 
         def turn(rank: "Rank", *, first: bool) -> "EncodeReport":
-            documents = open_documents(source.corpus, reading, **(heard if first else unheard))
+            documents = open_documents(source.corpus, reading, id_prefix=source.id_prefix, **(heard if first else unheard))
             return encode(
                 cut_for(documents, reading, encoder, source.instruction),
                 encoder,

@@ -30,6 +30,7 @@ from ragvec.cli.corpus_options import (
     DropFields,
     Exclude,
     IdField,
+    IdPrefix,
     Include,
     MaxValueMb,
     MetadataFields,
@@ -79,10 +80,6 @@ SourceName = Annotated[
     typer.Option(
         help="What the corpus is called in the index, for one that has moved; default: its path.", rich_help_panel=SOURCES
     ),
-]
-IdPrefix = Annotated[
-    str | None,
-    typer.Option(help="Put before each id, where ids of several corpora would be the same.", rich_help_panel=SOURCES),
 ]
 
 

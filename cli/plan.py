@@ -11,6 +11,7 @@ from ragvec.cli.corpus_options import (
     AcrossPages,
     Exclude,
     IdField,
+    IdPrefix,
     Include,
     MaxValueMb,
     Overlap,
@@ -19,6 +20,7 @@ from ragvec.cli.corpus_options import (
     TextFields,
     TextLines,
     TextSuffixes,
+    arguments_of,
     corpus_options,
 )
 from ragvec.cli.help import ENCODER, SHARED
@@ -47,6 +49,7 @@ def run(
     across_pages: AcrossPages = False,
     text_fields: TextFields = None,
     id_field: IdField = None,
+    id_prefix: IdPrefix = None,
     text_lines: TextLines = False,
     max_value_mb: MaxValueMb = None,
     encoding: TextEncoding = None,
@@ -76,11 +79,7 @@ def run(
 
     if corpus == STDIN:
         raise WrongUsage("standard input can be read only once: save it to a file, and plan that")
-    reading = corpus_options(
-        text_fields=text_fields, id_field=id_field, text_lines=text_lines, passage_tokens=passage_tokens, overlap=overlap,
-        across_pages=across_pages, max_value_mb=max_value_mb, encoding=encoding, include=include, exclude=exclude,
-        text_suffixes=text_suffixes,
-    )  # fmt: skip
+    reading = corpus_options(**arguments_of(corpus_options, locals()))
     report_skipped(corpus, reading.files)
     lasting = {"revision": revision, "max_length": max_length, "truncate_dim": truncate_dim}
     loaded = Encoder.load(encoder, device=device, dtype=dtype, offline=offline, **lasting)
@@ -88,6 +87,7 @@ def run(
         corpus,
         loaded,
         reading=reading,
+        id_prefix=id_prefix or "",
         instruction=instruction,
         dtype=vector_dtype,
         devices=_devices(device, loaded),

@@ -286,8 +286,7 @@ def test_an_id_of_two_files_names_both_and_what_to_do(tmp_path, monkeypatch, set
         write(tmp_path / name, "id,text\n1,a\n" if name.endswith("csv") else b'{"id": "2", "text": "b"}\n')
     message = (
         f"{tmp_path / 'may.csv'}, line 2: the id '1' was used before, in {tmp_path / 'april.csv'}: ids must be unique in a "
-        "corpus: name a field whose values differ (`id_field`), or index these files one by one, "
-        "each with an `id_prefix` of its own"
+        "corpus: name a field whose values differ (`id_field`), or put each row's file before its id (`id_prefix` '{file}/')"
     )
     with pytest.raises(RagvecError) as raised:
         list(read_documents(tmp_path, on_unread=lambda _: None))

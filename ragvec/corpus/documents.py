@@ -81,7 +81,8 @@ def read_documents(
                  None = 128, and what is longer names no argument that would raise it
     encoding     of text files that are not UTF-8 (cp949, cp1252, …); byte-order marks of UTF-8 and UTF-16 count always
     files        which files of a folder are read, and which further suffixes are of text
-    id_prefix    what stands before every id; made_prefix: after it, before those that are made of file names and contents
+    id_prefix    what stands before every id, see `Ids`; made_prefix: after it, before those that are made of file names and
+                 contents
     on_file      called with each file's size and SHA-256 once it has been read to its end
     on_reject    called with each row that can't be read, and with the rest of a file that can't; None = the first one raises
     on_unread    called with what can't be read of a folder, without its record: files that give no document; of others, unless
@@ -251,7 +252,7 @@ def _all_documents(source: str | Path, names: FieldNames, ids: Ids, reading: _Re
     read = 0
     unread: list[RagvecError] = []
     for file in _files(source, reading):
-        ids.begin(file.shown)
+        ids.begin(file.shown, file.name, whole=file.path is not None)
         gave = 0
         try:
             for document in _documents(file, names, ids, reading):

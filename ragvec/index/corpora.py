@@ -39,15 +39,17 @@ def new_cutting(settings: "IndexSettings", reading: CorpusOptions) -> Cutting:
 def add_corpus(
     index: "Index",
     corpus: str | Path,
-    reading: CorpusOptions | None,
+    reading: CorpusOptions | None = None,
     *,
-    sync: bool,
-    on_unread: Callable[[Rejected], None] | None,
+    id_prefix: str | None = None,
+    sync: bool = False,
+    on_unread: Callable[[Rejected], None] | None = None,
 ) -> ChangeReport:
     """Bring the documents of a corpus, as a source of its own, into an index in one commit.
 
     reading    how files are read; None = by the usual names. Without passage_tokens documents are cut as the index says, in an
                empty one that says nothing as `usually_cut` does; with them, that is how they are cut from now on
+    id_prefix  stands before each id; None = as before, see `incoming_sources`
     sync       remove documents that came from it and are there no more
     on_unread  called with each file, or row of one, that can't be read; None = they are named in a warning
     What is new is encoded in memory, all at once: `ragvec index` is for corpora of millions.
@@ -68,6 +70,7 @@ def add_corpus(
             known,
             filled=filled,
             taken=lambda doc_id: bool(store.ids_of(connection, store.spelled(connection, doc_id))),
+            id_prefix=id_prefix,
             sync=sync,
             files=reading.files,
         )

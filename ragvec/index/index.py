@@ -193,12 +193,18 @@ class Index:
         return changes.report()
 
     def add_folder(
-        self, folder: str | Path, *, sync: bool = False, reading: "CorpusOptions | None" = None, on_unread: Any = None
+        self,
+        folder: str | Path,
+        *,
+        reading: "CorpusOptions | None" = None,
+        id_prefix: str | None = None,
+        sync: bool = False,
+        on_unread: Any = None,
     ) -> ChangeReport:
         """Add the documents of a folder's files, or of a file, in one commit, as `ragvec index` does; see `add_corpus`."""
         from ragvec.index.corpora import add_corpus
 
-        return add_corpus(self, folder, reading, sync=sync, on_unread=on_unread)
+        return add_corpus(self, folder, reading, id_prefix=id_prefix, sync=sync, on_unread=on_unread)
 
     def delete(self, doc_ids: Iterable[str]) -> int:
         """Remove documents in one commit; returns how many of them were there."""

@@ -109,8 +109,6 @@ def _new_source(
     taken: Callable[[str], bool],
 ) -> DocumentSource:
     if id_prefix is not None:
-        if "\0" in id_prefix:
-            raise WrongUsage("`id_prefix` holds a NUL character")
         return DocumentSource(called, id_prefix)
     return DocumentSource(called, "", _made_prefix(corpus, called, known=known, filled=filled, taken=taken))
 

@@ -19,7 +19,7 @@ class DocumentSource(NamedTuple):
     """A corpus that documents come from.
 
     name         its path, made absolute, or what it was called instead
-    id_prefix    stands before each of its ids
+    id_prefix    stands before each of its ids, see `Ids`
     made_prefix  stands after that, before the ids that ragvec makes of a file's name or of a document's content
     """
 

@@ -71,7 +71,7 @@ def build(
 
     others           further corpora, each a source of its own; all go into one commit
     name             what the source is called in the index, instead of by its path: for a corpus that has moved
-    id_prefix        stands before each id of the source; None = as before, see `incoming_sources`
+    id_prefix        stands before each id of the source, see `read_documents`; None = as before, see `incoming_sources`
     encoder          folder or hub id, or one that is loaded, for an index that is there; None = the one the index was built
                      with, or the bundled one for a new index
     encoder_options  arguments of `Encoder.load` that change vectors (revision, max_length); kept in the index
@@ -94,6 +94,8 @@ def build(
     loading = {"device": device, "dtype": dtype, "offline": offline}
     with _undone_on_failure(path), _kept_where_empty(path, sync):
         corpora = _checked_corpora(source, others, sync, reading)
+        if id_prefix is not None and is_shards(source):
+            raise WrongUsage("shards hold ids already: leave `id_prefix` out, and give it to `ragvec encode`")
         incoming = _incoming(path, corpora, name=name, id_prefix=id_prefix, sync=sync, files=reading.files)
         if is_shards(source):
             if reading.vector_field is not None:

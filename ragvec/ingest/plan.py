@@ -63,6 +63,7 @@ def plan_corpus(
     encoder: "Encoder",
     *,
     reading: CorpusOptions | None = None,
+    id_prefix: str = "",
     instruction: str | None = None,
     dtype: str = "float16",
     normalize: bool = True,
@@ -74,6 +75,7 @@ def plan_corpus(
 ) -> Plan:
     """Read the whole corpus once, which costs little beside encoding it; encode some of it, and scale up.
 
+    id_prefix as in `read_documents`: an id that two files have stops the plan, as it will stop encoding
     encoder   a `ragvec.Encoder`; dtype, normalize, instruction: as for `encode_corpus`
     devices   of this machine that encode
     nodes     machines like this one that share the corpus
@@ -85,7 +87,7 @@ def plan_corpus(
     estimate = None if gpus is None or encoder.device.type == "cuda" else estimated_on_h100(encoder)
     reading = reading or CorpusOptions()
     instruction = own_if_none(encoder, instruction)
-    documents, chosen = draw(open_documents(source, reading, on_unread=lambda unread: None), sample)
+    documents, chosen = draw(open_documents(source, reading, id_prefix=id_prefix, on_unread=lambda unread: None), sample)
     reading = usually_cut(reading, [source], encoder, instruction)
     passages = list(cut_for(chosen, reading, encoder, instruction))
     per_document = len(passages) / len(chosen)
