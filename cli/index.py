@@ -150,7 +150,8 @@ def run(
         return once(make)
     loaded = None if vector_field else partial(_loaded, output, device=device, dtype=dtype, offline=offline)
     changes = watched(corpora, reading.files, [output, *filter(None, [place])])
-    _keep_up(make, partial(_try, once, context.command.params), first=once, load=loaded, changes=changes)
+    first, again = (partial(one, once, context.command.params) for one in (partial(_first, output), _try))
+    _keep_up(make, again, first=first, load=loaded, changes=changes)
 
 
 def goes_on(*, vector_field: str | None, **_: Any) -> str:
@@ -192,6 +193,21 @@ def _keep_up(
                 again(make)
     except KeyboardInterrupt:
         print("no longer watching", file=sys.stderr)
+
+
+def _first(
+    output: Path, once: "Callable[..., None]", parameters: Sequence[Parameter], make: "Callable[..., BuildReport]"
+) -> None:
+    """Build; of a corpus that has become empty say what its index keeps, for its next file is a change like any other."""
+    from ragvec.artefacts import kind_of
+    from ragvec.errors import NoDocuments
+
+    try:
+        once(make)
+    except NoDocuments as error:
+        if kind_of(output) != "index":
+            raise
+        print(f"error: {as_options(str(error), parameters)}", file=sys.stderr)
 
 
 def _try(once: "Callable[..., None]", parameters: Sequence[Parameter], make: "Callable[..., BuildReport]") -> None:

@@ -45,6 +45,14 @@ def test_a_folder_comes_into_an_index_and_is_kept_up(tmp_path: Path, caplog) -> 
         assert [document.doc_id for document in stored_documents(index)] == ["a.md", "c.md", "more/a.md"]
         with pytest.raises(NotFound):
             index.add_folder(tmp_path / "none")
+        (tmp_path / "more" / "a.md").unlink()
+        with pytest.raises(
+            WrongInput, match="holds no corpus file: .* nothing was removed from .*: if its documents are to go, `r"
+        ):
+            index.add_folder(tmp_path / "more", sync=True)
+        with pytest.raises(WrongInput, match=r"also with .gz or .zst$"):
+            index.add_folder(tmp_path / "more")
+        assert len(index) == 3
 
 
 def test_files_of_a_folder_are_cut_as_from_the_command_line(tmp_path: Path) -> None:
@@ -136,6 +144,36 @@ def test_a_watch_outlives_what_a_change_can_mend(tmp_path: Path, monkeypatch, ca
     assert "(--id-field)" in same_id and "`" not in same_id and "used before" in same_id
     assert no_index.startswith(f"error: no index in {index}") and empty.startswith(f"error: {folder} holds no corpus file")
     assert "nothing was removed" in empty and watching.startswith("watching")
+
+
+def test_a_watch_waits_for_the_first_file_of_an_emptied_folder(tmp_path: Path, monkeypatch, capsys) -> None:
+    pytest.importorskip("watchfiles")
+    folder, index, really = folder_of(tmp_path / "docs", a="one"), tmp_path / "i", watched
+    command = ["index", str(folder), "-o", str(index)]
+    with pytest.raises(SystemExit):
+        main(command)
+    (folder / "a.md").unlink()
+    capsys.readouterr()
+
+    def changes(*which: object) -> Iterator[bool]:
+        told = really(*which)
+        yield next(told)
+        told.close()
+        folder_of(folder, b="two")
+        yield True
+
+    monkeypatch.setattr("ragvec.ingest.watch.watched", changes)
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--watch"])
+    out, err = capsys.readouterr()
+    assert end.value.code == 0 and "1 documents added, 0 replaced, 0 unchanged, 1 removed" in out
+    empty, watching = err.splitlines()
+    assert empty.startswith(f"error: {folder} holds no corpus file") and f"nothing was removed from {index}" in empty
+    assert watching.startswith("watching for changes")
+    (folder / "b.md").unlink()
+    with pytest.raises(SystemExit) as end:
+        main(["index", str(folder), "-o", str(tmp_path / "new"), "--watch"])
+    assert end.value.code == 1 and "watching" not in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
 def test_which_faults_end_a_watch(capsys) -> None:

@@ -1,14 +1,17 @@
 """Corpora into an index through Python: `Index.add_folder`."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragvec.arguments import folder, wrong_type
+from ragvec.artefacts import DATABASE_NAME
 from ragvec.corpus import Rejected
 from ragvec.corpus.passages import CorpusOptions, open_documents, passages_of, usually_cut
+from ragvec.errors import NoDocuments
 from ragvec.index import store
 from ragvec.index.changes import ChangeReport, Changes
 from ragvec.index.origins import incoming_sources
@@ -36,6 +39,18 @@ def new_cutting(settings: "IndexSettings", reading: CorpusOptions) -> Cutting:
     return None if wanted == (settings.passage_tokens, settings.overlap) else wanted
 
 
+@contextmanager
+def kept_where_empty(path: Path, sync: bool) -> Iterator[None]:
+    """Say of a corpus that has become empty that its documents stay: nobody knows whether it is, or its disk is elsewhere."""
+    try:
+        yield
+    except NoDocuments as error:
+        if not (sync and (path / DATABASE_NAME).exists()):
+            raise
+        stay = f"nothing was removed from {path}: if its documents are to go, `ragvec delete` removes them by id or filter"
+        raise NoDocuments(f"{error}; {stay}") from error
+
+
 def add_corpus(
     index: "Index",
     corpus: str | Path,
@@ -58,7 +73,7 @@ def add_corpus(
     folder("folder", corpus)
     if not isinstance(reading, CorpusOptions | None):
         raise wrong_type("reading", reading, "give CorpusOptions(text_fields=…)")
-    with index.writing() as writer:
+    with kept_where_empty(index.path, sync), index.writing() as writer:
         connection, settings = writer.connection, writer.settings
         reading = cut_as_before(settings, reading or CorpusOptions())
         known = list(store.read_sources(connection).values())

@@ -13,9 +13,9 @@ from ragvec.artefacts import DATABASE_NAME, kind_of
 from ragvec.corpus import Rejected
 from ragvec.corpus.files import STDIN
 from ragvec.corpus.passages import CorpusOptions, count_all, cut_for, open_documents, usually_cut
-from ragvec.errors import NoDocuments, RagvecError, WrongInput, WrongUsage
+from ragvec.errors import RagvecError, WrongInput, WrongUsage
 from ragvec.index.changes import Changes
-from ragvec.index.corpora import Cutting, cut_as_before, new_cutting
+from ragvec.index.corpora import Cutting, cut_as_before, kept_where_empty, new_cutting
 from ragvec.index.encoder import (
     check_fingerprint,
     check_instruction,
@@ -92,7 +92,7 @@ def build(
     started = time.monotonic()
     reading = reading or CorpusOptions()
     loading = {"device": device, "dtype": dtype, "offline": offline}
-    with _undone_on_failure(path), _kept_where_empty(path, sync):
+    with _undone_on_failure(path), kept_where_empty(path, sync):
         corpora = _checked_corpora(source, others, sync, reading)
         if id_prefix is not None and is_shards(source):
             raise WrongUsage("shards hold ids already: leave `id_prefix` out, and give it to `ragvec encode`")
@@ -369,18 +369,6 @@ def _undone_on_failure(path: Path) -> Iterator[None]:
         if not was_there:
             _remove_if_unused(path)
         raise
-
-
-@contextmanager
-def _kept_where_empty(path: Path, sync: bool) -> Iterator[None]:
-    """Say of a corpus that has become empty that its documents stay: nobody knows whether it is, or its disk is elsewhere."""
-    try:
-        yield
-    except NoDocuments as error:
-        if not (sync and (path / DATABASE_NAME).exists()):
-            raise
-        stay = f"nothing was removed from {path}: if its documents are to go, `ragvec delete` removes them by id or filter"
-        raise NoDocuments(f"{error}; {stay}") from error
 
 
 def _remove_if_unused(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Watching corpora for changes of their files, through watchfiles (the extra `watch`)."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -10,7 +11,7 @@ from ragvec.corpus.files import STDIN, corpus_files
 from ragvec.corpus.found import QUARANTINE_SUFFIX
 from ragvec.corpus.kinds import FileChoice
 from ragvec.corpus.spelling import composed
-from ragvec.errors import RagvecError, WrongUsage
+from ragvec.errors import NoDocuments, RagvecError, WrongUsage
 from ragvec.objects import is_url
 
 _QUIET_MS, _LATEST_MS = 500, 5000  # how long nothing must happen before changes are told, and after how long they are at last
@@ -37,7 +38,8 @@ def watched(
     except ImportError as error:
         raise RagvecError(f"watching needs watchfiles ({error}): pip install 'ragvec[watch]'") from error
     for corpus in corpora:
-        corpus_files(corpus, choice)
+        with suppress(NoDocuments):  # an empty folder may be filled
+            corpus_files(corpus, choice)
     wanted = _Wanted([Path(corpus).resolve() for corpus in corpora], choice, [path.resolve() for path in ignored])
     timing: dict[str, Any] = {"debounce": _LATEST_MS, "step": _QUIET_MS, "rust_timeout": _LOOK_MS}
     # a file is watched by its folder: many a program writes another one and gives it the name
