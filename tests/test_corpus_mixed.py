@@ -233,7 +233,7 @@ def test_index_names_what_it_passed_over_and_sync_keeps_its_documents(tmp_path: 
     (folder / "z.txt").write_bytes(b"caf\xe9")
     with pytest.raises(SystemExit):
         main(["index", str(folder), "-o", index, "--sync"])
-    assert "z.txt is there but gave no document" in capsys.readouterr().out
+    assert "z.txt is there but gave no document: mend or remove it" in capsys.readouterr().out
     with pytest.raises(SystemExit) as end:
         main(["index", str(folder), "-o", index, "--sync", "--encoding", "cp1252"])
     out, err = capsys.readouterr()

@@ -183,3 +183,17 @@ def test_build_in_python_takes_several_corpora(here: Path) -> None:
     assert sorted(texts("index")) == ["a", "b", "c", "docs/a.md"]
     with pytest.raises(RagvecError, match="one corpus at a time"):
         build("c.jsonl", here / "index", others=["docs"], id_prefix="x")
+
+
+def test_rows_of_a_folder_that_are_half_written_are_named_with_what_to_do(here: Path, capsys: pytest.CaptureFixture) -> None:
+    files("docs", a="one", b="two")
+    Path("docs/r.jsonl").write_text('{"_id": "r", "text": "row"}\n')
+    ragvec(capsys, "index", "docs")
+    Path("docs/b.md").unlink()
+    Path("docs/r.jsonl").write_text('{"_id": "s", "text": "row"}\n{"_id": "t", "te\n{"_id": "u\n')
+    code, out, err = ragvec(capsys, "index", "docs", "--sync")
+    assert code == 0 and "docs/r.jsonl, line 2: bad JSON" in err and "docs/r.jsonl, line 3: bad JSON" in err
+    assert out.splitlines()[1] == (
+        f"2 documents that did not come by were kept: 2 rows or files of {here}/docs could not be read "
+        "(the first: docs/r.jsonl, line 2): mend what is there or take it out, and do the same again"
+    )

@@ -82,7 +82,10 @@ def test_a_row_that_cannot_be_read_removes_nothing(here: Path, capsys: pytest.Ca
     (here / "c.jsonl").write_text('{"_id": "a", "text": "text of a"}\n{"_id": "b", "te')
     code, out, err = ragvec(capsys, "index", "c.jsonl", "--sync", "--on-error", "skip")
     assert code == 0 and ", 0 removed; 3 passages" in out and err.startswith("1 row could not be read")
-    line = f"2 documents that did not come by were kept: 1 row or file of {here}/c.jsonl could not be read\n"
+    line = (
+        f"2 documents that did not come by were kept: 1 row or file of {here}/c.jsonl could not be read (c.jsonl, line 2): "
+        "mend what is there or take it out, and do the same again\n"
+    )
     assert out.endswith(line) and sorted(texts()) == ["a", "b", "c"]
     _, out, _ = ragvec(capsys, "index", "c.jsonl", "--sync", "--on-error", "skip", "--format", "json")
     report = json.loads(out)

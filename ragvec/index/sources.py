@@ -35,18 +35,25 @@ class Incoming:
     root      the folder that names of its files count from; None = it is no folder of files
     takes     whether a file of this name is wanted; what is not is gone
     files     those that gave documents
-    rejected  rows and files that could not be read, but for files that give no document at all
+    rejected  rows and files that could not be read, but for files that give no document at all; first: where one of them is
     """
 
     source: DocumentSource
     root: Path | None = None
     files: set[str] = field(default_factory=set)
     rejected: int = 0
+    first: str = ""
     takes: Callable[[str], bool] = lambda name: True
 
     def note_unread(self, unread: Rejected) -> None:
         """Count what could not be read of a file of which the rest was."""
-        self.rejected += unread.partial
+        if unread.partial:
+            self.note_rejected(unread)
+
+    def note_rejected(self, rejected: Rejected) -> None:
+        """Count a row or file that could not be read."""
+        self.rejected += 1
+        self.first = self.first or rejected.place
 
     def former_id(self, doc_id: str) -> str | None:
         """The id that an earlier ragvec gave this document if a Mac spelled its file's name: decomposed; None = no other."""
@@ -68,13 +75,14 @@ class Incoming:
                 here), or whose folder is empty (a disk that is not mounted), is not gone.
         """
         if self.rejected:
-            what = "1 row or file" if self.rejected == 1 else f"{self.rejected:,} rows or files"
-            return [f"{what} of {self.source.name} could not be read"]
+            what, first = ("1 row or file", "") if self.rejected == 1 else (f"{self.rejected:,} rows or files", "the first: ")
+            remedy = f" ({first}{self.first}): mend what is there or take it out, and do the same again" if self.first else ""
+            return [f"{what} of {self.source.name} could not be read{remedy}"]
         silent: dict[str, None] = {}
         if self.root is not None:
             for path in (self.root / name for name in sorted(set(before) - self.files) if self.takes(name)):
                 if os.path.lexists(path):
-                    silent[f"{path} is there but gave no document"] = None
+                    silent[f"{path} is there but gave no document: mend or remove it"] = None
                 elif empty := _empty_folder_above(path, self.root):
                     silent[f"{empty} is empty: remove it if its documents are to go"] = None
         shown = list(silent)[:_SHOWN]

@@ -318,7 +318,7 @@ def _documents(
     on_reject, on_unread = heard
 
     def reject(rejected: Rejected) -> None:
-        incoming.rejected += 1
+        incoming.note_rejected(rejected)
         if on_reject:
             on_reject(rejected)
 
