@@ -150,8 +150,8 @@ def run(
         return once(make)
     loaded = None if vector_field else partial(_loaded, output, device=device, dtype=dtype, offline=offline)
     changes = watched(corpora, reading.files, [output, *filter(None, [place])])
-    first, again = (partial(one, once, context.command.params) for one in (partial(_first, output), _try))
-    _keep_up(make, again, first=first, load=loaded, changes=changes)
+    options = context.command.params
+    _keep_up(make, partial(_try, once, options), first=partial(_first, output, once, options), load=loaded, changes=changes)
 
 
 def goes_on(*, vector_field: str | None, **_: Any) -> str:
@@ -174,13 +174,13 @@ def _once(make: "Callable[..., BuildReport]", *, place: Path | None, format: For
 
 def _keep_up(
     make: "partial[BuildReport]",
-    again: "Callable[..., None]",
+    again: "Callable[..., bool]",
     *,
     first: "Callable[..., None]",
     load: "Callable[[], TextEncoder] | None",
     changes: Iterator[bool],
 ) -> None:
-    """Build now and again after each change."""
+    """Build now and again after each change; while another process writes the index, as soon as it has ended."""
     next(changes)
     with suppress(SystemExit):  # passages that could not be encoded were named
         first(make)
@@ -188,9 +188,10 @@ def _keep_up(
         make = partial(make, encoder=load(), encoder_options=None)  # it is loaded once for all changes
     print("watching for changes: Ctrl-C ends it", file=sys.stderr)
     try:
+        waits = False
         for changed in changes:
-            if changed:
-                again(make)
+            if changed or waits:
+                waits = again(make, told=waits)
     except KeyboardInterrupt:
         print("no longer watching", file=sys.stderr)
 
@@ -210,10 +211,15 @@ def _first(
         print(f"error: {as_options(str(error), parameters)}", file=sys.stderr)
 
 
-def _try(once: "Callable[..., None]", parameters: Sequence[Parameter], make: "Callable[..., BuildReport]") -> None:
+def _try(
+    once: "Callable[..., None]", parameters: Sequence[Parameter], make: "Callable[..., BuildReport]", *, told: bool = False
+) -> bool:
     """Build after a change, and say in one line what went wrong: the next change tries again. Raises what none will mend:
-    wrong usage, a standard output that is closed, faults of ours."""
-    from ragvec.errors import RagvecError, WrongUsage, first_line
+    wrong usage, a standard output that is closed, faults of ours.
+
+    Returns whether another process is in the way, so that no change need come; told: it has been said.
+    """
+    from ragvec.errors import Busy, RagvecError, WrongUsage, first_line
 
     try:
         with suppress(SystemExit):
@@ -221,9 +227,13 @@ def _try(once: "Callable[..., None]", parameters: Sequence[Parameter], make: "Ca
     except (WrongUsage, BrokenPipeError):
         raise
     except RagvecError as error:
-        print(f"error: {as_options(str(error), parameters)}", file=sys.stderr)
+        busy = isinstance(error, Busy)
+        if not (busy and told):
+            print(f"error: {as_options(str(error), parameters)}", file=sys.stderr)
+        return busy
     except (OSError, MemoryError) as error:  # a file that has gone meanwhile, a full disk
         print(f"error: {first_line(error)}", file=sys.stderr)
+    return False
 
 
 def _loaded(output: Path, **loading: Any) -> "TextEncoder":

@@ -18,6 +18,7 @@ from ragvec.corpus.passages import CorpusOptions
 from ragvec.encoder import Encoder
 from ragvec.errors import NotFound, RagvecError, WrongInput, WrongUsage
 from ragvec.index import Index
+from ragvec.index.lock import writer_lock
 from ragvec.ingest.watch import _Wanted, watched
 from ragvec.retrieve.lookup import stored_documents
 
@@ -174,6 +175,27 @@ def test_a_watch_waits_for_the_first_file_of_an_emptied_folder(tmp_path: Path, m
     with pytest.raises(SystemExit) as end:
         main(["index", str(folder), "-o", str(tmp_path / "new"), "--watch"])
     assert end.value.code == 1 and "watching" not in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def test_a_change_waits_for_another_writer_to_end(tmp_path: Path, monkeypatch, capsys) -> None:
+    folder, index = folder_of(tmp_path / "docs", a="one"), tmp_path / "i"
+
+    def changes(*_: object) -> Iterator[bool]:
+        yield True
+        folder_of(folder, b="two")
+        with writer_lock(index):
+            yield True
+            yield False
+        yield False
+        yield False
+
+    monkeypatch.setattr("ragvec.ingest.watch.watched", changes)
+    with pytest.raises(SystemExit) as end:
+        main(["index", str(folder), "-o", str(index), "--watch"])
+    out, err = capsys.readouterr()
+    assert end.value.code == 0 and [line.split(": ")[1][:17] for line in out.splitlines()] == ["1 documents added"] * 2
+    watching, busy = err.splitlines()
+    assert watching.startswith("watching") and busy.startswith(f"error: index {index} is being written by process")
 
 
 def test_which_faults_end_a_watch(capsys) -> None:
