@@ -9,6 +9,7 @@ import pytest
 
 from ragvec.corpus import read_documents, to_passages
 from ragvec.corpus.conversion import Converter
+from ragvec.corpus.files import corpus_files
 from ragvec.corpus.mail import read_mail
 from ragvec.errors import RagvecError
 
@@ -61,9 +62,11 @@ def test_sheets_are_tables_under_their_names(tmp_path: Path) -> None:
     for row in (["city", "seats", None], ["Seoul", 12, None], [None, 7, "note"]):
         book.active.append(row)
     book.create_sheet("Empty")
+    book.create_sheet("도시").append(["서울"])
+    book.create_sheet("End")
     book.save(tmp_path / "a.xlsx")
     [document] = read(tmp_path / "a.xlsx")
-    assert document.title == "a" and [part.metadata["heading"] for part in document.parts] == ["Cities", "Empty"]
+    assert document.title == "a" and [part.metadata["heading"] for part in document.parts] == ["Cities", "도시"]
     lines = document.text.splitlines()
     assert (
         lines[0] == "## Cities"
@@ -71,6 +74,23 @@ def test_sheets_are_tables_under_their_names(tmp_path: Path) -> None:
         and "NaN" not in document.text
         and "Unnamed" not in document.text
     )
+    assert lines[5:] == ["", "## 도시", "| 서울 |", "| --- |"]
+
+
+def test_a_book_of_empty_sheets_is_no_document(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    pytest.importorskip("pandas")
+    pytest.importorskip("markitdown")
+    (tmp_path / "a.md").write_text("words")
+    openpyxl.Workbook().save(tmp_path / "blank.xlsx")
+    assert [document.doc_id for document in read(tmp_path)] == ["a.md"]
+
+
+def test_what_marks_a_document_as_open_is_passed_over_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("words")
+    (tmp_path / "~$report.docx").write_bytes(b"\x05somebody")
+    files = corpus_files(tmp_path)
+    assert [path.name for path in files.paths] == ["a.md"] and not files.skipped
 
 
 def test_a_books_chapters_are_headings(tmp_path: Path) -> None:

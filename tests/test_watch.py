@@ -88,7 +88,7 @@ def test_changes_of_what_is_read_are_told_and_no_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [("a.md", True), ("sub/a.pdf", True), ("README", True), ("a.png", False), ("sub/.git/a.md", False), ("i/a.md", False),
-     ("drafts/a.md", False), ("x.quarantine.jsonl", False), ("../else.md", False)],
+     ("drafts/a.md", False), ("x.quarantine.jsonl", False), ("~$a.docx", False), ("../else.md", False)],
 )  # fmt: skip
 def test_which_paths_count(tmp_path: Path, name: str, told: bool) -> None:
     (tmp_path / "docs").mkdir()

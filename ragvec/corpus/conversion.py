@@ -40,6 +40,7 @@ _CONVERTERS = {
     ".pptx": "PptxConverter", ".xlsx": "XlsxConverter", ".epub": "EpubConverter", ".ipynb": "IpynbConverter",
 }  # fmt: skip
 _SLIDE = re.compile(r"\s*<!-- Slide number: \d+ -->\n?")
+_EMPTY_SHEET = re.compile(r"^## [^\n]*\n\|\n\| *\|(?:\n+|\Z)", re.MULTILINE)
 _EMPTY_CELL = re.compile(r"(?<=\|) (NaN|NaT|Unnamed: \d+) (?=\|)")  # as pandas calls what is not there
 _START = "import sys; sys.path[:] = sys.argv[1].split(chr(10)); from ragvec.corpus.conversion import serve; serve()"
 
@@ -197,7 +198,7 @@ def _markdown(data: bytes, suffix: str) -> dict[str, Any]:
     if suffix == ".pptx":
         markdown = _SLIDE.sub(PAGE_END, markdown).removeprefix(PAGE_END)
     if suffix == ".xlsx":
-        markdown = _EMPTY_CELL.sub("  ", markdown)
+        markdown = _EMPTY_SHEET.sub("", _EMPTY_CELL.sub("  ", markdown)).strip()
     return {"title": str(results[0].title or "").strip(), "markdown": markdown}
 
 

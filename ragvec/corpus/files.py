@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 from ragvec.artefacts import kind_of
 from ragvec.corpus.compressed import DAMAGE, HashedFile, decompressed
 from ragvec.corpus.encodings import guessed
-from ragvec.corpus.found import QUARANTINE_SUFFIX, CorpusFiles, beir_corpus
+from ragvec.corpus.found import CorpusFiles, beir_corpus, is_hidden
 from ragvec.corpus.kinds import ALL_FILES, FORMATS, FileChoice, can_read, without_descriptions
 from ragvec.corpus.stored import stored_files
 from ragvec.errors import NoDocuments, NotFound, RagvecError, WrongInput
@@ -249,7 +249,7 @@ def _walk(root: Path, choice: FileChoice, on_unlistable: Callable[[RagvecError],
         outside += [here / name for name in links]
         skipped += [here / name for name in ours]
         subfolders[:] = [name for name in kept if name not in (*ours, *links)]
-        shown = [name for name in names if not name.startswith(".") and not name.endswith(QUARANTINE_SUFFIX)]
+        shown = [name for name in names if not is_hidden(name)]
         files = without_descriptions([here / name for name in shown if choice.takes(above + name)])
         beir = beir_corpus(files)
         if beir:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ragvec.corpus.kinds import format_of
 
 QUARANTINE_SUFFIX = ".quarantine.jsonl"  # of what an earlier run could not read: passed over in a folder
+_OPEN_MARK = "~$"  # before the name of a document that is open in Office
 _BEIR_CORPUS, _BEIR_QUERIES = "corpus", "queries"
 
 
@@ -23,6 +24,11 @@ class CorpusFiles(NamedTuple):
     within: Path | None = None
     skipped: Sequence[Path] = ()
     outside: Sequence[Path] = ()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file of a folder is passed over in silence: hidden, ragvec's quarantine, a mark of Office's."""
+    return name.startswith((".", _OPEN_MARK)) or name.endswith(QUARANTINE_SUFFIX)
 
 
 def beir_corpus(files: list[Path]) -> Path | None:

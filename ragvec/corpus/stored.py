@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from ragvec.corpus.found import QUARANTINE_SUFFIX, CorpusFiles, beir_corpus
+from ragvec.corpus.found import CorpusFiles, beir_corpus, is_hidden
 from ragvec.corpus.kinds import FileChoice, can_read, without_descriptions
 from ragvec.errors import NotFound, WrongInput
 from ragvec.objects import Bucket, Found, ObjectPath
@@ -50,7 +50,7 @@ def _chosen(root: ObjectPath, below: dict[str, Found], choice: FileChoice) -> Co
 def _is_shown(name: str, ours: set[str], choice: FileChoice) -> bool:
     """Whether an object is one of the corpus' files, whatever its kind."""
     above = [folder for folder in _folders_above(name) if folder]
-    hidden = name.endswith(("/", QUARANTINE_SUFFIX)) or any(part.startswith(".") for part in name.split("/"))
+    hidden = name.endswith("/") or any(map(is_hidden, name.split("/")))
     return not hidden and not ours.intersection(above) and all(map(choice.enters, above)) and choice.takes(name)
 
 

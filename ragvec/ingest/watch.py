@@ -8,7 +8,7 @@ from typing import Any
 
 from ragvec.artefacts import kind_of
 from ragvec.corpus.files import STDIN, corpus_files
-from ragvec.corpus.found import QUARANTINE_SUFFIX
+from ragvec.corpus.found import is_hidden
 from ragvec.corpus.kinds import FileChoice
 from ragvec.corpus.spelling import composed
 from ragvec.errors import NoDocuments, RagvecError, WrongUsage
@@ -61,7 +61,7 @@ class _Wanted:
 
     def __call__(self, change: Any, changed: str) -> bool:
         path = Path(composed(changed))
-        if path.name.endswith(QUARANTINE_SUFFIX) or any(path.is_relative_to(one) for one in self._ignored):
+        if is_hidden(path.name) or any(path.is_relative_to(one) for one in self._ignored):
             return False
         for corpus, above in zip(self.corpora, self._composed, strict=True):
             if path == above:
