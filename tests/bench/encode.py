@@ -7,10 +7,10 @@
     python -m tests.bench.encode --model FOLDER --python ENV/bin/python    ONNX and OpenVINO from another environment
 
 Against a plain transformers loop (batches of 32 in corpus order, padded; float32 on a CPU, as it loads by default), and, where
-they are installed, sentence-transformers at its defaults, its ONNX and OpenVINO backends (also in int8), and the reference. On a
-GPU all of them compute in bfloat16, one model in memory at a time. Prints tokens/s counting real tokens only, and ragvec's share of
-the peak: the data sheet's for a known GPU, else the measured matrix product's. The corpus is made from the sample corpus' words
-and always the same.
+they are installed, sentence-transformers at its defaults, its ONNX and OpenVINO backends (also in int8), and the reference
+(llm2vec). On a GPU all compute in bfloat16, one model in memory at a time. Prints tokens/s counting real tokens only, and
+ragvec's share of the peak: the data sheet's for a known GPU, else the measured matrix product's. The corpus is made from the
+sample corpus' words and always the same.
 """
 
 import argparse
