@@ -94,6 +94,7 @@ def test_the_commands_are_summed_up_in_a_line_each(capsys, monkeypatch):
         (["encode", "corpus.jsonl", "-o", "s", "--device", "gpu"], "error: device 'gpu' can't be used here"),
         (["index", "corpus.jsonl", "--overlap", "4"], "error: an overlap needs a length of passages"),
         (["index", "corpus.jsonl", "--language", "klingon"], "error: no stemmer for the language 'klingon'"),
+        (["index", "corpus.jsonl", "-o", "http://x"], "error: --output is http://…, an address: give a folder"),
         (["index", "corpus.jsonl", "--recall", "7"], "error: the target recall is 7"),
         (["index", "corpus.jsonl", "--encoding", "utf-99"], "error: --encoding 'utf-99' is not known"),
         (["train", "mntpp", "r.json"], "error: unknown objective 'mntpp': did you mean 'mntp'?"),

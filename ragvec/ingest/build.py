@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ragvec.arguments import local_folder
 from ragvec.artefacts import DATABASE_NAME, kind_of
 from ragvec.corpus import Rejected
 from ragvec.corpus.files import STDIN
@@ -92,6 +93,7 @@ def build(
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
     """
     started = time.monotonic()
+    path = local_folder("path", path)
     reading = reading or CorpusOptions()
     loading = {"device": device, "dtype": dtype, "offline": offline}
     with _undone_on_failure(path), _kept_where_empty(path, sync):
