@@ -1,5 +1,6 @@
 """What a server on a network must bear: a request that makes no sense gets a 4xx that says why, and nobody unasked gets in."""
 
+import gzip
 import json
 import socket
 from typing import NamedTuple
@@ -38,7 +39,7 @@ def refusal(answer) -> Refusal:
         ("/v1/embeddings", b"", 422, "not valid JSON"),
         ("/v1/embeddings", b"{", 422, "not valid JSON"),
         ("/v1/embeddings", b'{"input": NaN}', 422, "not valid JSON"),
-        ("/v1/embeddings", b'{"input": "\xff\xfe"}', 422, "not valid JSON"),
+        ("/v1/embeddings", b'{"input": "\xff\xfe"}', 422, "not UTF-8"),
         ("/v1/embeddings", b'{"input": "\\ud800"}', 422, "not valid JSON"),
         ("/v1/embeddings", b"[" * 50_000, 422, "not valid JSON"),
         ("/v1/embeddings", b'{"input": ' + b"[" * 900 + b"]" * 900 + b"}", 422, "input"),
@@ -68,6 +69,8 @@ def refusal(answer) -> Refusal:
         ("/v1/rerank", {"query": "x", "documents": ["x"] * 21}, 422, "21 texts at once"),
         ("/search", {}, 422, "either a query or a vector"),
         ("/search", b"null", 422, "the body is no JSON object"),
+        ("/search", '{"query": "여우"}'.encode("cp949"), 422, "the body is not UTF-8: send it so, and uncompressed"),
+        ("/search", gzip.compress(b'{"query": "fox"}'), 422, "the body is not UTF-8: send it so, and uncompressed"),
         ("/search", ["x"], 422, "the body is no JSON object"),
         ("/search", {"query": "x", "vector": [1.0]}, 422, "either a query or a vector"),
         ("/search", {"query": " \n"}, 422, "query: is empty"),
