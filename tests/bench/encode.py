@@ -3,13 +3,14 @@
     python -m tests.bench.encode                       the bundled encoder, on all cores
     python -m tests.bench.encode --shape 1024x4 --threads 1    random weights: hidden size x layers
     python -m tests.bench.encode --device cuda --shape 8b      a GPU, with the shape of Llama 3 8B
-    python -m tests.bench.encode --model FOLDER        any decoder checkpoint
+    python -m tests.bench.encode --model FOLDER        any checkpoint that ragvec loads
+    python -m tests.bench.encode --model FOLDER --python ENV/bin/python    ONNX and OpenVINO from another environment
 
 Against a plain transformers loop (batches of 32 in corpus order, padded; float32 on a CPU, as it loads by default), and, where
-they are installed, sentence-transformers at its defaults, its ONNX and OpenVINO backends, and the reference (llm2vec). On a GPU
-all of them compute in bfloat16, one model in memory at a time. Prints tokens/s counting real tokens only, and ragvec's share of
-the peak: the data sheet's for a known GPU, else the measured matrix product's. The corpus is made from the sample corpus' words
-and always the same.
+they are installed, sentence-transformers at its defaults, its ONNX and OpenVINO backends (also in int8), and the reference
+(llm2vec). On a GPU all compute in bfloat16, one model in memory at a time. Prints tokens/s counting real tokens only, and
+ragvec's share of the peak: the data sheet's for a known GPU, else the measured matrix product's. The corpus is made from the
+sample corpus' words and always the same.
 """
 
 import argparse
@@ -17,6 +18,8 @@ import gc
 import json
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +37,7 @@ from ragvec.errors import first_line
 
 BATCH = 32
 BLOCK = 4096
+BACKENDS = ("onnx", "onnx-int8", "openvino", "openvino-int8")
 FEWEST_TRIALS, MOST_TRIALS = 2, 16  # passes over the texts until the token budget is found
 SHAPES = {  # hidden, layers, feed-forward, heads, key-value heads, vocabulary
     "8b": (4096, 32, 14336, 32, 8, 128_256),
@@ -48,6 +52,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", help="ragvec's, on the CPU: float32, bfloat16, int8; default: what it chooses")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--python", default=sys.executable, help="of an environment for ONNX and OpenVINO; default: this one")
     parser.add_argument("--passages", type=int, help="default: 256, on a GPU 4,096")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-tokens", type=int)
@@ -66,7 +71,7 @@ def main() -> None:
             seconds["ragvec --compile"] = ragvec(model, texts, options, torch_compile=True).seconds
             free(options.device)
         if not options.only:
-            seconds |= dict(alternatives(model, texts, options.device, options.rounds))
+            seconds |= dict(alternatives(model, texts, options))
         report(ours, seconds)
 
 
@@ -162,20 +167,21 @@ def in_blocks(encoder: Encoder, texts: list[str]) -> int:
     return sum(int(encoded.token_counts.sum()) for encoded in encoder.encode_blocks(blocks, instruction=""))
 
 
-def alternatives(model: Path, texts: list[str], device: str, rounds: int) -> Iterator[tuple[str, list[float]]]:
+def alternatives(model: Path, texts: list[str], options: argparse.Namespace) -> Iterator[tuple[str, list[float]]]:
     """Seconds of what else can encode these texts with these weights here, one model at a time; says what cannot, and why."""
+    device, rounds, python = options.device, options.rounds, options.python
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     makers: dict[str, Callable[[], Callable[[], object]]] = {
         "transformers loop": lambda: plain_loop(model, texts, device, dtype),
         "sentence-transformers": lambda: sentence_transformers(model, texts, device, dtype),
         "reference (llm2vec)": lambda: reference(model, texts, device, dtype),
     }
+    measures = {name: partial(made, make, rounds) for name, make in makers.items()}
     if device == "cpu":
-        for backend in ("onnx", "openvino"):
-            makers[f"s-t {backend}"] = partial(exported, model, texts, backend)
-    for name, make in makers.items():
+        measures |= {f"s-t {backend}": partial(exported, python, model, backend, rounds, texts) for backend in BACKENDS}
+    for name, measure in measures.items():
         try:
-            yield name, timed(make(), rounds)
+            yield name, measure()
         except Exception as error:  # whatever keeps another library from running here is its figure
             print(f"{name}: not measured: {first_line(error):.110}")
         free(device)
@@ -216,14 +222,15 @@ def sentence_transformers(model: Path, texts: list[str], device: str, dtype: tor
     return lambda: ready.encode(texts)
 
 
-def exported(model: Path, texts: list[str], backend: str) -> Callable[[], np.ndarray]:
-    """The same through ONNX Runtime or OpenVINO."""
-    from sentence_transformers import SentenceTransformer
-
-    ready = SentenceTransformer(str(model), backend=backend, device="cpu")
-    ready.tokenizer.pad_token = ready.tokenizer.pad_token or ready.tokenizer.eos_token
-    ready.encode(texts[:2])
-    return lambda: ready.encode(texts)
+def exported(python: str, *asked: object) -> list[float]:
+    """Seconds of the same through ONNX Runtime or OpenVINO, in an environment of its own (tests/bench/exported.py)."""
+    *words, texts = asked
+    command = [python, str(Path(__file__).with_name("exported.py")), *map(str, words)]
+    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    seconds: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return seconds
 
 
 def reference(model: Path, texts: list[str], device: str, dtype: torch.dtype) -> Callable[[], object]:
@@ -232,6 +239,11 @@ def reference(model: Path, texts: list[str], device: str, dtype: torch.dtype) ->
 
     ready = LLM2Vec.from_pretrained(str(model), device_map=device, torch_dtype=dtype)
     return lambda: ready.encode(texts, batch_size=BATCH)
+
+
+def made(make: Callable[[], Callable[[], object]], rounds: int) -> list[float]:
+    """Seconds of what is made first, and let go afterwards."""
+    return timed(make(), rounds)
 
 
 def timed(encode: Callable[[], object], rounds: int) -> list[float]:
