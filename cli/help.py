@@ -37,7 +37,8 @@ def command_class(examples: Sequence[str], page: str) -> type[TyperCommand]:
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             rest = super().parse_args(ctx, args)
             if rest and not ctx.resilient_parsing:
-                ctx.fail(f"Got unexpected extra argument(s) ({' '.join(rest)}){_in_quotes(ctx.params, rest)}")
+                hint = f"({' '.join(rest)}){_in_quotes(ctx.params, rest)}"
+                ctx.fail(f"Got unexpected extra argument(s) {''.join(filter(str.isprintable, hint))}")
             return rest
 
         def format_options(self, ctx: Any, formatter: Any) -> None:

@@ -277,7 +277,8 @@ def _open_or_create(path: Path, source: "str | TextEncoder | None", making: dict
 
 
 def _check_same_search(index: Index, search: dict[str, Any]) -> None:
-    check_wanted(replace(index.settings, **search))
+    if search:
+        check_wanted(replace(index.settings, **search))
     for name, value in search.items():
         if value != (kept := getattr(index.settings, name)):
             was, asked = (",".join(one) or "none" if isinstance(one, tuple) else one for one in (kept, value))

@@ -247,7 +247,8 @@ class _Answer:
     async def refuse(self, status: int, message: str, receive: "Receive | None" = None) -> None:
         """Send an error instead of an answer, and close the connection: the rest of the body is not wanted.
 
-        receive  drops that rest for a moment; closed at once, the connection would be reset before the client reads why
+        receive  drops that rest for a moment; closed at once, the connection would be reset before the client reads why. A busy
+                 server has no such moment
         """
         body = error_body(status, message)
         headers = [
@@ -259,7 +260,7 @@ class _Answer:
         await self({"type": "http.response.start", "status": status, "headers": headers})
         await self({"type": "http.response.body", "body": body, "more_body": True})
         with suppress(TimeoutError), _Deadline(LINGER_S):
-            while receive and (await receive()).get("more_body"):
+            while receive and status != 429 and (await receive()).get("more_body"):
                 pass
         await self({"type": "http.response.body", "body": b""})
 
