@@ -41,6 +41,14 @@ def test_a_spawned_process_finds_the_same(index: Index, encoder: Encoder) -> Non
     assert len(index) == 3
 
 
+def test_an_encoder_that_was_not_given_is_loaded_there(index: Index, encoder: Encoder) -> None:
+    with Index.open("index") as opened:
+        assert opened.encoder.fingerprint == encoder.fingerprint
+        kept = pickle.dumps(opened)
+    assert len(kept) < 1000 < len(pickle.dumps(index))
+    assert pickle.loads(kept).encoder.fingerprint == encoder.fingerprint
+
+
 def test_a_copy_opens_the_folder_for_itself(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = pickle.dumps(Retriever(Joint([index])))
     monkeypatch.chdir("/")  # another process may work elsewhere

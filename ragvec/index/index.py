@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -270,12 +270,10 @@ class Index:
             finally:
                 self._connections.close()  # the database returns to a plain file only when nobody else has it open
 
-    @property
+    @cached_property
     def encoder(self) -> "TextEncoder":
         """The encoder the index was built with."""
-        if self._encoder is None:
-            self._encoder = load_encoder(self.settings, **self._encoder_options)
-        return self._encoder
+        return load_encoder(self.settings, **self._encoder_options) if self._encoder is None else self._encoder
 
     def describe(self) -> dict[str, Any]:
         """What this index is, for people and logs; JSON values only."""
@@ -331,7 +329,7 @@ class Index:
         return f"<Index {str(self.path)!r}: {held}, {self.settings.dimension}-d, encoder {self.settings.encoder_source}>"
 
     def __reduce__(self) -> "tuple[partial[Index], tuple[()]]":
-        """Pickled for another process, which opens the folder for itself."""
+        """Pickled for another process, which opens the folder, and loads an encoder that was not given, for itself."""
         return partial(Index.open, self.path.absolute(), encoder=self._encoder, **self._encoder_options), ()
 
     def __enter__(self) -> "Index":
