@@ -10,6 +10,7 @@ _OPTIONS = {
     "faiss_key": "index_key",
     "modes": "mode",
     "name": "source",
+    "path": "output",
     "recall_target": "recall",
     "reranker": "rerank",
 }

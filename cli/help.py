@@ -1,6 +1,7 @@
 """How a command's help reads: options under headings, examples, and the page that says more."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typer.core import TyperCommand
@@ -24,11 +25,22 @@ COMPARED = "Comparisons"
 WRITTEN = "What is written"
 REACHED = "Who may reach it"
 
+_TEXTS = ("query", "question", "doc_id")  # arguments that may hold spaces, at which a shell parts what is not in quotes
+
 
 def command_class(examples: Sequence[str], page: str) -> type[TyperCommand]:
     """The class of a command with these examples, one a line, and this page of the documentation."""
 
     class Command(TyperCommand):
+        allow_extra_args = True  # refused below, with what helps
+
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            rest = super().parse_args(ctx, args)
+            if rest and not ctx.resilient_parsing:
+                hint = f"({' '.join(rest)}){_in_quotes(ctx.params, rest)}"
+                ctx.fail(f"Got unexpected extra argument(s) {''.join(filter(str.isprintable, hint))}")
+            return rest
+
         def format_options(self, ctx: Any, formatter: Any) -> None:
             for heading, records in _by_heading(self.get_params(ctx), ctx).items():
                 with formatter.section(heading):
@@ -40,6 +52,12 @@ def command_class(examples: Sequence[str], page: str) -> type[TyperCommand]:
             formatter.write(f"\nMore: {PAGES}{page}\n")
 
     return Command
+
+
+def _in_quotes(given: Mapping[str, Any], rest: Sequence[str]) -> str:
+    """How a text is one argument, where a command takes one; "" where it takes none."""
+    text = next((given[name] for name in _TEXTS if given.get(name)), None)
+    return "" if text is None else f": in quotes it is one, {shlex.quote(' '.join([text, *rest]))}"
 
 
 def _by_heading(parameters: Sequence[Any], context: Any) -> dict[str, list[tuple[str, str]]]:

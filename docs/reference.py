@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 
@@ -65,8 +66,8 @@ def _entry(module: str, name: str) -> str:
     parts = [f"### {name}", f"```python\n{_signature(name, value)}\n```", _prose(value)]
     for method, function in vars(value).items() if inspect.isclass(value) else ():
         function = getattr(value, method) if isinstance(function, (classmethod, staticmethod)) else function
-        if not method.startswith("_") and inspect.getdoc(function) and (callable(function) or isinstance(function, property)):
-            is_property = isinstance(function, property)
+        is_property = isinstance(function, (property, cached_property))
+        if not method.startswith("_") and inspect.getdoc(function) and (callable(function) or is_property):
             signature = f"{name}.{method}" if is_property else _signature(f"{name}.{method}", function)
             parts += [f"#### {name}.{method}", f"```python\n{signature}\n```", _prose(function)]
     return "\n\n".join(parts)

@@ -2,6 +2,7 @@
 
 import math
 import operator
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from ragvec.errors import WrongType, WrongUsage
 
 if TYPE_CHECKING:
     import numpy as np
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as a path has it: the second slash is gone
 
 
 def wrong_type(name: str, value: Any, remedy: str) -> WrongType:
@@ -35,6 +38,13 @@ def whole(name: str, value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise wrong_type(name, value, "give a whole number") from None
+
+
+def wholes(name: str, values: Any) -> list[int]:
+    """The values as ints, several. Raises WrongType, with its place, for one that is none."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise wrong_type(name, values, "give a sequence of whole numbers")
+    return [whole(f"{name}[{place}]", value) for place, value in enumerate(values)]
 
 
 def number(name: str, value: Any) -> float:
@@ -62,6 +72,14 @@ def folder(name: str, value: Any) -> Path:
     if not isinstance(value, (str, Path)):
         raise wrong_type(name, value, "give a path")
     return Path(value)
+
+
+def local_folder(name: str, value: Any) -> Path:
+    """The value as the path of a folder of this machine. Raises WrongUsage for an address, whose rest may be a secret."""
+    path = folder(name, value)
+    if address := _ADDRESS.match(str(path)):
+        raise WrongUsage(f"`{name}` is {address.group()}/…, an address: give a folder of this machine")
+    return path
 
 
 def array(name: str, value: Any, *, dtype: Any = None) -> "np.ndarray":

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from ragvec.encoder import Encoder
-from ragvec.errors import Damaged, RagvecError, WrongType
+from ragvec.errors import Damaged, NotFound, RagvecError, WrongInput, WrongType, WrongUsage
 from ragvec.index import Index
+from ragvec.ingest.build import build
+from ragvec.joint import Joint
 from ragvec.records import Document, Passage
 from ragvec.retrieve import Request, Retriever
 from ragvec.retrieve.lookup import read_document, stored_documents
@@ -100,6 +103,10 @@ def test_what_is_no_document_is_named(index: Index, given: Callable[[], Any], me
         (lambda index: index.delete_where("year = $y", [1]), "`where_values` is .1., a list: give a dict"),
         (lambda index: index.search(np.zeros((1, 32)), "1"), "`k` is '1', a str: give a whole number"),
         (lambda index: index.search("x", 1), "`vectors` is 'x', a str"),
+        (lambda index: index.passages(["1"]), r"`ids\[0\]` is '1', a str: give a whole number"),
+        (lambda index: index.passages([1.0]), r"`ids\[0\]` is 1.0, a float"),
+        (lambda index: index.passages("12"), "`ids` is '12', a str: give a sequence of whole numbers"),
+        (lambda index: index.passages(1), "`ids` is 1, an int: give a sequence"),
         (lambda index: list(stored_documents(index, limit=1.5)), "`limit` is 1.5, a float"),
         (lambda index: list(stored_documents(index, where={"a": 1})), "`where` is .*, a dict"),
         (lambda index: read_document(index, 5), "`doc_id` is 5, an int"),
@@ -114,6 +121,47 @@ def test_wrong_kinds_are_one_line_and_a_type_error(index: Index, call: Callable[
     with pytest.raises(WrongType, match=message) as told:
         call(index)
     assert isinstance(told.value, TypeError) and "\n" not in str(told.value) and ids(index) == ["a"]
+
+
+@pytest.mark.parametrize("number", [9, -1, 2**70], ids=str)
+def test_an_id_that_no_passage_has_is_not_found(index: Index, number: int) -> None:
+    assert [one.doc_id for one in index.passages(np.array([1, 1]))] == ["a", "a"]
+    with pytest.raises(NotFound, match=f"no passage has the id {number}: `ids` are those"):
+        index.passages([1, number])
+
+
+@pytest.mark.parametrize("metadata", [{"n": np.int64(1)}, {"tags": {"x"}}, {"at": b"x"}, {"in": {2: 3}}], ids=str)
+def test_metadata_that_is_no_json_is_told_before_anything_is_encoded(
+    index: Index, metadata: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "encode", None)
+    named = f"field '{next(iter(metadata))}' cannot be stored as JSON"
+    with pytest.raises(WrongInput, match=rf"documents\[1\]: {named}"):
+        index.add([Document("b", "x"), Document("c", "x", metadata=metadata)])
+    with pytest.raises(WrongInput, match=rf"passages\[0\]: {named}"):
+        index.add_passages([Passage("b", "b", "x", metadata=metadata)])
+    with pytest.raises(WrongType, match="name fields by strings"):
+        index.add([Document("b", "x", metadata={1: 2})])  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("address", ["http://host/index", "s3://bucket/index", "postgresql://me:secret@host/x"])
+def test_an_address_is_no_folder(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for call in (Index.open, partial(Index.create, dimension=2), partial(build, "corpus.jsonl")):
+        with pytest.raises(WrongUsage, match=f"^`path` is {address.partition(':')[0]}://…, an address: give a folder") as told:
+            call(Path(address))
+        assert "secret" not in str(told.value) and not list(tmp_path.iterdir())
+
+
+def test_things_show_what_they_are(index: Index, encoder: Encoder, tmp_path: Path) -> None:
+    shown = f"<Index {str(index.path)!r}: 1 passages, 32-d, encoder {encoder.source}>"
+    assert repr(index) == shown
+    assert repr(encoder) == f"<Encoder {encoder.source!r}: 32-d, {encoder.dtype}, on {encoder.device}>"
+    assert repr(Retriever(index, encoder)) == f"<Retriever over {shown} with {encoder!r}>"
+    assert repr(Joint([index])) == f"<Joint of {shown}>"
+    index.path.rename(tmp_path / "elsewhere")
+    index.close()
+    assert "can't be read now" in repr(index)
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,12 @@ def test_the_language_is_chosen_recorded_and_changed(here: Path, tiny_decoder: P
         "error: the index in ragvec-index was made with --language german, not french: leave --language out, "
         "or change the index by `ragvec compact` with --language french\n",
     )
+    for option, value, message in (
+        ("--language", "klingon", "no stemmer for the language 'klingon': choose one of arabic, "),
+        ("--recall", "7", "the target recall is 7.0: "),
+    ):
+        code, _, err = ragvec(capsys, "index", "corpus.jsonl", option, value)
+        assert code == 2 and err.startswith(f"error: {message}")
     assert ragvec(capsys, "compact", "--language", "french")[0] == 0
     assert json.loads(ragvec(capsys, "info", "ragvec-index", "--format", "json")[1])["language"] == "french"
 

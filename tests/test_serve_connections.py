@@ -96,6 +96,16 @@ def test_a_body_that_nobody_wants_is_not_waited_for(address, method, path):
             assert said[9:10] in b"24"
 
 
+@pytest.mark.parametrize("key", [None, "secret"], ids=["too long", "wrong key"])
+def test_a_client_that_writes_all_before_it_reads_is_told_why(service, key):
+    with running(create_app(service, api_key=key)) as url:
+        sent = head("POST /search", "content-type: application/json", f"content-length: {LARGE}")
+        with connect(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as client:
+            client.sendall(sent + b"x" * LARGE)
+            said = all_of(client)
+    assert (b"the API key is missing or wrong" if key else b"the body is over 8,388,608 bytes") in said
+
+
 def test_unfinished_bodies_take_no_memory(address):
     clients = [connect(address) for _ in range(20)]
     try:

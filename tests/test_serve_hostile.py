@@ -1,5 +1,6 @@
 """What a server on a network must bear: a request that makes no sense gets a 4xx that says why, and nobody unasked gets in."""
 
+import gzip
 import json
 import socket
 from typing import NamedTuple
@@ -38,13 +39,13 @@ def refusal(answer) -> Refusal:
         ("/v1/embeddings", b"", 422, "not valid JSON"),
         ("/v1/embeddings", b"{", 422, "not valid JSON"),
         ("/v1/embeddings", b'{"input": NaN}', 422, "not valid JSON"),
-        ("/v1/embeddings", b'{"input": "\xff\xfe"}', 422, "not valid JSON"),
+        ("/v1/embeddings", b'{"input": "\xff\xfe"}', 422, "not UTF-8"),
         ("/v1/embeddings", b'{"input": "\\ud800"}', 422, "not valid JSON"),
         ("/v1/embeddings", b"[" * 50_000, 422, "not valid JSON"),
         ("/v1/embeddings", b'{"input": ' + b"[" * 900 + b"]" * 900 + b"}", 422, "input"),
-        ("/v1/embeddings", b"[]", 422, "dictionary"),
-        ("/v1/embeddings", b'"text"', 422, "dictionary"),
-        ("/v1/embeddings", b"null", 422, "dictionary"),
+        ("/v1/embeddings", b"[]", 422, "no JSON object"),
+        ("/v1/embeddings", b'"text"', 422, "no JSON object"),
+        ("/v1/embeddings", b"null", 422, "no JSON object"),
         ("/v1/embeddings", {"model": "x"}, 422, "input: Field required"),
         ("/v1/embeddings", {"input": None}, 422, "input"),
         ("/v1/embeddings", {"input": {"a": 1}}, 422, "input"),
@@ -67,6 +68,10 @@ def refusal(answer) -> Refusal:
         ("/v1/rerank", {"query": "x" * 201, "documents": ["x"]}, 422, "the query has 201 characters"),
         ("/v1/rerank", {"query": "x", "documents": ["x"] * 21}, 422, "21 texts at once"),
         ("/search", {}, 422, "either a query or a vector"),
+        ("/search", b"null", 422, "the body is no JSON object"),
+        ("/search", '{"query": "여우"}'.encode("cp949"), 422, "the body is not UTF-8: send it so, and uncompressed"),
+        ("/search", gzip.compress(b'{"query": "fox"}'), 422, "the body is not UTF-8: send it so, and uncompressed"),
+        ("/search", ["x"], 422, "the body is no JSON object"),
         ("/search", {"query": "x", "vector": [1.0]}, 422, "either a query or a vector"),
         ("/search", {"query": " \n"}, 422, "query: is empty"),
         ("/search", {"query": 5}, 422, "query"),
@@ -76,7 +81,7 @@ def refusal(answer) -> Refusal:
         ("/search", {"query": "x", "k": 2.5}, 422, "k"),
         ("/search", {"query": "x", "k": True}, 422, "k"),
         ("/search", {"query": "x", "mode": "sparse"}, 422, "mode"),
-        ("/search", {"query": "x", "modee": "dense"}, 422, "modee: Extra inputs are not permitted"),
+        ("/search", {"query": "x", "modee": "dense"}, 422, "modee: there is no such field"),
         ("/search", {"vector": [0.1] * 31}, 400, "the index holds 32-d vectors"),
         ("/search", {"vector": []}, 400, "the index holds 32-d vectors"),
         ("/search", {"vector": [1e308] * 32}, 400, "NaN or infinity"),
@@ -147,8 +152,10 @@ def test_only_json_that_says_so_is_read(client):
 
 
 def test_unknown_paths_and_methods(client):
-    assert refusal(client.get("/nothing")).says(404, "Not Found")
-    assert refusal(client.get("/search")).says(405, "Method Not Allowed")
+    assert refusal(client.get("/nothing")).says(404, "there is nothing at /nothing: see /docs")
+    assert refusal(client.post("/search/", json={"query": "x"})).says(404, "nothing at /search/: try /search, or see /docs")
+    assert refusal(client.get("/search")).says(405, "/search takes POST, not GET")
+    assert client.get("/search").headers["allow"] == "POST"
 
 
 def test_the_key_is_asked_for_everywhere_but_where_nothing_is_told(service):

@@ -1,12 +1,13 @@
 """From a row's fields to a document: which field is id, title and text, and what a value may be."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from reprlib import repr as short
 from typing import Any, NamedTuple
 
 import orjson
 
+from ragvec.arguments import text
 from ragvec.corpus.ids import Ids
 from ragvec.corpus.nested import inner, named, without
 from ragvec.corpus.tables import text_columns
@@ -79,7 +80,7 @@ def to_document(fields: dict[str, Any], place: str, ids: Ids, names: FieldNames,
         rest = without(rest, steps) if len(steps) > 1 else rest
     taken = {title_name, vector_name, *(steps[0] for steps in (id_steps, *text_steps) if len(steps) == 1)}
     metadata = wanted(_metadata(rest, taken, from_csv), names)
-    _check_metadata(place, metadata)
+    check_metadata(place, metadata)
     return Document(doc_id, text, title, metadata, vector=vector)
 
 
@@ -172,9 +173,13 @@ def _are_numbers(values: list[Any]) -> bool:
     return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
 
 
-def _check_metadata(place: str, metadata: dict[str, Any]) -> None:
-    """Names and values must be JSON. Plain values fail only where they are not Unicode text, or integers beyond 64 bits."""
+def check_metadata(place: str, metadata: Mapping[Any, Any]) -> None:
+    """Raises WrongInput, with the field, for names and values that are not JSON.
+
+    Plain values fail only where they are not Unicode text, or integers beyond 64 bits.
+    """
     for name, value in metadata.items():
+        text(f"{place}'s field", name, "name fields by strings")
         plain = value is None or isinstance(value, (bool, float))
         if name.isascii() and (plain or (isinstance(value, str) and value.isascii())):
             continue

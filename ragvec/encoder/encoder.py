@@ -273,6 +273,7 @@ class Encoder:
 
     forward = __call__ = forward
     load_adapter, set_adapter = load_adapter, set_adapter
+    _repr_html_ = described_html
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has, by itself: without template, special tokens or a limit."""
@@ -318,7 +319,12 @@ class Encoder:
             raise RagvecError("int8 weights are made while loading and can't be saved: load without `dtype` int8 to save")
         save_checkpoint(self.model, self.tokenizer, self.settings, Path(folder), projections=self.projections)
 
-    _repr_html_ = described_html
+    def __repr__(self) -> str:
+        return f"<Encoder {self.source!r}: {self.dimension}-d, {self.dtype}, on {self.device}>"
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # in another process, whose transformers has yet to know ours
+        self.__dict__.update(state)
+        prepare_attention(self.model, self.settings)
 
     def describe(self) -> dict[str, Any]:
         """What this encoder is, for people and logs; JSON values only."""

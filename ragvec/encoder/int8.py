@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -91,6 +91,9 @@ class Int8Linear(nn.Module):
             if self.bias is not None:
                 out += self.bias
         return out.view(*states.shape[:-1], -1)
+
+    def __getstate__(self) -> NoReturn:
+        raise RagvecError("int8 weights are made while loading and can't be pickled: load the encoder in each process")
 
     def _multiply(self, codes: Tensor, scale: float, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         out: Tensor = torch.ops.onednn.qlinear_pointwise(

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ragvec.arguments import wrong_type
-from ragvec.corpus.fields import FieldNames, check_characters, to_document
+from ragvec.arguments import text, wrong_type
+from ragvec.corpus.fields import FieldNames, check_characters, check_metadata, to_document
 from ragvec.corpus.ids import Ids
 from ragvec.records import Document, Passage
 
@@ -32,6 +32,7 @@ def given_passages(passages: Any) -> Iterator[Passage]:
     for number, one in enumerate(passages):
         if not isinstance(one, Passage):
             raise wrong_type(f"passages[{number}]", one, "give a Passage")
+        check_metadata(f"passages[{number}]", one.metadata)
         yield one
 
 
@@ -41,6 +42,7 @@ def _each(documents: Iterable[Any]) -> Iterator[Document]:
         place = f"documents[{number}]"
         if isinstance(one, Document):
             check_characters(place, ids.claim(one.doc_id, one.title, one.text, place), one.title, one.text)
+            check_metadata(place, one.metadata)
             yield one
         elif isinstance(one, Mapping):
             yield _of_row(one, place, ids)
@@ -50,8 +52,7 @@ def _each(documents: Iterable[Any]) -> Iterator[Document]:
 
 def _of_row(row: Mapping[Any, Any], place: str, ids: Ids) -> Document:
     for name in row:
-        if not isinstance(name, str):
-            raise wrong_type(f"{place}'s field", name, "name fields by strings")
+        text(f"{place}'s field", name, "name fields by strings")
     fields = {name: value for name, value in row.items() if name != _VECTOR}
     document = to_document(fields, place, ids, FieldNames(), from_csv=False)
     return document if row.get(_VECTOR) is None else replace(document, vector=row[_VECTOR])

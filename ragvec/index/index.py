@@ -6,15 +6,16 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ragvec.arguments import folder, strings
+from ragvec.arguments import local_folder, strings
 from ragvec.artefacts import DATABASE_NAME
-from ragvec.errors import Busy, Damaged, NotFound, Unavailable, WrongInput, WrongUsage
+from ragvec.errors import Busy, Damaged, NotFound, RagvecError, Unavailable, WrongInput, WrongUsage
 from ragvec.index import store
 from ragvec.index.ann.choice import AUTO_KEY, RECALL_TARGET
 from ragvec.index.ann.exact import SearchResult
@@ -77,7 +78,7 @@ class Index:
         offline  never ask the hub for that encoder, though the index names it
         Raises RagvecError if there is none, it is damaged, or it was built with another encoder.
         """
-        path = folder("path", path)
+        path = local_folder("path", path)
         if not (path / DATABASE_NAME).is_file():
             raise NotFound(_no_index(path))
         return cls(path, encoder, {"device": device, "dtype": dtype, "offline": offline})
@@ -138,7 +139,7 @@ class Index:
 
         Raises RagvecError if the folder holds anything.
         """
-        path = folder("path", path)
+        path = local_folder("path", path)
         check_wanted(settings)
         if (path / DATABASE_NAME).exists():
             raise WrongInput(f"there is an index in {path} already: open it, or choose another folder")
@@ -256,9 +257,9 @@ class Index:
             return view.search(vectors, k, allowed=allowed)  # which needs no connection
 
     def passages(self, ids: Sequence[int]) -> list[Passage]:
-        """The passages that `search` found, in the order of the ids."""
+        """The passages that `search` found, in the order of the ids. Raises NotFound for an id that none has."""
         with self.reading() as view:
-            return view.passages(ids)
+            return view.passages(view.known(ids))
 
     @contextmanager
     def reading(self) -> Iterator[View]:
@@ -275,12 +276,10 @@ class Index:
             finally:
                 self._connections.close()  # the database returns to a plain file only when nobody else has it open
 
-    @property
+    @cached_property
     def encoder(self) -> "TextEncoder":
         """The encoder the index was built with."""
-        if self._encoder is None:
-            self._encoder = load_encoder(self.settings, **self._encoder_options)
-        return self._encoder
+        return load_encoder(self.settings, **self._encoder_options) if self._encoder is None else self._encoder
 
     def describe(self) -> dict[str, Any]:
         """What this index is, for people and logs; JSON values only."""
@@ -327,6 +326,17 @@ class Index:
         """The number of passages."""
         with self.reading() as view:
             return len(view)
+
+    def __repr__(self) -> str:
+        try:
+            held = f"{len(self):,} passages"
+        except RagvecError:
+            held = "can't be read now"
+        return f"<Index {str(self.path)!r}: {held}, {self.settings.dimension}-d, encoder {self.settings.encoder_source}>"
+
+    def __reduce__(self) -> "tuple[partial[Index], tuple[()]]":
+        """Pickled for another process, which opens the folder, and loads an encoder that was not given, for itself."""
+        return partial(Index.open, self.path.absolute(), encoder=self._encoder, **self._encoder_options), ()
 
     def __enter__(self) -> "Index":
         return self

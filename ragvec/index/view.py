@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ragvec.arguments import array, whole
-from ragvec.errors import Damaged, WrongInput, WrongUsage
+from ragvec.arguments import array, whole, wholes
+from ragvec.errors import Damaged, NotFound, WrongInput, WrongUsage
 from ragvec.index import store
 from ragvec.index.ann.exact import RowFilter, SearchResult, keep_best
 from ragvec.index.conditions import Filter
@@ -157,6 +157,14 @@ class View:
     def fields(self) -> list[str]:
         """The names of the metadata fields that a filter may use."""
         return store.read_fields(self.connection)
+
+    def known(self, ids: Sequence[int]) -> list[int]:
+        """The ids that someone gives, checked. Raises WrongType for what is no id, NotFound for one that no passage has."""
+        given = wholes("ids", ids)
+        if not self.holds(given):
+            missing = next(number for number in given if not self.holds([number]))
+            raise NotFound(f"no passage has the id {missing}: `ids` are those that `search` finds")
+        return given
 
     def holds(self, ids: Sequence[int]) -> bool:
         """Whether all of these are ids of passages."""

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ragvec.arguments import local_folder
 from ragvec.artefacts import DATABASE_NAME, kind_of
 from ragvec.corpus import Rejected
 from ragvec.corpus.files import STDIN
@@ -31,6 +33,7 @@ from ragvec.index.lock import writer_lock
 from ragvec.index.origins import check_readable, incoming_sources
 from ragvec.index.sources import DocumentSource, Incoming
 from ragvec.index.store import IndexSettings, ids_of, read_sources, spelled
+from ragvec.index.wanted import check_wanted
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.folder import remove_shards
 from ragvec.ingest.own_vectors import index_vectors, reading_vectors
@@ -90,6 +93,7 @@ def build(
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
     """
     started = time.monotonic()
+    path = local_folder("path", path)
     reading = reading or CorpusOptions()
     loading = {"device": device, "dtype": dtype, "offline": offline}
     with _undone_on_failure(path), kept_where_empty(path, sync):
@@ -275,6 +279,8 @@ def _open_or_create(path: Path, source: "str | TextEncoder | None", making: dict
 
 
 def _check_same_search(index: Index, search: dict[str, Any]) -> None:
+    if search:
+        check_wanted(replace(index.settings, **search))
     for name, value in search.items():
         if value != (kept := getattr(index.settings, name)):
             was, asked = (",".join(one) or "none" if isinstance(one, tuple) else one for one in (kept, value))

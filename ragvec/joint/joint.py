@@ -110,6 +110,13 @@ class Joint:
         for index in self.indices:
             index.close()
 
+    def __repr__(self) -> str:
+        return f"<Joint of {', '.join(map(repr, self.indices))}>"
+
+    def __reduce__(self) -> "tuple[type[Joint], tuple[list[Index]]]":
+        """Pickled as its indices are."""
+        return Joint, (self.indices,)
+
     def __len__(self) -> int:
         """The number of passages in all of them."""
         return sum(map(len, self.indices))

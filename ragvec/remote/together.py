@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
-from ragvec.errors import WrongInput
+from ragvec.errors import WrongInput, WrongUsage
 from ragvec.index import Index, IndexSettings
 from ragvec.index.ann.exact import SearchResult, keep_best
 from ragvec.index.conditions import Filter
@@ -58,6 +58,9 @@ class Together:
         except BaseException:
             self._let_go()
             raise
+
+    def __reduce__(self) -> NoReturn:
+        raise WrongUsage("servers and the secret that opens them are not pickled: call open_retriever in each process")
 
     @property
     def settings(self) -> IndexSettings:

@@ -53,6 +53,10 @@ class Retriever:
         self.reranker = reranker
         self.rerank = rerank
 
+    def __repr__(self) -> str:
+        rerank = f", rerank={self.rerank!r}" if self.rerank else ""
+        return f"<Retriever over {self.index!r} with {self.encoder!r}{rerank}>"
+
     def retrieve(self, query: str, k: int = DEFAULTS["k"], **options: "Unpack[Options]") -> list[Hit]:
         """The k best passages for a query, best first; fewer only if fewer match.
 

@@ -1,5 +1,7 @@
 """How the server says no: one shape for every error, which OpenAI's clients understand."""
 
+from http import HTTPStatus
+
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -48,11 +50,23 @@ def response_to(error: Exception) -> Response:
     return error_response(500, "the server failed; its log says how")
 
 
+def _with_the_way(request: Request, error: Exception) -> Exception:
+    """What routing alone refused, with what there is instead: it says no more than "Not Found"."""
+    if isinstance(error, HTTPException) and error.detail == HTTPStatus(error.status_code).phrase:
+        path, allowed = request.scope["path"], (error.headers or {}).get("Allow")
+        if error.status_code == 404:
+            other = f"try {path.rstrip('/')}, or " if path.rstrip("/") != path else ""
+            return HTTPException(404, f"there is nothing at {path}: {other}see /docs")
+        if allowed:
+            return HTTPException(error.status_code, f"{path} takes {allowed}, not {request.method}", error.headers)
+    return error
+
+
 def install_handlers(app: FastAPI) -> None:
     """Have FastAPI answer so to what a route raises; what is not expected it raises again, and uvicorn logs it."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        return response_to(error)
+        return response_to(_with_the_way(request, error))
 
     for kind in (*_EXPECTED, Exception):
         app.add_exception_handler(kind, answer)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Headers = dict[bytes, bytes]
 OPEN_PATHS = {"/", "/health", "/ready", "/docs", "/openapi.json", PROOF_PATH}  # hold nothing that needs a key
+LINGER_S = 1.0  # in which a client may send the rest of what was refused: most read no answer before
 LOOK_AFTER_S = 0.02  # until then it would cost more to ask whether a client has left than to answer it
 LOCAL_NAMES = {"localhost", "127.0.0.1", "::1"}
 
@@ -77,7 +78,7 @@ class Guard:
     async def _serve(self, scope: "Scope", headers: Headers, receive: "Receive", answer: "_Answer") -> None:
         refusal = self._refusal(scope, headers)
         if refusal:
-            await answer.refuse(*refusal)
+            await answer.refuse(*refusal, receive if self._takes_body(scope) else None)
             return
         if scope["method"] == "OPTIONS" and answer.cors:
             await answer.preflight(headers.get(b"access-control-request-headers", b""))
@@ -119,6 +120,7 @@ class Guard:
     async def _arrived(self, body: Body, headers: Headers, receive: "Receive", answer: "_Answer") -> bool:
         """Read a body to its end; False if the request was refused or its client left."""
         length = headers.get(b"content-length", b"")
+        message: Message = {"type": "http.request", "more_body": True}
         try:
             with _Deadline(self._limits.body_seconds):
                 body.announce(int(length) if length.isdigit() else 0)
@@ -131,7 +133,8 @@ class Guard:
                     if not message.get("more_body"):
                         return True
         except Refused as refused:
-            await answer.refuse(refused.status, str(refused))
+            body.take()
+            await answer.refuse(refused.status, str(refused), receive if message.get("more_body") else None)
         except TimeoutError:
             await answer.refuse(408, f"the body did not arrive within {self._limits.body_seconds:g} s")
         return False
@@ -241,8 +244,12 @@ class _Answer:
             self.ended = not message.get("more_body")
         await self._send(message)
 
-    async def refuse(self, status: int, message: str) -> None:
-        """Send an error instead of an answer, and close the connection: the rest of the body is not wanted."""
+    async def refuse(self, status: int, message: str, receive: "Receive | None" = None) -> None:
+        """Send an error instead of an answer, and close the connection: the rest of the body is not wanted.
+
+        receive  drops that rest for a moment; closed at once, the connection would be reset before the client reads why. A busy
+                 server has no such moment
+        """
         body = error_body(status, message)
         headers = [
             (b"content-type", b"application/json"),
@@ -251,7 +258,11 @@ class _Answer:
         ]
         headers += {401: [(b"www-authenticate", b"Bearer")], 429: [(b"retry-after", b"1")]}.get(status, [])
         await self({"type": "http.response.start", "status": status, "headers": headers})
-        await self({"type": "http.response.body", "body": body})
+        await self({"type": "http.response.body", "body": body, "more_body": True})
+        with suppress(TimeoutError), _Deadline(LINGER_S):
+            while receive and status != 429 and (await receive()).get("more_body"):
+                pass
+        await self({"type": "http.response.body", "body": b""})
 
     async def preflight(self, asked_for: bytes) -> None:
         """Answer a browser that asks whether another site's page may use the server.

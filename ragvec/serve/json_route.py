@@ -68,8 +68,11 @@ class JsonRoute(APIRoute):
         try:
             read = orjson.loads(held.pop())
         except orjson.JSONDecodeError as error:
-            raise HTTPException(422, f"the body is not valid JSON ({error})") from None  # which keeps the body
-        if isinstance(read, dict) and len(read) > MOST_FIELDS:
+            wrong = "not UTF-8: send it so, and uncompressed" if "valid UTF-8" in error.msg else f"not valid JSON ({error})"
+            raise HTTPException(422, f"the body is {wrong}") from None  # which keeps the body
+        if not isinstance(read, dict):
+            raise HTTPException(422, "the body is no JSON object: send its fields in {}")
+        if len(read) > MOST_FIELDS:
             raise HTTPException(422, f"the body has {len(read):,} fields: send those that the description names")
         assert self.model is not None  # else FastAPI answers
         try:

@@ -79,7 +79,7 @@ class _Strict(_Body):
         """The first field too many is one error; pydantic would make one of each."""
         unknown = next((name for name in given if name not in cls.model_fields), None) if isinstance(given, Mapping) else None
         if unknown is not None:
-            raise ValueError(f"{unknown}: Extra inputs are not permitted")
+            raise ValueError(f"{unknown}: there is no such field")
         return given
 
 

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ragvec.errors import NotFound, WrongInput
+from ragvec.errors import NotFound, WrongInput, WrongUsage
 from ragvec.index.ann.exact import SearchResult, keep_best
 from ragvec.index.conditions import Filter
 from ragvec.index.store import IndexSettings
@@ -37,6 +37,9 @@ class StoreIndex:
             kind = SCHEMES[name.partition("://")[0]]
             raise NotFound(f"there is no {name}: load it with `ragvec export SHARDS ADDRESS --to {kind}`")
         return collection
+
+    def __reduce__(self) -> NoReturn:
+        raise WrongUsage("a store and the secret that opens it are not pickled: call open_retriever in each process")
 
     @property
     def settings(self) -> IndexSettings:
