@@ -126,7 +126,7 @@ class Index:
             "overlap": overlap,
             "language": language,
             "document_instruction": document_instruction,
-            "filter_fields": _names(filter_fields),
+            "filter_fields": tuple(strings("filter_fields", filter_fields, "field")),
         }
         if encoder is None:
             return cls.create_with(path, settings_without_encoder(dimension, fingerprint, **others))
@@ -241,7 +241,7 @@ class Index:
                 `create` explains them. Nothing is encoded anew.
         """
         if "filter_fields" in search:
-            search["filter_fields"] = _names(search["filter_fields"])
+            search["filter_fields"] = tuple(strings("filter_fields", search["filter_fields"], "field"))
         check_wanted(replace(self.settings, **search))
         with self.writing() as writer:
             settings = replace(writer.settings, **search)  # another process may have changed the others
@@ -391,10 +391,6 @@ def check_new_folder(path: Path) -> None:
     foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _OWN_NAMES) if there == path else []
     if foreign:
         raise WrongInput(f"{path} holds other files ({foreign[0]} …) and no index: choose another folder")
-
-
-def _names(fields: Sequence[str]) -> tuple[str, ...]:
-    return tuple(strings("filter_fields", fields, "field"))
 
 
 def _make_folder(path: Path) -> None:
