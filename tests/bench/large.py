@@ -1,7 +1,7 @@
 """An index that many commits have filled, beside the same after `compact`: time, memory, queries warm and from disk, recall.
 
     python -m tests.bench.large --folder FOLDER                      ten commits of 100,000 passages, vectors of 128 values
-    python -m tests.bench.large --folder FOLDER --rows 1000000       ten of a million: 40 GB of disk, hours
+    python -m tests.bench.large --folder FOLDER --rows 1000000       ten of a million: 9 GB of disk, half an hour
     python -m tests.bench.large --folder FOLDER --minutes 100        begin no step after so many; the same command goes on
     python -m tests.bench.large --folder FOLDER --plot docs/large.svg
 
