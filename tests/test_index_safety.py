@@ -323,8 +323,8 @@ def test_a_segment_record_of_another_type_is_one_line(path: Path, column: str, v
 )
 def test_passages_that_are_not_as_they_were_stored_are_one_line(path: Path, statement: str, message: str) -> None:
     sql(path, statement)
-    with Index.open(path) as index, pytest.raises(Damaged, match=message):
-        found(index, unit_vectors(1), 1)
+    with Index.open(path) as index, pytest.raises(Damaged, match=message), index.reading() as view:
+        view.passages(index.search(unit_vectors(1), 1).ids[0].tolist())
 
 
 @pytest.mark.parametrize("change", ["content_hash = 'abc'", "title = 5"])
