@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ragvec.artefacts import is_shards, kind_of
 from ragvec.cli.arguments import Parameter, as_options
 from ragvec.cli.choices import (
     Device,
@@ -132,7 +133,7 @@ def run(
 ) -> None:
     """Build the index or bring it up to date, and sum up what changed."""
     reading = corpus_options(**arguments_of(corpus_options, locals()))
-    from ragvec.ingest.build import build, is_shards
+    from ragvec.ingest.build import build
     from ragvec.ingest.watch import watched
 
     for corpus in filterfalse(is_shards, corpora):
@@ -200,7 +201,6 @@ def _first(
     output: Path, once: "Callable[..., None]", parameters: Sequence[Parameter], make: "Callable[..., BuildReport]"
 ) -> None:
     """Build; of a corpus that has become empty say what its index keeps, for its next file is a change like any other."""
-    from ragvec.artefacts import kind_of
     from ragvec.errors import NoDocuments
 
     try:

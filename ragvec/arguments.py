@@ -114,5 +114,6 @@ def strings(name: str, values: Any, one: str) -> list[str]:
         raise wrong_type(name, values, "give a sequence of strings")
     given = list(values)
     for place, value in enumerate(given):
-        text(f"{name}[{place}]", value)
+        if not isinstance(value, str):
+            raise wrong_type(f"{name}[{place}]", value, "give a string")
     return given

@@ -35,6 +35,11 @@ def kind_of(path: str | Path) -> Kind | None:
     return "encoder" if is_gguf(path) or any(_has(path, name) for name in ENCODER_NAMES) else None
 
 
+def is_shards(source: str | Path) -> bool:
+    """Whether this is a folder of encoded shards rather than a corpus."""
+    return kind_of(source) == "shards"
+
+
 def is_gguf(path: str | Path) -> bool:
     """Whether this is a file that begins as a GGUF file does, whatever its name: Ollama's have none that says so."""
     try:

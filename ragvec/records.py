@@ -16,6 +16,11 @@ from ragvec.notebook import table_html
 if TYPE_CHECKING:
     import numpy as np
 
+_KINDS = (
+    ("text", str, "string"),
+    ("title", str, "string, or leave it out"),
+    ("metadata", dict, "dict, or leave it out"),
+)  # of fields, and what to give
 FilterValue: TypeAlias = str | int | float | bool
 FilterValues: TypeAlias = Mapping[str, FilterValue | Collection[FilterValue]]  # what each $name in a filter stands for
 
@@ -80,14 +85,13 @@ def _check_kinds(record: "Document | Passage", *ids: str) -> None:
     """Make "" of a title and {} of metadata that are None. Raises WrongType for what is no string, or no dict."""
     for name in ids:
         check_text(name, getattr(record, name))
-    for name, nothing in (("title", ""), ("metadata", {})):
-        if getattr(record, name) is None:
-            object.__setattr__(record, name, nothing)
-    of = f"give document {record.doc_id!r:.60} a"
-    check_text("text", record.text, f"{of} string")
-    check_text("title", record.title, f"{of} string, or leave it out")
-    if not isinstance(record.metadata, dict):
-        raise wrong_type("metadata", record.metadata, f"{of} dict, or leave it out")
+    if record.title is None:
+        object.__setattr__(record, "title", "")
+    if record.metadata is None:
+        object.__setattr__(record, "metadata", {})
+    for name, kind, remedy in _KINDS:
+        if not isinstance(value := getattr(record, name), kind):
+            raise wrong_type(name, value, f"give document {record.doc_id!r:.60} a {remedy}")
 
 
 class Titled(str):

@@ -33,7 +33,8 @@ class Answerer:
         Raises WrongInput for a template that lacks one of them.
         """
         if not isinstance(retriever, Retriever):
-            raise wrong_type("retriever", retriever, "open one, open_retriever(path), or call Answerer.open(path, base_url)")
+            remedy = "open one, ragvec.retrieve.open_retriever(path), or call Answerer.open(path, base_url)"
+            raise wrong_type("retriever", retriever, remedy)
         if not isinstance(endpoint, Endpoint):
             raise wrong_type("endpoint", endpoint, "give an Endpoint(base_url), or call Answerer.open(path, base_url)")
         if whole("context_tokens", context_tokens) < 1:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ragvec.arguments import text
+from ragvec.arguments import wrong_type
 from ragvec.corpus.ids import Ids
 from ragvec.corpus.nested import inner, named, without
 from ragvec.corpus.tables import text_columns
@@ -179,7 +179,8 @@ def check_metadata(place: str, metadata: Mapping[Any, Any]) -> None:
     Plain values fail only where they are not Unicode text, or integers beyond 64 bits.
     """
     for name, value in metadata.items():
-        text(f"{place}'s field", name, "name fields by strings")
+        if not isinstance(name, str):
+            raise wrong_type(f"{place}'s field", name, "name fields by strings")
         plain = value is None or isinstance(value, (bool, float))
         if name.isascii() and (plain or (isinstance(value, str) and value.isascii())):
             continue

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ragvec.arguments import text, wrong_type
+from ragvec.arguments import wrong_type
 from ragvec.corpus.fields import FieldNames, check_characters, check_metadata, to_document
 from ragvec.corpus.ids import Ids
 from ragvec.records import Document, Passage
@@ -52,7 +52,8 @@ def _each(documents: Iterable[Any]) -> Iterator[Document]:
 
 def _of_row(row: Mapping[Any, Any], place: str, ids: Ids) -> Document:
     for name in row:
-        text(f"{place}'s field", name, "name fields by strings")
+        if not isinstance(name, str):
+            raise wrong_type(f"{place}'s field", name, "name fields by strings")
     fields = {name: value for name, value in row.items() if name != _VECTOR}
     document = to_document(fields, place, ids, FieldNames(), from_csv=False)
     return document if row.get(_VECTOR) is None else replace(document, vector=row[_VECTOR])

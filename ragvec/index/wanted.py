@@ -13,8 +13,9 @@ from ragvec.index.words import check_language
 
 def check_wanted(settings: IndexSettings) -> None:
     """Raises WrongUsage, with the argument, for settings that no index can have."""
+    values = asdict(settings)
     try:
-        check_fields(asdict(settings), IndexSettings)
+        check_fields(values, IndexSettings)
     except Mismatch as error:
         raise WrongType(f"{error}: give one, or leave it out") from error
     check_filter_fields(settings.filter_fields)
@@ -29,6 +30,6 @@ def check_wanted(settings: IndexSettings) -> None:
 
         check_key(settings.faiss_key, settings.dimension)
     try:
-        fitting_settings(asdict(settings), IndexSettings)
+        fitting_settings(values, IndexSettings)
     except Mismatch as error:
         raise WrongUsage(f"{error}: choose within these, or leave it out") from error

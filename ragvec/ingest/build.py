@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ragvec.arguments import local_folder
-from ragvec.artefacts import DATABASE_NAME, kind_of
+from ragvec.artefacts import DATABASE_NAME, is_shards
 from ragvec.corpus import Rejected
 from ragvec.corpus.files import STDIN
 from ragvec.corpus.passages import CorpusOptions, count_all, cut_for, open_documents, usually_cut
@@ -126,11 +126,6 @@ def build(
                 add = index_vectors if reading.vector_field else _index_documents
                 report = add(index, streams, incoming, reading=reading, sync=sync, total=total, show_progress=show_progress)
     return report._replace(seconds=time.monotonic() - started)
-
-
-def is_shards(source: str | Path) -> bool:
-    """Whether this is a folder of encoded shards rather than a corpus."""
-    return kind_of(source) == "shards"
 
 
 def index_passages(

@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from ragvec.artefacts import kind_of
+from ragvec.artefacts import is_shards
 from ragvec.corpus.files import STDIN, corpus_files
 from ragvec.corpus.found import is_hidden
 from ragvec.corpus.kinds import FileChoice
@@ -31,7 +31,7 @@ def watched(
         raise WrongUsage("standard input can't be watched: name files or folders")
     if any(map(is_url, corpora)):
         raise WrongUsage("object storage can't be watched: name files or folders here, or index it again when it has changed")
-    if any(kind_of(corpus) == "shards" for corpus in corpora):
+    if any(map(is_shards, corpora)):
         raise WrongUsage("encoded shards are not watched: name the corpus that they were made of")
     try:
         from watchfiles import watch

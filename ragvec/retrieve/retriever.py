@@ -45,7 +45,8 @@ class Retriever:
         Raises RagvecError if the index was built with another encoder, or is only the path of one.
         """
         if not hasattr(index, "reading"):
-            raise wrong_type("index", index, "open it, Retriever(Index.open(path), encoder), or call open_retriever(path)")
+            remedy = "open it, Retriever(Index.open(path), encoder), or call ragvec.retrieve.open_retriever(path)"
+            raise wrong_type("index", index, remedy)
         if encoder is not None:
             check_encoder(index.settings, encoder)
         self.index = index
