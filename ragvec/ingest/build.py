@@ -15,7 +15,7 @@ from ragvec.artefacts import DATABASE_NAME, is_shards
 from ragvec.corpus import Rejected
 from ragvec.corpus.files import STDIN
 from ragvec.corpus.passages import CorpusOptions, count_all, cut_for, open_documents, usually_cut
-from ragvec.errors import RagvecError, WrongInput, WrongUsage
+from ragvec.errors import NoDocuments, RagvecError, WrongInput, WrongUsage
 from ragvec.index.changes import Changes
 from ragvec.index.corpora import Cutting, cut_as_before, kept_where_empty, new_cutting
 from ragvec.index.encoder import (
@@ -88,8 +88,8 @@ def build(
                      a new index has the encoder that is named, which made the vectors, or none
     on_reject        called with each row that can't be read; None = the first one raises
     on_unread        called with what can't be read of a folder, see `read_documents`; None = the first one raises
-    sync             remove documents that came from the source and are there no more; where anything of it could not be read
-                     they stay, and the report says why
+    sync             remove documents that came from the source and are there no more; where anything of it could not be read,
+                     and where one of several corpora is empty, they stay, and the report says why
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
     """
     started = time.monotonic()
@@ -97,7 +97,8 @@ def build(
     reading = reading or CorpusOptions()
     loading = {"device": device, "dtype": dtype, "offline": offline}
     with _undone_on_failure(path), kept_where_empty(path, sync):
-        corpora = _checked_corpora(source, others, sync, reading)
+        emptied = sync and bool(others) and (path / DATABASE_NAME).exists()  # one of several may have become so
+        corpora = _checked_corpora(source, others, sync, reading, may_be_empty=emptied)
         if id_prefix is not None and is_shards(source):
             raise WrongUsage("shards hold ids already: leave `id_prefix` out, and give it to `ragvec encode`")
         incoming = _incoming(path, corpora, name=name, id_prefix=id_prefix, sync=sync, files=reading.files)
@@ -116,8 +117,9 @@ def build(
         else:
             reading = reading_vectors(path, reading)
             streams = [_documents(*each, reading, (on_reject, on_unread)) for each in zip(corpora, incoming, strict=True)]
-            first = next(streams[0])  # a bad corpus shows before seconds are spent on loading an encoder
-            streams[0] = chain([first], streams[0])
+            if emptied:
+                streams = [each.noting_empty(stream) for each, stream in zip(incoming, streams, strict=True)]
+            first = _first(streams, incoming)  # a bad corpus shows before seconds are spent on loading an encoder
             dimension = None if first.vector is None else len(first.vector)
             making: dict[str, Any] = {"options": encoder_options or {}, "instruction": document_instruction}
             making |= {"search": search or {}, "dimension": dimension, "reading": reading, "corpora": corpora}
@@ -285,7 +287,9 @@ def _check_same_search(index: Index, search: dict[str, Any]) -> None:
             )
 
 
-def _checked_corpora(source: str | Path, others: Sequence[str | Path], sync: bool, reading: CorpusOptions) -> list[str | Path]:
+def _checked_corpora(
+    source: str | Path, others: Sequence[str | Path], sync: bool, reading: CorpusOptions, *, may_be_empty: bool
+) -> list[str | Path]:
     corpora = [source, *others]
     if others and any(map(is_shards, corpora)):
         raise WrongUsage("encoded shards are indexed by themselves: name one folder of shards, or corpora")
@@ -293,7 +297,7 @@ def _checked_corpora(source: str | Path, others: Sequence[str | Path], sync: boo
         raise WrongUsage(
             "`sync` needs a whole corpus, and a pipe that broke looks like one that ended: save it to a file, and index that"
         )
-    check_readable(others, reading.files)
+    check_readable(others, reading.files, may_be_empty=may_be_empty)
     return corpora
 
 
@@ -337,6 +341,15 @@ def _documents(
         on_unread=pass_over if on_unread else None,
         on_found=incoming.files.add,
     )
+
+
+def _first(streams: list[Iterator[Document]], incoming: Sequence[Incoming]) -> Document:
+    """The first document of all, which stays in its stream. Raises NoDocuments if none has any."""
+    for place, stream in enumerate(streams):
+        if (first := next(stream, None)) is not None:
+            streams[place] = chain([first], stream)
+            return first
+    raise NoDocuments("; ".join(each.empty for each in incoming))
 
 
 def _without_held(blocks: Blocks, changes: Changes) -> Blocks:
