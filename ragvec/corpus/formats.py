@@ -15,7 +15,7 @@ from ragvec.corpus.files import byte_lines, decode, most_bytes, read_whole, text
 from ragvec.corpus.front_matter import front_matter
 from ragvec.corpus.json_values import JsonValues
 from ragvec.corpus.kinds import suffix_of
-from ragvec.corpus.left_out import LeftOut
+from ragvec.corpus.remarks import Remarks
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError, WrongInput
 
@@ -66,14 +66,14 @@ def csv_rows(
     max_value_mb: int | None = None,
     *,
     quoted: bool = True,
-    left_out: LeftOut | None = None,
+    remarks: Remarks | None = None,
 ) -> Iterator[Row]:
     """The rows under a header of field names; every value is a string. A nameless column is left out, with a warning.
 
     Excel's line above the header (sep=;) is passed over, and so are empty fields beyond the header's.
-    quoted: a field may stand in double quotes; otherwise these are characters like any other; left_out: what was told before
+    quoted: a field may stand in double quotes; otherwise these are characters like any other; remarks: what was told before
     """
-    left_out = left_out or LeftOut()
+    remarks = remarks or Remarks()
     csv.field_size_limit(min(most_bytes(max_value_mb), _LONGEST_FIELD))
     reader = csv.reader(
         text_lines(file, path, max_value_mb),
@@ -102,7 +102,7 @@ def csv_rows(
             yield place, BadRow(wrong, row)
             continue
         if nameless := [place for place, name in enumerate(header, 1) if not name and row[place - 1].strip()]:
-            left_out.nameless(str(path), nameless)
+            remarks.nameless(str(path), nameless)
         yield place, {name: value for name, value in zip(header, row, strict=True) if name}
 
 
@@ -117,14 +117,16 @@ def text_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int | N
         yield str(path), {"_id": name, "title": title, "text": text}
 
 
-def markdown_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int | None = None) -> Iterator[Row]:
+def markdown_rows(
+    file: BinaryIO, path: str | Path, name: str, max_value_mb: int | None = None, *, remarks: Remarks | None = None
+) -> Iterator[Row]:
     """A Markdown file as one document named after the file.
 
     Front matter gives title and metadata; else the title is a level-one heading at the very top, which the text then no longer
     repeats.
     """
     text = decode(read_whole(file, path, max_value_mb), str(path))
-    fields, text = front_matter(text, str(path))
+    fields, text = front_matter(text, str(path), remarks or Remarks())
     title = fields.pop("title", None)
     heading, rest = split_heading(text)
     title = heading if title is None else title if isinstance(title, str) else json.dumps(title, ensure_ascii=False)
