@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,7 @@ from ragvec.index.lock import writer_lock
 from ragvec.index.origins import check_readable, incoming_sources
 from ragvec.index.sources import DocumentSource, Incoming
 from ragvec.index.store import IndexSettings, ids_of, read_sources, spelled
-from ragvec.index.wanted import check_wanted
+from ragvec.index.wanted import searched_by
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.folder import remove_shards
 from ragvec.ingest.own_vectors import index_vectors, reading_vectors
@@ -277,7 +276,7 @@ def _open_or_create(path: Path, source: "str | TextEncoder | None", making: dict
 
 def _check_same_search(index: Index, search: dict[str, Any]) -> None:
     if search:
-        check_wanted(replace(index.settings, **search))
+        searched_by(index.settings, search)
     for name, value in search.items():
         if value != (kept := getattr(index.settings, name)):
             was, asked = (",".join(one) or "none" if isinstance(one, tuple) else one for one in (kept, value))
