@@ -89,9 +89,15 @@ def folder(name: str, value: Any) -> Path:
 def local_folder(name: str, value: Any) -> Path:
     """The value as the path of a folder of this machine. Raises WrongUsage for an address, whose rest may be a secret."""
     path = folder(name, value)
-    if address := _ADDRESS.match(str(path)):
-        raise WrongUsage(f"`{name}` is {address.group()}/…, an address: give a folder of this machine")
+    if address := address_of(path):
+        raise WrongUsage(f"`{name}` is {address}, an address: give a folder of this machine")
     return path
+
+
+def address_of(path: str | Path) -> str:
+    """What a path is the address of, http://…, without the rest, which may be a secret; "" if it is none."""
+    address = _ADDRESS.match(str(path))
+    return f"{address.group().rstrip('/')}//…" if address else ""
 
 
 def array(name: str, value: Any, *, dtype: Any = None) -> "np.ndarray":

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from ragvec.arguments import address_of
 from ragvec.artefacts import kind_of
 from ragvec.corpus.compressed import DAMAGE, HashedFile, decompressed
 from ragvec.corpus.encodings import guessed
 from ragvec.corpus.found import CorpusFiles, beir_corpus, is_hidden
 from ragvec.corpus.kinds import ALL_FILES, FORMATS, FileChoice, can_read, without_descriptions
 from ragvec.corpus.stored import stored_files
-from ragvec.errors import NoDocuments, NotFound, RagvecError, WrongInput
+from ragvec.errors import NoDocuments, NotFound, RagvecError, WrongInput, WrongUsage
 from ragvec.files import sha256_file
 from ragvec.objects import ObjectFile, ObjectPath, as_path
 
@@ -66,6 +67,10 @@ def corpus_files(
             raise WrongInput(f"{shown} was written by ragvec and is not a corpus: name the folder or file with the documents")
         return _readable(_walk(path, choice, on_unlistable), shown, choice)
     if not os.path.exists(path):
+        if address := address_of(path):
+            raise WrongUsage(
+                f"{address} is an address that no corpus is read from: name a file, a folder, or object storage (s3://…)"
+            )
         raise NotFound(f"{shown} does not exist: name a file, a folder, or - for standard input")
     if choice.format_of(path) is None:
         known = _known_suffixes(choice)
