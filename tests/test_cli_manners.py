@@ -14,6 +14,9 @@ import pytest
 import typer
 
 from ragvec.cli.main import COMMANDS, build_app, main
+from ragvec.corpus import to_passages
+from ragvec.corpus.passages import CorpusOptions, Expected, cut_for, open_documents
+from ragvec.encoder import Encoder
 from ragvec.ingest.meter import Meter
 from ragvec.progress import progress_bar
 from tests.conftest import REPOSITORY
@@ -221,6 +224,30 @@ def test_the_bar_of_encoding_fits_80_columns_whole(total, monkeypatch):
     drawn = [line.rstrip("\n") for line in terminal.getvalue().split("\r")]
     assert max(map(len, drawn)) <= WIDTH
     assert drawn[-1].rstrip().endswith("tokens/s]")
+
+
+def test_a_bar_over_documents_that_are_cut_knows_more_with_each(tmp_path, monkeypatch):
+    for number in range(40):
+        (tmp_path / f"{number:02}.md").write_text("A sentence of some words. " * (20 if number % 2 else 200))
+    encoder, reading = Encoder.load(), CorpusOptions(passage_tokens=64)
+    expected = Expected([tmp_path], reading)
+    assert expected() == 40, "a passage each, as far as anybody knows"
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    seen: list[int] = []
+    with progress_bar("encode", total=None, unit="passages", show=True) as bar:
+        meter = Meter(bar, total=expected)
+        for number, _ in enumerate(cut_for(open_documents(tmp_path, reading), reading, encoder, expected=expected), 1):
+            meter.count_kept(1, 0)
+            seen.append(bar.total)
+            assert number <= bar.total
+        meter.count_kept(0, 0)
+        assert bar.total == number == expected() > 200 and meter.record()["eta_s"] is None
+    assert abs(seen[0] / number - 1) < 0.5 and f"{number}/{number}" in terminal.getvalue()
+    (tmp_path / "bad.json").write_text('{"name": "x"}')
+    halves, unread = Expected([tmp_path], reading, among=2), []
+    documents = open_documents(tmp_path, reading, on_unread=unread.append)
+    assert halves() is None and len(list(halves.made(to_passages(halves.read(documents))))) == 40
+    assert halves() == 20 and len(unread) == 1, "when all were read their number is known"
 
 
 @pytest.mark.parametrize(
