@@ -1,5 +1,6 @@
 """Corpus files as streams: found in a folder, opened, decompressed, hashed while they are read, cut into lines."""
 
+import codecs
 import io
 import os
 import re
@@ -26,6 +27,8 @@ MAX_VALUE_MB = 128  # of a line, a value, or a file that must be read whole
 _BUFFER = 1 << 20
 _READ_PAST = 16  # times the longest line: what is longer still ends its file
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # bidi controls too
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # in no encoding of text but UTF-16
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -237,6 +240,8 @@ def decode(data: bytes, place: str) -> str:
 
 def encoding_remedy(data: bytes) -> str:
     """What to do about bytes that are not UTF-8."""
+    if _NO_TEXT.search(data) and not data.startswith(_UTF_16):
+        return "it is no text: leave it out, or name it by what it is"
     return f"give the file's `encoding`, perhaps {guessed(data)}, or convert it, e.g. with iconv"
 
 

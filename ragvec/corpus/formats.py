@@ -22,6 +22,7 @@ from ragvec.errors import RagvecError, WrongInput
 _TAB = "\t"
 _LONGEST_FIELD = 2**31 - 1  # what csv can count to
 _ARRAY_END = re.compile(r"\]?\s*")
+_CONSTANTS = re.compile(rb"NaN|Infinity")
 _BETWEEN = re.compile(r"[\s,]*")
 _RST_HEADING = re.compile(r"(?:([^\w\s])\1+\n)?[ \t]*(\S[^\n]*)\n(([^\w\s])\4+)[ \t]*(\n|$)")
 _HEADING = re.compile(r"\s*#[ \t]+(\S[^\n]*)(\n|$)")
@@ -39,7 +40,9 @@ def jsonl_rows(file: BinaryIO, path: str | Path, max_value_mb: int | None = None
         try:
             row = _object(orjson.loads(line), place)
         except orjson.JSONDecodeError as error:
-            row = _with_nan(line, place) or BadRow(_why_no_json(line, place, error), line.decode("utf-8", "replace").strip())
+            row = _with_constants(line, place) or BadRow(
+                _why_no_json(line, place, error), line.decode("utf-8", "replace").strip()
+            )
         yield place, row
 
 
@@ -175,9 +178,9 @@ def _object(value: Any, place: str) -> dict[str, Any] | BadRow:
     return BadRow(f"{place}: expected an object with id and text, found {kind}", value)
 
 
-def _with_nan(line: bytes, place: str) -> dict[str, Any] | BadRow | None:
-    """The object of a line that is JSON but for a NaN, as many a writer leaves it; None if it is not."""
-    if b"NaN" not in line:
+def _with_constants(line: bytes, place: str) -> dict[str, Any] | BadRow | None:
+    """The object of a line that is JSON but for a NaN, as many leave it, or an infinity, which is refused; else None."""
+    if not _CONSTANTS.search(line):
         return None
     values = JsonValues(io.BytesIO(line), place)
     try:
@@ -185,7 +188,9 @@ def _with_nan(line: bytes, place: str) -> dict[str, Any] | BadRow | None:
         value, refused = values.value()
     except WrongInput:
         return None
-    return None if refused or values.skip(_BETWEEN) else _object(value, place)
+    if values.skip(_BETWEEN):
+        return None
+    return BadRow(f"{place}: {refused}", line.decode("utf-8", "replace").strip()) if refused else _object(value, place)
 
 
 def _why_no_json(line: bytes, place: str, error: orjson.JSONDecodeError) -> str:
