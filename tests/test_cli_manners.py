@@ -109,6 +109,8 @@ def test_the_commands_are_summed_up_in_a_line_each(capsys, monkeypatch):
             ["index", "http://me:pw@x/y"],
             "error: http://… is an address that no corpus is read from: name a file, a folder",
         ),
+        (["index", ""], "error: a corpus has an empty name: name a file, a folder, or - for standard input"),
+        (["plan", ""], "error: a corpus has an empty name"),
         (["index", "corpus.jsonl", "--recall", "7"], "error: the target recall is 7"),
         (["index", "corpus.jsonl", "--encoding", "utf-99"], "error: --encoding 'utf-99' is not known"),
         (["train", "mntpp", "r.json"], "error: unknown objective 'mntpp': did you mean 'mntp'?"),
@@ -137,6 +139,7 @@ def test_wrong_usage_ends_with_2(words, message, capsys, tmp_path, monkeypatch):
     ("words", "message"),
     [
         (["search", "x", "-i", "no-index"], "no index in no-index"),
+        (["search", "x", "-i", "bad.jsonl"], "bad.jsonl is a file, and an index is a folder: name one, or make one"),
         (["index", "missing.jsonl"], "missing.jsonl does not exist"),
         (["index", "bad.jsonl"], "bad.jsonl, line 1"),
         (["info", "no-folder"], "no-folder does not exist"),

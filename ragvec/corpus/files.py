@@ -61,6 +61,8 @@ def corpus_files(
     on_unlistable  called for each subfolder that can't be listed; None = the first one raises
     Raises RagvecError if the source is missing, of an unknown kind, or a folder without a readable file.
     """
+    if source == "":  # as of a variable that is not set; the folder one is in is called .
+        raise WrongUsage("a corpus has an empty name: name a file, a folder, or - for standard input")
     path = as_path(source)
     shown = path_text(path)
     if isinstance(path, ObjectPath):

@@ -374,6 +374,8 @@ class Index:
 
 
 def _no_index(path: Path) -> str:
+    if path.is_file():
+        return f"{path} is a file, and an index is a folder: name one, or make one with `ragvec index CORPUS -o FOLDER`"
     command = "`ragvec index CORPUS`" if str(path) == "ragvec-index" else f"`ragvec index CORPUS -o {path}`"
     if (path / ENCODING_NAME).is_dir():
         return f"no index in {path} yet, its build was interrupted: finish it with {command}"
