@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from typing import Protocol
 
 _ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)`")
-# where a command calls an argument otherwise
+# where a command calls an argument otherwise: the first of these names that it has
 _OPTIONS = {
-    "faiss_key": "index_key",
-    "modes": "mode",
-    "name": "source",
-    "path": "output",
-    "recall_target": "recall",
-    "reranker": "rerank",
+    "faiss_key": ("index_key",),
+    "modes": ("mode",),
+    "name": ("source",),
+    "path": ("index", "output"),
+    "recall_target": ("recall",),
+    "reranker": ("rerank",),
 }
 
 
@@ -24,11 +24,17 @@ class Parameter(Protocol):
 
 
 def as_options(text: str, parameters: Iterable[Parameter]) -> str:
-    """A message with its `arguments` named as the options of the command that has these parameters; others stay."""
-    flags = {parameter.name: option for parameter in parameters for option in parameter.opts if option.startswith("--")}
+    """A message with its `arguments` named as the options of the command that has these parameters, or as its ARGUMENTS; others
+    stay."""
+    flags = {one.name: typed for one in parameters for option in one.opts if (typed := _typed(option))}
 
     def named(match: re.Match[str]) -> str:
         name = match.group(1)
-        return flags.get(name) or flags.get(_OPTIONS.get(name, name)) or match.group()
+        return next((flags[each] for each in (name, *_OPTIONS.get(name, ())) if each in flags), match.group())
 
     return _ARGUMENT.sub(named, text)
+
+
+def _typed(option: str) -> str:
+    """--option as it is, ARGUMENT as a command's usage has it; "" for a letter, which says too little."""
+    return option if option.startswith("--") else "" if option.startswith("-") else option.upper()

@@ -213,7 +213,7 @@ def report_unread(unread: Sequence["Rejected"]) -> None:
         for one in those[:FAILURES_SHOWN]:
             print(f"  {as_options(one.error, _OPTIONS)}", file=sys.stderr)
         if len(those) > FAILURES_SHOWN:
-            print(f"  and {len(those) - FAILURES_SHOWN:,} more", file=sys.stderr)
+            print(f"  and {len(those) - FAILURES_SHOWN:,} more: --on-error skip keeps all of them in a file", file=sys.stderr)
 
 
 def report_failed(failed: Sequence["Failure"], count: int, *, again: bool = True) -> None:

@@ -212,7 +212,7 @@ def _encode(
     shared: in object storage, with other writers, of which one may be lost: the corpus is read again for what it has not made
     """
     from ragvec.corpus.files import InputFile
-    from ragvec.corpus.passages import count_passages, cut_for, open_documents, usually_cut
+    from ragvec.corpus.passages import Expected, cut_for, open_documents, usually_cut
     from ragvec.encoder.speed import Speed
     from ragvec.ingest import in_turns
     from ragvec.objects import is_url
@@ -223,19 +223,19 @@ def _encode(
         heard: dict[str, Any] = {"on_reject": on_reject, "on_unread": source.unread.append, "on_file": inputs.append}
         unheard = dict.fromkeys(heard, lambda _: None) | ({} if on_reject else {"on_reject": None})
         reading = usually_cut(source.reading, [source.corpus], encoder, source.instruction)
-        total = count_passages(source.corpus, reading) if watched else None
         log = _log(log_json, place.number, stack) if log_json else None
 
         def turn(rank: "Rank", *, first: bool) -> "EncodeReport":
+            expected = Expected([source.corpus], reading, among=rank.of) if watched else None
             documents = open_documents(source.corpus, reading, id_prefix=source.id_prefix, **(heard if first else unheard))
             return encode(
-                cut_for(documents, reading, encoder, source.instruction),
+                cut_for(documents, reading, encoder, source.instruction, expected=expected),
                 encoder,
                 output,
                 inputs=inputs,
                 count_rejected=source.count_rejected,
                 rank=rank,
-                total=None if total is None else -(-total // rank.of),
+                total=expected,
                 show_progress=place.number == 0,
                 speed=Speed(encoder) if watched and actors is None else None,
                 elsewhere=actors,

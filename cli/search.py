@@ -1,9 +1,8 @@
 """`ragvec search`: a query in, hits out."""
 
-import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from ragvec.cli.choices import Device, Dtype, IndexEncoder, Offline, PromptName,
 from ragvec.cli.filter_values import WhereValues
 from ragvec.cli.help import HOW, SERVER, SHOWN, WHICH
 from ragvec.cli.output import Format, default_format, print_context, print_hits
-from ragvec.errors import RagvecError, WrongUsage, first_line
+from ragvec.errors import RagvecError, WrongUsage
 from ragvec.records import Hit
 from ragvec.retrieve import DEFAULT_MODE, DEFAULTS, Fusion, Group, Mode, Options, Request, check_queries
 from ragvec.serve.client import search_served
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from ragvec.retrieve.searched import Place
 
 BATCH_QUERIES = 512
-_ID_FIELDS = ("_id", "id", "query_id", "query-id", "qid")
-_TEXT_FIELDS = ("text", "query")
 
 
 Query = Annotated[str | None, typer.Argument(help='What to look for; "-" reads queries from stdin, one a line.')]
@@ -223,6 +220,8 @@ def _check_context(context: int | None, single: bool, format: Format | None) -> 
 
 
 def _read_queries(query: str | None, path: Path | None) -> Iterator[tuple[str, str]]:
+    from ragvec.corpus.queries import parse_queries
+
     if path is None or path == Path("-"):
         yield from parse_queries(sys.stdin, "stdin")
         return
@@ -233,39 +232,3 @@ def _read_queries(query: str | None, path: Path | None) -> Iterator[tuple[str, s
             yield from parse_queries(lines, str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise RagvecError(f"can't read queries from {path}: {error}") from error
-
-
-def parse_queries(lines: Iterable[str], name: str) -> Iterator[tuple[str, str]]:
-    """(query_id, text) of each line that is not blank: a JSON object, an id and a text with a tab between, or a text.
-
-    A table's first line is passed over where it names columns: `query_id`, tab, `text`.
-    Raises RagvecError, with the line's number, for an object without a text, and for an id that another line has.
-    """
-    lines_of: dict[str, int] = {}
-    for number, query_id, text in _numbered(lines, name):
-        if (first := lines_of.setdefault(query_id, number)) != number:
-            raise RagvecError(f"{name}, line {number}: line {first} has the query id {query_id!r}, too: give each its own")
-        yield query_id, text
-
-
-def _numbered(lines: Iterable[str], name: str) -> Iterator[tuple[int, str, str]]:
-    for number, line in enumerate(map(str.strip, lines), 1):
-        if line.startswith("{"):
-            yield number, *_from_json(line, number, name)
-        elif "\t" in line:
-            query_id, text = map(str.strip, line.split("\t", 1))
-            if number > 1 or not (query_id.lower() in _ID_FIELDS and text.lower() in _TEXT_FIELDS):
-                yield number, query_id, text
-        elif line:
-            yield number, str(number), line
-
-
-def _from_json(line: str, number: int, name: str) -> tuple[str, str]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise RagvecError(f"{name}, line {number}: not JSON ({first_line(error)})") from error
-    text = next((record[field] for field in _TEXT_FIELDS if isinstance(record.get(field), str)), None)
-    if text is None:
-        raise RagvecError(f"{name}, line {number}: no {' or '.join(_TEXT_FIELDS)} among the fields {', '.join(record):.200}")
-    return str(next((record[field] for field in _ID_FIELDS if field in record), number)), text

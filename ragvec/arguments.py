@@ -3,7 +3,7 @@
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,18 @@ def wrong_type(name: str, value: Any, remedy: str) -> WrongType:
     kind = type(value).__name__
     said = "None" if value is None else f"{shown(value)}, {'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
     return WrongType(f"`{name}` is {said}: {remedy}")
+
+
+def known(given: Iterable[str], names: Collection[str], what: str) -> None:
+    """Raises WrongType for a keyword that is none of these names, with the one that may be meant. what: what it would be."""
+    for name in given:
+        if name not in names:
+            import difflib  # late: whoever is right needs none
+
+            near = difflib.get_close_matches(name, names, n=1)
+            raise WrongType(
+                f"`{name}` is no {what}: " + (f"did you mean `{near[0]}`?" if near else f"choose from {', '.join(names)}")
+            )
 
 
 def text(name: str, value: Any, remedy: str = "give a string") -> str:
@@ -77,9 +89,15 @@ def folder(name: str, value: Any) -> Path:
 def local_folder(name: str, value: Any) -> Path:
     """The value as the path of a folder of this machine. Raises WrongUsage for an address, whose rest may be a secret."""
     path = folder(name, value)
-    if address := _ADDRESS.match(str(path)):
-        raise WrongUsage(f"`{name}` is {address.group()}/…, an address: give a folder of this machine")
+    if address := address_of(path):
+        raise WrongUsage(f"`{name}` is {address}, an address: give a folder of this machine")
     return path
+
+
+def address_of(path: str | Path) -> str:
+    """What a path is the address of, http://…, without the rest, which may be a secret; "" if it is none."""
+    address = _ADDRESS.match(str(path))
+    return f"{address.group().rstrip('/')}//…" if address else ""
 
 
 def array(name: str, value: Any, *, dtype: Any = None) -> "np.ndarray":

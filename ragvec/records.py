@@ -62,7 +62,7 @@ class Part(NamedTuple):
 class Document:
     """One source item of a corpus, as its reader found it.
 
-    metadata holds every further field of the source; its values are JSON values.
+    metadata holds every further field of the source; its values are JSON values, or NaN, which is stored as null.
     vector   (d,) numbers that were made of it elsewhere; None = the index's encoder makes one
     parts    of the text, in order, where their metadata goes to the passages that begin in them
     A title or metadata of None is none. Raises RagvecError for an empty id, and for what is no string or no dict.

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, WrongUsage
 from ragvec.index import Index, IndexSettings
 from ragvec.index.ann import choice, exact
 from ragvec.index.ann.approximate import ApproximateIndex, build_faiss
@@ -219,6 +219,23 @@ def test_a_cagra_graph_is_searched_where_there_is_no_gpu(tmp_path: Path, monkeyp
         put(index, passages_named(range(2000)), vectors)
         assert index.describe()["segments"][0]["recall@10"] >= 0.95
         assert recall(found(index, vectors[:50], 10), expected(range(2000), vectors, vectors[:50], 10)) >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("", ""),
+        ("Nonsense7", ""),
+        ("IVF10", ""),
+        ("LSH", ""),
+        ("PQ7x4", r" \(The dimension .* multiple of .*\)"),
+    ],
+)
+def test_a_key_of_no_index_is_told_with_what_is_one(tmp_path: Path, key: str, why: str) -> None:
+    told = rf"^`faiss_key` '{key}' makes no FAISS index of {DIMENSION} dimensions{why}: give auto, exact, or a factory string"
+    with pytest.raises(WrongUsage, match=told) as caught:
+        Index.create_with(tmp_path / "index", IndexSettings("e", "f", DIMENSION, faiss_key=key))
+    assert ".cpp" not in str(caught.value) and "std::" not in str(caught.value)
 
 
 def test_building_a_cagra_graph_without_a_gpu_is_refused_with_the_remedy(tmp_path: Path) -> None:

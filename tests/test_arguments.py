@@ -1,5 +1,7 @@
 """A careless call from Python ends in one line that names the argument, and changes nothing; what is clear just works."""
 
+import math
+import pickle
 import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -130,7 +132,9 @@ def test_an_id_that_no_passage_has_is_not_found(index: Index, number: int) -> No
         index.passages([1, number])
 
 
-@pytest.mark.parametrize("metadata", [{"n": np.int64(1)}, {"tags": {"x"}}, {"at": b"x"}, {"in": {2: 3}}], ids=str)
+@pytest.mark.parametrize(
+    "metadata", [{"n": np.int64(1)}, {"n": np.float64(1)}, {"tags": {"x"}}, {"at": b"x"}, {"in": {2: 3}}], ids=str
+)
 def test_metadata_that_is_no_json_is_told_before_anything_is_encoded(
     index: Index, metadata: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +146,29 @@ def test_metadata_that_is_no_json_is_told_before_anything_is_encoded(
         index.add_passages([Passage("b", "b", "x", metadata=metadata)])
     with pytest.raises(WrongType, match="name fields by strings"):
         index.add([Document("b", "x", metadata={1: 2})])  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("value", [math.inf, [1.0, -math.inf], {"a": (1, math.inf)}], ids=str)
+def test_an_infinity_is_refused_as_in_files_and_nan_is_no_value(index: Index, value: Any) -> None:
+    for given in (Document("b", "x", metadata={"n": value}), {"id": "b", "text": "x", "n": value}):
+        with pytest.raises(WrongInput, match=r"documents\[0\]: field 'n' holds an infinity, which JSON lacks: leave it out"):
+            index.add([given])
+    index.add([Document("b", "x", metadata={"n": math.nan, "m": [math.nan]})])
+    assert next(stored_documents(index, ["b"])).metadata == {"n": None, "m": [None]}
+
+
+def test_a_keyword_that_is_none_is_told_with_what_there_is(index: Index) -> None:
+    retriever = Retriever(index)
+    for call, told in (
+        (lambda: retriever.retrieve("apple", top_k=3), "`top_k` is no option of a request: choose from query, vector, k, "),  # type: ignore[call-arg]
+        (lambda: retriever.retrieve_many(["apple"], modes="dense"), "`modes` is no option .*: did you mean `mode`\\?"),  # type: ignore[call-arg]
+        (lambda: Request(group="doc_id"), "`group` is no option of a request: did you mean `group_by`\\?"),  # type: ignore[call-arg]
+        (lambda: index.compact(dimension=7), "`dimension` is no setting of how an index is searched: choose from faiss_key, "),
+        (lambda: index.compact(recal_target=0.9), "`recal_target` is no setting .*: did you mean `recall_target`\\?"),
+    ):
+        with pytest.raises(WrongType, match=told):
+            call()
+    assert index.settings.dimension == 32 and pickle.loads(pickle.dumps(Request(query="x", k=3))).k == 3
 
 
 @pytest.mark.parametrize("address", ["http://host/index", "s3://bucket/index", "postgresql://me:secret@host/x"])

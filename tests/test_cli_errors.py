@@ -26,6 +26,7 @@ PARAMETERS = [
     Option("index_key", "--index-key"),
     Option("index", "--index", "-i"),
     Option("k", "-k"),
+    Option("question", "question"),
 ]
 
 
@@ -34,6 +35,8 @@ PARAMETERS = [
     [
         ("leave `index` out", "leave --index out"),
         ("`faiss_key` 'X' makes no index", "--index-key 'X' makes no index"),  # under another name
+        ("`path` is a file", "--index is a file"),
+        ("`question` is empty", "QUESTION is empty"),
         ("ask for less `k`", "ask for less `k`"),  # no long option
         ("raise `max_length`", "raise `max_length`"),  # not this command's
         ("run `ragvec compact --index-key auto`", "run `ragvec compact --index-key auto`"),

@@ -14,6 +14,9 @@ import pytest
 import typer
 
 from ragvec.cli.main import COMMANDS, WAITING, build_app, main
+from ragvec.corpus import to_passages
+from ragvec.corpus.passages import CorpusOptions, Expected, cut_for, open_documents
+from ragvec.encoder import Encoder
 from ragvec.ingest.meter import Meter
 from ragvec.progress import progress_bar
 from tests.conftest import REPOSITORY
@@ -95,6 +98,19 @@ def test_the_commands_are_summed_up_in_a_line_each(capsys, monkeypatch):
         (["index", "corpus.jsonl", "--overlap", "4"], "error: an overlap needs a length of passages"),
         (["index", "corpus.jsonl", "--language", "klingon"], "error: no stemmer for the language 'klingon'"),
         (["index", "corpus.jsonl", "-o", "http://x"], "error: --output is http://…, an address: give a folder"),
+        (["delete", "x", "-i", "http://me:pw@x/y"], "error: --index is http://…, an address: give a folder"),
+        (["documents", "-i", "http://x"], "error: --index is http://…, an address: give a folder"),
+        (["similar", "x", "-i", "http://x"], "error: --index is http://…, an address: give a folder"),
+        (["compact", "-i", "http://x"], "error: --index is http://…, an address: give a folder"),
+        (["serve", "-i", "ftp://x"], "error: --index is ftp://…, an address: give a folder"),
+        (["map", "http://x"], "error: INDEX is http://…, an address: give a folder"),
+        (["info", "http://x"], "error: PATH is http://…, an address: name an encoder, shards or an index of this machine"),
+        (
+            ["index", "http://me:pw@x/y"],
+            "error: http://… is an address that no corpus is read from: name a file, a folder",
+        ),
+        (["index", ""], "error: a corpus has an empty name: name a file, a folder, or - for standard input"),
+        (["plan", ""], "error: a corpus has an empty name"),
         (["index", "corpus.jsonl", "--recall", "7"], "error: the target recall is 7"),
         (["index", "corpus.jsonl", "--encoding", "utf-99"], "error: --encoding 'utf-99' is not known"),
         (["train", "mntpp", "r.json"], "error: unknown objective 'mntpp': did you mean 'mntp'?"),
@@ -123,6 +139,7 @@ def test_wrong_usage_ends_with_2(words, message, capsys, tmp_path, monkeypatch):
     ("words", "message"),
     [
         (["search", "x", "-i", "no-index"], "no index in no-index"),
+        (["search", "x", "-i", "bad.jsonl"], "bad.jsonl is a file, and an index is a folder: name one, or make one"),
         (["index", "missing.jsonl"], "missing.jsonl does not exist"),
         (["index", "bad.jsonl"], "bad.jsonl, line 1"),
         (["info", "no-folder"], "no-folder does not exist"),
@@ -210,6 +227,30 @@ def test_the_bar_of_encoding_fits_80_columns_whole(total, monkeypatch):
     drawn = [line.rstrip("\n") for line in terminal.getvalue().split("\r")]
     assert max(map(len, drawn)) <= WIDTH
     assert drawn[-1].rstrip().endswith("tokens/s]")
+
+
+def test_a_bar_over_documents_that_are_cut_knows_more_with_each(tmp_path, monkeypatch):
+    for number in range(40):
+        (tmp_path / f"{number:02}.md").write_text("A sentence of some words. " * (20 if number % 2 else 200))
+    encoder, reading = Encoder.load(), CorpusOptions(passage_tokens=64)
+    expected = Expected([tmp_path], reading)
+    assert expected() == 40, "a passage each, as far as anybody knows"
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    seen: list[int] = []
+    with progress_bar("encode", total=None, unit="passages", show=True) as bar:
+        meter = Meter(bar, total=expected)
+        for number, _ in enumerate(cut_for(open_documents(tmp_path, reading), reading, encoder, expected=expected), 1):
+            meter.count_kept(1, 0)
+            seen.append(bar.total)
+            assert number <= bar.total
+        meter.count_kept(0, 0)
+        assert bar.total == number == expected() > 200 and meter.record()["eta_s"] is None
+    assert abs(seen[0] / number - 1) < 0.5 and f"{number}/{number}" in terminal.getvalue()
+    (tmp_path / "bad.json").write_text('{"name": "x"}')
+    halves, unread = Expected([tmp_path], reading, among=2), []
+    documents = open_documents(tmp_path, reading, on_unread=unread.append)
+    assert halves() is None and len(list(halves.made(to_passages(halves.read(documents))))) == 40
+    assert halves() == 20 and len(unread) == 1, "when all were read their number is known"
 
 
 @pytest.mark.parametrize(

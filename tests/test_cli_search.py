@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ragvec.cli import output
-from ragvec.cli.search import parse_queries
+from ragvec.corpus.queries import parse_queries
 from ragvec.encoder import Encoder
 from ragvec.errors import RagvecError
 from ragvec.index import Index
@@ -134,6 +134,13 @@ def test_queries_on_stdin(folder: Path, capsys: pytest.CaptureFixture, monkeypat
 def test_a_header_of_queries_is_no_query(header: str) -> None:
     assert list(parse_queries([header, "q1\tprotein", "id\ttext"], "f")) == [("q1", "protein"), ("id", "text")]
     assert list(parse_queries(["id\tof what?", "q1\ttext"], "f")) == [("id", "of what?"), ("q1", "text")]
+
+
+def test_a_header_may_name_other_columns_too() -> None:
+    rows = ["lang\tQuery\tqid\n", "en\tprotein\tq1\n", "\tlazy dog\tq2\n"]
+    assert list(parse_queries(rows, "f")) == [("q1", "protein"), ("q2", "lazy dog")]
+    with pytest.raises(RagvecError, match="^f, line 2: no text for the query id 'q1': complete it, or take it out$"):
+        list(parse_queries(["qid\tlang\tquery", "q1\ten"], "f"))
 
 
 @pytest.mark.parametrize("second", ["q1\tother", '{"_id": "q1", "text": "other"}'])

@@ -161,7 +161,7 @@ BAD = {
         (b'{"_id": "x", "text": "a"}\n\n{"_id": "x", "text": "b"}\n', "line 3: the id 'x' was used before"),
         (b'{"_id": 1.5, "text": "a"}\n', "line 1: the id must be a string or an integer, not 1.5"),
         (b'{"_id": true, "text": "a"}\n', "line 1: the id must be a string or an integer, not True"),
-        (b'{"text": "caf\xe9"}\n', "line 1: byte 0xe9 at 13 is not UTF-8"),
+        (b'{"text": "caf\xe9"}\n', "line 1: byte 0xe9 at 13 is not UTF-8: give the file's `encoding`, perhaps cp1252"),
         (b'{"text": "a\\u0000b"}\n', "line 1: a NUL character at position 1"),
         (b'{"text": "a\\ud800"}\n', "line 1: bad JSON"),
         (b'{"text": ' + b"[" * 5000 + b"\n", "line 1: bad JSON"),
@@ -192,7 +192,12 @@ BAD = {
         (b"_id,text\n", "holds no documents"),
     ],
     "a.tsv": [(b'text\n"a" b\n', "line 2: bad TSV")],
-    "a.txt": [(b"ab\0c", "a NUL character at position 2"), (b"\xff", "a.txt: byte 0xff at 0"), (b" ", "holds no documents")],
+    "a.txt": [
+        (b"ab\0c", "a NUL character at position 2"),
+        (b"\xff", "a.txt: byte 0xff at 0 is not UTF-8: give the file's `encoding`"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "a.txt: byte 0x89 at 0 is not UTF-8: it is no text: leave it out"),
+        (b" ", "holds no documents"),
+    ],
     "a.jsonl.gz": [
         (gzip.compress(jsonl(ROWS))[:-9], "is damaged after line"),
         (b"plain", "is damaged after line 0: Not a gzipped file"),

@@ -70,6 +70,16 @@ def test_converted_files_are_documents(tmp_path):
     assert count_documents(tmp_path) == 4
 
 
+def test_a_pdf_that_asks_for_a_password_is_told_so(tmp_path):
+    pytest.importorskip("pypdfium2")
+    pdf(tmp_path / "a.pdf", "x")
+    keys = b"/Encrypt<</Filter/Standard/V 1/R 2/P -4/O<%s>/U<%s>>>/ID[<01><01>]" % (b"ab" * 32, b"cd" * 32)
+    data = (tmp_path / "a.pdf").read_bytes().replace(b"trailer<<", b"trailer<<" + keys)
+    (tmp_path / "a.pdf").write_bytes(data)
+    with pytest.raises(RagvecError, match=r"a\.pdf can't be converted to text: it is protected by a password: save it without"):
+        list(read_documents(tmp_path / "a.pdf"))
+
+
 @pytest.mark.parametrize("name", ["a.pdf", "a.docx"])
 def test_what_cannot_be_converted_names_the_file(tmp_path, name):
     pytest.importorskip("markitdown")

@@ -1,6 +1,8 @@
 """Slides, sheets, books, notebooks and mails: what is made of them, and what is refused before anything parses it."""
 
+import io
 import json
+import re
 import zipfile
 from email.message import EmailMessage
 from pathlib import Path
@@ -169,3 +171,42 @@ def test_packages_are_measured_before_anything_parses_them(tmp_path, monkeypatch
     with Converter(8) as converter, pytest.raises(RagvecError) as caught:
         converter.convert((tmp_path / "a").read_bytes(), suffix, "a")
     assert wanted in str(caught.value) and "asked" not in str(caught.value)
+
+
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1016)
+LOCKED = "can't be converted to text: it is protected by a password: save it without one"
+
+
+@pytest.mark.parametrize("suffix", [".docx", ".pptx", ".xlsx", ".epub"])
+def test_what_is_locked_is_told_so_and_passed_over_in_a_folder(tmp_path: Path, monkeypatch, suffix: str) -> None:
+    monkeypatch.setattr("ragvec.corpus.files.can_read", lambda path, kind: kind is not None)
+    (tmp_path / "a.md").write_text("words")
+    file = tmp_path / f"b{suffix}"
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w") as zipped:
+        zipped.writestr("c.xml", "<x/>")
+    entry = package.getvalue()
+    flags = entry.index(b"PK\x01\x02") + 8  # in the directory, which counts
+    locked_part = entry[:flags] + b"\x01\x00" + entry[flags + 2 :]
+    for content, said in (
+        (OLE + "EncryptedPackage".encode("utf-16-le"), LOCKED),
+        (locked_part, LOCKED),
+        (OLE + "WordDocument".encode("utf-16-le"), "it is of an Office before 2007 (.doc, .xls, .ppt), whatever its name: sav"),
+        (b"words", f"it is no {suffix} file, or damaged"),
+        (b"", "can't be converted to text: it is empty"),
+    ):
+        file.write_bytes(content)
+        unread: list = []
+        assert [document.doc_id for document in read(tmp_path, on_unread=unread.append)] == ["a.md"]
+        assert len(unread) == 1 and not unread[0].partial and said in unread[0].error and "\n" not in unread[0].error
+        with pytest.raises(RagvecError, match=re.escape(said)):
+            read(file)
+
+
+@pytest.mark.parametrize("name", ["META-INF/rights.xml", "META-INF/sinf.xml", "META-INF/license.lcpl"])
+def test_a_book_that_is_lent_is_not_read_as_noise(tmp_path: Path, name: str) -> None:
+    epub(tmp_path / "a.epub")
+    with zipfile.ZipFile(tmp_path / "a.epub", "a") as book:
+        book.writestr(name, "<rights/>")
+    with pytest.raises(RagvecError, match="it is locked by who sold or lent it"):
+        read(tmp_path / "a.epub")

@@ -68,7 +68,7 @@ def test_nan_is_no_value_in_every_format(tmp_path: Path) -> None:
         assert document.metadata.get("n") is None and document.metadata["ok"] == 1, name
         assert document.metadata.get("l", [1, None]) == [1, None]
     (tmp_path / "b.jsonl").write_text('{"id": "1", "text": "x", "n": Infinity, "m": NaN}\n')
-    with pytest.raises(RagvecError, match="b.jsonl, line 1: bad JSON"):
+    with pytest.raises(RagvecError, match="b.jsonl, line 1: bad JSON: Infinity is no finite number"):
         read(tmp_path / "b.jsonl")
     (tmp_path / "b.jsonl").write_text('{"id": "1", "text": "x", "m": NaN} x\n{"id": "2", "text": "NaN"}\n')
     rejects = []

@@ -9,6 +9,7 @@ import pytest
 from ragvec.errors import RagvecError
 from ragvec.evaluate import evaluate, read_retrieval_set
 from ragvec.evaluate.retrieval import _is_query, evaluate_retrieval, evaluate_run
+from ragvec.evaluate.trec import read_topics
 from ragvec.records import Hit
 from tests.conftest import shared
 from tests.letters import LetterEncoder, beir, command, letters, sts  # noqa: F401
@@ -205,3 +206,33 @@ def test_the_cards_table_stands_the_encoder_beside_its_own_word_vectors(beir, st
     ids = plain.prompts.build(["fox"], "").ids[0]
     mean = table[ids[1:]].mean(axis=0)  # without <s>
     np.testing.assert_allclose(plain.encode_documents(["fox"])[0], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("t.tsv", "query_id\ttext\nq1\tone two\nq2\tthree\n"),
+        ("t.tsv", "\ufeffqid\tnarrative\tquery\nq1\tlong\tone two\nq2\t\tthree\n"),
+        ("t.txt", "q1\tone two\nq2\tthree\n"),
+        ("t.jsonl", '{"qid": "q1", "query": "one two"}\n{"_id": "q2", "text": "three"}\n'),
+        ("t.json", '[{"_id": "q1", "text": "one two"}, {"_id": "q2", "text": "three"}]'),
+        ("t.trec", "<top><num>q1</num><title>one two</title></top><top><num>q2</num><title>three</title></top>"),
+    ],
+)
+def test_topics_may_have_a_header(tmp_path, name, lines):
+    (tmp_path / name).write_text(lines, encoding="utf-8")
+    assert read_topics(tmp_path / name) == {"q1": "one two", "q2": "three"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("one two\n", "t.tsv, line 1: no tab between the query's id"),
+        ("q1\tx\nq1\ty\n", "t.tsv, line 2: line 1 has the query id 'q1'"),
+        ("id\ttext\n", "t.tsv holds no queries"),
+    ],
+)
+def test_topics_that_are_none_are_told(tmp_path, lines, said):
+    (tmp_path / "t.tsv").write_text(lines)
+    with pytest.raises(RagvecError, match=said):
+        read_topics(tmp_path / "t.tsv")

@@ -1,6 +1,7 @@
 """Several sources in one index: their documents live together, and an id that two of them share is an error."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,47 @@ def test_build_in_python_takes_several_corpora(here: Path) -> None:
     assert sorted(texts("index")) == ["a", "b", "c", "docs/a.md"]
     with pytest.raises(RagvecError, match="one corpus at a time"):
         build("c.jsonl", here / "index", others=["docs"], id_prefix="x")
+
+
+@pytest.mark.parametrize("emptied", ["A", "B", "c.jsonl"])
+def test_one_that_has_become_empty_keeps_its_documents_and_the_others_go_on(
+    here: Path, capsys: pytest.CaptureFixture, emptied: str
+) -> None:
+    words = ["index", "A", "B", "c.jsonl", "--sync"]
+    files("A", a="in A", b="of A")
+    files("B", x="in B", y="of B")
+    write_corpus(here / "c.jsonl", CORPUS)
+    ragvec(capsys, *words)
+    before = texts()
+    if emptied.endswith("l"):
+        (here / emptied).write_text("")
+        said = f"{emptied} holds no documents"
+    else:
+        shutil.rmtree(here / emptied)
+        (here / emptied).mkdir()
+        said = f"{emptied} holds no corpus file: "
+    gone = "y" if emptied == "A" else "b"
+    Path("B/y.md" if emptied == "A" else "A/b.md").unlink()
+    code, out, err = ragvec(capsys, *words)
+    assert (code, err) == (0, "") and ", 1 removed; " in out
+    told = out.splitlines()[1]
+    assert told.startswith(f"{3 if emptied == 'c.jsonl' else 2} documents that did not come by were kept: {said}")
+    assert told.endswith("; if its documents are to go, `ragvec delete` removes them by id or filter")
+    assert before.keys() - texts().keys() == {f"B/{gone}.md" if emptied == "A" else f"{gone}.md"}
+    assert ragvec(capsys, "index", "A", "B", "c.jsonl")[0] == 1, "without --sync nobody asked what is gone"
+
+
+def test_where_all_have_become_empty_nothing_happens(here: Path, capsys: pytest.CaptureFixture) -> None:
+    files("A", a="in A")
+    files("B", x="in B")
+    (here / "none").mkdir()
+    assert ragvec(capsys, "index", "A", "none", "--sync", "-o", "new")[0] == 1 and not Path("new").exists()
+    ragvec(capsys, "index", "A", "B")
+    Path("A/a.md").unlink()
+    Path("B/x.md").unlink()
+    code, out, err = ragvec(capsys, "index", "A", "B", "--sync")
+    assert (code, out, err.count("\n")) == (1, "", 1) and err.startswith("error: A holds no corpus file: ")
+    assert "; B holds no corpus file: " in err and "nothing was removed from ragvec-index" in err and len(texts()) == 2
 
 
 def test_rows_of_a_folder_that_are_half_written_are_named_with_what_to_do(here: Path, capsys: pytest.CaptureFixture) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ragvec.corpus.files import open_regular, path_text
-from ragvec.corpus.left_out import LeftOut
 from ragvec.corpus.parquet import batch_rows, columns_of, readable
+from ragvec.corpus.remarks import Remarks
 from ragvec.corpus.rows import Row
 from ragvec.errors import WrongInput
 
@@ -28,9 +28,9 @@ def arrow_rows(
     *,
     within: Path | None = None,
     vector_field: str | None = None,
-    left_out: LeftOut | None = None,
+    remarks: Remarks | None = None,
 ) -> Iterator[Row]:
-    """The rows of an Arrow file; values, vector_field and left_out as in `parquet_rows`.
+    """The rows of an Arrow file; values, vector_field and remarks as in `parquet_rows`.
 
     Columns of types beside numbers, texts, times, lists and objects of these are left out, with a warning.
     Raises RagvecError for what is no Arrow file, and for compressed files.
@@ -46,7 +46,7 @@ def arrow_rows(
             raw.seek(start)
             number = 0
             with pa.ipc.open_stream(raw) as stream:
-                places = columns_of(stream.schema, shown, _is_read, left_out or LeftOut())
+                places = columns_of(stream.schema, shown, _is_read, remarks or Remarks())
                 for every in stream:
                     whole = every.select(places)
                     whole.validate(full=True)  # offsets that point elsewhere

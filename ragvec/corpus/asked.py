@@ -4,8 +4,8 @@ import logging
 from typing import Any
 
 from ragvec.corpus.fields import FieldNames
-from ragvec.corpus.left_out import LeftOut
 from ragvec.corpus.nested import named
+from ragvec.corpus.remarks import Remarks
 
 _log = logging.getLogger("ragvec")
 
@@ -30,8 +30,8 @@ class AskedFields:
             fields = {**inner, **row} if isinstance(inner, dict) else row
             self._missing = [(argument, name) for argument, name in self._missing if not named(fields, name)]
 
-    def tell(self, source: str, left_out: LeftOut) -> None:
+    def tell(self, source: str, remarks: Remarks) -> None:
         """Warn of the names that no row of a source had, once all have come by; columns that were left out are there."""
         for argument, name in self._missing:
-            if name.lower() not in left_out.names:
+            if name.lower() not in remarks.names:
                 _log.warning("%s: no row has the field %r of `%s`: check its name", source, name, argument)

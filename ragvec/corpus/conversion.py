@@ -24,7 +24,7 @@ from typing import IO, Any, NamedTuple
 from ragvec.corpus.files import most_bytes, or_allow_more
 from ragvec.corpus.mail import read_mail
 from ragvec.corpus.parts import PAGE_END
-from ragvec.corpus.zipped import ZIPPED, TooLarge, inflated_size
+from ragvec.corpus.zipped import PASSWORD, ZIPPED, TooLarge, inflated_size
 from ragvec.errors import RagvecError, WrongInput, last_line
 
 SECONDS = 300  # of the processor, for one file at most
@@ -160,6 +160,8 @@ def _answer(data: bytes, suffix: str, most: int, seconds: int) -> dict[str, Any]
     """
     size = len(data)
     try:
+        if not data:
+            raise WrongInput("it is empty")
         _bound(size, seconds)
         if suffix in ZIPPED:
             size = inflated_size(data, most, suffix)
@@ -212,7 +214,9 @@ def _pages(data: bytes, suffix: str) -> Iterator[bytes]:
 
         document = pypdfium2.PdfDocument(data)
         count = len(document)
-    except Exception:  # what this reader cannot read, another may
+    except Exception as error:  # what this reader cannot read, another may
+        if "password" in str(error):
+            raise WrongInput(PASSWORD) from error
         count = 1
     if count == 1:
         yield data

@@ -20,10 +20,10 @@ from ragvec.corpus.formats import jsonl_rows
 from ragvec.corpus.found import CorpusFiles
 from ragvec.corpus.ids import Ids, SameId
 from ragvec.corpus.kinds import ALL_FILES, NAMED_BY_FILE, FileChoice
-from ragvec.corpus.left_out import LeftOut
 from ragvec.corpus.parquet import parquet_length
 from ragvec.corpus.parts import metadata_at, stretches
 from ragvec.corpus.readers import file_rows
+from ragvec.corpus.remarks import Remarks
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.corpus.spelling import composed_names
 from ragvec.corpus.tables import SAMPLE_ROWS, looked_ahead
@@ -114,12 +114,13 @@ def read_documents(
             converter=converter,
             rejected=[0],
             asked=AskedFields(names),
-            left_out=LeftOut(drop_fields),
+            remarks=Remarks(drop_fields),
         )
         for document in _all_documents(source, names, Ids(id_prefix, made_prefix), reading):
             lists.look(document.metadata)
             yield document
-        reading.asked.tell(_shown(source), reading.left_out)
+        reading.asked.tell(_shown(source), reading.remarks)
+        reading.remarks.close()
 
 
 def to_passages(documents: Iterable[Document], *, across_pages: bool = False) -> Iterator[Passage]:
@@ -179,7 +180,7 @@ class _Reading(NamedTuple):
     converter: Converter
     rejected: list[int]  # how many rows were, so far
     asked: AskedFields
-    left_out: LeftOut
+    remarks: Remarks
 
 
 class _Found(NamedTuple):
@@ -351,5 +352,5 @@ def _file_rows(path: Path, name: str, files: CorpusFiles, reading: _Reading) -> 
         converter=reading.converter,
         encoding=reading.encoding,
         vector_field=reading.vector_field,
-        left_out=reading.left_out,
+        remarks=reading.remarks,
     )

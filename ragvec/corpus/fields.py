@@ -1,6 +1,7 @@
 """From a row's fields to a document: which field is id, title and text, and what a value may be."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from reprlib import repr as short
 from typing import Any, NamedTuple
@@ -174,22 +175,31 @@ def _are_numbers(values: list[Any]) -> bool:
 
 
 def check_metadata(place: str, metadata: Mapping[Any, Any]) -> None:
-    """Raises WrongInput, with the field, for names and values that are not JSON.
+    """Raises WrongInput, with the field, for names and values that are not JSON. NaN is, as what is not known: null.
 
-    Plain values fail only where they are not Unicode text, or integers beyond 64 bits.
+    Plain values fail only where they are not Unicode text, infinite, or integers beyond 64 bits.
     """
     for name, value in metadata.items():
         if not isinstance(name, str):
             raise wrong_type(f"{place}'s field", name, "name fields by strings")
-        plain = value is None or isinstance(value, (bool, float))
+        plain = value is None or isinstance(value, bool) or (type(value) is float and not math.isinf(value))
         if name.isascii() and (plain or (isinstance(value, str) and value.isascii())):
             continue
+        if _holds_infinity(value):
+            raise WrongInput(f"{place}: field {short(name)} holds an infinity, which JSON lacks: leave it out")
         try:
             orjson.dumps({name: value})
         except TypeError as error:
             raise WrongInput(
-                f"{place}: field {short(name)} cannot be stored as JSON metadata ({error}): leave it out"
+                f"{place}: field {short(name)} cannot be stored as JSON metadata ({error}): make it plain, or leave it out"
             ) from error
+
+
+def _holds_infinity(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isinf(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return any(map(_holds_infinity, inner))
 
 
 def check_characters(place: str, *strings: str) -> None:

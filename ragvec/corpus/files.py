@@ -1,5 +1,6 @@
 """Corpus files as streams: found in a folder, opened, decompressed, hashed while they are read, cut into lines."""
 
+import codecs
 import io
 import os
 import re
@@ -10,13 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from ragvec.arguments import address_of
 from ragvec.artefacts import kind_of
 from ragvec.corpus.compressed import DAMAGE, HashedFile, decompressed
 from ragvec.corpus.encodings import guessed
 from ragvec.corpus.found import CorpusFiles, beir_corpus, is_hidden
 from ragvec.corpus.kinds import ALL_FILES, FORMATS, FileChoice, can_read, without_descriptions
 from ragvec.corpus.stored import stored_files
-from ragvec.errors import NoDocuments, NotFound, RagvecError, WrongInput
+from ragvec.errors import NoDocuments, NotFound, RagvecError, WrongInput, WrongUsage
 from ragvec.files import sha256_file
 from ragvec.objects import ObjectFile, ObjectPath, as_path
 
@@ -25,6 +27,8 @@ MAX_VALUE_MB = 128  # of a line, a value, or a file that must be read whole
 _BUFFER = 1 << 20
 _READ_PAST = 16  # times the longest line: what is longer still ends its file
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # bidi controls too
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # in no encoding of text but UTF-16
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -57,6 +61,8 @@ def corpus_files(
     on_unlistable  called for each subfolder that can't be listed; None = the first one raises
     Raises RagvecError if the source is missing, of an unknown kind, or a folder without a readable file.
     """
+    if source == "":  # as of a variable that is not set; the folder one is in is called .
+        raise WrongUsage("a corpus has an empty name: name a file, a folder, or - for standard input")
     path = as_path(source)
     shown = path_text(path)
     if isinstance(path, ObjectPath):
@@ -66,6 +72,10 @@ def corpus_files(
             raise WrongInput(f"{shown} was written by ragvec and is not a corpus: name the folder or file with the documents")
         return _readable(_walk(path, choice, on_unlistable), shown, choice)
     if not os.path.exists(path):
+        if address := address_of(path):
+            raise WrongUsage(
+                f"{address} is an address that no corpus is read from: name a file, a folder, or object storage (s3://…)"
+            )
         raise NotFound(f"{shown} does not exist: name a file, a folder, or - for standard input")
     if choice.format_of(path) is None:
         known = _known_suffixes(choice)
@@ -232,6 +242,8 @@ def decode(data: bytes, place: str) -> str:
 
 def encoding_remedy(data: bytes) -> str:
     """What to do about bytes that are not UTF-8."""
+    if _NO_TEXT.search(data) and not data.startswith(_UTF_16):
+        return "it is no text: leave it out, or name it by what it is"
     return f"give the file's `encoding`, perhaps {guessed(data)}, or convert it, e.g. with iconv"
 
 

@@ -15,13 +15,14 @@ from ragvec.corpus.files import byte_lines, decode, most_bytes, read_whole, text
 from ragvec.corpus.front_matter import front_matter
 from ragvec.corpus.json_values import JsonValues
 from ragvec.corpus.kinds import suffix_of
-from ragvec.corpus.left_out import LeftOut
+from ragvec.corpus.remarks import Remarks
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError, WrongInput
 
 _TAB = "\t"
 _LONGEST_FIELD = 2**31 - 1  # what csv can count to
 _ARRAY_END = re.compile(r"\]?\s*")
+_CONSTANTS = re.compile(rb"NaN|Infinity")
 _BETWEEN = re.compile(r"[\s,]*")
 _RST_HEADING = re.compile(r"(?:([^\w\s])\1+\n)?[ \t]*(\S[^\n]*)\n(([^\w\s])\4+)[ \t]*(\n|$)")
 _HEADING = re.compile(r"\s*#[ \t]+(\S[^\n]*)(\n|$)")
@@ -39,7 +40,9 @@ def jsonl_rows(file: BinaryIO, path: str | Path, max_value_mb: int | None = None
         try:
             row = _object(orjson.loads(line), place)
         except orjson.JSONDecodeError as error:
-            row = _with_nan(line, place) or BadRow(_why_no_json(line, place, error), line.decode("utf-8", "replace").strip())
+            row = _with_constants(line, place) or BadRow(
+                _why_no_json(line, place, error), line.decode("utf-8", "replace").strip()
+            )
         yield place, row
 
 
@@ -66,14 +69,14 @@ def csv_rows(
     max_value_mb: int | None = None,
     *,
     quoted: bool = True,
-    left_out: LeftOut | None = None,
+    remarks: Remarks | None = None,
 ) -> Iterator[Row]:
     """The rows under a header of field names; every value is a string. A nameless column is left out, with a warning.
 
     Excel's line above the header (sep=;) is passed over, and so are empty fields beyond the header's.
-    quoted: a field may stand in double quotes; otherwise these are characters like any other; left_out: what was told before
+    quoted: a field may stand in double quotes; otherwise these are characters like any other; remarks: what was told before
     """
-    left_out = left_out or LeftOut()
+    remarks = remarks or Remarks()
     csv.field_size_limit(min(most_bytes(max_value_mb), _LONGEST_FIELD))
     reader = csv.reader(
         text_lines(file, path, max_value_mb),
@@ -102,7 +105,7 @@ def csv_rows(
             yield place, BadRow(wrong, row)
             continue
         if nameless := [place for place, name in enumerate(header, 1) if not name and row[place - 1].strip()]:
-            left_out.nameless(str(path), nameless)
+            remarks.nameless(str(path), nameless)
         yield place, {name: value for name, value in zip(header, row, strict=True) if name}
 
 
@@ -117,14 +120,16 @@ def text_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int | N
         yield str(path), {"_id": name, "title": title, "text": text}
 
 
-def markdown_rows(file: BinaryIO, path: str | Path, name: str, max_value_mb: int | None = None) -> Iterator[Row]:
+def markdown_rows(
+    file: BinaryIO, path: str | Path, name: str, max_value_mb: int | None = None, *, remarks: Remarks | None = None
+) -> Iterator[Row]:
     """A Markdown file as one document named after the file.
 
     Front matter gives title and metadata; else the title is a level-one heading at the very top, which the text then no longer
     repeats.
     """
     text = decode(read_whole(file, path, max_value_mb), str(path))
-    fields, text = front_matter(text, str(path))
+    fields, text = front_matter(text, str(path), remarks or Remarks())
     title = fields.pop("title", None)
     heading, rest = split_heading(text)
     title = heading if title is None else title if isinstance(title, str) else json.dumps(title, ensure_ascii=False)
@@ -173,9 +178,9 @@ def _object(value: Any, place: str) -> dict[str, Any] | BadRow:
     return BadRow(f"{place}: expected an object with id and text, found {kind}", value)
 
 
-def _with_nan(line: bytes, place: str) -> dict[str, Any] | BadRow | None:
-    """The object of a line that is JSON but for a NaN, as many a writer leaves it; None if it is not."""
-    if b"NaN" not in line:
+def _with_constants(line: bytes, place: str) -> dict[str, Any] | BadRow | None:
+    """The object of a line that is JSON but for a NaN, as many leave it, or an infinity, which is refused; else None."""
+    if not _CONSTANTS.search(line):
         return None
     values = JsonValues(io.BytesIO(line), place)
     try:
@@ -183,7 +188,9 @@ def _with_nan(line: bytes, place: str) -> dict[str, Any] | BadRow | None:
         value, refused = values.value()
     except WrongInput:
         return None
-    return None if refused or values.skip(_BETWEEN) else _object(value, place)
+    if values.skip(_BETWEEN):
+        return None
+    return BadRow(f"{place}: {refused}", line.decode("utf-8", "replace").strip()) if refused else _object(value, place)
 
 
 def _why_no_json(line: bytes, place: str, error: orjson.JSONDecodeError) -> str:

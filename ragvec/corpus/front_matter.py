@@ -1,10 +1,10 @@
 """Front matter: what a Markdown file says about itself before its text, as YAML between --- lines or TOML between +++ lines."""
 
-import logging
 import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ragvec.corpus.remarks import Remarks
 from ragvec.corpus.values import json_value, typed
 from ragvec.errors import WrongInput, first_line
 
@@ -21,14 +21,13 @@ _LONGEST = 1 << 14  # characters; its parsers are slow
 _MOST_NODES = 10_000  # one that is named again counts again: a few lines could stand for billions
 _NULLS = ("", "~", "null", "Null", "NULL", ".nan", ".NaN", ".NAN")
 _TRUTHS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_log = logging.getLogger("ragvec")
 
 
-def front_matter(text: str, place: str) -> tuple[dict[str, Any], str]:
+def front_matter(text: str, place: str, remarks: Remarks) -> tuple[dict[str, Any], str]:
     """The fields of a text's front matter as JSON values, and the text after it.
 
     YAML's plain words are strings but for numbers, true, false and null: a date stays as it is written, and so does `no`.
-    What cannot be read, or names no fields, stays in the text; the former is named in a warning.
+    What cannot be read, or names no fields, stays in the text; the former is remarked upon.
     """
     matter = _MATTER.match(text)
     if not matter or len(matter.group(2) or "") > _LONGEST:
@@ -36,7 +35,7 @@ def front_matter(text: str, place: str) -> tuple[dict[str, Any], str]:
     try:
         fields = _toml(matter.group(2) or "") if matter.group(1) == "+++" else _yaml(matter.group(2) or "")
     except (tomllib.TOMLDecodeError, WrongInput, ValueError, RecursionError) as error:
-        _log.warning("%s: its front matter stays in the text, for it cannot be read: %s", place, _why(error))
+        remarks.front_matter(place, _why(error))
         return {}, text
     return ({}, text) if fields is None else (fields, text[matter.end() :])
 

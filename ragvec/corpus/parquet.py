@@ -10,7 +10,7 @@ import numpy as np
 
 from ragvec.corpus.compressed import FREE_BYTES, MOST_INFLATION
 from ragvec.corpus.files import most_bytes, open_regular, path_text, too_long
-from ragvec.corpus.left_out import LeftOut
+from ragvec.corpus.remarks import Remarks
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.corpus.values import json_value
 from ragvec.errors import RagvecError, WrongInput, first_line
@@ -31,12 +31,12 @@ def parquet_rows(
     *,
     within: Path | None = None,
     vector_field: str | None = None,
-    left_out: LeftOut | None = None,
+    remarks: Remarks | None = None,
 ) -> Iterator[Row]:
     """The rows of a Parquet file; nulls and NaN are left out, values become JSON's, see `json_value`.
 
     vector_field  a column, letter case aside, whose lists of numbers come as arrays (d,), nulls in them as NaN
-    Columns of bytes, and of images as `datasets` keeps them, are left out, with a warning; left_out: what was warned of before.
+    Columns of bytes, and of images as `datasets` keeps them, are left out, with a warning; remarks: what was warned of before.
     Raises RagvecError for what is no Parquet file, and for files that hold far more than their size allows.
     """
     import pyarrow.parquet as pq
@@ -46,7 +46,7 @@ def parquet_rows(
         size = raw.seek(0, 2)
         with readable(shown, "Parquet"), pq.ParquetFile(raw) as file:
             schema = file.schema_arrow
-            places = columns_of(schema, shown, has_no_binary, left_out or LeftOut())
+            places = columns_of(schema, shown, has_no_binary, remarks or Remarks())
             columns = None if len(places) == len(schema) else [schema.names[place] for place in places]
             _check_size(file.metadata, size, shown)
             number = decoded = 0
@@ -79,9 +79,9 @@ def readable(shown: str, kind: str) -> Iterator[None]:
         raise WrongInput(f"{shown} is not a readable {kind} file: {first_line(error)}") from error
 
 
-def columns_of(schema: "pa.Schema", shown: str, can_read: Callable[["pa.DataType"], bool], left_out: LeftOut) -> list[int]:
+def columns_of(schema: "pa.Schema", shown: str, can_read: Callable[["pa.DataType"], bool], remarks: Remarks) -> list[int]:
     """The places of the columns that are read. The others are left out, and told."""
-    left_out.unreadable(shown, {field.name: str(field.type) for field in schema if not can_read(field.type)})
+    remarks.unreadable(shown, {field.name: str(field.type) for field in schema if not can_read(field.type)})
     return [place for place, field in enumerate(schema) if can_read(field.type)]
 
 

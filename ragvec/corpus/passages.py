@@ -1,5 +1,6 @@
 """From a corpus to the passages that are encoded: which fields are read, and how long a passage may be."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,18 +125,51 @@ def count_passages(source: str | Path, options: CorpusOptions) -> int | None:
     return None if options.passage_tokens else count_documents(source, text_lines=options.text_lines, files=options.files)
 
 
-def count_all(sources: Sequence[str | Path], options: CorpusOptions) -> int | None:
-    """About how many passages these corpora will make together; None where that is not known of one of them."""
-    counts = [count_passages(source, options) for source in sources]
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+class Expected:
+    """About how many passages corpora will make, for a progress bar: as many as documents at first, then by how many those that
+    have come by have made."""
+
+    def __init__(self, sources: Sequence[str | Path], options: CorpusOptions, *, among: int = 1) -> None:
+        """Count the documents; of standard input, say, nobody knows how many there are. among: processes that share them."""
+        counts = [count_documents(source, text_lines=options.text_lines, files=options.files) for source in sources]
+        known = [count for count in counts if count is not None]
+        self._documents = sum(known) if len(known) == len(counts) else None
+        self._among, self._sources, self._read, self._made = among, len(sources), 0, 0
+
+    def __call__(self) -> int | None:
+        """The number by now, of one process; None where the documents can't be counted beforehand."""
+        if self._documents is None:
+            return None
+        expected = round(self._made * self._documents / self._read) if self._made else self._documents
+        return math.ceil(max(expected, self._made) / self._among)
+
+    def read(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """A source's documents, counted as they come by."""
+        for document in documents:
+            self._read += 1
+            yield document
+
+    def made(self, passages: Iterable[Passage]) -> Iterator[Passage]:
+        """What is made of a source's, counted."""
+        for passage in passages:
+            self._made += 1
+            yield passage
+        self._sources -= 1
+        if not self._sources:
+            self._documents = self._read  # fewer than were counted, where some can't be read
 
 
 def cut_for(
-    documents: Iterable[Document], options: CorpusOptions, encoder: "Measures | None", instruction: str = ""
+    documents: Iterable[Document],
+    options: CorpusOptions,
+    encoder: "Measures | None",
+    instruction: str = "",
+    *,
+    expected: Expected | None = None,
 ) -> Iterator[Passage]:
-    """The documents' passages as `passages_of` makes them, read and cut by a thread that runs ahead."""
-    return read_ahead(passages_of(documents, options, encoder, instruction), lambda passage: len(passage.text))
+    """The documents' passages as `passages_of` makes them, read and cut by a thread that runs ahead; expected: counts them."""
+    passages = passages_of(expected.read(documents) if expected else documents, options, encoder, instruction)
+    return read_ahead(expected.made(passages) if expected else passages, lambda passage: len(passage.text))
 
 
 def passages_of(

@@ -10,8 +10,8 @@ from ragvec.corpus.encodings import as_utf8
 from ragvec.corpus.files import InputFile, describe_file, open_input
 from ragvec.corpus.formats import csv_rows, json_rows, jsonl_rows, markdown_rows, text_rows
 from ragvec.corpus.kinds import READ_IN_PLACE, format_of
-from ragvec.corpus.left_out import LeftOut
 from ragvec.corpus.parquet import parquet_rows
+from ragvec.corpus.remarks import Remarks
 from ragvec.corpus.rows import Row
 from ragvec.corpus.tables import delimiter_of
 
@@ -30,7 +30,7 @@ def file_rows(
     converter: Converter | None = None,
     encoding: str | None = None,
     vector_field: str | None = None,
-    left_out: LeftOut | None = None,
+    remarks: Remarks | None = None,
 ) -> Iterator[Row]:
     """The rows of a file of any format, by its name.
 
@@ -43,13 +43,13 @@ def file_rows(
     converter   for PDF, HTML, DOCX and the like, which must not come without one
     encoding    of text that is not UTF-8 and does not begin with a byte-order mark
     vector_field  a column of Parquet or Arrow whose lists of numbers come as arrays
-    left_out    columns of other files of the corpus that were left out: each is warned of once
+    remarks     what was told of other files of the corpus, and is not told again
     Raises RagvecError, with the place, for what can't be read.
     """
     kind = kind or format_of(path)
     if kind in READ_IN_PLACE:
         rows = arrow_rows if kind == "arrow" else parquet_rows
-        yield from rows(path, max_value_mb, within=within, vector_field=vector_field, left_out=left_out)
+        yield from rows(path, max_value_mb, within=within, vector_field=vector_field, remarks=remarks)
         if on_file:
             on_file(describe_file(path))
         return
@@ -64,9 +64,9 @@ def file_rows(
         elif kind == "json":
             yield from json_rows(file, shown, max_value_mb)
         elif kind == "markdown":
-            yield from markdown_rows(file, shown, name, max_value_mb)
+            yield from markdown_rows(file, shown, name, max_value_mb, remarks=remarks)
         elif kind == "text":
             yield from text_rows(file, shown, name, max_value_mb, lines=text_lines)
         else:
             delimiter = delimiter_of(file.peek(1), usual=None if kind == "csv" else "\t")
-            yield from csv_rows(file, shown, delimiter, max_value_mb, quoted=quoted, left_out=left_out)
+            yield from csv_rows(file, shown, delimiter, max_value_mb, quoted=quoted, remarks=remarks)

@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ragvec.arguments import address_of
 from ragvec.artefacts import HOLDS_NONE, kind_of
-from ragvec.errors import NotFound, RagvecError
+from ragvec.errors import NotFound, RagvecError, WrongUsage
 from ragvec.objects import ObjectPath, as_path
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # organisation/name, and no path that is there
@@ -21,6 +22,8 @@ def describe(path: str | Path) -> dict[str, Any]:
     named, path = str(path), as_path(path)
     if not isinstance(path, ObjectPath) and not path.exists():
         if _HUB_ID.fullmatch(named) is None:
+            if address := address_of(named):
+                raise WrongUsage(f"`path` is {address}, an address: name an encoder, shards or an index of this machine")
             raise NotFound(f"{path} does not exist: name an encoder, shards or an index")
         return {"kind": "encoder", **_encoder(named)}
     kind = kind_of(path)

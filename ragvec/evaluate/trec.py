@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ragvec.corpus.files import decode, open_input, read_whole, text_lines
+from ragvec.corpus.queries import parse_queries
 from ragvec.errors import RagvecError
 from ragvec.evaluate.tables import read_header, read_table, to_number
 from ragvec.files import replacing
@@ -17,23 +18,32 @@ _BEIR_COLUMNS = ("query-id", "corpus-id", "score")
 
 
 def read_topics(path: Path) -> dict[str, str]:
-    """Queries by id: a TREC topics file (number and title), a corpus-like JSONL (_id, text), or lines of id, tab, text.
+    """Queries by id: a TREC topics file (number and title), a JSON array, JSONL, or lines of id, tab, text, perhaps
+    with a header; see `parse_queries`.
 
     Raises RagvecError for a topic without number or title, an id that comes twice, or a file without queries.
     """
-    if path.name.removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".json")):
+    if path.name.removesuffix(".gz").removesuffix(".zst").endswith(".json"):
         from ragvec.corpus import read_documents
 
         return {document.doc_id: document.text for document in read_documents(path)}
+    if path.name.removesuffix(".gz").removesuffix(".zst").endswith(".jsonl"):
+        with open_input(path) as file:
+            return _queries(parse_queries(text_lines(file, path), str(path), with_ids=True), path)
     text = _read_text(path)
-    pairs = list(_topics(text, path) if "<top" in text.lower() else _lines_of_two(text, path))
-    if not pairs:
-        raise RagvecError(f"{path} holds no queries: pass TREC topics, JSONL with _id and text, or lines of id, tab, text")
+    if "<top" in text.lower():
+        return _queries(_topics(text, path), path)
+    return _queries(parse_queries(text.splitlines(), str(path), with_ids=True), path)
+
+
+def _queries(pairs: Iterator[tuple[str, str]], path: Path) -> dict[str, str]:
     queries: dict[str, str] = {}
     for query_id, query in pairs:
         if query_id in queries:
             raise RagvecError(f"{path}: the query id {query_id!r} comes twice")
         queries[query_id] = query
+    if not queries:
+        raise RagvecError(f"{path} holds no queries: pass TREC topics, JSONL with _id and text, or lines of id, tab, text")
     return queries
 
 
@@ -94,15 +104,6 @@ def _topics(text: str, path: Path) -> Iterator[tuple[str, str]]:
             shown = " ".join(body.split())[:60]
             raise RagvecError(f"{path}: a topic has no {'title' if number else 'number'}: {shown!r}")
         yield number.group(1), " ".join(title.group(1).split())
-
-
-def _lines_of_two(text: str, path: Path) -> Iterator[tuple[str, str]]:
-    for line, row in enumerate(text.splitlines(), 1):
-        query_id, tab, query = row.partition("\t")
-        if tab and query.strip():
-            yield query_id.strip(), query.strip()
-        elif row.strip():
-            raise RagvecError(f"{path} line {line}: no tab between the query's id and its text")
 
 
 def _beir_rows(path: Path) -> Iterator[tuple[str, str, int]]:

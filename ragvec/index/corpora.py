@@ -1,6 +1,5 @@
 """Corpora into an index through Python: `Index.add_folder`."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +10,7 @@ from ragvec.arguments import folder, wrong_type
 from ragvec.artefacts import DATABASE_NAME
 from ragvec.corpus import Rejected
 from ragvec.corpus.passages import CorpusOptions, open_documents, passages_of, usually_cut
+from ragvec.corpus.remarks import FirstFew
 from ragvec.errors import NoDocuments
 from ragvec.index import store
 from ragvec.index.changes import ChangeReport, Changes
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ragvec.index.store import IndexSettings
 
 Cutting = tuple[int | None, int] | None
-_log = logging.getLogger("ragvec")
 
 
 def cut_as_before(settings: "IndexSettings", reading: CorpusOptions) -> CorpusOptions:
@@ -66,7 +65,7 @@ def add_corpus(
                empty one that says nothing as `usually_cut` does; with them, that is how they are cut from now on
     id_prefix  stands before each id; None = as before, see `incoming_sources`
     sync       remove documents that came from it and are there no more
-    on_unread  called with each file, or row of one, that can't be read; None = they are named in a warning
+    on_unread  called with each file, or row of one, that can't be read; None = warnings name the first ones and count the rest
     What is new is encoded in memory, all at once: `ragvec index` is for corpora of millions.
     Raises RagvecError, and changes nothing, for a folder without documents and for an id of another source.
     """
@@ -90,9 +89,14 @@ def add_corpus(
             files=reading.files,
         )
 
+        passed_over = FirstFew("files or rows passed over")
+
         def note(unread: Rejected) -> None:
             incoming.note_unread(unread)
-            (on_unread or _warn)(unread)
+            if on_unread:
+                on_unread(unread)
+            else:
+                passed_over.tell("passed over: %s", unread.error)
 
         documents = open_documents(
             corpus,
@@ -105,10 +109,7 @@ def add_corpus(
         cutting = index.encoder if reading.passage_tokens else None
         changes = Changes(connection, incoming=[incoming], sync=sync)
         fresh = list(changes.fresh_of([passages_of(documents, reading, cutting, settings.document_instruction)]))
+        passed_over.close()
         blocks = [(fresh, index.encode(fresh))] if fresh else []
         writer.commit(blocks, changes, cutting=new_cutting(settings, reading))
     return changes.report()
-
-
-def _warn(unread: Rejected) -> None:
-    _log.warning("passed over: %s", unread.error)

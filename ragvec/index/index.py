@@ -5,7 +5,6 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -26,7 +25,7 @@ from ragvec.index.layout import ENCODING_NAME, LOCK_NAME, SEGMENTS_NAME, WORDS_N
 from ragvec.index.lock import writer_lock
 from ragvec.index.store import IndexSettings
 from ragvec.index.view import View, open_view
-from ragvec.index.wanted import check_wanted
+from ragvec.index.wanted import check_wanted, searched_by
 from ragvec.index.writer import Writer, documents_where, writing
 from ragvec.notebook import described_html
 from ragvec.records import Document, FilterValues, Passage
@@ -240,11 +239,9 @@ class Index:
         search  change how the index is searched, from now on: faiss_key, recall_target, max_memory, filter_fields, language, as
                 `create` explains them. Nothing is encoded anew.
         """
-        if "filter_fields" in search:
-            search["filter_fields"] = tuple(strings("filter_fields", search["filter_fields"], "field"))
-        check_wanted(replace(self.settings, **search))
+        searched_by(self.settings, search)
         with self.writing() as writer:
-            settings = replace(writer.settings, **search)  # another process may have changed the others
+            settings = searched_by(writer.settings, search)  # another process may have changed the others
             writer.compact(settings)
         self.settings = settings
 
@@ -377,6 +374,8 @@ class Index:
 
 
 def _no_index(path: Path) -> str:
+    if path.is_file():
+        return f"{path} is a file, and an index is a folder: name one, or make one with `ragvec index CORPUS -o FOLDER`"
     command = "`ragvec index CORPUS`" if str(path) == "ragvec-index" else f"`ragvec index CORPUS -o {path}`"
     if (path / ENCODING_NAME).is_dir():
         return f"no index in {path} yet, its build was interrupted: finish it with {command}"

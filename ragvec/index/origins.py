@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ragvec.corpus.files import STDIN, corpus_files
 from ragvec.corpus.kinds import ALL_FILES, NAMED_BY_FILE, FileChoice, format_of
 from ragvec.corpus.spelling import composed
-from ragvec.errors import WrongInput, WrongUsage
+from ragvec.errors import NoDocuments, WrongInput, WrongUsage
 from ragvec.index.sources import DocumentSource, Incoming
 from ragvec.objects import as_path, is_url
 
@@ -133,8 +134,9 @@ def _made_prefix(
     return next((prefix for prefix in prefixes if prefix not in used), prefixes[-1])
 
 
-def check_readable(corpora: Sequence[str | Path], files: FileChoice) -> None:
-    """Raises RagvecError for a corpus that is not there or holds no file to read, before any of them is worked on."""
+def check_readable(corpora: Sequence[str | Path], files: FileChoice, *, may_be_empty: bool = False) -> None:
+    """Raises RagvecError for a corpus that is not there or, unless it may be, empty, before any of them is worked on."""
     for corpus in corpora:
         if str(corpus) != STDIN:
-            corpus_files(corpus, files)
+            with suppress(*[NoDocuments] * may_be_empty):
+                corpus_files(corpus, files)

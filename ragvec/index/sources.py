@@ -1,13 +1,15 @@
 """Where documents come from: the corpora that are indexed, their ids' prefixes, the files that give documents."""
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from ragvec.corpus import Rejected
 from ragvec.corpus.spelling import decomposed
+from ragvec.errors import NoDocuments
+from ragvec.records import Document
 
 BY_HAND = 0  # the source of documents that were added through Python or HTTP; NULL = from before format 4, so not known
 BY_HAND_NAME = "Python or HTTP"
@@ -36,6 +38,7 @@ class Incoming:
     takes     whether a file of this name is wanted; what is not is gone
     files     those that gave documents
     rejected  rows and files that could not be read, but for files that give no document at all; first: where one of them is
+    empty     why it holds no document at all, though other sources that came with it do
     """
 
     source: DocumentSource
@@ -43,6 +46,7 @@ class Incoming:
     files: set[str] = field(default_factory=set)
     rejected: int = 0
     first: str = ""
+    empty: str = ""
     takes: Callable[[str], bool] = lambda name: True
 
     def note_unread(self, unread: Rejected) -> None:
@@ -54,6 +58,13 @@ class Incoming:
         """Count a row or file that could not be read."""
         self.rejected += 1
         self.first = self.first or rejected.place
+
+    def noting_empty(self, documents: Iterator[Document]) -> Iterator[Document]:
+        """The documents; that there are none is noted, so that other sources go on."""
+        try:
+            yield from documents
+        except NoDocuments as error:
+            self.empty = str(error)
 
     def former_id(self, doc_id: str) -> str | None:
         """The id that an earlier ragvec gave this document if a Mac spelled its file's name: decomposed; None = no other."""
@@ -74,6 +85,8 @@ class Incoming:
         before  the files that gave documents until now. One that is there but gives none (emptied, half written, not readable
                 here), or whose folder is empty (a disk that is not mounted), is not gone.
         """
+        if self.empty:
+            return [f"{self.empty}; if its documents are to go, `ragvec delete` removes them by id or filter"]
         if self.rejected:
             what, first = ("1 row or file", "") if self.rejected == 1 else (f"{self.rejected:,} rows or files", "the first: ")
             remedy = f" ({first}{self.first}): mend what is there or take it out, and do the same again" if self.first else ""

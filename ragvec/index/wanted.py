@@ -1,14 +1,30 @@
 """What a new index, or one that is changed, is asked to be: checked before anything is written."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
 
+from ragvec.arguments import known, strings
 from ragvec.checked import Mismatch, check_fields
 from ragvec.errors import WrongType, WrongUsage
 from ragvec.index.ann.choice import AUTO_KEY, EXACT_KEY, RECALL_TARGET
 from ragvec.index.conditions import check_filter_fields
-from ragvec.index.store import IndexSettings
+from ragvec.index.store import SEARCH_SETTINGS, IndexSettings
 from ragvec.index.validity import fitting_settings
 from ragvec.index.words import check_language
+
+_SEARCH = (*SEARCH_SETTINGS, "filter_fields", "language")
+
+
+def searched_by(settings: IndexSettings, search: Mapping[str, Any]) -> IndexSettings:
+    """An index's settings with another way to search, by name. Raises as `check_wanted`, and for names that are no such way."""
+    known(search, _SEARCH, "setting of how an index is searched")
+    given = dict(search)
+    if "filter_fields" in given:
+        given["filter_fields"] = tuple(strings("filter_fields", given["filter_fields"], "field"))
+    wanted = replace(settings, **given)
+    check_wanted(wanted)
+    return wanted
 
 
 def check_wanted(settings: IndexSettings) -> None:

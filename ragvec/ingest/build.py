@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,8 @@ from ragvec.arguments import local_folder
 from ragvec.artefacts import DATABASE_NAME, is_shards
 from ragvec.corpus import Rejected
 from ragvec.corpus.files import STDIN
-from ragvec.corpus.passages import CorpusOptions, count_all, cut_for, open_documents, usually_cut
-from ragvec.errors import RagvecError, WrongInput, WrongUsage
+from ragvec.corpus.passages import CorpusOptions, Expected, cut_for, open_documents, usually_cut
+from ragvec.errors import NoDocuments, RagvecError, WrongInput, WrongUsage
 from ragvec.index.changes import Changes
 from ragvec.index.corpora import Cutting, cut_as_before, kept_where_empty, new_cutting
 from ragvec.index.encoder import (
@@ -33,9 +32,10 @@ from ragvec.index.lock import writer_lock
 from ragvec.index.origins import check_readable, incoming_sources
 from ragvec.index.sources import DocumentSource, Incoming
 from ragvec.index.store import IndexSettings, ids_of, read_sources, spelled
-from ragvec.index.wanted import check_wanted
+from ragvec.index.wanted import searched_by
 from ragvec.ingest import encode_corpus
 from ragvec.ingest.folder import remove_shards
+from ragvec.ingest.meter import Total
 from ragvec.ingest.own_vectors import index_vectors, reading_vectors
 from ragvec.ingest.report import BuildReport, report_of
 from ragvec.progress import progress_bar
@@ -88,8 +88,8 @@ def build(
                      a new index has the encoder that is named, which made the vectors, or none
     on_reject        called with each row that can't be read; None = the first one raises
     on_unread        called with what can't be read of a folder, see `read_documents`; None = the first one raises
-    sync             remove documents that came from the source and are there no more; where anything of it could not be read
-                     they stay, and the report says why
+    sync             remove documents that came from the source and are there no more; where anything of it could not be read,
+                     and where one of several corpora is empty, they stay, and the report says why
     Raises RagvecError for bad input and for an index of another encoder; a new index is then not left behind.
     """
     started = time.monotonic()
@@ -97,7 +97,9 @@ def build(
     reading = reading or CorpusOptions()
     loading = {"device": device, "dtype": dtype, "offline": offline}
     with _undone_on_failure(path), kept_where_empty(path, sync):
-        corpora = _checked_corpora(source, others, sync, reading)
+        emptied = sync and bool(others) and (path / DATABASE_NAME).exists()  # one of several may have become so
+        corpora = [source, *others]
+        _check_corpora(corpora, sync, reading, may_be_empty=emptied)
         if id_prefix is not None and is_shards(source):
             raise WrongUsage("shards hold ids already: leave `id_prefix` out, and give it to `ragvec encode`")
         incoming = _incoming(path, corpora, name=name, id_prefix=id_prefix, sync=sync, files=reading.files)
@@ -116,15 +118,18 @@ def build(
         else:
             reading = reading_vectors(path, reading)
             streams = [_documents(*each, reading, (on_reject, on_unread)) for each in zip(corpora, incoming, strict=True)]
-            first = next(streams[0])  # a bad corpus shows before seconds are spent on loading an encoder
-            streams[0] = chain([first], streams[0])
+            if emptied:
+                streams = [each.noting_empty(stream) for each, stream in zip(incoming, streams, strict=True)]
+            first = _first(streams, incoming)  # a bad corpus shows before seconds are spent on loading an encoder
             dimension = None if first.vector is None else len(first.vector)
             making: dict[str, Any] = {"options": encoder_options or {}, "instruction": document_instruction}
             making |= {"search": search or {}, "dimension": dimension, "reading": reading, "corpora": corpora}
             with _open_or_create(path, encoder, making, loading) as index:
-                total = count_all(corpora, cut_as_before(index.settings, reading)) if show_progress and not len(index) else None
+                expected = Expected(corpora, reading) if show_progress and not len(index) else None
                 add = index_vectors if reading.vector_field else _index_documents
-                report = add(index, streams, incoming, reading=reading, sync=sync, total=total, show_progress=show_progress)
+                report = add(
+                    index, streams, incoming, reading=reading, sync=sync, expected=expected, show_progress=show_progress
+                )
     return report._replace(seconds=time.monotonic() - started)
 
 
@@ -149,13 +154,16 @@ def _index_documents(
     incoming: Sequence[Incoming],
     *,
     reading: CorpusOptions,
+    expected: Expected | None,
     **how: Any,
 ) -> BuildReport:
     """Cut documents as is asked for, or as the index remembers, and encode them; how: as for `_index_streams`."""
     reading = cut_as_before(index.settings, reading)
     cutter = index.encoder if reading.passage_tokens else None
-    passages = [cut_for(stream, reading, cutter, index.settings.document_instruction) for stream in streams]
-    return _index_streams(index, passages, incoming=incoming, cutting=new_cutting(index.settings, reading), **how)
+    instruction = index.settings.document_instruction
+    passages = [cut_for(stream, reading, cutter, instruction, expected=expected) for stream in streams]
+    how |= {"cutting": new_cutting(index.settings, reading), "total": expected}
+    return _index_streams(index, passages, incoming=incoming, **how)
 
 
 def _index_streams(
@@ -165,7 +173,7 @@ def _index_streams(
     incoming: Sequence[Incoming] = (),
     sync: bool = False,
     cutting: Cutting = None,
-    total: int | None = None,
+    total: Total = None,
     show_progress: bool = False,
 ) -> BuildReport:
     with index.writing() as writer:
@@ -275,7 +283,7 @@ def _open_or_create(path: Path, source: "str | TextEncoder | None", making: dict
 
 def _check_same_search(index: Index, search: dict[str, Any]) -> None:
     if search:
-        check_wanted(replace(index.settings, **search))
+        searched_by(index.settings, search)
     for name, value in search.items():
         if value != (kept := getattr(index.settings, name)):
             was, asked = (",".join(one) or "none" if isinstance(one, tuple) else one for one in (kept, value))
@@ -285,16 +293,14 @@ def _check_same_search(index: Index, search: dict[str, Any]) -> None:
             )
 
 
-def _checked_corpora(source: str | Path, others: Sequence[str | Path], sync: bool, reading: CorpusOptions) -> list[str | Path]:
-    corpora = [source, *others]
-    if others and any(map(is_shards, corpora)):
+def _check_corpora(corpora: list[str | Path], sync: bool, reading: CorpusOptions, *, may_be_empty: bool) -> None:
+    if len(corpora) > 1 and any(map(is_shards, corpora)):
         raise WrongUsage("encoded shards are indexed by themselves: name one folder of shards, or corpora")
     if sync and any(str(corpus) == STDIN for corpus in corpora):
         raise WrongUsage(
             "`sync` needs a whole corpus, and a pipe that broke looks like one that ended: save it to a file, and index that"
         )
-    check_readable(others, reading.files)
-    return corpora
+    check_readable(corpora[1:], reading.files, may_be_empty=may_be_empty)
 
 
 def _incoming(path: Path, corpora: list[str | Path], **how: Any) -> list[Incoming]:
@@ -337,6 +343,15 @@ def _documents(
         on_unread=pass_over if on_unread else None,
         on_found=incoming.files.add,
     )
+
+
+def _first(streams: list[Iterator[Document]], incoming: Sequence[Incoming]) -> Document:
+    """The first document of all, which stays in its stream. Raises NoDocuments if none has any."""
+    for place, stream in enumerate(streams):
+        if (first := next(stream, None)) is not None:
+            streams[place] = chain([first], stream)
+            return first
+    raise NoDocuments("; ".join(each.empty for each in incoming))
 
 
 def _without_held(blocks: Blocks, changes: Changes) -> Blocks:

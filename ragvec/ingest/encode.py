@@ -15,7 +15,7 @@ from ragvec.ingest.blocks import Computes
 from ragvec.ingest.bucket_shelf import bucket_shelf, check_bucket_for
 from ragvec.ingest.folder import check_folder
 from ragvec.ingest.folder_shelf import check_folder_for, folder_shelf
-from ragvec.ingest.meter import MeasuresWork, Meter
+from ragvec.ingest.meter import MeasuresWork, Meter, Total
 from ragvec.ingest.ranks import OwnParts, Rank
 from ragvec.ingest.run import Run
 from ragvec.ingest.shelf import Finished, Shelf
@@ -71,7 +71,7 @@ def encode_corpus(
     overwrite: bool = False,
     single_writer: bool = False,
     rank: Rank = Rank(),  # noqa: B008 - a tuple
-    total: int | None = None,
+    total: Total = None,
     show_progress: bool = False,
     speed: MeasuresWork | None = None,
     log: Callable[[dict[str, Any]], None] | None = None,
@@ -109,7 +109,7 @@ def encode_corpus(
         raise WrongInput("there is nothing to encode: the corpus holds no passages")
     with (
         place.shelf(provenance, rank=rank, overwrite=overwrite) as shelf,
-        progress_bar("encode", total=total, unit="passages", show=show_progress) as bar,
+        progress_bar("encode", total=None, unit="passages", show=show_progress) as bar,
         Run(shelf, encoder, Meter(bar, total=total, speed=speed, log=log), elsewhere) as run,
     ):
         run.encode(chain([first] if first else [], parts))

@@ -14,6 +14,8 @@ LOG_SECONDS = 10.0
 # fits 80 columns whatever the numbers; how many were cut is said at the end
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
+Total = int | None | Callable[[], int | None]  # how many passages there are; called, by what is known by then
+
 
 class MeasuresWork(Protocol):
     """How much work texts are, and how much the machine can do; `ragvec.encoder.speed.Speed` is one."""
@@ -31,13 +33,14 @@ class Meter:
         self,
         bar: "tqdm[Any]",
         *,
-        total: int | None = None,
+        total: Total = None,
         speed: MeasuresWork | None = None,
         log: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.encoded = self.reused = self.kept = self.truncated = self.failed = 0
-        self._bar, self._total, self._speed, self._log = bar, total, speed, log
-        bar.bar_format = _BAR
+        self._bar, self._speed, self._log = bar, speed, log
+        self._expected = total if callable(total) else lambda: total
+        bar.bar_format, bar.total = _BAR, self._expected()
         self._tokens, self._flops = 0, 0.0
         self._started = self._logged = time.monotonic()
 
@@ -77,12 +80,13 @@ class Meter:
         """The counts and rates so far; None for what is not known."""
         seconds = max(time.monotonic() - self._started, 1e-9)
         done = self.encoded + self.reused + self.kept + self.failed
-        left = None if self._total is None else max(self._total - done, 0)
+        total = self._expected()
+        left = None if total is None else max(total - done, 0)
         return {
             "time": _now(),
             "seconds": round(seconds, 3),
             "passages": done,
-            "total": self._total,
+            "total": total,
             "encoded": self.encoded,
             "reused": self.reused,
             "kept": self.kept,
@@ -96,6 +100,7 @@ class Meter:
         }
 
     def _show(self, rows: int) -> None:
+        self._bar.total = self._expected()
         self._bar.update(rows)
         if self._bar.disable and not self._log:
             return

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ragvec.artefacts import DATABASE_NAME
-from ragvec.corpus.passages import CorpusOptions
+from ragvec.corpus.passages import CorpusOptions, Expected
 from ragvec.index import Index
 from ragvec.index.changes import Changes
 from ragvec.index.own_vectors import Blocks, fresh_with_vectors, own_blocks
@@ -30,7 +30,7 @@ def index_vectors(
     *,
     reading: CorpusOptions,
     sync: bool = False,
-    total: int | None = None,
+    expected: Expected | None = None,
     show_progress: bool = False,
 ) -> BuildReport:
     """Commit the documents of sources, each with its vector; what is in the index as it is, vector included, is passed over.
@@ -42,6 +42,7 @@ def index_vectors(
         changes = Changes(writer.connection, incoming=incoming, sync=sync)
         blocks = [own_blocks(stream, writer.settings) for stream in streams]
         fresh = fresh_with_vectors(blocks, changes, writer)
+        total = expected() if expected else None
         with progress_bar("indexing", total=total, unit="documents", show=show_progress) as bar:
             writer.commit(_watched(fresh, bar.update), changes, own_vectors=True)
     return report_of(index, changes, incoming, failed=())

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
-from ragvec.arguments import array, number, strings, switch, text, where_names, where_text, whole
+from ragvec.arguments import array, known, number, strings, switch, text, where_names, where_text, whole
 from ragvec.errors import WrongInput, WrongType, WrongUsage
 from ragvec.records import FilterValues
 from ragvec.retrieve.asked import meaning
@@ -95,6 +95,11 @@ class Request:
     min_score: float | None = None
     snippets: bool = False
     instruction: str | None = None
+
+    def __new__(cls, *_: Any, **given: Any) -> "Request":
+        """Before the fields are filled: raises WrongType for a name that none of them has."""
+        known(given, cls.__dataclass_fields__, "option of a request")
+        return object.__new__(cls)
 
     def __post_init__(self) -> None:
         self._check_types()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ragvec.arguments import local_folder
 from ragvec.errors import Damaged, RagvecError, Unavailable, WrongInput
 from ragvec.index import Index
 from ragvec.index.ann.threads import load_faiss
@@ -61,7 +62,7 @@ class LiveIndex:
 
         Raises RagvecError if there is no index, or it is another encoder's.
         """
-        self.path = Path(path)
+        self.path = local_folder("path", path)
         self._encoder = encoder
         self._places = Places(self.path, *([] if encoder is None else [encoder.source]))
         self._lock = threading.Lock()

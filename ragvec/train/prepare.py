@@ -47,6 +47,7 @@ def prepare(recipe: Recipe, learner: Learner) -> Prepared:
         learner.settings = replace(learner.settings, query_instruction=first.queries[0])  # the one that was trained
     if teaching.reading.prompts and recipe.document_instruction is None and len(first.documents) == 1:
         learner.settings = replace(learner.settings, document_instruction=first.documents[0])
+    teaching.reading.close()
     batches = _batches(first, recipe, accumulation=recipe.gradient_accumulation_steps, world=ranks.world())
     return Prepared(
         LossModule(learner, teaching.loss, teaching.extra),

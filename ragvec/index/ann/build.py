@@ -1,6 +1,7 @@
 """Filling: a FAISS index, trained on a sample of a segment's vectors, that holds them all."""
 
 import logging
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ FEWEST_TRAINING_ROWS = 2_048  # for codes of 4 bits, which have few centroids
 POINTS_PER_LIST = 39  # to train the centroids of lists on, FAISS's least; its usual 256 take six times as long for no recall
 ITERATIONS = 4
 POINTS_PER_CENTROID = 48  # to train a subquantizer of 4 bits on; 256, and 25 iterations, FAISS's usual, make it no better
+_OF_SOURCE = re.compile(r"could not parse|'.*' failed")  # FAISS's words where they are of its source alone
+_REMEDY = "give auto, exact, or a factory string of FAISS's for inner products, such as IVF256,SQ8 or HNSW32"
 _TRAINED_BEFORE = 2  # FAISS's quantizer_trains_alone of lists that a graph finds: centroids are made before it is filled
 COARSE_EF_SEARCH = 128  # of a graph that finds the nearest lists; less misses the very nearest too often
 
@@ -174,7 +177,9 @@ def _make(key: str, dimension: int) -> Any:
     try:
         return faiss.index_factory(dimension, key, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        raise WrongUsage(f"`faiss_key` {key!r} makes no FAISS index of {dimension} dimensions: {_reason(error)}") from error
+        said = _reason(error)
+        why = "" if _OF_SOURCE.search(said) else f" ({said})"
+        raise WrongUsage(f"`faiss_key` {key!r} makes no FAISS index of {dimension} dimensions{why}: {_REMEDY}") from error
 
 
 def _reason(error: RuntimeError) -> str:

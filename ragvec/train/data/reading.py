@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from ragvec.corpus.files import corpus_files
 from ragvec.corpus.kinds import SPLITS_FILE, format_of
-from ragvec.corpus.left_out import LeftOut
 from ragvec.corpus.readers import file_rows
+from ragvec.corpus.remarks import Remarks
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError
 from ragvec.train.recipe import Recipe
@@ -39,7 +39,7 @@ class Reading:
         self.skipped, self.first = 0, ""
         self.prompts = False
         self._unread: dict[str, str] = {}  # a column, and what it may have been meant to be called
-        self._left_out = LeftOut()
+        self._remarks = Remarks()
         self._known: set[tuple[str, ...]] = set()
 
     @contextmanager
@@ -58,12 +58,16 @@ class Reading:
 
         Raises RagvecError, with the place, for a row that can't be read and may not be left out.
         """
-        for place, row in _raw_rows(path, self._left_out):
+        for place, row in _raw_rows(path, self._remarks):
             if not isinstance(row, BadRow):
                 yield place, row
                 continue
             with self.row():
                 raise RagvecError(row.error)
+
+    def close(self) -> None:
+        """All files were read: say of how many was not told what of the first was."""
+        self._remarks.close()
 
     def note(self, row: dict[str, Any], columns: Callable[[Sequence[str]], Columns]) -> None:
         """Remember which columns of a row are not read; columns: what is read of those with a value."""
@@ -103,20 +107,20 @@ def training_paths(files: Sequence[str]) -> Iterator[Path]:
         yield from corpus_files(path).paths
 
 
-def _raw_rows(path: Path, left_out: LeftOut) -> Iterator[Row]:
+def _raw_rows(path: Path, remarks: Remarks) -> Iterator[Row]:
     kind = format_of(path)
     if kind in (None, "converted"):
         raise RagvecError(f"{path} is no training data: use JSON, JSONL, CSV, TSV, TXT, Markdown, Parquet or Arrow")
-    quoted = kind != "tsv" or _quotes_enclose(path, left_out)
-    return file_rows(path, str(path), path.name, text_lines=True, quoted=quoted, left_out=left_out)
+    quoted = kind != "tsv" or _quotes_enclose(path, remarks)
+    return file_rows(path, str(path), path.name, text_lines=True, quoted=quoted, remarks=remarks)
 
 
-def _quotes_enclose(path: Path, left_out: LeftOut) -> bool:
+def _quotes_enclose(path: Path, remarks: Remarks) -> bool:
     """Whether double quotes in a TSV enclose fields, as in CSV: read so, every row has the header's fields.
 
     In STS tables and their like a quote is a character of the text, and a field may begin with one that nothing closes.
     """
     try:
-        return not any(isinstance(row, BadRow) for _, row in file_rows(path, str(path), path.name, left_out=left_out))
+        return not any(isinstance(row, BadRow) for _, row in file_rows(path, str(path), path.name, remarks=remarks))
     except RagvecError:
         return False

@@ -5,7 +5,7 @@ from txtai import Embeddings
 from txtai.pipeline import Textractor
 
 folder, encoder = Path(sys.argv[1]), sys.argv[2]
-textractor = Textractor(sections=True)
+textractor = Textractor(sections=True, backend="docling")  # Tika would be fetched, too
 
 
 def passages():

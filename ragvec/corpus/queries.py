@@ -1,0 +1,74 @@
+"""Queries as people list them: JSON objects, a table of ids and texts, or texts alone, one a line."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from ragvec.errors import WrongInput, first_line
+
+_IDS = ("_id", "id", "query_id", "query-id", "qid")
+_TEXTS = ("text", "query")
+
+
+class _Columns(NamedTuple):
+    """Where a table has ids and texts, counted from 0."""
+
+    id: int
+    text: int
+
+
+def parse_queries(lines: Iterable[str], name: str, *, with_ids: bool = False) -> Iterator[tuple[str, str]]:
+    """(query_id, text) of each line that is not blank: a JSON object, an id and a text with a tab between, or a text, whose id
+    is the line's number.
+
+    A table's first line may name its columns, `query_id` and `text` among them: these are then read.
+    with_ids  a text alone is none: whoever asks knows queries by their ids
+    Raises WrongInput, with the line's number, for what has no text, and for an id that another line has.
+    """
+    lines_of: dict[str, int] = {}
+    for number, query_id, text in _numbered(lines, name, with_ids):
+        if (first := lines_of.setdefault(query_id, number)) != number:
+            raise WrongInput(f"{name}, line {number}: line {first} has the query id {query_id!r}, too: give each its own")
+        yield query_id, text
+
+
+def _numbered(lines: Iterable[str], name: str, with_ids: bool) -> Iterator[tuple[int, str, str]]:
+    columns = None
+    for number, line in enumerate(lines, 1):
+        stripped = line.strip()
+        if stripped.startswith("{"):
+            yield number, *_from_json(stripped, number, name)
+        elif "\t" in stripped:
+            cells = [cell.strip() for cell in line.rstrip("\r\n").split("\t")]
+            if number == 1 and (columns := _columns(cells)):
+                continue
+            query_id, text = _of_columns(cells, columns) if columns else map(str.strip, stripped.split("\t", 1))
+            if not text:
+                raise WrongInput(f"{name}, line {number}: no text for the query id {query_id!r}: complete it, or take it out")
+            yield number, query_id, text
+        elif stripped and with_ids:
+            raise WrongInput(f"{name}, line {number}: no tab between the query's id and its text")
+        elif stripped:
+            yield number, str(number), stripped
+
+
+def _columns(cells: Sequence[str]) -> _Columns | None:
+    """Where the columns are that a table's first line names; None if it names none, and so is a query."""
+    names = {name.lower(): place for place, name in reversed(list(enumerate(cells)))}
+    ids, texts = ([names[name] for name in wanted if name in names] for wanted in (_IDS, _TEXTS))
+    return _Columns(ids[0], texts[0]) if ids and texts else None
+
+
+def _of_columns(cells: Sequence[str], columns: _Columns) -> tuple[str, str]:
+    return cells[columns.id], cells[columns.text] if columns.text < len(cells) else ""
+
+
+def _from_json(line: str, number: int, name: str) -> tuple[str, str]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise WrongInput(f"{name}, line {number}: not JSON ({first_line(error)})") from error
+    text = next((record[field] for field in _TEXTS if isinstance(record.get(field), str)), None)
+    if text is None:
+        raise WrongInput(f"{name}, line {number}: no {' or '.join(_TEXTS)} among the fields {', '.join(record):.200}")
+    return str(next((record[field] for field in _IDS if field in record), number)), text
