@@ -35,7 +35,7 @@ from ragvec.shards.stored import (
 
 def check_bucket_for(bucket: Bucket, provenance: Provenance, *, overwrite: bool) -> Version:
     """The manifest to go on from. Raises RagvecError if the vectors there can't be mixed with this run's."""
-    there = latest_version(bucket)
+    there = latest_version(bucket, replaced=overwrite)
     if there.manifest is not None and not overwrite:
         check_same(there.manifest.provenance, provenance, str(bucket))
     return there
