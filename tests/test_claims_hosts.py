@@ -56,13 +56,14 @@ def hosts() -> Iterator[list[str]]:
     """Two hosts; the first also holds a bucket."""
     pytest.importorskip("obstore", reason="pip install 'ragvec[s3]'")
     pytest.importorskip("moto", reason="pip install 'ragvec[test]'")
-    make = "import urllib.request as r; r.urlopen(r.Request('http://10.77.0.1:{}/bucket', method='PUT'))".format(PORT)
+    make = f"import urllib.request as r; r.urlopen(r.Request('http://10.77.0.1:{PORT}/bucket', method='PUT'))"
     with two_hosts() as names:
         command = on(names[0], sys.executable, "-m", "moto.server", "-H", "10.77.0.1", "-p", str(PORT))
         store = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             for left in range(60, -1, -1):
-                made = subprocess.run(on(names[1], sys.executable, "-c", make), env=variables(), capture_output=True, check=False)
+                put = on(names[1], sys.executable, "-c", make)
+                made = subprocess.run(put, env=variables(), capture_output=True, check=False)
                 if made.returncode == 0:
                     break
                 assert left, made.stderr.decode()
@@ -83,9 +84,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def started(host: str, minutes: int, words: list[str]) -> subprocess.Popen:
     """`ragvec encode` on a host whose clock is so many minutes off."""
     clock = ["faketime", "-f", f"{minutes:+d}m"] if minutes else []
-    return subprocess.Popen(
-        under_its_name(host, *clock, *ENCODE, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables()
-    )
+    command = under_its_name(host, *clock, *ENCODE, *words)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables())
 
 
 def said(host: str, script: str, *words: str) -> str:

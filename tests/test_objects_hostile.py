@@ -175,11 +175,11 @@ def strange_port():
     ("elsewhere", r"a.jsonl is out of reach \(302\)"), ("changed", "a.jsonl was replaced while it was read"),
     ("short", "a.jsonl was replaced while it was read"), ("longer", "a.jsonl was replaced while it was read"),
     ("denied-b.jsonl", r"b.jsonl is denied \(403\)"), ("denied-parquet", "c.parquet is denied"),
-    ("denied-md", "d.md is denied"), ("whole-b.jsonl", "b.jsonl is out of reach"), ("whole-parquet", "c.parquet is out of reach"),
+    ("denied-md", "d.md is denied"), ("whole-b.jsonl", "b.jsonl is out of reach"), ("whole-parquet", "c.parquet is out of"),
     ("changed-parquet", "c.parquet was replaced while it was read"), ("changed-md", "d.md was replaced while it was read"),
 ])  # fmt: skip
 def test_what_a_store_answers_is_not_believed_and_no_object_passed_over(way, said, strange_port, tmp_path, monkeypatch):
-    """Neither where files of a folder that can't be read are passed over, nor where rows that can't are: others would follow."""
+    """Neither where files of a folder that can't be read are passed over, nor where bad rows are: others would follow."""
     use(strange_port, tmp_path, monkeypatch)
     passed: list = []
     for heard in ({"on_unread": passed.append}, {"on_reject": passed.append}):
