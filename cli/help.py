@@ -35,6 +35,9 @@ def command_class(examples: Sequence[str], page: str) -> type[TyperCommand]:
         allow_extra_args = True  # refused below, with what helps
 
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            given = self.make_parser(ctx).parse_args(list(args))[2] if not ctx.resilient_parsing else []
+            if sum(one.name == "index" and not one.multiple for one in given) > 1:
+                ctx.fail("--index is given twice, and this command takes one index: name one")  # the last alone would count
             rest = super().parse_args(ctx, args)
             if rest and not ctx.resilient_parsing:
                 hint = f"({' '.join(rest)}){_in_quotes(ctx.params, rest)}"

@@ -104,6 +104,8 @@ def test_the_commands_are_summed_up_in_a_line_each(capsys, monkeypatch):
         (["eval"], "error: no qrels"),
         (["eval", "x", "--test", "sign"], "error: unknown test 'sign'"),
         (["delete"], "error: say what to delete"),
+        (["delete", "1", "-i", "a", "--index=b"], "--index is given twice, and this command takes one index: name one"),
+        (["index", "corpus.jsonl", "--encoding", "\x1b[2J\n"], r"error: --encoding '\x1b[2J\n' is not known"),
         (["documents", "--count", "--distinct", "x"], "are different questions"),
         (["ask", "x"], "error: no language model is named"),
         (["serve", "--port", "99999"], "Invalid value for '--port'"),
@@ -178,6 +180,14 @@ def test_what_is_said_of_an_interruption_is_true():
     assert encode(overwrite=False, corpus="x") == index(vector_field=None) == "the same command goes on where it stopped"
     assert encode(overwrite=True) == "the same command goes on where it stopped, without --overwrite"  # which begins anew
     assert index(vector_field="v") == "nothing was changed"  # brought vectors are stored in one transaction
+
+
+def test_what_an_error_quotes_moves_no_terminal(capsys, tmp_path):
+    """Of a folder's name, or a field's, or another server's words."""
+    with pytest.raises(SystemExit):
+        main(["search", "x", "-i", f"{tmp_path}/\x1b[2J\n\x9b31m"])
+    line = capsys.readouterr().err
+    assert line.startswith(rf"error: no index in {tmp_path}/\x1b[2J\n\x9b31m") and line.count("\n") == 1
 
 
 def test_ctrl_c_ends_with_130_and_says_it(capsys, monkeypatch):
