@@ -48,7 +48,7 @@ print(json.dumps({"parts": [part.sha256 for part in manifest_at(place).parts], "
 def variables() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in CLEARED}
     there = environment(PORT) | {"AWS_ENDPOINT_URL": f"http://10.77.0.1:{PORT}", "NO_PROXY": "10.77.0.1"}
-    return {**kept, **there, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return {**kept, **there, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def check_bucket_for(bucket: Bucket, provenance: Provenance, *, overwrite: bool)
 @contextmanager
 def bucket_shelf(bucket: Bucket, provenance: Provenance, *, rank: Rank, overwrite: bool) -> Iterator["BucketShelf"]:
     """The place for this writer, among others who write the same; what earlier runs have made is at hand."""
-    bucket.check_conditions()
+    bucket.check_usable()
     there = check_bucket_for(bucket, provenance, overwrite=overwrite)
     shared = not overwrite and not bucket.single_writer
     with Claims(bucket, provenance) if shared else nullcontext() as claims:

@@ -124,24 +124,26 @@ class Bucket:
             with suppress(NotFound), told(str(self)):
                 obstore.delete(self._store, some)
 
-    def check_conditions(self) -> None:
-        """Try whether the store creates an object once only. Raises WrongInput where it lets a second writer win.
+    def check_usable(self) -> None:
+        """Try whether the store creates an object once only, unless one writer is alone there, and gives pieces of it.
 
-        Some say yes to every writer: the last one's manifest would stand over parts of another's.
+        Raises WrongInput where it lets a second writer win, whose manifest would stand over parts of another's, and Unavailable
+        where it gives no pieces: what is written there could not be read.
         """
-        if self.single_writer:
-            return
+        import obstore
+
         name = f"probe-{secrets.token_hex(8)}"
         try:
-            refereed = self.create(name, b"1") and not self.create(name, b"2")
+            if not (self.create(name, b"12") and (self.single_writer or not self.create(name, b"34"))):
+                raise WrongInput(
+                    f"the store of {self} lets two writers create the same object (it does not heed If-None-Match): "
+                    "if this run is the only one that writes there, say `single_writer`; else choose another store"
+                )
+            with told(f"{self}/{name}"):
+                obstore.get(self._store, self._prefix + name, options={"range": (0, 1)})
         finally:
             with suppress(RagvecError):
                 self.remove([name])
-        if not refereed:
-            raise WrongInput(
-                f"the store of {self} lets two writers create the same object (it does not heed If-None-Match): "
-                "if this run is the only one that writes there, say `single_writer`; else choose another store"
-            )
 
 
 def described(meta: Any) -> Found:

@@ -39,6 +39,8 @@ def told(place: str) -> Iterator[None]:
 
 
 def _unavailable(place: str, error: Exception) -> RagvecError:
+    if "non-partial response" in str(error):
+        return Unavailable(f"{place} is not given in pieces: its store does not answer byte ranges (206): choose another store")
     return Unavailable(
         f"{place} is out of reach{_code(error)}: check the bucket's name, and address, region and credentials in the "
         "environment (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID …; AWS_ALLOW_HTTP=true for http://)"
