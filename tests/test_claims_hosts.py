@@ -20,7 +20,7 @@ from tests.hosts import on, two_hosts, under_its_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PORT = 9077
-ROWS = 6000
+ROWS = 4000
 PATIENCE_S = 1200  # on a machine that has other work
 ENCODE = [sys.executable, "-c", "from ragvec.cli.main import main; main()", "encode"]
 WAIT = """
@@ -40,7 +40,7 @@ from ragvec.objects import Bucket
 from ragvec.shards import manifest_at, verify_shards
 
 place = sys.argv[1]
-left = {folder: len(Bucket(place).names(folder)) for folder in ("manifests/", "claims/", "writers/")}
+left = {folder: len(Bucket(place).names(folder)) for folder in ("manifests/", "claims/")}
 print(json.dumps({"parts": [part.sha256 for part in manifest_at(place).parts], "damaged": verify_shards(place), **left}))
 """
 
@@ -127,7 +127,6 @@ def test_what_a_lost_host_had_claimed_the_other_finishes(fate, minutes, hosts, c
     made = [part["sha256"] for part in json.loads((tmp_path / "alone" / "manifest.json").read_text())["parts"]]
     assert len(made) == ROWS // 8 and json.loads(alone.stdout)["encoded"] == ROWS
     whole = {"parts": made, "damaged": [], "manifests/": 1, "claims/": 0}
-    assert finished == {**whole, "writers/": 1}, "the other's mark is left until it ends, or the next run removes it"
-    assert json.loads(said(hosts[0], LOOK, place)) == {**whole, "writers/": int(fate == "killed")}
+    assert finished == json.loads(said(hosts[0], LOOK, place)) == whole
     told = [json.loads(out) for out, _ in reports]
     assert all(one["complete"] and one["rows"] == ROWS for one in told) and told[0]["encoded"] < ROWS

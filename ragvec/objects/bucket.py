@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ragvec.errors import Damaged, NotFound, RagvecError, WrongInput
+from ragvec.errors import Damaged, NotFound, RagvecError, Unavailable, WrongInput
 from ragvec.files import MOST_DESCRIBED
 from ragvec.objects.errors import told
 from ragvec.objects.urls import ObjectPath, as_path
@@ -139,8 +139,14 @@ class Bucket:
                     f"the store of {self} lets two writers create the same object (it does not heed If-None-Match): "
                     "if this run is the only one that writes there, say `single_writer`; else choose another store"
                 )
-            with told(f"{self}/{name}"):
-                obstore.get(self._store, self._prefix + name, options={"range": (0, 1)})
+            try:
+                with told(f"{self}/{name}"):
+                    obstore.get(self._store, self._prefix + name, options={"range": (0, 1)})
+            except Unavailable as error:
+                raise Unavailable(
+                    f"the store of {self} does not answer byte ranges as S3 does (status 206), and what is written there could "
+                    "not be read: choose another store"
+                ) from error
         finally:
             with suppress(RagvecError):
                 self.remove([name])

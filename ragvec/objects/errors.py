@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from ragvec.errors import NotFound, RagvecError, Unavailable, WrongInput
 
-_CODES = (re.compile(r"<Code>(\w{1,60})</Code>"), re.compile(r"status code: (\d{3})"))  # shown, so that one can look it up
+# shown, so that one can look it up; NotPartial: obstore's own, of a store that gives no byte ranges
+_CODES = (re.compile(r"<Code>(\w{1,60})</Code>"), re.compile(r"status code: (\d{3})"), re.compile(r"source: (NotPartial)"))
 _NAME = re.compile(r'Path "(.*?)"(?: contained|: Encountered)', re.DOTALL)
 
 
@@ -39,8 +40,6 @@ def told(place: str) -> Iterator[None]:
 
 
 def _unavailable(place: str, error: Exception) -> RagvecError:
-    if "non-partial response" in str(error):
-        return Unavailable(f"{place} is not given in pieces: its store does not answer byte ranges (206): choose another store")
     return Unavailable(
         f"{place} is out of reach{_code(error)}: check the bucket's name, and address, region and credentials in the "
         "environment (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID …; AWS_ALLOW_HTTP=true for http://)"
