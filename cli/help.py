@@ -2,9 +2,12 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
+
+from ragvec.arguments import local_folder
 
 PAGES = "docs/"  # where the pages lie in ragvec's repository
 
@@ -35,7 +38,13 @@ def command_class(examples: Sequence[str], page: str) -> type[TyperCommand]:
         allow_extra_args = True  # refused below, with what helps
 
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            given = self.make_parser(ctx).parse_args(list(args))[2] if not ctx.resilient_parsing else []
+            if sum(one.name == "index" and not one.multiple for one in given) > 1:
+                ctx.fail("--index is given twice, and this command takes one index: name one")  # the last alone would count
             rest = super().parse_args(ctx, args)
+            for name, value in ctx.params.items():
+                if isinstance(value, Path):
+                    local_folder(name, value)
             if rest and not ctx.resilient_parsing:
                 hint = f"({' '.join(rest)}){_in_quotes(ctx.params, rest)}"
                 ctx.fail(f"Got unexpected extra argument(s) {''.join(filter(str.isprintable, hint))}")

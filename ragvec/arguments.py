@@ -90,7 +90,7 @@ def local_folder(name: str, value: Any) -> Path:
     """The value as the path of a folder of this machine. Raises WrongUsage for an address, whose rest may be a secret."""
     path = folder(name, value)
     if address := address_of(path):
-        raise WrongUsage(f"`{name}` is {address}, an address: give a folder of this machine")
+        raise WrongUsage(f"`{name}` is {address}, an address: give a path of this machine")
     return path
 
 

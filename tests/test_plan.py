@@ -112,5 +112,7 @@ def test_the_command_prints_lines_or_json(capsys, tiny_decoder, tmp_path, corpus
     assert [line.split(" ")[0] for line in out.splitlines()] == ["corpus", "time", "memory", "shards", "index", ""]
     code, out, _ = ragvec(capsys, "plan", corpus, "-e", tiny_decoder, "--sample-seconds", 0.1)
     assert code == 0 and json.loads(out)["documents"] == 1500
+    code, out, _ = ragvec(capsys, "plan", corpus, "-e", tiny_decoder, "--sample-seconds", "inf")
+    assert code == 0 and json.loads(out)["sampled"] == 1000
     code, _, err = ragvec(capsys, "plan", "-", "-e", tiny_decoder)
     assert (code, err) == (2, "error: standard input can be read only once: save it to a file, and plan that\n")

@@ -85,6 +85,7 @@ def test_a_key_like_no_other_points_to_the_documentation():
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps is 0, must be at least 1"),
         ({"num_train_epochs": 0}, "num_train_epochs"),
         ({"output_dir": None}, "no output_dir"),
+        ({"output_dir": "s3://bucket/run"}, "`output_dir` is s3://…, an address: give a path of this machine"),
     ],
 )
 def test_values_that_no_run_could_use(keys, message):

@@ -1,6 +1,7 @@
 """Shards in PostgreSQL with pgvector, a real server: the hits, filters and scores of ragvec's own index."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,41 @@ def test_a_load_that_fails_leaves_what_was_there(both, database, encoder, tmp_pa
         with pytest.raises(WrongInput, match="passage 'nul' holds a NUL character"):
             load_shards(shards, open_store(database(table)))
     assert open_store(database("fresh")).collection() is None and len(both[1].index) == 300
+
+
+REFUSED = {"milvus-lite": ["DISKANN", "IVF_RABITQ"], "milvus": ["IVF_RABITQ"]}  # which is newer than 2.3
+
+
+def test_an_index_of_another_kind_is_made_and_searched_or_refused_at_once(kind, both, database, encoder, tmp_path) -> None:
+    if kind not in REFUSED:
+        pytest.skip("pgvector has one index")
+    from ragvec.stores.milvus_indices import KINDS, index_of
+
+    passages, vectors = corpus()
+    shards = shards_of(tmp_path / "shards", encoder, passages, vectors)
+    refused = []
+    for index in KINDS:
+        store = open_store(f"{database('chosen')}?index={index.lower()}")
+        try:
+            assert load_shards(shards, store).passages == 300
+        except Unavailable as error:
+            refused.append(index)
+            assert "\n" not in str(error) and index in str(error)
+        else:
+            assert index_of(store._client(), "chosen") == index
+            assert load_shards(shards, open_store(f"{database('chosen')}?index={index}"), keep=True).passages == 300
+        with closing(StoreIndex(open_store(database("chosen")))) as held:
+            assert len(held) == 300
+            for row in (7, 70, 170):
+                request = Request(vector=vectors[row], k=10, where="year > 1992")
+                expected, found = ({hit.passage_id for hit in one.answer(request)} for one in (both[0], Retriever(held)))
+                assert len(found) == 10 and len(found & expected) >= 9
+        store.close()
+    assert refused == REFUSED[kind]
+    with pytest.raises(WrongInput, match="has an index .*: leave `keep` out"):
+        load_shards(shards, open_store(f"{database('passages')}?index=ivf_flat"), keep=True)
+    with pytest.raises(WrongInput, match="an index 'FLATTER': choose one of HNSW, DISKANN"):
+        open_store(f"{database('chosen')}?index=FLATTER")
 
 
 def test_no_message_holds_a_password(capsys) -> None:

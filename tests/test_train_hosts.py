@@ -6,7 +6,6 @@ texts, are those of one process that was never stopped.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 from ragvec.errors import RagvecError
+from tests.hosts import on, two_hosts
 from tests.test_train_ranks import data, keys  # noqa: F401
 from tests.training import losses, recipe_values, run, vectors
 
@@ -24,44 +24,19 @@ PATIENCE_S = 3600  # on a machine that has other work
 RAGVEC = [sys.executable, "-c", "from ragvec.cli.main import main; main()"]
 
 
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
-
-
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[list[str]]:
-    """The names of two namespaces, 10.77.0.1 and 10.77.0.2, with a wire between them and nothing else."""
-    if shutil.which("ip") is None:
-        pytest.skip("there is no `ip`: install iproute2")
-    names = [f"ragvec-{os.getpid()}-{host}" for host in (1, 2)]
-    made = []
-    try:
-        try:
-            for name in names:
-                ip("netns", "add", name)
-                made.append(name)
-            wires = [f"rv{os.getpid()}{host}"[-15:] for host in (1, 2)]
-            ip("link", "add", wires[0], "netns", names[0], "type", "veth", "peer", "name", wires[1], "netns", names[1])
-            for host, (name, wire) in enumerate(zip(names, wires, strict=True), 1):
-                ip("-n", name, "addr", "add", f"10.77.0.{host}/24", "dev", wire)
-                ip("-n", name, "link", "set", wire, "name", "wire")
-                ip("-n", name, "link", "set", "wire", "up")
-                ip("-n", name, "link", "set", "lo", "up")
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"no network namespaces can be made here: {error.stderr.strip()}")
+    with two_hosts() as names:
         yield names
-    finally:
-        for name in made:
-            subprocess.run(["ip", "netns", "del", name], check=False)
 
 
 def train_on_both(hosts: list[str], objective: str, recipe: Path, *more: str) -> None:
     """`ragvec train` by torchrun on each host, one process each."""
     started = [
         subprocess.Popen(
-            ["ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run", "--no-python", "--nnodes", "2",
-             "--node-rank", str(rank), "--nproc-per-node", "1", "--master-addr", "10.77.0.1", "--master-port", str(PORT),
-             *RAGVEC, "train", objective, str(recipe), *more],
+            on(name, sys.executable, "-m", "torch.distributed.run", "--no-python", "--nnodes", "2", "--node-rank", str(rank),
+               "--nproc-per-node", "1", "--master-addr", "10.77.0.1", "--master-port", str(PORT),
+               *RAGVEC, "train", objective, str(recipe), *more),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "GLOO_SOCKET_IFNAME": "wire"},
         )

@@ -28,7 +28,7 @@ from ragvec.corpus.rows import BadRow, Row
 from ragvec.corpus.spelling import composed_names
 from ragvec.corpus.tables import SAMPLE_ROWS, looked_ahead
 from ragvec.corpus.vectors import VectorField
-from ragvec.errors import NoDocuments, RagvecError, WrongRow
+from ragvec.errors import Damaged, NoDocuments, RagvecError, Unavailable, WrongRow
 from ragvec.objects import is_url
 from ragvec.records import Document, Passage
 
@@ -261,6 +261,8 @@ def _all_documents(source: str | Path, names: FieldNames, ids: Ids, reading: _Re
                     reading.on_found(file.entry)
                 gave += 1
                 yield document
+        except (Unavailable, Damaged):  # of the store that all files lie in: passing them over would lose the rest
+            raise
         except RagvecError as error:
             about = Rejected(file.shown, str(error), None)
             if reading.on_reject is not None and file.name:

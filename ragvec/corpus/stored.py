@@ -18,6 +18,8 @@ def stored_files(path: ObjectPath, choice: FileChoice) -> CorpusFiles:
     Raises RagvecError where they can't be listed, and for shards.
     """
     below = {name: found for found in Bucket(path).listed() if (name := found.name[len(path.key) :].lstrip("/"))}
+    folders = {folder for name in below for folder in _folders_above(name)}
+    below = {name: found for name, found in below.items() if found.size or name not in folders}  # which mark folders, empty
     if below:
         return _chosen(path, below, choice)
     found = Bucket(path.parent).find(path.name) if path.key else None

@@ -1,7 +1,7 @@
 """Passages through the encoder, block by block; what fails is found, named and left out, and the rest goes on."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from threading import Lock
+from threading import Condition
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -219,30 +219,42 @@ class _Numbered(Generic[Item]):
     """Items by number, each read once and kept until it is dropped, whichever thread asks for it first."""
 
     def __init__(self, items: Iterator[Item]) -> None:
-        self._items, self._lock = items, Lock()
+        self._items, self._changed = items, Condition()
         self._kept: dict[int, Item] = {}
         self._next = 0
+        self._is_reading = False
         self._error: BaseException | None = None
 
     def get(self, number: int) -> Item | None:
         """The item; None behind the last. Raises what reading it raised, again and again."""
-        # whoever reads on may have to wait for room until those before are done with: they must be had meanwhile
-        if (kept := self._kept.get(number)) is not None:
-            return kept
-        with self._lock:
-            while self._next <= number:
+        while True:
+            with self._changed:
+                # whoever reads on may have to wait for room until those before are done with: they must be had meanwhile
+                self._changed.wait_for(lambda: number < self._next or self._error or not self._is_reading)
+                if number < self._next:
+                    return self._kept[number]
                 if self._error is not None:
                     raise self._error
-                try:
-                    item = next(self._items, None)
-                except BaseException as error:
-                    self._error = error
-                    raise
-                if item is None:
-                    return None
+                self._is_reading = True
+            if self._read_one() is None:
+                return None
+
+    def _read_one(self) -> Item | None:
+        item: Item | None = None
+        error: BaseException | None = None
+        try:
+            item = next(self._items, None)
+        except BaseException as raised:
+            error = raised
+        with self._changed:
+            self._is_reading, self._error = False, error
+            if item is not None:
                 self._kept[self._next] = item
                 self._next += 1
-            return self._kept[number]
+            self._changed.notify_all()
+        if error is not None:
+            raise error
+        return item
 
     def since(self, number: int) -> Iterator[Item]:
         """The items from this one on; they end where reading fails."""

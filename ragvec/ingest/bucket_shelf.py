@@ -35,7 +35,7 @@ from ragvec.shards.stored import (
 
 def check_bucket_for(bucket: Bucket, provenance: Provenance, *, overwrite: bool) -> Version:
     """The manifest to go on from. Raises RagvecError if the vectors there can't be mixed with this run's."""
-    there = latest_version(bucket)
+    there = latest_version(bucket, replaced=overwrite)
     if there.manifest is not None and not overwrite:
         check_same(there.manifest.provenance, provenance, str(bucket))
     return there
@@ -44,7 +44,7 @@ def check_bucket_for(bucket: Bucket, provenance: Provenance, *, overwrite: bool)
 @contextmanager
 def bucket_shelf(bucket: Bucket, provenance: Provenance, *, rank: Rank, overwrite: bool) -> Iterator["BucketShelf"]:
     """The place for this writer, among others who write the same; what earlier runs have made is at hand."""
-    bucket.check_conditions()
+    bucket.check_usable()
     there = check_bucket_for(bucket, provenance, overwrite=overwrite)
     shared = not overwrite and not bucket.single_writer
     with Claims(bucket, provenance) if shared else nullcontext() as claims:

@@ -170,7 +170,7 @@ def _affordable(encoder: "Encoder", passages: list[Passage], instruction: str, s
     started = time.perf_counter()
     encoder.encode_counted(first, instruction=instruction)
     each = (time.perf_counter() - started) / len(first)
-    return max(len(first), min(len(passages), int(seconds / each)))
+    return max(len(first), int(min(len(passages), seconds / each)))
 
 
 def _part_memory(passages: list[Passage], rows: float, dimension: int) -> int:

@@ -9,11 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ragvec.errors import NotFound, RagvecError, WrongInput
+from ragvec.errors import Damaged, NotFound, RagvecError, Unavailable, WrongInput
+from ragvec.files import MOST_DESCRIBED
 from ragvec.objects.errors import told
 from ragvec.objects.urls import ObjectPath, as_path
 
-MOST_DESCRIBED = 1 << 28  # bytes of an object that describes others
 _RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 _REMOVED_TOGETHER = 1000
 
@@ -44,14 +44,14 @@ class Bucket:
     def __str__(self) -> str:
         return str(self.path)
 
-    def read(self, name: str) -> bytes:
-        """A whole object that describes others. Raises NotFound, and WrongInput for one over 256 MiB."""
+    def read(self, name: str, *, most: int = MOST_DESCRIBED) -> bytes:
+        """A whole object that describes others. Raises NotFound, and WrongInput for one of more bytes."""
         import obstore
 
         with told(f"{self}/{name}"):
             result = obstore.get(self._store, self._prefix + name)
-            if result.meta["size"] > MOST_DESCRIBED:
-                raise WrongInput(f"{self}/{name} has {result.meta['size']:,} bytes, over {MOST_DESCRIBED:,}: restore it")
+            if result.meta["size"] > most:
+                raise WrongInput(f"{self}/{name} has {result.meta['size']:,} bytes, over {most:,}: restore it")
             return bytes(result.bytes())
 
     def put(self, name: str, data: bytes) -> None:
@@ -92,12 +92,16 @@ class Bucket:
         return None
 
     def listed(self, folder: str = "") -> Iterator[Found]:
-        """All objects below a folder of it, by whole name, in no order that counts."""
+        """All objects below a folder of it, by whole name, in no order that counts. Raises Damaged for one that is not."""
         import obstore
 
-        with told(f"{self}/{folder}".rstrip("/")):
-            for chunk in obstore.list(self._store, self._prefix + folder):
-                yield from map(described, chunk)
+        place, prefix = f"{self}/{folder}".rstrip("/"), self._prefix + folder
+        with told(place):
+            for chunk in obstore.list(self._store, prefix):
+                for found in map(described, chunk):
+                    if not found.name.startswith(prefix):
+                        raise Damaged(f"the store lists {found.name!r:.200} below {place}, where it is not: ask its maker")
+                    yield found
 
     def names(self, folder: str) -> dict[str, int]:
         """The names, relative to the URL, of all objects below a folder, and their bytes."""
@@ -120,24 +124,32 @@ class Bucket:
             with suppress(NotFound), told(str(self)):
                 obstore.delete(self._store, some)
 
-    def check_conditions(self) -> None:
-        """Try whether the store creates an object once only. Raises WrongInput where it lets a second writer win.
+    def check_usable(self) -> None:
+        """Try whether the store creates an object once only, unless one writer is alone there, and gives pieces of it.
 
-        Some say yes to every writer: the last one's manifest would stand over parts of another's.
+        Raises WrongInput where it lets a second writer win, whose manifest would stand over parts of another's, and Unavailable
+        where it gives no pieces: what is written there could not be read.
         """
-        if self.single_writer:
-            return
+        import obstore
+
         name = f"probe-{secrets.token_hex(8)}"
         try:
-            refereed = self.create(name, b"1") and not self.create(name, b"2")
+            if not (self.create(name, b"12") and (self.single_writer or not self.create(name, b"34"))):
+                raise WrongInput(
+                    f"the store of {self} lets two writers create the same object (it does not heed If-None-Match): "
+                    "if this run is the only one that writes there, say `single_writer`; else choose another store"
+                )
+            try:
+                with told(f"{self}/{name}"):
+                    obstore.get(self._store, self._prefix + name, options={"range": (0, 1)})
+            except Unavailable as error:
+                raise Unavailable(
+                    f"the store of {self} does not answer byte ranges as S3 does (status 206), and what is written there could "
+                    "not be read: choose another store"
+                ) from error
         finally:
             with suppress(RagvecError):
                 self.remove([name])
-        if not refereed:
-            raise WrongInput(
-                f"the store of {self} lets two writers create the same object (it does not heed If-None-Match): "
-                "if this run is the only one that writes there, say `single_writer`; else choose another store"
-            )
 
 
 def described(meta: Any) -> Found:

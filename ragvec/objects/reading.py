@@ -22,8 +22,11 @@ class ObjectFile(io.RawIOBase):
         import obstore
 
         self._path, self._store = path, store_of(path.root_url)
-        with told(str(path)):
-            self.about = described(obstore.head(self._store, path.key))
+        if path.found and not path.found.size:  # which may mark a folder, and is then no object of that name
+            self.about = path.found
+        else:
+            with told(str(path)):
+                self.about = described(obstore.head(self._store, path.key))
         self._position = self._start = 0
         self._held = memoryview(b"")
 

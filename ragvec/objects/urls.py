@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 SCHEMES = ("s3", "gs", "az")
 _URL = re.compile(rf"(?:{'|'.join(SCHEMES)})://", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _COLLAPSED = re.compile(rf"({'|'.join(SCHEMES)}):/(?!/)")  # what pathlib makes of such a URL
 
 
@@ -58,13 +59,17 @@ def is_url(source: str | Path) -> bool:
 def as_path(source: str | Path) -> Path:
     """A path here, or one of object storage for a URL.
 
-    Raises WrongInput for a URL without a bucket, and for one with credentials, which would stand in logs and manifests.
+    Raises WrongInput for a URL without a bucket, for one with credentials, which would stand in logs and manifests, and for
+    one whose key a path would change: a//b, a/../b.
     """
     if isinstance(source, ObjectPath):
         return source
     if not is_url(source):
         return Path(source)
-    url = urlsplit(str(source))
+    try:
+        url = urlsplit(str(source))
+    except ValueError:  # which may quote a password
+        raise WrongInput("this is no URL of object storage: write it like s3://bucket/path") from None
     if "@" in url.netloc or url.query or url.fragment:
         raise WrongInput(
             f"a {url.scheme}:// URL must hold bucket and path alone, no user, password, signature or fragment: "
@@ -72,4 +77,9 @@ def as_path(source: str | Path) -> Path:
         )
     if not url.netloc:
         raise WrongInput(f"{source} names no bucket: write {url.scheme}://bucket/path")
-    return ObjectPath(f"{url.scheme}://{url.netloc}/{url.path.strip('/')}")
+    key = url.path.strip("/")
+    if _CONTROL.search(str(source)) or (key and not {"", ".", ".."}.isdisjoint(key.split("/"))):
+        raise WrongInput(
+            f"{str(source)!r:.200} can't be read: between two / stands a name, which is not . or .., without control characters"
+        )
+    return ObjectPath(f"{url.scheme}://{url.netloc}/{key}")

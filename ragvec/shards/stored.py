@@ -24,7 +24,8 @@ from ragvec.shards.manifest import Manifest, Part, Provenance, manifest_bytes, p
 PARTS, RECORDS, MANIFESTS = "parts/", "records/", "manifests/"
 CLAIMS, WRITERS = "claims/", "writers/"  # of runs that go on, see ragvec.ingest.claims
 STORED_NAME = re.compile(r"parts/[0-9a-f]{16}/[0-9a-f]{32}\.parquet")
-_MANIFEST = re.compile(rf"{MANIFESTS}(\d{{8}})\.json")
+_MANIFEST = re.compile(rf"{MANIFESTS}(\d{{8,15}})\.json", re.ASCII)
+_MOST_RECORD = 1 << 24  # bytes; it has some for each passage that failed
 _AT_ONCE = 16  # small requests that wait for each other in a distant store
 
 
@@ -57,13 +58,18 @@ def claim_name(provenance: Provenance, digest: str, number: int | None = None) -
     return folder if number is None else f"{folder}{number:06d}"
 
 
-def latest_version(bucket: Bucket) -> Version:
-    """The manifest that counts. Raises Damaged if it is none of ours."""
+def latest_version(bucket: Bucket, *, replaced: bool = False) -> Version:
+    """The manifest that counts. Raises Damaged if it is none of ours; replaced: then there is none, but its number is taken."""
     numbers = [int(found[1]) for name in bucket.names(MANIFESTS) if (found := _MANIFEST.fullmatch(name))]
     if not numbers:
         return Version(None, 0)
     name = _manifest_name(max(numbers))
-    return Version(parse_manifest(bucket.read(name), f"{bucket}/{name}", names=STORED_NAME), max(numbers))
+    try:
+        return Version(parse_manifest(bucket.read(name), f"{bucket}/{name}", names=STORED_NAME), max(numbers))
+    except Damaged:
+        if not replaced:
+            raise
+        return Version(None, max(numbers))
 
 
 def create_version(bucket: Bucket, number: int, manifest: Manifest) -> bool:
@@ -95,7 +101,7 @@ def read_record(bucket: Bucket, provenance: Provenance, digest: str) -> Part | N
     """The part that holds the passages of this digest; None if none does. Raises Damaged for what is no record."""
     name = record_name(provenance, digest)
     try:
-        text = bucket.read(name)
+        text = bucket.read(name, most=_MOST_RECORD)
     except NotFound:
         return None
     try:

@@ -17,6 +17,7 @@ from pymilvus import MilvusClient, MilvusException
 from ragvec.errors import RagvecError, Unavailable, WrongInput, first_line
 from ragvec.records import Passage
 from ragvec.stores.milvus_filters import any_text
+from ragvec.stores.milvus_indices import DEFAULT, index_of, known, make_index
 from ragvec.stores.milvus_reader import MilvusReader
 from ragvec.stores.milvus_rows import batched, row_of, rows_of, schema_of, whole_documents
 from ragvec.stores.store import Collection
@@ -29,13 +30,14 @@ _BESIDE = re.compile(r"_[0-9a-f]{16}")  # what a collection's name has more than
 
 
 class Address(NamedTuple):
-    """Where a collection is. uri: a server's, or a file's path; name: what it is called in messages."""
+    """Where a collection is. uri: a server's, or a file's path; name: in messages; index: that a load shall make, if named."""
 
     uri: str
     token: str
     database: str
     collection: str
     name: str
+    index: str | None = None
 
     @property
     def is_file(self) -> bool:
@@ -46,19 +48,20 @@ class Address(NamedTuple):
 def read_address(address: str) -> Address:
     """milvus://user:password@host:19530/collection, or …/database/collection; milvus:///folder/file.db/collection is a file's.
 
-    milvus+https:// is a server's behind TLS. Raises WrongInput, which repeats nothing of the address: it may hold a password.
+    milvus+https:// is a server's behind TLS; ?index=DISKANN (see KINDS) at the end is for a load. Raises WrongInput, which repeats nothing of the address: it may hold a password.
     """
     try:
         parts = urlsplit(address)
         place, _, collection = parts.path.rpartition("/")
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,200}", collection) or parts.query or parts.fragment:
+        option, _, index = parts.query.partition("=")
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,200}", collection) or option not in ("", "index") or parts.fragment:
             raise ValueError
         if parts.netloc in ("", "."):
             if parts.scheme != "milvus" or not place.endswith(".db"):
                 raise ValueError
             path = unquote(f"{parts.netloc}{place}")
             name = f"milvus://{path}/{collection}"
-            return Address(uri=path, token="", database="", collection=collection, name=name)
+            return Address(uri=path, token="", database="", collection=collection, name=name, index=index or None)
         host = f"{parts.hostname}:{parts.port or 19530}"
         database = place.strip("/")
         if "/" in database or not parts.hostname:
@@ -71,7 +74,8 @@ def read_address(address: str) -> Address:
         ) from None
     scheme = "https" if parts.scheme == "milvus+https" else "http"
     name = f"milvus://{host}{place}/{collection}"
-    return Address(uri=f"{scheme}://{host}", token=token, database=database, collection=collection, name=name)
+    uri = f"{scheme}://{host}"
+    return Address(uri=uri, token=token, database=database, collection=collection, name=name, index=index or None)
 
 
 class MilvusStore:
@@ -81,7 +85,9 @@ class MilvusStore:
         """Nothing is asked of Milvus yet. Raises WrongInput for an address that is none."""
         self._address = read_address(address)
         self.name = self._address.name
+        self._index = known(self._address.index or DEFAULT)
         self._opened: MilvusClient | None = None
+        self._indices: dict[str, str] = {}  # of collections that were read, by name
         self._lock = threading.Lock()
 
     def collection(self) -> Collection | None:
@@ -96,6 +102,10 @@ class MilvusStore:
             before = self._found(self._address.collection)
             if before is not None and keep:
                 there = before["collection_name"]
+                if self._address.index and (held := index_of(self._client(), there)) != self._index:
+                    raise WrongInput(
+                        f"{self.name} has an index {held}: leave `keep` out, which makes {self._index}, or the index"
+                    )
                 return sum(self._bring_in(there, passages, vectors) for passages, vectors in whole_documents(blocks))
             name = f"{self._address.collection}_{time.time_ns():016x}"
             self._sweep(before)
@@ -136,7 +146,10 @@ class MilvusStore:
     def reading(self) -> Iterator["MilvusReader"]:
         """The collection that the alias leads to now."""
         with self._told():
-            yield MilvusReader(self._client(), self._there(), self.name)
+            client, name = self._client(), self._there()
+            if name not in self._indices:
+                self._indices = {name: index_of(client, name)}
+            yield MilvusReader(client, name, self.name, index=self._indices[name])
 
     def close(self) -> None:
         """Close the connection."""
@@ -208,11 +221,10 @@ class MilvusStore:
             properties={PROPERTY: collection.written()},
             consistency_level="Session",
         )
+        make_index(client, name, self._index)
         loaded = sum(self._insert(name, passages, vectors) for passages, vectors in whole_documents(blocks))
         client.flush(name)
-        index = client.prepare_index_params()
-        index.add_index("embedding", index_type="HNSW", metric_type="IP", params={"M": 16, "efConstruction": 200})
-        client.create_index(name, index)
+        make_index(client, name, self._index)
         client.load_collection(name)
         return loaded
 

@@ -11,19 +11,20 @@ from ragvec.index.ann.exact import SearchResult
 from ragvec.index.conditions import Filter
 from ragvec.records import Passage
 from ragvec.stores.milvus_filters import any_id, any_text, where_expression
+from ragvec.stores.milvus_indices import search_params
 from ragvec.stores.milvus_rows import TEXTS, batched, passage_of, rows_of
 from ragvec.stores.store import Row
 
 MOST_FOUND = 16384  # rows that Milvus returns at once
 MOST_LOOKED_UP = 100_000  # passages whose values are read for one condition of a filter
-LEAST_LOOK = 256  # HNSW's ef
 
 
 class MilvusReader:
     """Reads one collection, whatever the alias leads to meanwhile."""
 
-    def __init__(self, client: MilvusClient, collection: str, name: str) -> None:
-        self._client, self._collection, self._name = client, collection, name
+    def __init__(self, client: MilvusClient, collection: str, name: str, *, index: str) -> None:
+        """index: that the collection has."""
+        self._client, self._collection, self._name, self._index = client, collection, name, index
 
     def search(self, vector: np.ndarray, k: int, where: Filter | None) -> SearchResult:
         """The k nearest by Milvus's index, and exactly where it gives fewer than there are."""
@@ -73,7 +74,7 @@ class MilvusReader:
             data=[np.asarray(vector, np.float32).tolist()],
             limit=k,
             filter=condition,
-            search_params={"metric_type": "IP", "params": {"ef": max(k, LEAST_LOOK)}},
+            search_params=search_params(self._index, k),
             output_fields=["is_empty"],
         )
         return list(found)

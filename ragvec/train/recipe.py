@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from ragvec.arguments import local_folder
 from ragvec.data import data_path
 from ragvec.errors import NotFound, WrongInput, WrongUsage, first_line
 
@@ -253,6 +254,8 @@ def make_recipe(objective: str, given: dict[str, Any], *, place: str = "recipe")
             values[ours], written[ours] = value, key
     if not values.get("output_dir"):
         raise WrongUsage(f'{place}: no output_dir: add "output_dir": "…", the folder for the result')
+    if isinstance(values["output_dir"], str):
+        local_folder("output_dir", values["output_dir"])
     try:
         recipe = Recipe(objective=name, **values)
     except ValidationError as error:
