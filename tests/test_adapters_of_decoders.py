@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from ragvec.encoder import Encoder
+from ragvec.errors import RagvecError
 from ragvec.train.recipe import make_recipe
 from ragvec.train.trainable import load_learner
 from tests.tiny import TEXTS, save_tiny_decoder
@@ -45,6 +46,25 @@ def test_however_a_layer_is_named_vectors_are_those_of_pefts_merge(tmp_path: Pat
     )
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert np.abs(found - bare).max() > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:Adapter .default.. 2 LoRA tensor")  # peft takes its own bias for a torn weight
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"layer_replication": [[0, 2], [0, 2]]}, r"repeats layers \(layer_replication\), so it can't be merged"),
+        ({"lora_bias": True}, r"can't be merged; in Python merge=False loads it apart: Impossible to merge"),
+    ],
+)
+def test_what_no_merge_can_express_is_refused_and_loads_apart(tmp_path: Path, options: dict, why: str) -> None:
+    """Merged, both copies of a layer would have the changes of both."""
+    base = save_tiny_decoder(tmp_path / "base")
+    config = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False, **options)
+    get_peft_model(AutoModel.from_pretrained(base, dtype=torch.float32), config).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(RagvecError, match=why):
+        Encoder.load(tmp_path / "adapter", device="cpu")
+    apart = Encoder.load(tmp_path / "adapter", device="cpu", merge=False)
+    assert np.isfinite(apart.encode_documents(TEXTS)).all()
 
 
 @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`", "ignore:Model has `tie_word_embeddings=True`")
