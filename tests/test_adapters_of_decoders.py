@@ -48,7 +48,7 @@ def test_however_a_layer_is_named_vectors_are_those_of_pefts_merge(tmp_path: Pat
     assert np.abs(found - bare).max() > 1e-3
 
 
-@pytest.mark.filterwarnings("ignore:Adapter .default.. 2 LoRA tensor")  # peft takes its own bias for a torn weight
+@pytest.mark.filterwarnings("ignore:Adapter .default.. 2 LoRA tensor", "ignore:`lora_bias=True` was passed")
 @pytest.mark.parametrize(
     ("options", "why"),
     [
