@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from ragvec.encoder import Encoder
@@ -105,3 +106,42 @@ def test_tokens_that_an_adapter_adds_are_predicted(tmp_path: Path, objective: st
     learner = load_learner(recipe)
     torch.testing.assert_close(learner.language_model.get_output_embeddings().weight, model.get_output_embeddings().weight)
     assert losses(run(objective, tmp_path / "adapter", data, tmp_path / "out", **keys))[-1] > 0
+
+
+# family → sizes, the names of its embedding and head in peft's configuration, and the head's name in files of older versions
+FAMILIES = {
+    "gpt_neox": ({}, "embed_in", "lm_head", "embed_out"),
+    "gpt2": ({"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}, "wte", "lm_head", "lm_head"),
+    "bloom": ({}, "word_embeddings", "lm_head", "lm_head"),
+    "opt": ({"ffn_dim": 64, "word_embed_proj_dim": 32}, "embed_tokens", "lm_head", "lm_head"),
+    "biogpt": ({}, "embed_tokens", "output_projection", "output_projection"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`", "ignore:fan_in_fan_out is set to")
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_embedding_and_head_are_found_under_every_familys_names(tmp_path: Path, kind: str) -> None:
+    sizes, embedding, head, stored = FAMILIES[kind]
+    base = save_tiny_decoder(tmp_path / "base", kind, tie_word_embeddings=False, vocab_size=384, **sizes)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"])
+    model.resize_token_embeddings(386)
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", modules_to_save=[embedding, head])
+    adapted = get_peft_model(model, config)
+    adapted.save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    rename(tmp_path / "adapter", head, stored)
+    whole = (adapted.get_input_embeddings(), adapted.get_output_embeddings())
+    saved = [part.modules_to_save["default"].weight for part in whole]
+    encoder = Encoder.load(tmp_path / "adapter", device="cpu", dtype="float32")
+    torch.testing.assert_close(encoder.model.get_input_embeddings().weight, saved[0])
+    recipe, _ = make_recipe("mntp", recipe_values("mntp", tmp_path / "adapter", write_data(tmp_path), tmp_path / "out"))
+    torch.testing.assert_close(load_learner(recipe).language_model.get_output_embeddings().weight, saved[1])
+
+
+def rename(adapter: Path, head: str, stored: str) -> None:
+    """Give an adapter's head the name that it has in files of older versions."""
+    weights, path = load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_config.json"
+    named = {name.replace(f".{head}.", f".{stored}."): weight for name, weight in weights.items()}
+    save_file(named, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    path.write_text(path.read_text().replace(f'"{head}"', f'"{stored}"'))

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ROOT = "base_model.model."
-_HEAD = re.compile(r"(^|\.)(lm_head|score|classifier)\.")
+LANGUAGE_HEADS = "lm_head|embed_out|output_projection"  # the names that heads have in decoders' files
+_HEAD = re.compile(rf"(^|\.)({LANGUAGE_HEADS}|score|classifier)\.")
+_SAVED_HEAD = re.compile(rf"{re.escape(_ROOT)}({LANGUAGE_HEADS})\.(modules_to_save\.|base_layer\.)?weight")
 _COPY = re.compile(r"\.(modules_to_save|original_module)\.")
 _APART = "can't be merged; in Python merge=False loads it apart"
 _EMBEDDING = re.compile(
@@ -72,10 +74,9 @@ def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool, name: st
 
 def saved_head(folder: Path) -> Tensor | None:
     """The weight of the language-model head (tokens, dim) that an adapter's folder holds whole; None if it holds none."""
-    names = (f"{_ROOT}lm_head.{part}weight" for part in ("", "modules_to_save.", "base_layer."))
     with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
-        there = set(weights.keys())
-        return next((weights.get_tensor(name) for name in names if name in there), None)
+        name = next(filter(_SAVED_HEAD.fullmatch, sorted(weights.keys())), None)
+        return None if name is None else weights.get_tensor(name)
 
 
 def _without_head(config: Any, model: "PreTrainedModel") -> None:
