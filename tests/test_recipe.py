@@ -179,7 +179,8 @@ def test_overrides_win_and_are_json_or_strings(tmp_path):
         ("warmup_steps", -1, "must be at least 0"),
         ("adam_beta2", 1.0, "must be below 1.0"),
         ("save_total_limit", 0, "must be at least 1"),
-        ("lr_scheduler_type", "warmup_stable_decay", "choose one of linear, cosine, cosine_with_restarts, polynomial, constant"),
+        ("lora_dropout", 1.0, "must be below 1"),
+        ("lr_scheduler_type", "warmup_stable_decay", "choose one of linear, cosine, cosine_with_restarts"),
     ],
 )
 def test_a_value_that_training_could_not_use_is_refused_at_once(key, value, message):

@@ -32,7 +32,7 @@ Strings = Annotated[list[str], BeforeValidator(_one_or_several, json_schema_inpu
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Amount = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
+Below1 = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 # transformers' schedules that need nothing but the number of steps
@@ -85,7 +85,7 @@ class Recipe:
     load_in_4bit: bool = False
     lora_r: Annotated[int, Field(ge=0, lt=2**16)] = 16
     lora_alpha: Count | None = None
-    lora_dropout: Share = 0.05
+    lora_dropout: Below1 = 0.05
     lora_modules: Strings = Field(default_factory=list)
     train_lm_head: bool = False
     freeze_embeddings: bool = False
@@ -95,7 +95,7 @@ class Recipe:
     mask_token: str | None = None
     data_collator_type: Literal["default", "all_mask"] = "default"
     mlm_probability: Annotated[float, Field(gt=0, le=1)] = 0.15
-    simcse_dropout: Share = 0.3
+    simcse_dropout: Below1 = 0.3
     loss: Literal["contrastive", "cosent"] = "contrastive"
     loss_scale: Positive = 20.0
     mask_identical: bool = True
@@ -120,8 +120,8 @@ class Recipe:
     warmup_ratio: Share = 0.0
     lr_scheduler_type: Schedule = "linear"
     weight_decay: Weight = 0.0
-    adam_beta1: Decay = 0.9
-    adam_beta2: Decay = 0.999
+    adam_beta1: Below1 = 0.9
+    adam_beta2: Below1 = 0.999
     adam_epsilon: Weight = 1e-8
     max_grad_norm: Weight = 1.0
     gradient_checkpointing: bool = False

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from ragvec.checked import check_value
 from ragvec.encoder.weights import quiet
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, first_line
 from ragvec.files import is_own_folder, read_described, write_json
 from ragvec.locks import locked
 from ragvec.train import ranks
@@ -133,9 +133,14 @@ def _write(learner: Learner, recipe: Recipe, record: Record, summary: dict[str, 
 def _check_folder(recipe: Recipe, resume: bool) -> None:
     """Raise RagvecError if the output folder is not this run's to write into. Nothing is changed yet."""
     folder = Path(recipe.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise RagvecError(f"output_dir {folder} is a file: choose a folder")
-    is_own_folder(folder / CHECKPOINTS)  # those of earlier runs are removed: not somewhere else
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise RagvecError(f"output_dir {folder} is a file: choose a folder")
+        is_own_folder(folder / CHECKPOINTS)  # those of earlier runs are removed: not somewhere else
+    except (OSError, ValueError) as error:
+        raise RagvecError(
+            f"output_dir {recipe.output_dir!r:.200} can't be a folder ({first_line(error)}): choose another"
+        ) from error
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if resume and (folder / RECIPE_FILE).is_file():
@@ -158,8 +163,8 @@ def _hold(recipe: Recipe, held: ExitStack, *, make: bool = False) -> bool:
         if not ranks.is_main_process() or not folder.is_dir():
             return False
         held.enter_context(locked(folder))
-    except OSError as error:
-        raise RagvecError(f"output_dir {folder} can't be written: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise RagvecError(f"output_dir {recipe.output_dir!r:.200} can't be written: {first_line(error)}") from error
     return True
 
 
