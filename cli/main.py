@@ -44,6 +44,8 @@ COMMANDS = {
     "doctor": "Examine an encoder, shards or an index, and the machine.",
 }
 
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads without work sleep: spinning, they take other work's place
+
 
 def build_app(chosen: str | None) -> typer.Typer:
     """The application with every command listed and only the chosen one's file imported."""
@@ -89,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in words if not word.startswith("-")), None) or _to_complete()
     _open_missing_streams()
+    for name, value in WAITING.items():  # read as torch is imported, so not later
+        os.environ.setdefault(name, value)
     code = _run(words, chosen)
     if code == EXIT_INTERRUPTED and argv is None:
         _leave(code)

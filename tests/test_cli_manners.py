@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from ragvec.cli.main import COMMANDS, build_app, main
+from ragvec.cli.main import COMMANDS, WAITING, build_app, main
 from ragvec.ingest.meter import Meter
 from ragvec.progress import progress_bar
 from tests.conftest import REPOSITORY
@@ -279,3 +279,14 @@ def test_a_process_without_streams_works(place, code, tiny_decoder):
     script = "import sys; sys.stdin = sys.stdout = sys.stderr = None; from ragvec.cli.main import main; main()"
     words = [sys.executable, "-c", script, "info", place.format(encoder=tiny_decoder)]
     assert subprocess.run(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode == code
+
+
+def test_threads_wait_asleep():
+    """As OpenMP itself has read it, in a command's own process; what a user has set stays."""
+    program = "from ragvec.cli.main import main\ntry: main(['doctor', '--help'])\nfinally: import torch"
+    for told, policy in ({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
+        kept = {name: value for name, value in os.environ.items() if name not in WAITING}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env={**kept, **told, "OMP_DISPLAY_ENV": "TRUE"}, capture_output=True, text=True
+        )
+        assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr

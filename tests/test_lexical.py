@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ragvec.data import data_path
-from ragvec.index.words import DEFAULT_LANGUAGE, Words, WordsRecord, WordWriter, guess_language
+from ragvec.index.words import DEFAULT_LANGUAGE, Words, WordsRecord, WordWriter, guess_language, tantivy_index
 from ragvec.index.words.analysis import folded_words, query_words
 from ragvec.records import Passage
 from tests.conftest import shared
@@ -185,6 +185,28 @@ def test_equal_scores_come_by_id_and_one_page_follows_from_another(tmp_path: Pat
     assert [[number for number, _ in words.search("equal words", k)] for k in (1, 10, 100, 301)] == [
         whole[:k] for k in (1, 10, 100, 301)
     ]
+
+
+def test_what_is_dealt_out_to_several_writers_is_found_as_from_one(tmp_path: Path, monkeypatch) -> None:
+    """Two commits that each add and take out passages, also those of the same commit and such as an earlier one has."""
+    draw = random.Random(5)
+    passages = [Passage(str(n), str(n), " ".join(draw.choices("abcdefghijklmnop", k=draw.randint(3, 30)))) for n in range(120)]
+    found = []
+    for dealt in (1000, 7):
+        monkeypatch.setattr(tantivy_index, "_DEALT", dealt)
+        folder, record = tmp_path / str(dealt), WordsRecord()
+        folder.mkdir()
+        for first, gone in ((0, [3, 8, 9, 40]), (60, [7, 15, 59, 61, 70, 119])):
+            writer = WordWriter(folder / "words", folder / "words.new", record, "english")
+            for start in range(first, first + 60, 20):
+                writer.add(range(start, start + 20), passages[start : start + 20])
+            writer.delete(gone)
+            record = writer.finish()
+            assert not (folder / "words.new").exists()
+        words = Words(folder / "words", record, "english")
+        found.append([words.search(query, 50) for query in ("a b", "c", "d e f p", '"g h"')])
+    assert found[0] == found[1]
+    assert len(record.segments) > 2
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.3, 1.0])

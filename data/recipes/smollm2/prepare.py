@@ -22,7 +22,7 @@ import texts
 from teacher import cache_vectors
 
 RUNNING = 6_000_000  # bytes of running text
-TEXTS = 25_000  # for distillation, and as many everyday sentences
+TEXTS = {"distill": 15_000, "everyday": 50_000}  # everyday ones are sentences, a fifth as long
 DIMENSIONS = 192  # kept of the teacher's vectors, which are then half as large
 LONGEST = 500  # characters of a pair's text: the recipe reads 128 tokens
 KOREAN = ("ko", "klue", "xnli")  # how sources of Korean pairs begin
@@ -49,9 +49,9 @@ def main() -> None:
 def choose(whole: Path, out: Path) -> None:
     """Fewer rows of each file, without the Korean ones."""
     write(out / "lm.jsonl", until(RUNNING, (row for row in read(whole / "lm.jsonl") if row["source"] != "korean")))
-    for name in ("distill", "everyday"):  # everyday sentences lie in blocks that share batches: the first ones stay whole
+    for name, count in TEXTS.items():  # everyday sentences lie in blocks that share batches: the first ones stay whole
         rows = [row for row in read(whole / f"{name}.jsonl") if "target" not in row]
-        write(out / f"{name}.jsonl", rows[:TEXTS])
+        write(out / f"{name}.jsonl", rows[:count])
     for name in ("pairs", "pairs-apart"):
         rows = [row for row in read(whole / f"{name}.jsonl") if not row["source"].startswith(KOREAN)]
         write(out / f"{name}.jsonl", map(shortened, rows))
@@ -59,7 +59,7 @@ def choose(whole: Path, out: Path) -> None:
 
 def teach(out: Path, teacher: Encoder) -> None:
     """The teacher's vectors of both files, turned so that the first dimensions hold the most, and cut off there."""
-    names = ("distill", "everyday")
+    names = tuple(TEXTS)
     rows = {name: [row["text"] for row in read(out / f"{name}.jsonl")] for name in names}
     for name in names:
         cache_vectors(rows[name], teacher, out / "all" / f"{name}.npy")

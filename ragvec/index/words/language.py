@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from ragvec.errors import WrongUsage
 from ragvec.index.words.analysis import STOPWORDS, folded_words
-from ragvec.index.words.morphemes import check_kiwi
+from ragvec.index.words.compounds import check_wordfreq, compound_parts
+from ragvec.index.words.morphemes import check_kiwi, morphemes
 
 if TYPE_CHECKING:
     import tantivy
 
 NO_STEMMER = "none"
 KOREAN = "korean"
+GERMAN_COMPOUNDS = "german-compounds"
 DEFAULT_LANGUAGE = "english"  # where the texts don't tell: English words stand in texts of most languages
 LONGEST_WORD = 255  # bytes of a word that can be found
 
@@ -38,7 +40,8 @@ _TELLING = {
     "tamil": "ஒரு என்று மற்றும் இந்த என்ற அவர் இது என அந்த",
     "turkish": "ve bir bu da de için ile olarak çok daha olan gibi ne kadar sonra var değil",
 }
-LANGUAGES = (*_TELLING, KOREAN, NO_STEMMER)  # Snowball's stemmers, as tantivy has them; of Korean morphemes, see `morphemes`
+LANGUAGES = (*_TELLING, GERMAN_COMPOUNDS, KOREAN, NO_STEMMER)  # Snowball's stemmers; two need an extra
+_STEMMERS = {KOREAN: DEFAULT_LANGUAGE, GERMAN_COMPOUNDS: "german"}
 _SAMPLE = 200  # texts
 _SAMPLE_LETTERS = 2000  # of each
 _LEAST_WORDS = 2  # different ones of them that tell a language other than English
@@ -51,6 +54,18 @@ def check_language(language: str) -> None:
         raise WrongUsage(f"no stemmer for the language {language!r}: choose one of {', '.join(LANGUAGES)}")
     if language == KOREAN:
         check_kiwi()
+    if language == GERMAN_COMPOUNDS:
+        check_wordfreq()
+
+
+def further_words(text: str, language: str) -> Sequence[str]:
+    """What stands beside the words of a text, folded: Korean morphemes, the parts of German compounds, else nothing.
+
+    Raises Unavailable where what it needs is not installed.
+    """
+    if language == KOREAN:
+        return morphemes(text)
+    return compound_parts(text) if language == GERMAN_COMPOUNDS else ()
 
 
 @cache
@@ -60,7 +75,7 @@ def analyzer(language: str) -> "tantivy.TextAnalyzer":
 
     builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).filter(tantivy.Filter.remove_long(LONGEST_WORD))
     if language != NO_STEMMER:
-        builder = builder.filter(tantivy.Filter.stemmer(DEFAULT_LANGUAGE if language == KOREAN else language))
+        builder = builder.filter(tantivy.Filter.stemmer(_STEMMERS.get(language, language)))
     return builder.build()
 
 
@@ -83,4 +98,4 @@ def guess_language(texts: Sequence[str]) -> str:
 
 @cache
 def _telling(language: str) -> frozenset[str]:
-    return frozenset(folded_words(_TELLING.get(language, "")).split())
+    return frozenset(folded_words(_TELLING.get(_STEMMERS.get(language, language), "")).split())

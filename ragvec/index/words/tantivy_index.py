@@ -24,14 +24,15 @@ from ragvec.index.words.files import (
     read_meta,
     schema,
 )
-from ragvec.index.words.language import KOREAN, analyzer
-from ragvec.index.words.morphemes import morphemes
+from ragvec.index.words.language import analyzer, further_words
 from ragvec.records import Passage
 
 if TYPE_CHECKING:
     import tantivy
 
-_HEAP = 64 << 20  # bytes of words that are held in memory before a part of the index is written
+_HEAP = 64 << 20  # bytes of words that each writer holds in memory before a part of the index is written
+_WRITERS = 2  # that passages are dealt out to: one takes twice as long for a passage as it takes to hand it over
+_DEALT = 8192  # passages in a row that one writer gets: who adds fewer has one
 _DELETED = 1000  # passages that are taken out together
 _OTHER = re.compile(r"meta\.json|\.managed\.json|\.tantivy-(?:meta|writer)\.lock|\.tmp\w+")  # in a folder it works in
 _PANIC = "PanicException"  # pyo3's; it has no name to import it by
@@ -85,15 +86,17 @@ class WordWriter:
     def __init__(self, folder: Path, staging: Path, record: WordsRecord, language: str) -> None:
         """folder: where the record's files lie and new ones go; staging: where to work, beside it."""
         self._folder, self._staging, self._record, self._language = folder, staging, record, language
-        self._writer: tantivy.IndexWriter | None = None
+        self._writers: list[tantivy.IndexWriter] = []
+        self._added = 0
 
     def add(self, ids: Sequence[int], passages: Sequence[Passage]) -> None:
         """Make passages findable by their words, under these ids."""
         import tantivy
 
-        writer = self._begun()
         with self._failing():
             for number, passage in zip(ids, passages, strict=True):
+                writer = self._begun(self._added // _DEALT % _WRITERS)
+                self._added += 1
                 document = tantivy.Document()
                 document.add_unsigned(ID, number)
                 document.add_text(WORDS, self._words(passage.encoded_text))
@@ -103,7 +106,7 @@ class WordWriter:
 
     def _words(self, text: str) -> str:
         words = folded_words(text)
-        return " ".join([words, *morphemes(text)]) if self._language == KOREAN else words
+        return " ".join([words, *further]) if (further := further_words(text, self._language)) else words
 
     def delete(self, ids: Sequence[int]) -> None:
         """Let passages be found no more."""
@@ -111,63 +114,78 @@ class WordWriter:
             return
         import tantivy
 
-        writer, fields = self._begun(), schema()
+        self._begun(0)  # which has the passages of earlier commits
+        fields = schema()
         with self._failing():
             for start in range(0, len(ids), _DELETED):  # by a query: tantivy takes a term's number for another type
-                these = list(ids[start : start + _DELETED])
-                writer.delete_documents_by_query(tantivy.Query.term_set_query(fields, ID, these))
+                these = tantivy.Query.term_set_query(fields, ID, list(ids[start : start + _DELETED]))
+                for writer in self._writers:
+                    writer.delete_documents_by_query(these)
 
     @property
     def changed(self) -> bool:
         """Whether there is anything to finish."""
-        return self._writer is not None
+        return bool(self._writers)
 
     def finish(self) -> WordsRecord:
         """Put what is new on disk beside the record's files; returns the record to be noted in the index's transaction."""
-        writer, self._writer = self._begun(), None
+        self._begun(0)
         with self._failing():
-            writer.commit()
-            writer.wait_merging_threads()
-        segments, opstamp = read_meta(self._staging)
+            for writer in self._writers:
+                writer.commit()
+            for writer in self._writers:
+                writer.wait_merging_threads()
         self._folder.mkdir(exist_ok=True)
+        parts = [self._put_in_place(self._place(number)) for number in range(len(self._writers))]
+        fsync_folder(self._folder)
+        self.discard()
+        segments = tuple(segment for part in parts for segment in part.segments)
+        files = {name: file for part in parts for name, file in part.files.items()}
+        return WordsRecord(segments, max(part.opstamp for part in parts), files)
+
+    def _put_in_place(self, place: Path) -> WordsRecord:
+        """Move what one of the writers has written to the record's files; returns what is known of all that it has."""
+        segments, opstamp = read_meta(place)
         files = {}
-        fresh = {path.name for path in new_files(self._staging, segments)}
+        fresh = {path.name for path in new_files(place, segments)}
         for name in (name for segment in segments for name in segment.names):
-            path = self._staging / name
+            path = place / name
             if name not in fresh:
                 files[name] = self._record.files[name]
                 continue
             settle_file(path)
             files[name] = WordFile(path.stat().st_size, sha256_file(path))
             path.replace(self._folder / name)
-        fsync_folder(self._folder)
-        self.discard()
         return WordsRecord(segments, opstamp, files)
 
     def discard(self) -> None:
         """Leave the words as they were."""
-        self._writer = None
+        self._writers = []
         remove_staging(self._staging)
 
-    def _begun(self) -> "tantivy.IndexWriter":
-        if self._writer is not None:
-            return self._writer
+    def _place(self, number: int) -> Path:
+        return self._staging / str(number)
+
+    def _begun(self, number: int) -> "tantivy.IndexWriter":
+        """One of the writers, each in a folder of its own: the first goes on from the record, the others from nothing."""
+        if number < len(self._writers):
+            return self._writers[number]
         import tantivy
 
-        remove_staging(self._staging)
-        self._staging.mkdir()
-        link_files(self._folder, self._record, self._staging)
-        check_files(self._folder, self._record.files)  # what merges them runs in threads whose panic ends the process
+        place = self._place(number)
+        if not number:
+            remove_staging(self._staging)
+            self._staging.mkdir()
+        place.mkdir()
+        if not number and self._record.segments:
+            link_files(self._folder, self._record, place)
+            check_files(self._folder, self._record.files)  # what merges them runs in threads whose panic ends the process
         with self._failing():
-            if self._record.segments:
-                index = tantivy.Index.open(str(self._staging))
-            else:
-                (self._staging / "meta.json").unlink()
-                index = tantivy.Index(schema(), path=str(self._staging))
+            index = tantivy.Index.open(str(place)) if any(place.iterdir()) else tantivy.Index(schema(), path=str(place))
             index.register_tokenizer(TOKENIZER, analyzer(self._language))
             index.config_reader("manual")
-            self._writer = index.writer(_HEAP, 1)
-        return self._writer
+            self._writers.append(index.writer(_HEAP, 1))
+        return self._writers[number]
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -183,10 +201,10 @@ class WordWriter:
 
 def remove_staging(staging: Path) -> None:
     """Remove what a writer was working at; links in it are not followed."""
-    if not is_own_folder(staging):
-        return
-    remove_own(staging, tuple(path.name for path in staging.iterdir() if _is_tantivys(path.name)))
-    if staging.exists():
+    for folder in (*(staging / str(number) for number in range(_WRITERS)), staging):
+        if is_own_folder(staging) and is_own_folder(folder):
+            remove_own(folder, tuple(path.name for path in folder.iterdir() if _is_tantivys(path.name)))
+    if is_own_folder(staging):
         raise Damaged(f"{staging} holds something that ragvec did not write there: move it away")
 
 

@@ -7,8 +7,7 @@ from math import log
 from typing import NamedTuple
 
 from ragvec.index.words.files import TITLE, WORDS
-from ragvec.index.words.language import KOREAN, analyzer, function_words
-from ragvec.index.words.morphemes import morphemes
+from ragvec.index.words.language import analyzer, function_words, further_words
 from ragvec.index.words.query import Asked, WordQuery, read_query
 
 MOST_BEGINNINGS = 64  # beginnings, and words that others are near to, of a query
@@ -61,11 +60,10 @@ def added(counts: Sequence[Counts]) -> Counts:
 
 @lru_cache(maxsize=MOST_QUERIES)
 def read(query: str, language: str, *, syntax: bool) -> WordQuery:
-    """A query's words; of Korean their morphemes as well. Kept: they are asked for hits, for what they weigh, and again for the
-    next page."""
+    """A query's words, and what stands beside them. Kept: they are asked for hits, for what they weigh, and again for the next
+    page."""
     asked = read_query(query, syntax=syntax)
-    further = morphemes(asked.meaning) if language == KOREAN else ()
-    return asked._replace(asked=(*asked.asked, *(Asked((morpheme,)) for morpheme in further)))
+    return asked._replace(asked=(*asked.asked, *(Asked((word,)) for word in further_words(asked.meaning, language))))
 
 
 def wanted(query: WordQuery) -> list[Asked]:
