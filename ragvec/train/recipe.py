@@ -100,6 +100,7 @@ class Recipe:
     loss_scale: Positive = 20.0
     mask_identical: bool = True
     false_negative_margin: float | None = None
+    guide: str | None = None
     homogeneous_batches: bool = True
     matryoshka_dims: list[Count] = Field(default_factory=list)
     distill_cosine: Weight = 1.0
@@ -180,6 +181,7 @@ _ONLY_FOR: dict[str, tuple[ObjectiveName, ...]] = {
     "mini_batch_tokens": ("simcse", "supervised", "distill"),
     "mask_identical": ("simcse", "supervised"),
     "false_negative_margin": ("simcse", "supervised"),
+    "guide": ("supervised",),
     "homogeneous_batches": ("supervised", "distill"),
     "teacher_vectors": ("distill",),
     "distill_cosine": ("distill",),
