@@ -37,7 +37,10 @@ def main() -> None:
             built = time.process_time() - begin
             ranks = [[number for number, _ in words.search(title, K)] for title, _ in rows[:QUERIES]]
         found = sum(1 / (hits.index(number) + 1) for number, hits in enumerate(ranks) if number in hits)
-        print(f"{language:17} MRR@{K} {found / len(ranks):.4f}   built in {built:.1f} CPU seconds of {len(rows):,} passages", flush=True)
+        print(
+            f"{language:17} MRR@{K} {found / len(ranks):.4f}   built in {built:.1f} CPU seconds of {len(rows):,} passages",
+            flush=True,
+        )
 
 
 def read_rows(path: Path) -> list[tuple[str, str]]:
