@@ -63,6 +63,14 @@ def test_copies_of_weights_have_one_name(tiny_decoder, tmp_path):
     assert len(name) == 16 and weights_name(changed(tiny_decoder, tmp_path / "changed")) != name
 
 
+@pytest.mark.parametrize("kind", ["gpt_neox", "gpt2", "opt", "bloom"])
+def test_copies_have_one_name_whatever_a_family_calls_its_weights(kind, tmp_path):
+    sizes = {"gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4}, "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32}}
+    base = save_tiny_decoder(tmp_path / "base", kind, **sizes.get(kind, {}))
+    AutoModel.from_pretrained(base, dtype=torch.float32).save_pretrained(tmp_path / "headless")
+    assert weights_name(tmp_path / "headless") == weights_name(base)
+
+
 def test_weights_that_cannot_be_read(tmp_path):
     with pytest.raises(RagvecError, match="model.safetensors can't be read"):
         weights_name(tmp_path)

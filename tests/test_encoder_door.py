@@ -113,7 +113,7 @@ def test_a_pipe_does_not_hang(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(("path", "message"), [("..", "leads out"), ("/etc", "leads out"), (5, "path is 5, not a text")])
 def test_a_module_lies_inside_its_folder(folder: Path, path, message: str) -> None:
     (folder / "ragvec.json").unlink()
-    (folder / "modules.json").write_text(json.dumps([{"type": "x.Transformer", "path": path}]))
+    (folder / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Transformer", "path": path}]))
     with pytest.raises(RagvecError, match=f"modules.json: .*{message}"):
         locate(str(folder))
 

@@ -147,6 +147,13 @@ def test_the_references_layout(tiny_decoder, tmp_path):
     )  # fmt: skip
 
 
+def test_a_chat_template_is_named_as_the_reference_knows_it_whatever_the_base_was_called(tiny_decoder, tmp_path):
+    changes = {"template": Template("[INST] ", " [/INST]"), "base_model": "me/tuned"}
+    write(encoder_of(tiny_decoder, **changes), "llm2vec", tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["_name_or_path"] == "meta-llama/Llama-2-7b-chat-hf"
+
+
 @pytest.mark.parametrize(
     ("to", "changes", "message"),
     [
@@ -160,7 +167,7 @@ def test_the_references_layout(tiny_decoder, tmp_path):
         (
             "llm2vec",
             {"template": Template("user: ")},
-            "knows chat templates by the base model's name, and '.*' has another one",
+            "knows the chat templates of some published models alone, and none is this encoder's",
         ),
     ],
 )

@@ -74,6 +74,53 @@ def test_a_folder_read_is_saved_whole(name, tmp_path):
     np.testing.assert_allclose(again.encode_queries(ASKED), encoder.encode_queries(ASKED), atol=1e-6)
 
 
+MODULE = "sentence_transformers.models."
+ODD = {
+    "code-of-its-own": ([("custom_st.Transformer", ""), (MODULE + "Pooling", "1_Pooling")], "code that comes with the model"),
+    "no-pooling": ([(MODULE + "Transformer", ""), (MODULE + "Normalize", "2_Normalize")], "names no Pooling"),
+    "nothing": ([], "names no Pooling"),
+    "no-model-first": ([(MODULE + "Pooling", "1_Pooling"), (MODULE + "Transformer", "")], "module Pooling at first: only"),
+    "pooled-late": (
+        [(MODULE + "Transformer", ""), (MODULE + "Normalize", "2_Normalize"), (MODULE + "Pooling", "1_Pooling")],
+        "module Pooling after Normalize: only",
+    ),
+    "router": ([(MODULE + "Router", "")], "module Router: only"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_modules_that_would_make_other_vectors_are_refused(name, tmp_path):
+    modules, message = ODD[name]
+    folder = save_layout("max", tmp_path / name)
+    (folder / "modules.json").write_text(json.dumps([{"type": kind, "path": path} for kind, path in modules]))
+    with pytest.raises(WrongInput, match=message):
+        load(folder)
+
+
+def test_a_dropout_between_the_modules_changes_nothing(tmp_path):
+    folder = save_layout("two-poolings", tmp_path / "folder")
+    before = load(folder).encode_documents(TEXTS)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules.insert(2, {"type": MODULE + "Dropout", "path": "2_Dropout"})
+    (folder / "modules.json").write_text(json.dumps(modules))
+    np.testing.assert_array_equal(load(folder).encode_documents(TEXTS), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("config", {"dtype": "float99"}, "config.json: dtype is 'float99', no precision of torch's"),
+        ("sentence_bert_config", {"max_seq_length": 0}, "sentence_bert_config.json: max_seq_length is 0"),
+    ],
+)
+def test_a_value_that_can_not_be_names_its_file(name, value, message, tmp_path):
+    folder = save_layout("max", tmp_path / "folder")
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | value))
+    with pytest.raises(WrongInput, match=message):
+        load(folder)
+
+
 def test_a_documents_prompt_goes_wherever_documents_go(tmp_path):
     """Into an index, its later additions, shards, and a search by tokens; and what is asked for stands before it."""
     encoder = load(save_layout("nomic", tmp_path / "nomic"))

@@ -15,7 +15,9 @@ if not hasattr(mteb, "evaluate"):
 
 from datasets import Dataset, DatasetDict  # noqa: E402
 from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, AbsTaskSTS  # noqa: E402
+from mteb.models.abs_encoder import get_prompt_name  # noqa: E402
 from mteb.models.models_protocols import EncoderProtocol, SearchProtocol  # noqa: E402
+from mteb.models.search_wrappers import SearchEncoderWrapper  # noqa: E402
 from mteb.types import PromptType  # noqa: E402
 
 from ragvec.cli.main import main  # noqa: E402
@@ -25,6 +27,7 @@ from ragvec.evaluate import evaluate  # noqa: E402
 from ragvec.integrations.mteb import MtebModel, evaluate_mteb  # noqa: E402
 from ragvec.integrations.mteb_tasks import find_tasks, split_names  # noqa: E402
 from tests.conftest import REPOSITORY  # noqa: E402
+from tests.layouts import save_layout  # noqa: E402
 from tests.test_sources import make_adapter, put_in_cache  # noqa: E402
 from tests.tiny import save_tiny_decoder  # noqa: E402
 
@@ -147,6 +150,108 @@ def test_reranking_looks_at_the_given_documents_alone(encoder):
     assert 0 < measured(LocalReranking(), encoder) <= 1
 
 
+class LocalConversations(LocalRetrieval):
+    """Queries that are conversations."""
+
+    metadata = metadata("LocalConversations", "Retrieval", "ndcg_at_10")
+
+    def load_data(self, **_):
+        super().load_data()
+        turns = [{"role": "user", "content": "capitals"}, {"role": "assistant", "content": "of what?"}]
+        texts = [*([{"role": "user", "content": text}] for text in QUERIES.values()), turns]
+        split = self.dataset["default"]["test"]
+        split["queries"] = Dataset.from_list([{"id": f"q{n}", "text": text} for n, text in enumerate(texts, 1)])
+
+
+class LocalInstructed(LocalRetrieval):
+    """Queries with an instruction of their own, as InstructIR and FollowIR have them."""
+
+    metadata = metadata("LocalInstructed", "InstructionRetrieval", "ndcg_at_10")
+
+    def load_data(self, **_):
+        super().load_data()
+        rows = [{"id": name, "text": text, "instruction": "Only facts count."} for name, text in QUERIES.items()]
+        self.dataset["default"]["test"]["queries"] = Dataset.from_list(rows)
+
+
+class EncodesAlone:
+    """The same encoder without its index: MTEB's own search prepares the texts and ranks."""
+
+    def __init__(self, model: MtebModel) -> None:
+        self.mteb_model_meta, self.encode = model.mteb_model_meta, model.encode
+        self.similarity, self.similarity_pairwise = model.similarity, model.similarity_pairwise
+
+
+PROMPTS = {
+    "query": "q: ",
+    "document": "title: none | text: ",
+    "Reranking": "both: ",
+    "Retrieval-document": "d: ",
+    "STS": "s: ",
+}
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory) -> Path:
+    """A sentence-transformers folder with a place for titles, and prompts for tasks."""
+    folder = save_layout("embeddinggemma", tmp_path_factory.mktemp("layouts") / "gemma")
+    path = folder / "config_sentence_transformers.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prompts": PROMPTS}))
+    return folder
+
+
+@pytest.fixture(params=["plain", "prompts"])
+def either(request, encoder, prompted) -> Encoder:
+    return encoder if request.param == "plain" else Encoder.load(prompted, dtype="float32", device="cpu")
+
+
+def searched(task, *models) -> list[dict[str, dict[str, float]]]:
+    """What each model finds for a task's queries."""
+    task.load_data()
+    split, runs = task.dataset["default"]["test"], []
+    about = {"task_metadata": task.metadata, "hf_split": "test", "hf_subset": "default", "encode_kwargs": {}, "num_proc": None}
+    for model in models:
+        model.index(split["corpus"], **about)
+        runs.append(model.search(split["queries"], top_k=3, top_ranked=split["top_ranked"], **about))
+    return runs
+
+
+def assert_same(ours: dict[str, dict[str, float]], theirs: dict[str, dict[str, float]]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, found in ours.items():
+        assert found == pytest.approx(theirs[name], abs=1e-3), name  # an index keeps float16
+
+
+@pytest.mark.parametrize("kind", [LocalRetrieval, LocalReranking, LocalConversations, LocalInstructed])
+def test_titles_instructions_and_conversations_are_read_as_mtebs_own_search_hands_them_over(kind, either):
+    ours = MtebModel(encoder=either)
+    assert_same(*searched(kind(), ours, SearchEncoderWrapper(EncodesAlone(ours))))
+
+
+@pytest.mark.parametrize("kind", [LocalRetrieval, LocalReranking, LocalInstructed])
+def test_what_is_found_is_what_mtebs_wrapper_of_sentence_transformers_finds(kind, prompted):
+    library = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+
+    theirs = library.SentenceTransformer(str(prompted), device="cpu", local_files_only=True)
+    ours = MtebModel(encoder=Encoder.load(prompted, dtype="float32", device="cpu"))
+    assert_same(*searched(kind(), ours, SearchEncoderWrapper(SentenceTransformerEncoderWrapper(theirs))))
+
+
+def test_prompts_for_tasks_are_taken_by_name_as_mtebs_encoders_take_them(prompted):
+    model = MtebModel(encoder=Encoder.load(prompted, dtype="float32", device="cpu"))
+    for task in (LocalRetrieval, LocalReranking, LocalSTS, LocalInstructed):
+        for kind in (PromptType.query, PromptType.document, None):
+            name = get_prompt_name(PROMPTS, task.metadata, kind)
+            theirs = "" if name is None else PROMPTS[name].replace("title: none", "title: {title|none}")
+            assert model.task_instruction(task.metadata, kind) == theirs, (task, kind)
+
+
+def test_search_by_words_does_not_rerank(encoder):
+    with pytest.raises(RagvecError, match="LocalReranking ranks given documents, which search by words does not: set `mode`"):
+        measured(LocalReranking(), encoder, mode="lexical")
+
+
 def test_similarity_and_classification_give_ragvec_evals_figures(encoder, tmp_path):
     sts = LocalSTS()
     sts.load_data()
@@ -188,7 +293,7 @@ def test_tasks_carry_the_published_evaluations_instructions(encoder, task, promp
 def test_an_encoder_trained_without_instructions_gets_none_unless_told(encoder):
     def model(own: str, attention: str = "bidirectional", given: str | None = None) -> MtebModel:
         settings = replace(encoder.settings, query_instruction=own, attention=attention)
-        return MtebModel(encoder=SimpleNamespace(settings=settings), instruction=given)
+        return MtebModel(encoder=SimpleNamespace(settings=settings, found=None), instruction=given)
 
     def instructions(model: MtebModel) -> list[str]:
         return [model.task_instruction(LocalRetrieval.metadata, kind) for kind in (PromptType.query, PromptType.document, None)]

@@ -154,6 +154,29 @@ def test_an_adapter_of_an_encoder_here_is_not_taken_for_one_of_its_decoder(hub, 
     np.testing.assert_allclose(vectors(arrived(hub, tmp_path / "there")), before, atol=1e-5)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_card_names_what_an_encoder_was_trained_from(whole, hub, tiny_decoder, tmp_path, monkeypatch):
+    """The model of the hub that the run started from, not the one at the root of its chain."""
+    as_snapshot(tiny_decoder, tmp_path / "cache", "org/base", monkeypatch)
+    convert("org/base", tmp_path / "encoder", offline=True)
+    as_snapshot(tmp_path / "encoder", tmp_path / "cache", "org/encoder", monkeypatch)
+    keys = {"lora_r": 0} if whole else {}
+    run("supervised", "org/encoder", write_data(tmp_path), tmp_path / "own", offline=True, **keys)
+    assert "\nbase_model: org/encoder\n" in (tmp_path / "own" / "README.md").read_text()
+    push(str(tmp_path / "own"), "me/x", license="mit", token="hf_ours")
+    assert card_of(hub)[0]["base_model"] == "org/encoder"
+
+
+def test_the_card_of_a_run_names_the_hubs_model_behind_a_folder_here(tiny_decoder, tmp_path, monkeypatch):
+    as_snapshot(tiny_decoder, tmp_path / "cache", "org/base", monkeypatch)
+    convert("org/base", tmp_path / "encoder", offline=True)
+    data = write_data(tmp_path)
+    for start, name in ((tmp_path / "encoder", "own"), (tiny_decoder, "other")):
+        run("supervised", start, data, tmp_path / name, lora_r=0)
+    assert "\nbase_model: org/base\n" in (tmp_path / "own" / "README.md").read_text()
+    assert "base_model" not in (tmp_path / "other" / "README.md").read_text().split("---")[1]
+
+
 def test_no_folder_of_this_machine_is_named(hub, tiny_decoder, tmp_path):
     convert(str(tiny_decoder), tmp_path / "own")
     push(str(tmp_path / "own"), "me/x", license="mit", token="hf_ours")

@@ -171,6 +171,24 @@ def test_overrides_win_and_are_json_or_strings(tmp_path):
         read_recipe("mntp", file, ["lorar=4"])
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seed", 2**32, "must be below 4294967296"),
+        ("max_seq_length", 10**30, "must be below 2147483648"),
+        ("lora_r", 10**9, "must be below 65536"),
+        ("warmup_steps", -1, "must be at least 0"),
+        ("adam_beta2", 1.0, "must be below 1.0"),
+        ("save_total_limit", 0, "must be at least 1"),
+        ("lora_dropout", 1.0, "must be below 1"),
+        ("lr_scheduler_type", "warmup_stable_decay", "choose one of linear, cosine, cosine_with_restarts"),
+    ],
+)
+def test_a_value_that_training_could_not_use_is_refused_at_once(key, value, message):
+    with pytest.raises(RagvecError, match=f"{key} is .*{message}"):
+        recipe(**{key: value})
+
+
 def test_files_that_are_no_recipes(tmp_path):
     file = tmp_path / "config.json"
     with pytest.raises(RagvecError, match=r"config.json cannot be read: No such file"):

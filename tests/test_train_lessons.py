@@ -154,6 +154,14 @@ def test_columns_that_are_not_read_are_named(objective, rows, keys, told, tiny_d
     assert dict(plan(objective, tiny_decoder, data, rows, **keys).remarks).get("columns not read") == told
 
 
+def test_a_data_set_that_no_example_is_of_is_named(tiny_decoder, data):
+    """What the recipe says of it would be left out in silence."""
+    rows = [{**PAIR, "source": "nli"}, {**OTHER, "source": "quora"}]
+    keys = {"instructions": {"nli": "a:", "qoura": "b:"}, "symmetric": ["sts"], "homogeneous_batches": False}
+    told = dict(plan("supervised", tiny_decoder, data, rows, **keys).remarks)["no such data set"]
+    assert told == "qoura, sts (instructions, symmetric): the examples are of nli, quora"
+
+
 def test_rows_with_ever_other_columns_are_remembered_within_limits():
     reading = Reading()
     for row in range(5000):

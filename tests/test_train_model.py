@@ -115,6 +115,13 @@ def test_attention_is_dropped_in_simcse_alone(tiny_decoder):
     assert rates(learn(tiny_decoder, "supervised")) == {0.0}
 
 
+@pytest.mark.parametrize("kind", ["opt", "biogpt"])
+def test_attentions_dropout_is_found_under_a_plain_name(kind, tmp_path):
+    decoder = save_tiny_decoder(tmp_path / kind, kind, **({"ffn_dim": 64, "word_embed_proj_dim": 32} if kind == "opt" else {}))
+    parts = learn(decoder, "simcse", simcse_dropout=0.4).backbone.modules()
+    assert {part.dropout for part in parts if type(part).__name__.endswith("Attention")} == {0.4}
+
+
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma"])
 def test_mntp_loss_and_gradient_equal_the_references(family):
     golden = np.load(shared(f"reference/golden/{family}/mntp.npz"))

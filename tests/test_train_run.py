@@ -249,6 +249,11 @@ def test_a_run_that_cannot_begin_leaves_nothing(tiny_decoder, data, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(RagvecError, match="output_dir .*taken is a file: choose a folder"):
         run("mntp", tiny_decoder, data, tmp_path / "taken")
+    for folder in (tmp_path / "taken" / "below", "out\0"):
+        with pytest.raises(RagvecError, match="output_dir .* can't be a folder"):
+            run("mntp", tiny_decoder, data, folder)
+    with pytest.raises(RagvecError, match="tokenizer_name: there is no folder .*none: name one that holds a tokenizer"):
+        run("mntp", tiny_decoder, data, tmp_path / "out", tokenizer_name=str(tmp_path / "none"))
 
 
 # --- the command -------------------------------------------------------------------------------------------------------------

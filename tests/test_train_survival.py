@@ -7,13 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ragvec import Encoder
-from ragvec.errors import RagvecError
+from ragvec.errors import Busy, RagvecError
+from ragvec.locks import locked
 from ragvec.train.checkpoints import spent_before
 from tests.training import losses, recipe_values, run, vectors, write_data
 
@@ -44,6 +46,32 @@ def test_sigterm_finishes_the_step_and_saves(tiny_decoder, data, tmp_path):
     assert process.returncode == 130 and errors.splitlines()[-1] == "interrupted: --resume goes on from the last checkpoint"
     (checkpoint,) = (tmp_path / "out" / "checkpoints").iterdir()
     assert int(checkpoint.name.removeprefix("checkpoint-")) >= 2 and (checkpoint / "optimizer.pt").is_file()
+
+
+def test_a_folder_is_one_runs_alone(tiny_decoder, data, tmp_path):
+    """Of two runs that begin together, and of one that is resumed while it runs still, the second is refused."""
+    held = ExitStack()
+
+    def begin_too(line: str) -> None:
+        if line == "reading the data":
+            (tmp_path / "out").mkdir()
+            held.enter_context(locked(tmp_path / "out"))
+
+    with held, pytest.raises(Busy, match=r"out is being written by another run: wait for it, or write to another folder"):
+        run("mntp", tiny_decoder, data, tmp_path / "out", report=begin_too)
+    run("mntp", tiny_decoder, data, tmp_path / "out", stop_after_n_steps=1)
+    with locked(tmp_path / "out"), pytest.raises(Busy, match="is being written by another run"):
+        run("mntp", tiny_decoder, data, tmp_path / "out", resume=True)
+    assert run("mntp", tiny_decoder, data, tmp_path / "out", resume=True)["steps_done"] == 3
+
+
+def test_a_run_that_ended_while_another_began_is_not_written_over(tiny_decoder, data, tmp_path):
+    def end_before(line: str) -> None:
+        if line == "reading the data":
+            run("mntp", tiny_decoder, data, tmp_path / "out")
+
+    with pytest.raises(RagvecError, match="out is not empty: pass `resume` to go on"):
+        run("mntp", tiny_decoder, data, tmp_path / "out", report=end_before)
 
 
 def test_a_torn_checkpoint_is_passed_over(tiny_decoder, data, tmp_path):

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ROOT = "base_model.model."
-_HEAD = re.compile(r"(^|\.)(lm_head|score|classifier)\.")
+LANGUAGE_HEADS = "lm_head|embed_out|output_projection"  # the names that heads have in decoders' files
+_HEAD = re.compile(rf"(^|\.)({LANGUAGE_HEADS}|score|classifier)\.")
+_SAVED_HEAD = re.compile(rf"{re.escape(_ROOT)}({LANGUAGE_HEADS})\.(modules_to_save\.|base_layer\.)?weight")
 _COPY = re.compile(r"\.(modules_to_save|original_module)\.")
+_APART = "can't be merged; in Python merge=False loads it apart"
 _EMBEDDING = re.compile(
     r"\.(embed_tokens|wte|word_embeddings|embed_in)(\.(modules_to_save|base_layer|original_module))*\.weight$"
 )
@@ -44,6 +47,8 @@ def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool, name: st
         config = PeftConfig.from_pretrained(str(folder))
         if config.is_prompt_learning:
             raise WrongInput(f"the adapter {folder} is of type {config.peft_type.value}: only those of weights load here")
+        if merge and getattr(config, "layer_replication", None):  # what is added to one copy would be in all
+            raise WrongInput(f"the adapter {folder} repeats layers (layer_replication), so it {_APART}")
         bare = model.get_base_model() if hasattr(model, "get_base_model") else model
         _without_head(config, bare)
         weights = _of_backbone(load_file(path), bare)
@@ -61,15 +66,17 @@ def add_adapter(model: "PreTrainedModel", folder: Path, *, merge: bool, name: st
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         raise WrongInput(f"the adapter {folder} does not fit its base model: it {does} {lost[0]}{more}")
     adapted.eval()
-    return adapted.merge_and_unload() if merge else adapted
+    if not merge:
+        return adapted
+    with foreign(f"the adapter {folder} {_APART}"):
+        return adapted.merge_and_unload()
 
 
 def saved_head(folder: Path) -> Tensor | None:
     """The weight of the language-model head (tokens, dim) that an adapter's folder holds whole; None if it holds none."""
-    names = (f"{_ROOT}lm_head.{part}weight" for part in ("", "modules_to_save.", "base_layer."))
     with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
-        there = set(weights.keys())
-        return next((weights.get_tensor(name) for name in names if name in there), None)
+        name = next(filter(_SAVED_HEAD.fullmatch, sorted(weights.keys())), None)
+        return None if name is None else weights.get_tensor(name)
 
 
 def _without_head(config: Any, model: "PreTrainedModel") -> None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ragvec.encoder.door import field, foreign, read_object
 from ragvec.errors import WrongInput
 
@@ -24,6 +26,10 @@ def check_architecture(folder: Path) -> None:
                 "ragvec runs no code that comes with a model; choose one that transformers knows"
             )
         raise WrongInput(f"{folder} is a model of type {kind}, which transformers {__version__} does not know: upgrade it")
+    for name in ("dtype", "torch_dtype"):
+        precision = field(path, config, name, str)
+        if precision is not None and not isinstance(getattr(torch, precision.removeprefix("torch."), None), torch.dtype):
+            raise WrongInput(f"{path}: {name} is {precision!r:.40}, no precision of torch's: float32, bfloat16 and float16 are")
     if quantized := field(path, config, "quantization_config", dict):
         _check_quantized(folder, quantized)
 

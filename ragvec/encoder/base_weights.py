@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
+from ragvec.encoder.adapter import LANGUAGE_HEADS
 from ragvec.encoder.door import foreign, weight_parts
 from ragvec.encoder.gguf import load_gguf
 from ragvec.encoder.settings import EncoderSettings
 from ragvec.errors import WrongInput
 
-_PREFIX = re.compile(r"^(model|transformer)\.")  # which weights have with a head, and lose without it
-_HEAD = "lm_head."
+_PREFIX = re.compile(r"^(model|transformer|gpt_neox|biogpt)\.")  # which weights have with a head, and lose without it
+_HEAD = re.compile(rf"({LANGUAGE_HEADS})\.")
 
 
 def weights_name(base: Path) -> str:
@@ -64,7 +65,7 @@ def _of_folder(folder: Path) -> dict[str, bytes]:
     for path in _files(folder):
         with foreign(f"{path} can't be read"), safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118, it is no dict
-                if not name.startswith(_HEAD):
+                if not _HEAD.match(name):
                     found[_PREFIX.sub("", name)] = _sample(part := file.get_slice(name), part.get_shape())
     return found
 

@@ -24,6 +24,8 @@ _FLAGS = {
     "cls_token": "cls", "max_tokens": "max", "mean_tokens": "mean", "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "weightedmean_tokens": "weightedmean", "lasttoken": "lasttoken",
 }  # fmt: skip
+# the modules that are read, and where each may stand; Dropout does nothing to a vector that is made
+_ORDER = {"Transformer": 0, "WordWeights": 1, "Pooling": 2, "Dense": 3, "Dropout": 3, "Normalize": 4}
 _UNLIMITED = 2**20  # tokens, where nothing says how long a text may be
 
 
@@ -42,28 +44,23 @@ def read_modules(folder: Path, name: str, *, base: Path | None = None) -> Module
     if the transformer is an adapter.
     """
     transformer = folder
-    pooling: dict[str, Any] = {"pooling": "mean", "skip_instruction": False}
+    pooling: dict[str, Any] | None = None
     projections: list[Path] = []
     weights: Path | None = None
-    normalized = False
-    path = folder / MODULES_FILE
+    path, before = folder / MODULES_FILE, ""
     for module in read_list(path):
-        module = field(path, {"a module": module}, "a module", dict) or {}
-        kind = (field(path, module, "type", str) or "").rsplit(".", 1)[-1]
+        kind = _kind(folder, field(path, {"a module": module}, "a module", dict) or {}, before)
+        before = kind
         if kind == "Transformer":
             transformer = inside(path, module, "path")
         elif kind == "Pooling":
             pooling = _pooling(inside(path, module, "path") / "config.json", folder)
-        elif kind == "WordWeights" and not normalized:
+        elif kind == "WordWeights":
             weights = inside(path, module, "path")
-        elif kind == "Dense" and not normalized:
+        elif kind == "Dense":
             projections.append(inside(path, module, "path"))
-        elif kind != "Normalize":
-            raise WrongInput(
-                f"{folder} uses the sentence-transformers module {kind}{' after Normalize' if normalized else ''}: "
-                "only Transformer, WordWeights, Pooling, Dense and at last Normalize load here"
-            )
-        normalized = normalized or kind == "Normalize"
+    if pooling is None:
+        raise WrongInput(f"{path} names no Pooling: without one a text has no vector; take the folder as the library wrote it")
     if weights is not None:
         _check_weights(weights, transformer, pooling)
     limits = _limits(transformer, base or transformer)
@@ -78,6 +75,23 @@ def read_modules(folder: Path, name: str, *, base: Path | None = None) -> Module
         **_told(folder),
     ).override(max_length=limits.length)
     return Modules(transformer, tuple(projections), settings)
+
+
+def _kind(folder: Path, module: dict[str, Any], before: str) -> str:
+    """A module's class, one of the library's own. Raises WrongInput for another, or one that can't follow the one before it."""
+    package, _, kind = (field(folder / MODULES_FILE, module, "type", str) or "").rpartition(".")
+    if package.split(".")[0] != "sentence_transformers":
+        raise WrongInput(
+            f"{folder} uses the module {package}.{kind}, code that comes with the model, and ragvec runs none: "
+            "choose a model of sentence-transformers' own modules"
+        )
+    if kind not in _ORDER or _ORDER[kind] < _ORDER.get(before, 0) or not before and kind != "Transformer":
+        place = f" after {before}" if before and kind in _ORDER else " at first" if kind in _ORDER else ""
+        raise WrongInput(
+            f"{folder} uses the sentence-transformers module {kind}{place}: "
+            "only Transformer, WordWeights, Pooling, Dense and at last Normalize load here"
+        )
+    return kind
 
 
 def _check_weights(weights: Path, transformer: Path, pooling: dict[str, Any]) -> None:
@@ -115,6 +129,8 @@ def _limits(transformer: Path, base: Path) -> _Limits:
     if path and (task := field(path, record, "transformer_task", str)) not in (None, "feature-extraction"):
         raise WrongInput(f"{path}: the model's task is {task}: only feature-extraction loads here")
     length = field(path, record, "max_seq_length", int) if path else None
+    if length is not None and length < 1:
+        raise WrongInput(f"{path}: max_seq_length is {length}, and a text has a token at least: correct it")
     if length is None:
         length = min([_UNLIMITED, *_most(transformer / "tokenizer_config.json", "model_max_length")])
         length = min([length, *_most(base / "config.json", "max_position_embeddings")])

@@ -24,6 +24,7 @@ REFERENCE_FILE = "llm2vec_config.json"
 _FIRST_STAGE = "-mntp"
 _SECOND_STAGES = ("-supervised", "-unsup-simcse")  # published as a second adapter upon …-mntp
 _MOST_BASES = 8  # of adapters upon each other's folders, before it is taken for a circle
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _PLAIN = re.compile(r"\w[\w.-]*")  # a name, not a path
 _WANTED = ["*.json", "*.safetensors", "tokenizer.model", "*.txt", "*/config.json"]
 
@@ -134,6 +135,11 @@ def is_of_hub(name: str, path: Path) -> bool:
     """Whether what was found under a name is the hub's: a snapshot in its cache, or a folder of a repository's own."""
     is_snapshot = "snapshots" in (path.parent.name, path.parent.parent.name)
     return is_snapshot and name.count("/") == 1 and not name.startswith(".") and not Path(name).exists()
+
+
+def names_hub(name: str, folder: Path) -> bool:
+    """Whether what an encoder's folder names can be a repository on the hub: its form, and nothing here bears the name."""
+    return bool(HUB_ID.fullmatch(name.partition("@")[0])) and not Path(name).exists() and not (folder / name).exists()
 
 
 def shipped(name: str) -> Path | None:

@@ -35,6 +35,11 @@ _EOS_BY_TYPE = {"llama": "</s>", "mistral": "</s>", "gemma": "<eos>", "gemma2": 
 _WITHOUT_EOS = {"meta-llama/Meta-Llama-3-8B-Instruct"}  # the reference ends these in <|eot_id|> alone
 
 
+def published_with(template: Template) -> str:
+    """The name of a published model with this prefix and suffix; "" where none has them, or there are none."""
+    return next((name for name, around in _BY_NAME.items() if around == (template.prefix, template.suffix)), "")
+
+
 def find_template(base_model: str, model_type: str, tokenizer: "PreTrainedTokenizerBase") -> Template:
     """The template the reference uses for a base model, named as on the hub.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from ragvec.encoder import Encoder
 from ragvec.encoder.instruction import has_places
-from ragvec.encoder.templates import Template, find_template
+from ragvec.encoder.templates import Template, published_with
 from ragvec.errors import RagvecError
 from ragvec.export.plain import read_json, set_tokenizer_options
 from ragvec.files import write_json
@@ -23,7 +23,7 @@ def write_llm2vec(encoder: Encoder, folder: Path) -> list[str]:
     _refuse(encoder)
     config = _older_config(read_json(folder / "config.json"))
     # the reference knows a chat template by this name alone
-    config["_name_or_path"] = settings.base_model if (settings.template or Template()).prefix else ""
+    config["_name_or_path"] = published_with(settings.template or Template())
     write_json(folder / "config.json", config)
     set_tokenizer_options(folder, encoder, model_max_length=settings.max_length)
     _use_older_merges(folder / "tokenizer.json")
@@ -67,11 +67,10 @@ def _refuse(encoder: Encoder) -> None:
     if missing := next((what for what, has in told.items() if has), "" if settings.pooling in _POOLINGS else settings.pooling):
         raise RagvecError(f"the reference has nothing for {missing}: export `to` sentence-transformers")
     template = settings.template or Template()
-    theirs = find_template(settings.base_model, kind, encoder.tokenizer)
-    if (template.prefix, template.suffix) != (theirs.prefix, theirs.suffix):
+    if (template.prefix or template.suffix) and not published_with(template):
         raise RagvecError(
-            f"the reference knows chat templates by the base model's name, and {settings.base_model!r} has another one than "
-            "this encoder: export `to` sentence-transformers or hf"
+            f"the reference knows the chat templates of some published models alone, and none is this encoder's "
+            f"({template.prefix!r:.60} … {template.suffix!r:.60}): export `to` sentence-transformers or hf"
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ragvec.encoder.settings import SETTINGS_FILE, EncoderSettings, read_settings, write_settings
-from ragvec.encoder.sources import ADAPTER_FILE, adapter_needs, locate
+from ragvec.encoder.sources import ADAPTER_FILE, HUB_ID, adapter_needs, locate, names_hub
 from ragvec.errors import RagvecError, WrongUsage, first_line
 from ragvec.export.layouts import export
 
@@ -17,7 +17,6 @@ _PUBLISHED = re.compile(
     r"|tokenizer.*\.(json|model)|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt"
     r"|projection-\d+/(config\.json|model\.safetensors)|chat_template\.jinja"
 )
-_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
 def push(
@@ -40,7 +39,7 @@ def push(
     token       of the hub; None = the one that `hf auth login` or HF_TOKEN left
     Raises RagvecError if the encoder can't be loaded, a value is missing, or the hub refuses something.
     """
-    if not _HUB_ID.fullmatch(repo):
+    if not HUB_ID.fullmatch(repo):
         raise WrongUsage(f"`repo` {repo!r} is no name on the hub: give organisation/name")
     if not license:
         raise WrongUsage("no `license`: name the licence of the weights as the hub spells it, such as apache-2.0, or other")
@@ -48,7 +47,7 @@ def push(
     own = Path(source).expanduser()
     is_own, is_adapter = (own / SETTINGS_FILE).is_file(), (own / ADAPTER_FILE).is_file()
     needed = adapter_needs(own) if is_own and is_adapter else ()
-    stands = is_own and all(_is_on_hub(name, own) for name in needed)
+    stands = is_own and all(names_hub(name, own) for name in needed)
     with tempfile.TemporaryDirectory(prefix="ragvec-push-") as name:
         folder = own
         if not stands:
@@ -56,17 +55,12 @@ def push(
             export(source, "ragvec", folder, offline=True)
         settings = read_settings(folder)
         made_from = next(iter(needed), settings.base_model) if stands else settings.base_model
-        base = base_model or (made_from if _is_on_hub(made_from, own) else None)
+        base = base_model or (made_from if names_hub(made_from, own) else None)
         card = _card(repo, settings, license=license, language=language, base=base, adapter=is_adapter and stands)
-        if not _is_on_hub(settings.base_model, own):  # a folder of this machine
+        if not names_hub(settings.base_model, own):  # a folder of this machine
             settings = replace(settings, base_model=base or "", base_revision=None)
         write_settings(Path(name), settings)
         return _commit(repo, folder, card, Path(name) / SETTINGS_FILE, public=public, token=token)
-
-
-def _is_on_hub(name: str, folder: Path) -> bool:
-    """Whether this names a repository on the hub, rather than a folder here or beside that of the encoder."""
-    return bool(_HUB_ID.fullmatch(name.partition("@")[0])) and not Path(name).exists() and not (folder / name).exists()
 
 
 def _card(

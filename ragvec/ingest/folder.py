@@ -1,18 +1,16 @@
 """The shards folder while it is written: one writer at a time, old parts set aside and taken back, leftovers swept."""
 
-import errno
 import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ragvec.errors import Busy, Unavailable, WrongInput
+from ragvec.errors import Unavailable, WrongInput
 from ragvec.files import TEMPORARY_SUFFIX, fsync_folder, is_own_file, is_own_folder, remove_own
-from ragvec.locks import lock
 from ragvec.shards import MANIFEST, Manifest, Part, part_is_whole, save_manifest
 from ragvec.shards.log import LOG
 from ragvec.shards.manifest import PART_NAME
@@ -58,27 +56,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Unavailable(f"{folder} cannot be made: {error.strerror}") from error
-
-
-@contextmanager
-def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the folder for one writer; the system lets go of it when the process ends, however it ends.
-
-    Raises RagvecError if another process holds it, unless it is to wait. A file system that cannot lock folders (some network
-    ones) is left unlocked.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            lock(descriptor, wait=wait)
-        except BlockingIOError:
-            raise Busy(f"{folder} is being written by another run: wait for it, or write to another folder") from None
-        except OSError as error:
-            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
-                raise
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def set_aside(folder: Path, manifest: Manifest, first: int) -> Manifest:

@@ -11,7 +11,6 @@ from ragvec.corpus.files import InputFile
 from ragvec.ingest.folder import (
     FinishedPart,
     check_folder,
-    locked,
     make_folder,
     set_aside,
     set_aside_parts,
@@ -21,6 +20,7 @@ from ragvec.ingest.folder import (
 from ragvec.ingest.ranks import Rank, corpus_digest, parts_elsewhere, publish, rank_folder, remove_ranks
 from ragvec.ingest.reuse import OldVectors
 from ragvec.ingest.shelf import Finished, check_same
+from ragvec.locks import locked
 from ragvec.records import Passage
 from ragvec.shards import (
     MANIFEST,

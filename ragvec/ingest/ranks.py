@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from ragvec.corpus.files import InputFile
 from ragvec.errors import RagvecError, WrongInput, WrongUsage
-from ragvec.ingest.folder import RANKS, FinishedPart, link, locked, rank_folders, remove_shards, set_aside_parts, sweep
+from ragvec.ingest.folder import RANKS, FinishedPart, link, rank_folders, remove_shards, set_aside_parts, sweep
+from ragvec.locks import locked
 from ragvec.records import Passage
 from ragvec.shards import MANIFEST, Manifest, Part, Provenance, content_digest, load_manifest, save_manifest
 

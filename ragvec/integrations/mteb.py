@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ragvec.encoder import Encoder
+from ragvec.encoder.instruction import parse
 from ragvec.errors import RagvecError
 from ragvec.evaluate.corpora import index_words
 from ragvec.evaluate.instructions import TASK_INSTRUCTIONS, with_colon
@@ -103,14 +104,19 @@ class MtebModel:
         return {name: value for name, value in changed.items() if value is not None}
 
     def task_instruction(self, task_metadata: Any, prompt_type: Any = None) -> str:
-        """What is put before texts of a task: before documents the encoder's own, if any; else the instruction given, the
-        reference's for this task, or MTEB's. An encoder without a query instruction of its own was not trained with any, and
-        gets none; a sentence-transformers model puts its own prompt before queries, and nothing elsewhere."""
+        """What is put before texts of a task: the prompt that the encoder has for it or its kind by name, as MTEB's encoders
+        take it; else before documents the encoder's own, if any; else the instruction given, the reference's for this task, or
+        MTEB's. An encoder without a query instruction of its own was not trained with any, and gets none; a
+        sentence-transformers model puts its own prompt before queries, and nothing elsewhere."""
         kind, settings = getattr(prompt_type, "value", prompt_type), self.encoder.settings
+        if self.instruction is not None and kind != "document":
+            return self.instruction
+        own = self.encoder.found.settings if self.encoder.found else settings
+        named = _named_prompt(settings.prompts, task_metadata, kind)
+        if named is not None and (kind != "document" or settings.document_instruction == own.document_instruction):
+            return named
         if kind == "document":
             return settings.document_instruction
-        if self.instruction is not None:
-            return self.instruction
         if settings.attention == "unchanged" or not settings.query_instruction:
             return settings.query_instruction if kind == "query" else ""
         known = TASK_INSTRUCTIONS.get(task_metadata.name)
@@ -146,11 +152,12 @@ class MtebModel:
         self.close()
         folder = TemporaryDirectory(prefix="ragvec-mteb-")
         path = Path(folder.name) / "index"
-        rows = (Passage(str(row["id"]), str(row["id"]), row["text"], row.get("title") or "") for row in corpus)
+        instruction = self.task_instruction(task_metadata, "document")
+        rows = (_passage(row, instruction) for row in corpus)
         if self.mode == "lexical":
             self._opened = index_words(path, rows, total=len(corpus), show=True), folder
             return
-        index = Index.create(path, encoder=self.encoder, faiss_key="exact")
+        index = Index.create(path, encoder=self.encoder, faiss_key="exact", document_instruction=instruction)
         self._opened = index, folder
         report = index_passages(index, rows, total=len(corpus), show_progress=True)
         if report.truncated:
@@ -171,7 +178,9 @@ class MtebModel:
         if self._opened is None:
             raise RagvecError("there is no corpus to search yet: MTEB calls index first")
         index, instruction = self._opened[0], self.task_instruction(task_metadata, "query")
-        query_ids, texts = [str(name) for name in queries["id"]], list(queries["text"])
+        query_ids, texts = [str(name) for name in queries["id"]], [_query(row) for row in queries]
+        if top_ranked is not None and self.mode == "lexical":
+            raise RagvecError(f"{task_metadata.name} ranks given documents, which search by words does not: set `mode`")
         if top_ranked is not None:
             vectors = self.encoder.encode_queries(texts, instruction=instruction)
             return _rerank(index, dict(zip(query_ids, vectors, strict=True)), top_ranked, top_k)
@@ -191,6 +200,30 @@ class MtebModel:
             self._opened = None
             index.close()
             folder.cleanup()
+
+
+def _named_prompt(prompts: dict[str, str], task_metadata: Any, kind: str | None) -> str | None:
+    """The prompt for a task, or its type, where an encoder has one; None where it has not. In MTEB's order of names."""
+    about = (task_metadata.name, task_metadata.type)
+    names = (name for one in about for name in ((f"{one}-{kind}", one) if kind else (one,)))
+    return next((prompts[name] for name in names if name in prompts), None)
+
+
+def _passage(row: dict[str, Any], instruction: str) -> Passage:
+    """A row of a corpus; MTEB's encoders read title and text as one, also where the instruction has a place for the title."""
+    title, text = row.get("title") or "", row["text"].strip()
+    if parse(instruction).titled:
+        title, text = "", f"{title} {text}".strip()
+    return Passage(str(row["id"]), str(row["id"]), text, title)
+
+
+def _query(row: dict[str, Any]) -> str:
+    """A query as MTEB hands it to its encoders: turns of a conversation joined, an instruction of its own behind a query."""
+    text, told = row["text"], row.get("instruction")
+    if isinstance(text, str):
+        return f"{text} {told}" if told is not None else text
+    turns = "; ".join(turn if isinstance(turn, str) else f"{turn['role']}: {turn['content']}" for turn in text)
+    return f"{told} {turns}" if told is not None else turns
 
 
 def _rerank(index: Index, vectors: dict[str, np.ndarray], top_ranked: Any, top_k: int) -> dict[str, dict[str, float]]:

@@ -21,7 +21,7 @@ from ragvec.encoder.prompt import PromptBuilder
 from ragvec.encoder.ready import complete, probe_model
 from ragvec.encoder.sources import Source, locate
 from ragvec.encoder.weights import DTYPES, check_loads, choose_dtype, load_tokenizer, quiet
-from ragvec.errors import WrongInput, WrongUsage, first_line
+from ragvec.errors import NotFound, WrongInput, WrongUsage, first_line
 from ragvec.files import read_described
 from ragvec.train.losses import head_cross_entropy
 from ragvec.train.recipe import Recipe
@@ -148,13 +148,13 @@ def load_language_model(recipe: Recipe, device: torch.device, dtype: torch.dtype
     if recipe.config_name:
         whole, tokenizer = (
             _from_config(recipe, recipe.config_name),
-            load_tokenizer(Path(recipe.tokenizer_name or start_of(recipe))),
+            load_tokenizer(_tokenizer_folder(recipe) or Path(start_of(recipe))),
         )
         settings = EncoderSettings()
     else:
         found = _locate(recipe)
         whole = _load_with_head(found, _weights_dtype(recipe, dtype))
-        tokenizer = load_tokenizer(Path(recipe.tokenizer_name) if recipe.tokenizer_name else found.tokenizer)
+        tokenizer = load_tokenizer(_tokenizer_folder(recipe) or found.tokenizer)
         settings = complete(found.settings, whole.base_model, tokenizer)  # evaluation reads texts as the result will
     if len(tokenizer) > whole.config.get_text_config().vocab_size:
         raise WrongInput(
@@ -166,6 +166,16 @@ def load_language_model(recipe: Recipe, device: torch.device, dtype: torch.dtype
     whole.to(device).eval()
     settings = replace(settings, packed=probe_model(backbone).packs, attention="causal" if causal else "bidirectional")
     return Learner(backbone, tokenizer, settings, found, device=device, dtype=dtype, whole=whole)
+
+
+def _tokenizer_folder(recipe: Recipe) -> Path | None:
+    """The folder of the tokenizer that a recipe names, if it names one. Raises NotFound if there is none."""
+    if recipe.tokenizer_name is None:
+        return None
+    folder = Path(recipe.tokenizer_name).expanduser()
+    if not folder.is_dir():
+        raise NotFound(f"tokenizer_name: there is no folder {folder}: name one that holds a tokenizer")
+    return folder
 
 
 def _from_config(recipe: Recipe, config_name: str) -> "PreTrainedModel":

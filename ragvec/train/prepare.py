@@ -59,7 +59,7 @@ def prepare(recipe: Recipe, learner: Learner) -> Prepared:
         queries=first.queries,
         documents=first.documents,
         negatives=first.negatives,
-        remarks=(*_idle(first, batches), *_unread(teaching.reading)),
+        remarks=(*_idle(first, batches), *_unread(teaching.reading), *_unknown(recipe, training)),
     )
 
 
@@ -80,6 +80,17 @@ def _unread(reading: Reading) -> list[tuple[str, str]]:
     """What the plan says of columns that are not read, and of rows left out."""
     columns = [("columns not read", ", ".join(reading.unread))] if reading.unread else []
     return columns + ([("rows left out", f"{reading.skipped:,}, the first: {reading.first}")] if reading.skipped else [])
+
+
+def _unknown(recipe: Recipe, training: Sequence[Any]) -> list[tuple[str, str]]:
+    """What the plan says of data sets that the recipe names, and no example is of."""
+    named = {*recipe.instructions, *recipe.symmetric}
+    there = {one.source for one in training} if named else set()
+    if not (absent := sorted(named - there)):
+        return []
+    return [
+        ("no such data set", f"{', '.join(absent)} (instructions, symmetric): the examples are of {', '.join(sorted(there))}")
+    ]
 
 
 def training_files(recipe: Recipe) -> list[str]:

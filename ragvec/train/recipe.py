@@ -30,10 +30,14 @@ def _one_or_several(value: Any) -> Any:
 
 # One string may stand where several may.
 Strings = Annotated[list[str], BeforeValidator(_one_or_several, json_schema_input_type=str | list[str])]
-Count = Annotated[int, Field(ge=1)]
-Amount = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Amount = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Below1 = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+# transformers' schedules that need nothing but the number of steps
+Schedule = Literal["linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
@@ -80,9 +84,9 @@ class Recipe:
     line_by_line: bool = False
     # what is trained
     load_in_4bit: bool = False
-    lora_r: Amount = 16
-    lora_alpha: int | None = None
-    lora_dropout: Share = 0.05
+    lora_r: Annotated[int, Field(ge=0, lt=2**16)] = 16
+    lora_alpha: Count | None = None
+    lora_dropout: Below1 = 0.05
     lora_modules: Strings = Field(default_factory=list)
     train_lm_head: bool = False
     freeze_embeddings: bool = False
@@ -92,16 +96,17 @@ class Recipe:
     mask_token: str | None = None
     data_collator_type: Literal["default", "all_mask"] = "default"
     mlm_probability: Annotated[float, Field(gt=0, le=1)] = 0.15
-    simcse_dropout: Share = 0.3
+    simcse_dropout: Below1 = 0.3
     loss: Literal["contrastive", "cosent"] = "contrastive"
     loss_scale: Positive = 20.0
     mask_identical: bool = True
     false_negative_margin: float | None = None
+    guide: str | None = None
     homogeneous_batches: bool = True
-    matryoshka_dims: list[int] = Field(default_factory=list)
-    distill_cosine: float = 1.0
-    distill_mse: float = 0.0
-    distill_kl: float = 1.0
+    matryoshka_dims: list[Count] = Field(default_factory=list)
+    distill_cosine: Weight = 1.0
+    distill_mse: Weight = 0.0
+    distill_kl: Weight = 1.0
     distill_temperature: Positive = 0.05
     # the run
     per_device_train_batch_size: Count = 8
@@ -109,28 +114,28 @@ class Recipe:
     mini_batch_tokens: Count | None = None
     gradient_accumulation_steps: Count = 1
     num_train_epochs: Positive = 3.0
-    max_steps: int = -1
-    stop_after_n_steps: int | None = None
+    max_steps: Annotated[int, Field(ge=-1, lt=2**31)] = -1
+    stop_after_n_steps: Count | None = None
     learning_rate: Positive = 5e-5
-    embedding_learning_rate: float | None = None
-    warmup_steps: float = 0
+    embedding_learning_rate: Positive | None = None
+    warmup_steps: Weight = 0
     warmup_ratio: Share = 0.0
-    lr_scheduler_type: str = "linear"
-    weight_decay: float = 0.0
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    adam_epsilon: float = 1e-8
-    max_grad_norm: float = 1.0
+    lr_scheduler_type: Schedule = "linear"
+    weight_decay: Weight = 0.0
+    adam_beta1: Below1 = 0.9
+    adam_beta2: Below1 = 0.999
+    adam_epsilon: Weight = 1e-8
+    max_grad_norm: Weight = 1.0
     gradient_checkpointing: bool = False
     torch_compile: bool = False
     fsdp: bool = False
     ddp_timeout: Count | None = None
-    seed: Amount = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     logging_steps: Count | None = None
     report_to: Strings = Field(default_factory=list)
     eval_steps: Count = 500
     save_steps: Count = 500
-    save_total_limit: int | None = 2
+    save_total_limit: Count | None = 2
     save_only_model: bool = False
     save_merged: bool = False
     save_dtype: Literal["float32", "bfloat16", "float16"] | None = None
@@ -177,6 +182,7 @@ _ONLY_FOR: dict[str, tuple[ObjectiveName, ...]] = {
     "mini_batch_tokens": ("simcse", "supervised", "distill"),
     "mask_identical": ("simcse", "supervised"),
     "false_negative_margin": ("simcse", "supervised"),
+    "guide": ("supervised",),
     "homogeneous_batches": ("supervised", "distill"),
     "teacher_vectors": ("distill",),
     "distill_cosine": ("distill",),

@@ -12,7 +12,8 @@ import torch
 
 from ragvec import __version__
 from ragvec.checked import check_value
-from ragvec.encoder.sources import ADAPTER_FILE, adapter_needs
+from ragvec.encoder.settings import SETTINGS_FILE, read_settings
+from ragvec.encoder.sources import ADAPTER_FILE, adapter_needs, names_hub
 from ragvec.files import read_described, replacing, write_json, write_text
 from ragvec.train import ranks
 from ragvec.train.checkpoints import Entry
@@ -133,8 +134,8 @@ def write_card(folder: Path, summary: dict[str, Any], recipe: Recipe) -> None:
     name = Path(recipe.output_dir).name
     is_local = base is not None and Path(base).expanduser().exists()
     head = ["---", "library_name: ragvec", "tags:", "- ragvec", "- llm2vec", "- feature-extraction"]
-    if base and not is_local:
-        head.append(f"base_model: {base}")
+    if told := _base_on_hub(folder, base if not is_local else None):
+        head.append(f"base_model: {told}")
     used, values = explicit_defaults(recipe.objective), recipe.as_json()
     chosen = {key: values[key] for key in used if values[key] != used[key] and key not in _UNINTERESTING}
     figures = [f"| {key} | {value} |" for key, value in _figures(summary).items()]
@@ -157,6 +158,14 @@ def write_card(folder: Path, summary: dict[str, Any], recipe: Recipe) -> None:
         lines += ["", "```python", "from ragvec import Encoder", "",
                   f'Encoder.load("{name}").encode_queries(["how do plants make food?"])', "```"]  # fmt: skip
     write_text(folder / CARD_FILE, "\n".join(lines) + "\n")
+
+
+def _base_on_hub(folder: Path, start: str | None) -> str | None:
+    """The hub's model that a run started from, or that the folder it started from says it was made of."""
+    if start or not (folder / SETTINGS_FILE).is_file():
+        return start
+    named = read_settings(folder).base_model
+    return named if names_hub(named, folder) else None
 
 
 def _what_it_needs(folder: Path) -> str:

@@ -69,11 +69,23 @@ def _write_whole(learner: Learner, recipe: Recipe, target: Path, *, decoder: boo
     with quiet(show_progress=False):
         model.save_pretrained(target)
     if not decoder:
-        write_projected_settings(target, replace(_settings(learner, ()), base_weights=""), learner.projections)
+        settings = replace(_settings(learner, ()), base_weights="", **_trained_from(learner.found))
+        write_projected_settings(target, settings, learner.projections)
 
 
 def _settings(learner: Learner, adapters: tuple[str, ...]) -> EncoderSettings:
     return replace(learner.settings, adapters=adapters)
+
+
+def _trained_from(found: Source | None) -> dict[str, str | None]:
+    """What names the hub's model that a run started from; nothing where it lies here: what that says of its own base stays."""
+    if found is None:
+        return {}
+    name, path, revision = found.base_name, found.base, found.base_revision
+    if found.adapters:
+        (name, _, told), path = found.settings.adapters[-1].partition("@"), found.adapters[-1]
+        revision = told or None
+    return {"base_model": name, "base_revision": revision} if is_of_hub(name, path) else {}
 
 
 def _earlier_adapters(found: Source, folder: Path) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from safetensors import SafetensorError
 
 from ragvec.checked import check_value
 from ragvec.encoder.weights import quiet
-from ragvec.errors import RagvecError
+from ragvec.errors import RagvecError, first_line
 from ragvec.files import is_own_folder, read_described, write_json
+from ragvec.locks import locked
 from ragvec.train import ranks
 from ragvec.train.checkpoints import CHECKPOINTS, Entry, newest_checkpoint, remove_checkpoints, remove_leftovers, spent_before
 from ragvec.train.evaluation import best_so_far, best_weights
@@ -42,6 +44,15 @@ def train(recipe: Recipe, *, resume: bool = False, report: Callable[[str], None]
     """
     join_ranks(recipe)
     report, show_progress = (report, show_progress) if ranks.is_main_process() else (_tell_nobody, False)
+    with ExitStack() as held:
+        return _train(recipe, held, resume=resume, report=report, show_progress=show_progress)
+
+
+def _train(
+    recipe: Recipe, held: ExitStack, *, resume: bool, report: Callable[[str], None], show_progress: bool
+) -> dict[str, Any]:
+    """The run; held: what ends with it."""
+    is_held = _hold(recipe, held)
     _check_folder(recipe, resume)
     checkpoint = newest_checkpoint(recipe) if resume else None
     if resume:
@@ -49,6 +60,8 @@ def train(recipe: Recipe, *, resume: bool = False, report: Callable[[str], None]
     learner, prepared, plan = _get_ready(recipe, report)
     ranks.wait_for_all()
     if ranks.is_main_process():
+        if not is_held and _hold(recipe, held, make=True):
+            _check_folder(recipe, resume)  # another run may have come first, and ended
         _claim(recipe, resume)
     ranks.wait_for_all()
     for line in plan.lines():
@@ -120,9 +133,14 @@ def _write(learner: Learner, recipe: Recipe, record: Record, summary: dict[str, 
 def _check_folder(recipe: Recipe, resume: bool) -> None:
     """Raise RagvecError if the output folder is not this run's to write into. Nothing is changed yet."""
     folder = Path(recipe.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise RagvecError(f"output_dir {folder} is a file: choose a folder")
-    is_own_folder(folder / CHECKPOINTS)  # those of earlier runs are removed: not somewhere else
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise RagvecError(f"output_dir {folder} is a file: choose a folder")
+        is_own_folder(folder / CHECKPOINTS)  # those of earlier runs are removed: not somewhere else
+    except (OSError, ValueError) as error:
+        raise RagvecError(
+            f"output_dir {recipe.output_dir!r:.200} can't be a folder ({first_line(error)}): choose another"
+        ) from error
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if resume and (folder / RECIPE_FILE).is_file():
@@ -133,6 +151,23 @@ def _check_folder(recipe: Recipe, resume: bool) -> None:
         raise RagvecError(f'output_dir {folder} is not empty: pass `resume` to go on, or set "overwrite_output_dir": true')
 
 
+def _hold(recipe: Recipe, held: ExitStack, *, make: bool = False) -> bool:
+    """Hold the output folder for this run alone, where there is one, or once it is made; says whether it is held.
+
+    Raises Busy if another run has it.
+    """
+    folder = Path(recipe.output_dir)
+    try:
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        if not ranks.is_main_process() or not folder.is_dir():
+            return False
+        held.enter_context(locked(folder))
+    except (OSError, ValueError) as error:
+        raise RagvecError(f"output_dir {recipe.output_dir!r:.200} can't be written: {first_line(error)}") from error
+    return True
+
+
 def _claim(recipe: Recipe, resume: bool) -> None:
     """Make the output folder this run's own: checkpoints of another run, or torn ones, are removed."""
     folder = Path(recipe.output_dir)
@@ -140,7 +175,6 @@ def _claim(recipe: Recipe, resume: bool) -> None:
         remove_leftovers(recipe)
         return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         remove_checkpoints(recipe)
         write_json(folder / RECIPE_FILE, recipe.as_json())
     except OSError as error:

@@ -5,6 +5,7 @@
     python -m tests.bench.encode --device cuda --shape 8b      a GPU, with the shape of Llama 3 8B
     python -m tests.bench.encode --model FOLDER        any checkpoint that ragvec loads
     python -m tests.bench.encode --model FOLDER --python ENV/bin/python    ONNX and OpenVINO from another environment
+    python -m tests.bench.encode --model FILE.gguf --python ENV/bin/python    llama.cpp (llama-cpp-python), mean pooling
 
 Against a plain transformers loop (batches of 32 in corpus order, padded; float32 on a CPU, as it loads by default), and, where
 they are installed, sentence-transformers at its defaults, its ONNX and OpenVINO backends (also in int8), and the reference
@@ -31,6 +32,7 @@ import numpy as np
 import torch
 
 from ragvec import Encoder
+from ragvec.artefacts import is_gguf
 from ragvec.data import data_path
 from ragvec.encoder.speed import Speed
 from ragvec.errors import first_line
@@ -38,6 +40,7 @@ from ragvec.errors import first_line
 BATCH = 32
 BLOCK = 4096
 BACKENDS = ("onnx", "onnx-int8", "openvino", "openvino-int8")
+LLAMA = "llama.cpp"
 FEWEST_TRIALS, MOST_TRIALS = 2, 16  # passes over the texts until the token budget is found
 SHAPES = {  # hidden, layers, feed-forward, heads, key-value heads, vocabulary
     "8b": (4096, 32, 14336, 32, 8, 128_256),
@@ -52,7 +55,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", help="ragvec's, on the CPU: float32, bfloat16, int8; default: what it chooses")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--python", default=sys.executable, help="of an environment for ONNX and OpenVINO; default: this one")
+    parser.add_argument("--python", default=sys.executable, help="of an environment for what is exported; default: this one")
     parser.add_argument("--passages", type=int, help="default: 256, on a GPU 4,096")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-tokens", type=int)
@@ -178,7 +181,9 @@ def alternatives(model: Path, texts: list[str], options: argparse.Namespace) -> 
     }
     measures = {name: partial(made, make, rounds) for name, make in makers.items()}
     if device == "cpu":
-        measures |= {f"s-t {backend}": partial(exported, python, model, backend, rounds, texts) for backend in BACKENDS}
+        others = {LLAMA: LLAMA} if is_gguf(model) else {f"s-t {backend}": backend for backend in BACKENDS}
+        threads = torch.get_num_threads()
+        measures |= {name: partial(exported, python, model, one, rounds, threads, texts) for name, one in others.items()}
     for name, measure in measures.items():
         try:
             yield name, measure()
@@ -223,7 +228,7 @@ def sentence_transformers(model: Path, texts: list[str], device: str, dtype: tor
 
 
 def exported(python: str, *asked: object) -> list[float]:
-    """Seconds of the same through ONNX Runtime or OpenVINO, in an environment of its own (tests/bench/exported.py)."""
+    """Seconds of the same through ONNX Runtime, OpenVINO or llama.cpp, in an environment of its own (exported.py)."""
     *words, texts = asked
     command = [python, str(Path(__file__).with_name("exported.py")), *map(str, words)]
     done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=False)

@@ -1,20 +1,35 @@
-"""sentence-transformers through ONNX Runtime and OpenVINO, in float32 and int8: what `tests.bench.encode` compares with.
+"""sentence-transformers through ONNX Runtime and OpenVINO, in float32 and int8, and llama.cpp: what `tests.bench.encode`
+compares with.
 
-    python tests/bench/exported.py MODEL BACKEND ROUNDS < texts.json      prints the seconds of each round, as JSON
+    python tests/bench/exported.py MODEL BACKEND ROUNDS THREADS < texts.json      prints the seconds of each round, as JSON
 
-BACKEND is onnx, openvino, onnx-int8 (dynamic, for AVX512-VNNI) or openvino-int8 (static, calibrated by NNCF on some).
+BACKEND is onnx, openvino, onnx-int8 (dynamic, for AVX512-VNNI) or openvino-int8 (static, calibrated by NNCF on some), or,
+where MODEL is a GGUF file, llama.cpp (llama-cpp-python; as many texts in a batch as fit into BATCH_TOKENS).
 Nothing of ragvec is imported: the exporters want an older transformers than ragvec, so an environment of their own.
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 CALIBRATED = 64  # texts that static quantisation sees
 VNNI = "avx512_vnni"
+BATCH_TOKENS = 4096  # of llama.cpp's batches
+
+
+def llama_cpp(path: str, texts: Sequence[str], threads: int) -> Callable[[], object]:
+    """What encodes the texts of a GGUF file's model in llama.cpp, pooling the mean."""
+    from llama_cpp import LLAMA_POOLING_TYPE_MEAN, Llama
+
+    ready = Llama(
+        path, embedding=True, pooling_type=LLAMA_POOLING_TYPE_MEAN, n_ctx=BATCH_TOKENS, n_batch=BATCH_TOKENS,
+        n_ubatch=BATCH_TOKENS, n_threads=threads, n_threads_batch=threads, verbose=False,
+    )  # fmt: skip
+    return lambda: ready.embed(list(texts), normalize=True)
 
 
 def load(model: str, backend: str, texts: Sequence[str]) -> Any:
@@ -50,15 +65,25 @@ def quantized(ready: Any, texts: Sequence[str]) -> Any:
     return ready
 
 
-def seconds(model: str, backend: str, texts: Sequence[str], rounds: int) -> list[float]:
+def encoding(model: str, backend: str, texts: Sequence[str], threads: int) -> Callable[[], object]:
+    """What encodes the texts once."""
+    if backend == "llama.cpp":
+        return llama_cpp(model, texts, threads)
+    ready = load(model, backend, texts)
+    return lambda: ready.encode(texts)
+
+
+def seconds(model: str, backend: str, texts: Sequence[str], *, rounds: int, threads: int) -> list[float]:
     """Of each round, after one to warm up."""
-    ready, taken = load(model, backend, texts), []
+    encode, taken = encoding(model, backend, texts, threads), []
     for _ in range(rounds + 1):
         start = time.perf_counter()
-        ready.encode(texts)
+        encode()
         taken.append(time.perf_counter() - start)
     return taken[1:]
 
 
 if __name__ == "__main__":
-    print(json.dumps(seconds(sys.argv[1], sys.argv[2], json.load(sys.stdin), int(sys.argv[3]))))
+    rounds, threads = map(int, sys.argv[3:])
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # whatever each library makes of the number of cores
+    print(json.dumps(seconds(sys.argv[1], sys.argv[2], json.load(sys.stdin), rounds=rounds, threads=threads)))

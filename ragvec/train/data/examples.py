@@ -193,8 +193,8 @@ def _seen(row: dict[str, Any]) -> str:
 
 
 def _choose(instruction: str | list[str], number: int) -> str:
-    """An instruction, or one of several by turns."""
-    return instruction if isinstance(instruction, str) else instruction[number % len(instruction)]
+    """An instruction, or one of several by turns; of none, none."""
+    return instruction if isinstance(instruction, str) else instruction[number % len(instruction)] if instruction else ""
 
 
 def _not_empty(examples: list[Item], files: Iterable[str], limit: int | None) -> list[Item]:

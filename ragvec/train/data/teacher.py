@@ -44,7 +44,7 @@ def _from_array(recipe: Recipe, file: str, path: Path, reading: Reading | None) 
     texts = read_texts(recipe, [file], reading=reading)
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise RagvecError(f"{path} is not a readable .npy file: {error}") from error
     if vectors.ndim != 2 or (len(vectors) != len(texts) and recipe.max_train_samples is None) or len(vectors) < len(texts):
         raise RagvecError(

@@ -37,6 +37,9 @@ def _excluded(
 ) -> Callable[[slice], Tensor] | None:
     """What tells for some of the queries which pairs are no negatives; None = all are."""
     numbers, margin = None, recipe.false_negative_margin
+    if batch.guide is not None:
+        vectors = [gather_rows(part) for part in learner.send(batch.guide).split(batch.sizes)]
+        margin = margin or 0.0  # the guide judges, and not the vectors that are learned
     if batch.numbers is not None:
         numbers = [gather_rows(part) for part in learner.send(batch.numbers).split(batch.sizes)]
     if margin is None:

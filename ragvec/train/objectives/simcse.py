@@ -44,7 +44,8 @@ def set_attention_dropout(backbone: nn.Module, rate: float) -> None:
     """Drop attention weights at a rate while training. Raises RagvecError if the architecture has no such dropout."""
     changed = 0
     for part in backbone.modules():
-        for name in ("attention_dropout", "attn_dropout"):
+        own = ("dropout",) if type(part).__name__.endswith("Attention") else ()  # OPT's and BioGPT's
+        for name in ("attention_dropout", "attn_dropout", *own):
             value = getattr(part, name, None)
             if isinstance(value, nn.Dropout):
                 value.p, changed = rate, changed + 1

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from ragvec.errors import WrongUsage
 from ragvec.train.data import Example, read_examples, reading_of
 from ragvec.train.losses import cosent
 from ragvec.train.model import Learner, load_encoder
@@ -30,6 +31,8 @@ def teach(recipe: Recipe, learner: Learner) -> Teaching:
     check_widths(recipe, learner)
     reading, graded = reading_of(recipe), recipe.loss == "cosent"
     read = partial(read_examples, recipe, learner.settings, scored="graded" if graded else None, reading=reading)
+    if graded and recipe.guide is not None:
+        raise WrongUsage("guide: graded pairs (loss cosent) have no negatives to leave out: take it out")
     if graded:
         examples = partial(score_examples, recipe, learner, lesson=in_order)
         return Teaching(read, examples, cosent_loss(recipe), reading)

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ragvec.encoder import Encoder
 from ragvec.encoder.pooling import pool
 from ragvec.encoder.prompt import PromptBuilder
 from ragvec.errors import WrongUsage
 from ragvec.train.cached import in_runs
 from ragvec.train.data import Example
+from ragvec.train.guide import Guide
 from ragvec.train.model import Learner
 from ragvec.train.objectives.objective import BatchBuilder, ExampleSet, Lesson
 from ragvec.train.recipe import Recipe
@@ -38,6 +40,7 @@ class TextBatch:
 
     sizes     how many of them, in order, are queries, positives and negatives
     numbers   of the texts, so that equal ones are told; None = it is not asked
+    guide     a guide's vectors of them, (n, dim)
     teacher   what to learn: vectors (n, dim), or scores (queries, most candidates of one), −inf where it has fewer
     """
 
@@ -46,6 +49,7 @@ class TextBatch:
     place: Tensor
     sizes: tuple[int, int, int] = (0, 0, 0)
     numbers: Tensor | None = None
+    guide: Tensor | None = None
     teacher: Tensor | None = None
 
 
@@ -71,7 +75,10 @@ class PromptTable:
 def pair_examples(recipe: Recipe, learner: Learner, examples: Sequence[Example]) -> ExampleSet[TextBatch]:
     """Queries with positives and negatives, tokenized for contrastive batches."""
     table, triples = _tokenized(learner, examples)
-    build = pair_batch(table, triples, recipe.mask_identical)
+    guide = None
+    if recipe.guide is not None:
+        guide = Guide(Encoder.load(recipe.guide, device=str(learner.device), offline=recipe.offline), examples)
+    build = pair_batch(table, triples, recipe.mask_identical, guide=guide)
     found = partial(holds_negative, triples, texts=table.texts if recipe.mask_identical else None)
     lesson = Lesson(found, "a negative", _MORE_NEGATIVES)
     made = _example_set(recipe, examples, table, triples, build=build, lesson=lesson)
@@ -185,8 +192,10 @@ def _runs(lengths: Sequence[int], most: int) -> list[slice]:
     return [slice(begin, end) for begin, end in zip(edges, [*edges[1:], len(lengths)], strict=True)]
 
 
-def pair_batch(table: PromptTable, examples: Sequence[Triple], mask_identical: bool) -> BatchBuilder[TextBatch]:
-    """Batches of queries, positives and negatives, given as rows of a prompt table."""
+def pair_batch(
+    table: PromptTable, examples: Sequence[Triple], mask_identical: bool, *, guide: Guide | None = None
+) -> BatchBuilder[TextBatch]:
+    """Batches of queries, positives and negatives, given as rows of a prompt table; guide: of the same examples."""
 
     def build(rows: list[int], _: torch.Generator) -> TextBatch:
         chosen = [examples[row] for row in rows]
@@ -194,7 +203,8 @@ def pair_batch(table: PromptTable, examples: Sequence[Triple], mask_identical: b
         negatives = [negative for one in chosen for negative in one[2]]
         everyone = [*queries, *positives, *negatives]
         numbers = torch.tensor([table.texts[row] for row in everyone]) if mask_identical else None
-        return text_batch(table, everyone, sizes=(len(queries), len(positives), len(negatives)), numbers=numbers)
+        sizes = (len(queries), len(positives), len(negatives))
+        return text_batch(table, everyone, sizes=sizes, numbers=numbers, guide=guide and guide.of(rows))
 
     return build
 
@@ -220,6 +230,7 @@ def text_batch(
     *,
     sizes: tuple[int, int, int] = (0, 0, 0),
     numbers: Tensor | None = None,
+    guide: Tensor | None = None,
     teacher: Tensor | None = None,
 ) -> TextBatch:
     """The batch of some rows of a table; the other fields are TextBatch's."""
@@ -228,7 +239,7 @@ def text_batch(
     place[order] = torch.arange(len(rows))
     ids = [table.ids[rows[one]].tolist() for one in order]
     pool_starts = [table.pool_starts[rows[one]] for one in order]
-    return TextBatch(ids, pool_starts, place, sizes=sizes, numbers=numbers, teacher=teacher)
+    return TextBatch(ids, pool_starts, place, sizes=sizes, numbers=numbers, guide=guide, teacher=teacher)
 
 
 class ScoredPairs(NamedTuple):
