@@ -197,7 +197,8 @@ def strange_port():
 
 
 @pytest.mark.parametrize(("way", "said"), [
-    ("outside", "the store lists 'elsewhere/secret.jsonl' below s3://outside/c"), ("whole", r"a.jsonl is out of reach \(NotPartial\)"),
+    ("outside", "the store lists 'elsewhere/secret.jsonl' below s3://outside/c"),
+    ("whole", r"a.jsonl is out of reach \(NotPartial\)"),
     ("elsewhere", r"a.jsonl is out of reach \(302\)"), ("changed", "a.jsonl was replaced while it was read"),
     ("short", "a.jsonl was replaced while it was read"), ("longer", "a.jsonl was replaced while it was read"),
     ("denied-b.jsonl", r"b.jsonl is denied \(403\)"), ("denied-parquet", "c.parquet is denied"),

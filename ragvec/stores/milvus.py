@@ -37,7 +37,7 @@ class Address(NamedTuple):
     database: str
     collection: str
     name: str
-    index: str | None = None
+    index: str | None = None  # type: ignore[assignment]
 
     @property
     def is_file(self) -> bool:
@@ -48,7 +48,8 @@ class Address(NamedTuple):
 def read_address(address: str) -> Address:
     """milvus://user:password@host:19530/collection, or …/database/collection; milvus:///folder/file.db/collection is a file's.
 
-    milvus+https:// is a server's behind TLS; ?index=DISKANN (see KINDS) at the end is for a load. Raises WrongInput, which repeats nothing of the address: it may hold a password.
+    milvus+https:// is a server's behind TLS; ?index=DISKANN (see KINDS) at the end is for a load.
+    Raises WrongInput, which repeats nothing of the address: it may hold a password.
     """
     try:
         parts = urlsplit(address)
