@@ -5,6 +5,7 @@ import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ragvec.encoder.base_weights import weights_name
 from ragvec.encoder.checkpoint import write_projected_settings
@@ -77,7 +78,7 @@ def _settings(learner: Learner, adapters: tuple[str, ...]) -> EncoderSettings:
     return replace(learner.settings, adapters=adapters)
 
 
-def _trained_from(found: Source | None) -> dict[str, str | None]:
+def _trained_from(found: Source | None) -> dict[str, Any]:
     """What names the hub's model that a run started from; nothing where it lies here: what that says of its own base stays."""
     if found is None:
         return {}

@@ -204,7 +204,7 @@ def pair_batch(
         everyone = [*queries, *positives, *negatives]
         numbers = torch.tensor([table.texts[row] for row in everyone]) if mask_identical else None
         sizes = (len(queries), len(positives), len(negatives))
-        return text_batch(table, everyone, sizes=sizes, numbers=numbers, guide=guide and guide.of(rows))  # type: ignore[arg-type]
+        return text_batch(table, everyone, sizes=sizes, numbers=numbers, guide=None if guide is None else guide.of(rows))
 
     return build
 
