@@ -70,7 +70,7 @@ def _write_whole(learner: Learner, recipe: Recipe, target: Path, *, decoder: boo
     with quiet(show_progress=False):
         model.save_pretrained(target)
     if not decoder:
-        settings = replace(_settings(learner, ()), base_weights="", **_trained_from(learner.found))  # type: ignore[arg-type]
+        settings = replace(_settings(learner, ()), base_weights="", **_trained_from(learner.found))
         write_projected_settings(target, settings, learner.projections)
 
 
