@@ -185,17 +185,18 @@ def check_metadata(place: str, metadata: Mapping[Any, Any]) -> None:
         plain = value is None or isinstance(value, bool) or (type(value) is float and not math.isinf(value))
         if name.isascii() and (plain or (isinstance(value, str) and value.isascii())):
             continue
-        if _holds_infinity(value):
-            raise WrongInput(f"{place}: field {short(name)} holds an infinity, which JSON lacks: leave it out")
         try:
             orjson.dumps({name: value})
         except TypeError as error:
             raise WrongInput(
                 f"{place}: field {short(name)} cannot be stored as JSON metadata ({error}): make it plain, or leave it out"
             ) from error
+        if _holds_infinity(value):
+            raise WrongInput(f"{place}: field {short(name)} holds an infinity, which JSON lacks: leave it out")
 
 
 def _holds_infinity(value: Any) -> bool:
+    """Of a value that orjson could write, and so is not nested without end."""
     if isinstance(value, float):
         return math.isinf(value)
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
