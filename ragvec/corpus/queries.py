@@ -17,22 +17,23 @@ class _Columns(NamedTuple):
     text: int
 
 
-def parse_queries(lines: Iterable[str], name: str, *, with_ids: bool = False) -> Iterator[tuple[str, str]]:
-    """(query_id, text) of each line that is not blank: a JSON object, an id and a text with a tab between, or a text, whose id
-    is the line's number.
-
-    A table's first line may name its columns, `query_id` and `text` among them: these are then read.
-    with_ids  a text alone is none: whoever asks knows queries by their ids
-    Raises WrongInput, with the line's number, for what has no text, and for an id that another line has.
-    """
+def parse_queries(lines: Iterable[str], name: str) -> Iterator[tuple[str, str]]:
+    """(query_id, text) of each query, see `numbered_queries`. Raises WrongInput for an id that another line has, too."""
     lines_of: dict[str, int] = {}
-    for number, query_id, text in _numbered(lines, name, with_ids):
+    for number, query_id, text in numbered_queries(lines, name):
         if (first := lines_of.setdefault(query_id, number)) != number:
             raise WrongInput(f"{name}, line {number}: line {first} has the query id {query_id!r}, too: give each its own")
         yield query_id, text
 
 
-def _numbered(lines: Iterable[str], name: str, with_ids: bool) -> Iterator[tuple[int, str, str]]:
+def numbered_queries(lines: Iterable[str], name: str, *, with_ids: bool = False) -> Iterator[tuple[int, str, str]]:
+    """(number, query_id, text) of each line that is not blank: a JSON object, an id and a text with a tab between, or a text,
+    whose id is the line's number.
+
+    A table's first line may name its columns, `query_id` and `text` among them: these are then read.
+    with_ids  a text alone is none: whoever asks knows queries by their ids
+    Raises WrongInput, with the line's number, for what has no text.
+    """
     columns = None
     for number, line in enumerate(lines, 1):
         stripped = line.strip()

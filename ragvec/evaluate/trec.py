@@ -1,11 +1,11 @@
 """TREC's files: topics, qrels and runs, read line by line and written whole or not at all."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ragvec.corpus.files import decode, open_input, read_whole, text_lines
-from ragvec.corpus.queries import parse_queries
+from ragvec.corpus.queries import numbered_queries
 from ragvec.errors import RagvecError
 from ragvec.evaluate.tables import read_header, read_table, to_number
 from ragvec.files import replacing
@@ -19,21 +19,24 @@ _BEIR_COLUMNS = ("query-id", "corpus-id", "score")
 
 def read_topics(path: Path) -> dict[str, str]:
     """Queries by id: a TREC topics file (number and title), a JSON array, JSONL, or lines of id, tab, text, perhaps
-    with a header; see `parse_queries`.
+    with a header; see `numbered_queries`.
 
     Raises RagvecError for a topic without number or title, an id that comes twice, or a file without queries.
     """
-    if path.name.removesuffix(".gz").removesuffix(".zst").endswith(".json"):
+    name = path.name.removesuffix(".gz").removesuffix(".zst")
+    if name.endswith(".json"):
         from ragvec.corpus import read_documents
 
         return {document.doc_id: document.text for document in read_documents(path)}
-    if path.name.removesuffix(".gz").removesuffix(".zst").endswith(".jsonl"):
+    if name.endswith(".jsonl"):
         with open_input(path) as file:
-            return _queries(parse_queries(text_lines(file, path), str(path), with_ids=True), path)
+            return _queries(_listed(text_lines(file, path), path), path)
     text = _read_text(path)
-    if "<top" in text.lower():
-        return _queries(_topics(text, path), path)
-    return _queries(parse_queries(text.splitlines(), str(path), with_ids=True), path)
+    return _queries(_topics(text, path) if "<top" in text.lower() else _listed(text.splitlines(), path), path)
+
+
+def _listed(lines: Iterable[str], path: Path) -> Iterator[tuple[str, str]]:
+    return ((query_id, text) for _, query_id, text in numbered_queries(lines, str(path), with_ids=True))
 
 
 def _queries(pairs: Iterator[tuple[str, str]], path: Path) -> dict[str, str]:
