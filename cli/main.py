@@ -3,7 +3,6 @@
 import atexit
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,9 +18,7 @@ from typer.core import TyperGroup
 from ragvec import __version__
 from ragvec.cli.arguments import Parameter, as_options
 from ragvec.cli.help import command_class
-from ragvec.errors import EXIT_FAILED, EXIT_INTERRUPTED, RagvecError, WrongRow
-
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+from ragvec.errors import EXIT_FAILED, EXIT_INTERRUPTED, RagvecError, WrongRow, without_controls
 
 COMMANDS = {
     "convert": "Turn a decoder into a bidirectional text encoder, verified.",
@@ -134,12 +131,7 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one."""
-        print(_shown(as_options(record.getMessage(), self._parameters())), file=sys.stderr)
-
-
-def _shown(line: str) -> str:
-    """A line that may quote what others have written, without characters that a terminal would obey."""
-    return _CONTROLS.sub(lambda match: ascii(match.group())[1:-1], line)
+        print(without_controls(as_options(record.getMessage(), self._parameters())), file=sys.stderr)
 
 
 def _run(words: list[str], chosen: str | None) -> int:
@@ -180,7 +172,7 @@ def _code(words: list[str], chosen: str | None) -> int:
         known = _parameters(app, chosen)
         can_skip = isinstance(error, WrongRow) and any(parameter.name == "on_error" for parameter in known)
         remedy = ": mend it, or leave such rows out (`on_error` skip)" if can_skip else ""
-        print(_shown(f"error: {as_options(f'{error}{remedy}', known)}"), file=sys.stderr)
+        print(without_controls(f"error: {as_options(f'{error}{remedy}', known)}"), file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, _Interrupted) as error:
         print(f"interrupted{error}", file=sys.stderr)

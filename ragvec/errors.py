@@ -3,12 +3,15 @@
 A class says what kind of trouble it is: over HTTP it becomes the status, so no text is ever looked into for that.
 """
 
+import re
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 _MOST_CHARACTERS = 300  # of another library's words in a message of ours
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # those of direction, too
 
 
 class RagvecError(Exception):
@@ -70,6 +73,11 @@ class Damaged(RagvecError):
     """What was stored is not as ragvec writes it: it must be restored or made again."""
 
     status = 503
+
+
+def without_controls(text: str) -> str:
+    r"""A text without characters that a terminal would obey: they become \xNN."""
+    return _CONTROLS.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 def first_line(error: object) -> str:

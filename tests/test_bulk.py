@@ -148,6 +148,15 @@ def test_parts_that_are_taken_back_wait_for_those_before_them_that_are_computed(
     assert [part.name for part in load_manifest(tmp_path / "s").parts] == [f"part-{n:05d}.parquet" for n in range(5)]
 
 
+def reading(numbered, read):
+    """A thread that reads on in `numbered`, and waits there for what comes next."""
+    thread = threading.Thread(target=read)
+    thread.start()
+    while not numbered._is_reading:
+        time.sleep(0.001)
+    return thread
+
+
 def test_what_is_read_can_be_had_while_the_next_is_waited_for():
     """The reader may wait for room, which comes only once the blocks before are taken: no lock may lie between."""
     room = threading.Event()
@@ -160,10 +169,7 @@ def test_what_is_read_can_be_had_while_the_next_is_waited_for():
     numbered = _Numbered(items())
     assert numbered.get(0) == "first"
     found = []
-    reader = threading.Thread(target=lambda: found.append(numbered.get(1)))
-    reader.start()
-    while not numbered._is_reading:
-        time.sleep(0.001)
+    reader = reading(numbered, lambda: found.append(numbered.get(1)))
     asked = threading.Thread(target=lambda: found.append(numbered.get(0)), daemon=True)
     asked.start()
     asked.join(5)
@@ -185,10 +191,7 @@ def test_what_is_waited_for_can_be_had_though_its_reader_reads_on():
 
     numbered = _Numbered(items())
     read, found = [], []
-    reader = threading.Thread(target=lambda: read.extend(numbered.since(0)))
-    reader.start()
-    while not numbered._is_reading:
-        time.sleep(0.001)
+    reader = reading(numbered, lambda: read.extend(numbered.since(0)))
     asked = threading.Thread(target=lambda: found.append(numbered.get(0)), daemon=True)
     asked.start()
     time.sleep(0.2)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import sys
 import tempfile
 import time
 import unicodedata
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from ragvec.data import data_path
+from ragvec.errors import Unavailable
+from ragvec.index import Index
 from ragvec.index.words import DEFAULT_LANGUAGE, Words, WordsRecord, WordWriter, guess_language, tantivy_index
 from ragvec.index.words.analysis import folded_words, query_words
 from ragvec.records import Passage
@@ -289,3 +292,17 @@ def test_as_good_as_a_careful_bm25(tmp_path, name: str) -> None:
 ], ids=["captions", "seoul", "user", "paris", "no"])  # fmt: skip
 def test_short_english_is_not_taken_for_another_language(texts: list[str]) -> None:
     assert guess_language(texts) == DEFAULT_LANGUAGE
+
+
+@pytest.mark.parametrize(
+    ("language", "package", "module", "extra"),
+    [("korean", "kiwipiepy", "morphemes", "korean"), ("german-compounds", "wordfreq", "compounds", "german")],
+)
+def test_without_what_a_language_needs_the_remedy_is_said_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str, package: str, module: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(f"ragvec.index.words.{module}.find_spec", lambda name: None)
+    with pytest.raises(Unavailable, match=rf"pip install 'ragvec\[{extra}\]'"):
+        Index.create(tmp_path / "index", dimension=4, fingerprint="f", language=language)
+    assert not (tmp_path / "index").exists()

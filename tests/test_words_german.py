@@ -1,12 +1,9 @@
 """German compounds in an index's words: found by their parts, and finding what speaks of these."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from ragvec.errors import Unavailable
-from ragvec.index import Index
 from ragvec.index.words import Words, WordsRecord, WordWriter
 from ragvec.index.words.compounds import compound_parts
 from ragvec.records import Passage
@@ -61,11 +58,3 @@ def test_compounds_are_found_by_their_parts_and_find_them(tmp_path: Path) -> Non
 def test_what_is_not_wanted_is_left_out_by_its_parts_too(tmp_path: Path) -> None:
     pytest.importorskip("wordfreq")
     assert found(tmp_path, "german-compounds", "Verbindung -Drucker", '"der Firmenraststätte"', syntax=True) == [[0], [2]]
-
-
-def test_without_wordfreq_the_remedy_is_said_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "wordfreq", None)
-    monkeypatch.setattr("ragvec.index.words.compounds.find_spec", lambda name: None)
-    with pytest.raises(Unavailable, match=r"pip install 'ragvec\[german\]'"):
-        Index.create(tmp_path / "index", dimension=4, fingerprint="f", language="german-compounds")
-    assert not (tmp_path / "index").exists()

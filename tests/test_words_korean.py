@@ -1,12 +1,9 @@
 """Korean morphemes in an index's words: forms of a verb meet, particles don't matter, pairs go on finding the rest."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from ragvec.errors import Unavailable
-from ragvec.index import Index
 from ragvec.index.words import Words, WordsRecord, WordWriter
 from ragvec.index.words.morphemes import morphemes
 from ragvec.records import Passage
@@ -61,11 +58,3 @@ def test_text_without_a_space_does_not_take_the_square_of_its_length(tmp_path: P
         patch.setattr(kiwipiepy.Kiwi, "tokenize", watched)
         assert "대통령" in morphemes("가" * 3000 + " 대통령의 임기")
     assert longest == 1000
-
-
-def test_without_kiwipiepy_the_remedy_is_said_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "kiwipiepy", None)
-    monkeypatch.setattr("ragvec.index.words.morphemes.find_spec", lambda name: None)
-    with pytest.raises(Unavailable, match=r"pip install 'ragvec\[korean\]'"):
-        Index.create(tmp_path / "index", dimension=4, fingerprint="f", language="korean")
-    assert not (tmp_path / "index").exists()

@@ -18,7 +18,7 @@ from ragvec.corpus.encodings import guessed
 from ragvec.corpus.found import CorpusFiles, beir_corpus, is_hidden
 from ragvec.corpus.kinds import ALL_FILES, FORMATS, FileChoice, can_read, without_descriptions
 from ragvec.corpus.stored import stored_files
-from ragvec.errors import NoDocuments, NotFound, RagvecError, WrongInput, WrongUsage
+from ragvec.errors import NoDocuments, NotFound, RagvecError, WrongInput, WrongUsage, without_controls
 from ragvec.files import sha256_file
 from ragvec.objects import ObjectFile, ObjectPath, as_path
 
@@ -26,7 +26,6 @@ STDIN = "-"
 MAX_VALUE_MB = 128  # of a line, a value, or a file that must be read whole
 _BUFFER = 1 << 20
 _READ_PAST = 16  # times the longest line: what is longer still ends its file
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # bidi controls too
 _NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # in no encoding of text but UTF-16
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -100,8 +99,7 @@ def _readable(files: CorpusFiles, shown: str, choice: FileChoice) -> CorpusFiles
 
 def path_text(path: str | Path) -> str:
     r"""A path as one line of valid text: bytes that are not UTF-8, and control characters, become \xNN."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return _CONTROLS.sub(lambda match: ascii(match.group())[1:-1], text)
+    return without_controls(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
 @contextmanager

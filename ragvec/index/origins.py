@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from ragvec.corpus.files import STDIN, corpus_files
@@ -138,5 +137,8 @@ def check_readable(corpora: Sequence[str | Path], files: FileChoice, *, may_be_e
     """Raises RagvecError for a corpus that is not there or, unless it may be, empty, before any of them is worked on."""
     for corpus in corpora:
         if str(corpus) != STDIN:
-            with suppress(*[NoDocuments] * may_be_empty):
+            try:
                 corpus_files(corpus, files)
+            except NoDocuments:
+                if not may_be_empty:
+                    raise

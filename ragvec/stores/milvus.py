@@ -30,14 +30,14 @@ _BESIDE = re.compile(r"_[0-9a-f]{16}")  # what a collection's name has more than
 
 
 class Address(NamedTuple):
-    """Where a collection is. uri: a server's, or a file's path; name: in messages; index: that a load shall make, if named."""
+    """Where a collection is. uri: a server's, or a file's path; name: in messages; kind: of the index to make, if named."""
 
     uri: str
     token: str
     database: str
     collection: str
     name: str
-    index: str | None = None  # type: ignore[assignment]
+    kind: str | None = None
 
     @property
     def is_file(self) -> bool:
@@ -54,7 +54,7 @@ def read_address(address: str) -> Address:
     try:
         parts = urlsplit(address)
         place, _, collection = parts.path.rpartition("/")
-        option, _, index = parts.query.partition("=")
+        option, _, kind = parts.query.partition("=")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,200}", collection) or option not in ("", "index") or parts.fragment:
             raise ValueError
         if parts.netloc in ("", "."):
@@ -62,7 +62,7 @@ def read_address(address: str) -> Address:
                 raise ValueError
             path = unquote(f"{parts.netloc}{place}")
             name = f"milvus://{path}/{collection}"
-            return Address(uri=path, token="", database="", collection=collection, name=name, index=index or None)
+            return Address(uri=path, token="", database="", collection=collection, name=name, kind=kind or None)
         host = f"{parts.hostname}:{parts.port or 19530}"
         database = place.strip("/")
         if "/" in database or not parts.hostname:
@@ -76,7 +76,7 @@ def read_address(address: str) -> Address:
     scheme = "https" if parts.scheme == "milvus+https" else "http"
     name = f"milvus://{host}{place}/{collection}"
     uri = f"{scheme}://{host}"
-    return Address(uri=uri, token=token, database=database, collection=collection, name=name, index=index or None)
+    return Address(uri=uri, token=token, database=database, collection=collection, name=name, kind=kind or None)
 
 
 class MilvusStore:
@@ -86,7 +86,7 @@ class MilvusStore:
         """Nothing is asked of Milvus yet. Raises WrongInput for an address that is none."""
         self._address = read_address(address)
         self.name = self._address.name
-        self._index = known(self._address.index or DEFAULT)
+        self._index = known(self._address.kind or DEFAULT)
         self._opened: MilvusClient | None = None
         self._indices: dict[str, str] = {}  # of collections that were read, by name
         self._lock = threading.Lock()
@@ -103,7 +103,7 @@ class MilvusStore:
             before = self._found(self._address.collection)
             if before is not None and keep:
                 there = before["collection_name"]
-                if self._address.index and (held := index_of(self._client(), there)) != self._index:
+                if self._address.kind and (held := index_of(self._client(), there)) != self._index:
                     raise WrongInput(
                         f"{self.name} has an index {held}: leave `keep` out, which makes {self._index}, or the index"
                     )

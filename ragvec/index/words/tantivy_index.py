@@ -172,16 +172,16 @@ class WordWriter:
             return self._writers[number]
         import tantivy
 
-        place = self._place(number)
+        place, goes_on = self._place(number), not number and bool(self._record.segments)
         if not number:
             remove_staging(self._staging)
             self._staging.mkdir()
         place.mkdir()
-        if not number and self._record.segments:
+        if goes_on:
             link_files(self._folder, self._record, place)
             check_files(self._folder, self._record.files)  # what merges them runs in threads whose panic ends the process
         with self._failing():
-            index = tantivy.Index.open(str(place)) if any(place.iterdir()) else tantivy.Index(schema(), path=str(place))
+            index = tantivy.Index.open(str(place)) if goes_on else tantivy.Index(schema(), path=str(place))
             index.register_tokenizer(TOKENIZER, analyzer(self._language))
             index.config_reader("manual")
             self._writers.append(index.writer(_HEAP, 1))
