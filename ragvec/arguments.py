@@ -30,9 +30,8 @@ def known(given: Iterable[str], names: Collection[str], what: str) -> None:
             import difflib  # late: whoever is right needs none
 
             near = difflib.get_close_matches(name, names, n=1)
-            raise WrongType(
-                f"`{name}` is no {what}: " + (f"did you mean `{near[0]}`?" if near else f"choose from {', '.join(names)}")
-            )
+            remedy = f"did you mean `{near[0]}`?" if near else f"choose from {', '.join(names)}"
+            raise WrongType(f"`{name}` is no {what}: {remedy} (unexpected keyword argument {name!r})")
 
 
 def text(name: str, value: Any, remedy: str = "give a string") -> str:

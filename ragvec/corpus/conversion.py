@@ -27,6 +27,7 @@ from ragvec.corpus.parts import PAGE_END
 from ragvec.corpus.zipped import PASSWORD, ZIPPED, TooLarge, inflated_size
 from ragvec.errors import RagvecError, WrongInput, last_line
 
+_NEEDS_PASSWORD = 4  # PDFium's FPDF_ERR_PASSWORD
 SECONDS = 300  # of the processor, for one file at most
 _WAITING = 10  # times as long by the clock: on a busy machine a process waits for its turn
 _LEAST_SECONDS, _SECONDS_PER_MB = 60, 30
@@ -215,7 +216,7 @@ def _pages(data: bytes, suffix: str) -> Iterator[bytes]:
         document = pypdfium2.PdfDocument(data)
         count = len(document)
     except Exception as error:  # what this reader cannot read, another may
-        if "password" in str(error):
+        if getattr(error, "err_code", None) == _NEEDS_PASSWORD:
             raise WrongInput(PASSWORD) from error
         count = 1
     if count == 1:
