@@ -35,15 +35,17 @@ def read_topics(path: Path) -> dict[str, str]:
     return _queries(_topics(text, path) if "<top" in text.lower() else _listed(text.splitlines(), path), path)
 
 
-def _listed(lines: Iterable[str], path: Path) -> Iterator[tuple[str, str]]:
-    return ((query_id, text) for _, query_id, text in numbered_queries(lines, str(path), with_ids=True))
+def _listed(lines: Iterable[str], path: Path) -> Iterator[tuple[str, str, str]]:
+    for number, query_id, text in numbered_queries(lines, str(path), with_ids=True):
+        yield f"line {number}", query_id, text
 
 
-def _queries(pairs: Iterator[tuple[str, str]], path: Path) -> dict[str, str]:
+def _queries(rows: Iterator[tuple[str, str, str]], path: Path) -> dict[str, str]:
     queries: dict[str, str] = {}
-    for query_id, query in pairs:
-        if query_id in queries:
-            raise RagvecError(f"{path}: the query id {query_id!r} comes twice")
+    places: dict[str, str] = {}
+    for place, query_id, query in rows:
+        if (first := places.setdefault(query_id, place)) != place:
+            raise RagvecError(f"{path}, {place}: {first} has the query id {query_id!r}, too: {query_id!r} comes twice")
         queries[query_id] = query
     if not queries:
         raise RagvecError(f"{path} holds no queries: pass TREC topics, JSONL with _id and text, or lines of id, tab, text")
@@ -99,14 +101,14 @@ def write_run(path: Path, run: Mapping[str, Mapping[str, float]], tag: str) -> N
         raise RagvecError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _topics(text: str, path: Path) -> Iterator[tuple[str, str]]:
-    for attributes, body in _TOPIC.findall(text):
+def _topics(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
+    for place, (attributes, body) in enumerate(_TOPIC.findall(text), 1):
         number = _NUMBER.search(body) or _ATTRIBUTE.search(attributes)
         title = next((found for pattern in _TITLES if (found := pattern.search(body))), None)
         if number is None or title is None:
             shown = " ".join(body.split())[:60]
             raise RagvecError(f"{path}: a topic has no {'title' if number else 'number'}: {shown!r}")
-        yield number.group(1), " ".join(title.group(1).split())
+        yield f"topic {place}", number.group(1), " ".join(title.group(1).split())
 
 
 def _beir_rows(path: Path) -> Iterator[tuple[str, str, int]]:
