@@ -9,14 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from heapq import heappush, heappushpop
 from itertools import chain, compress
-from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ragvec.index.words.language import function_words
 from ragvec.index.words.query import WordQuery
-from ragvec.index.words.searcher import FEW, FIRST_LOOK, MOST_TIES, Part, Ranking, Words, is_among
+from ragvec.index.words.searcher import FEW, MOST_TIES, Part, Ranking, Words, first_look, is_among
 from ragvec.index.words.tantivy_index import readable
 from ragvec.index.words.weights import FIELDS, K1, B, Counts, all_stems, idf, read, stems_of, telling, wanted
 
@@ -59,10 +58,10 @@ def search_weighed(
     whole = words.joined(weights.boosted(), asked)
     if whole is None or not len(words) or (allowed is not None and not len(allowed)):
         return []
-    look = k + max(16, k // 8)
+    look = first_look(k)
     if allowed is not None:
         whole = words.only(whole, allowed.tolist()) if len(allowed) <= FEW else whole
-        look = max(FIRST_LOOK, int((k + 3 * sqrt(k)) * len(words) / len(allowed)))
+        look = first_look(k, len(allowed) / len(words))
     return _best(words, whole, weights, k=k, look=look, allowed=allowed)
 
 
