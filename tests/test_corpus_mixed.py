@@ -90,6 +90,16 @@ def test_byte_order_marks_count_always(tmp_path: Path, encoding: str) -> None:
         read(tmp_path / "b.txt")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.csv", "a.jsonl"])
+def test_utf_16_without_a_mark_is_told_by_its_nuls(tmp_path: Path, encoding: str, name: str) -> None:
+    content = {"a.csv": "id,text\na,plain words\n", "a.jsonl": '{"text": "plain words"}\n'}.get(name, "plain words")
+    (tmp_path / name).write_bytes(content.encode(encoding))
+    with pytest.raises(RagvecError, match=f"every other byte is NUL: give the file's `encoding`, perhaps {encoding}$"):
+        read(tmp_path / name)
+    assert [document.text for document in read(tmp_path / name, encoding=encoding)] == ["plain words"]
+
+
 def mixed(folder: Path) -> Path:
     folder.mkdir()
     (folder / "a.md").write_text("one")

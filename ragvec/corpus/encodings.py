@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _PIECE = 1 << 16
 _LOOKED_AT = 1 << 20
+_FEWEST, _SAMPLE = 4, 256  # bytes that tell UTF-16 by its NULs
 _HANGUL = re.compile("[가-힣]")
 _OTHERS = re.compile(r"[^\x00-\x7f]")
 
@@ -59,6 +60,15 @@ def guessed(data: bytes) -> str:
     except UnicodeDecodeError:
         return "latin-1"
     return "cp1252"
+
+
+def interleaved(data: bytes) -> str | None:
+    """The UTF-16 without a mark that bytes seem to be which spell ASCII with a NUL beside each; they are valid UTF-8, too."""
+    halves = [data[first:_SAMPLE:2] for first in (0, 1)] if len(data) >= _FEWEST else []
+    for of_text, of_nuls, name in zip(halves, halves[::-1], ("utf-16-le", "utf-16-be"), strict=False):
+        if 0 not in of_text and not any(of_nuls):
+            return name
+    return None
 
 
 def _is_utf8(beginning: bytes) -> bool:

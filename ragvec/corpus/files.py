@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 from ragvec.arguments import address_of
 from ragvec.artefacts import kind_of
 from ragvec.corpus.compressed import DAMAGE, HashedFile, decompressed
-from ragvec.corpus.encodings import guessed
+from ragvec.corpus.encodings import guessed, interleaved
 from ragvec.corpus.found import CorpusFiles, beir_corpus, is_hidden
 from ragvec.corpus.kinds import ALL_FILES, FORMATS, FileChoice, can_read, without_descriptions
 from ragvec.corpus.stored import stored_files
@@ -230,6 +230,8 @@ def most_bytes(max_value_mb: int | None) -> int:
 
 def decode(data: bytes, place: str) -> str:
     """UTF-8 bytes as text, a byte-order mark taken off. Raises RagvecError that names the place and the first bad byte."""
+    if unmarked := interleaved(data):
+        raise RagvecError(f"{place}: every other byte is NUL: give the file's `encoding`, perhaps {unmarked}")
     try:
         return data.removeprefix(_BYTE_ORDER_MARK).decode("utf-8")
     except UnicodeDecodeError as error:
