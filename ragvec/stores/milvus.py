@@ -222,7 +222,8 @@ class MilvusStore:
             properties={PROPERTY: collection.written()},
             consistency_level="Session",
         )
-        make_index(client, name, self._index)
+        if not self._address.is_file:  # a server says at once that it has no such index; in a file it can be made but once
+            make_index(client, name, self._index)
         loaded = sum(self._insert(name, passages, vectors) for passages, vectors in whole_documents(blocks))
         client.flush(name)
         make_index(client, name, self._index)
