@@ -203,11 +203,12 @@ def report_quarantined(count: int, path: Path | None) -> None:
 
 def report_unread(unread: Sequence["Rejected"]) -> None:
     """Name on stderr the first files of a folder that could not be read and were passed over, and rows of others."""
-    for what, partial in (("file", False), ("row or rest of a file", True)):
-        those = [one for one in unread if one.partial is partial]
+    folders, parts = [one for one in unread if one.folder], [one for one in unread if one.partial]
+    whole = [one for one in unread if not one.folder and not one.partial]
+    kinds = (("file", "files"), ("row or rest of a file", "rows or rests of files"), ("folder", "folders"))
+    for (what, plural), those in zip(kinds, (whole, parts, folders), strict=True):
         if not those:
             continue
-        plural = "rows or rests of files" if partial else "files"
         count = f"1 {what}" if len(those) == 1 else f"{len(those):,} {plural}"
         print(f"passed over {count} that could not be read:", file=sys.stderr)
         for one in those[:FAILURES_SHOWN]:

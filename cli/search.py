@@ -42,7 +42,7 @@ Hits = Annotated[int, typer.Option("-k", help="Hits per query.")]
 SearchMode = Annotated[Mode, typer.Option(help="By vectors, by words, or by both.", rich_help_panel=HOW)]
 FusionKind = Annotated[Fusion, typer.Option(help="Hybrid: by weighted scores, or by reciprocal ranks.", rich_help_panel=HOW)]
 QueryFile = Annotated[
-    Path | None, typer.Option(help="Read queries from a file: JSONL (_id, text), TSV (id, text), or one a line.")
+    Path | None, typer.Option(help="Read queries from a file: JSONL (_id, text), CSV or TSV (id, text), or one a line.")
 ]
 Syntax = Annotated[
     bool | None,

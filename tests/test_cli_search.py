@@ -149,6 +149,21 @@ def test_an_id_of_two_queries_is_told_with_both_lines(second: str) -> None:
         list(parse_queries(["qid\tquery", "q1\tone", "", second], "f"))
 
 
+def test_queries_of_a_csv_are_read_by_its_columns() -> None:
+    rows = ["lang,Query,qid\n", 'en,"protein, and\n', 'more",q1\n', "\n", ",lazy dog,\n"]
+    assert list(parse_queries(rows, "f.csv")) == [("q1", "protein, and\nmore"), ("5", "lazy dog")]
+    assert list(parse_queries(["text;note\n", "세 시;x\n"], "f.CSV")) == [("2", "세 시")]
+    for lines, said in (
+        (["id,question", "1,x"], "line 1: no text or query among the columns id, question: name the queries' column so"),
+        (["id,text", "1,"], "line 2: no text in the column text: complete it, or take it out"),
+        (["text,id", "one,1", "two,1"], "line 3: line 2 has the query id '1', too: give each its own"),
+        (["text,id", "one\rtwo,1"], "line 2: not CSV (new-line character seen in unquoted field"),
+    ):
+        with pytest.raises(RagvecError) as caught:
+            list(parse_queries(lines, "f.csv"))
+        assert str(caught.value).startswith(f"f.csv, {said}")
+
+
 def test_queries_with_errors() -> None:
     assert list(parse_queries(['{"id": 3, "query": "x"}', " plain "], "f")) == [("3", "x"), ("2", "plain")]
     for bad in ("{oops", '{"query": ' + "[" * 100_000, '{"query": "x", "n": ' + "1" * 5000 + "}"):

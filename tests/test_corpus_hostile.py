@@ -143,6 +143,13 @@ def test_a_subfolder_that_cannot_be_listed_is_an_error_or_rejected(folder, monke
         list(read_documents(folder))
     documents, errors, _ = rejected_from(folder)
     assert documents == ["good"] and errors == [f"{folder / 'locked'} cannot be listed: Permission denied"]
+    unread = []
+    assert [document.doc_id for document in read_documents(folder, on_unread=unread.append)] == ["good"]
+    assert [(one.error, one.folder) for one in unread] == [(f"{folder / 'locked'} cannot be listed: Permission denied", True)]
+    for name in ("z.jsonl", "a.jsonl"):
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(RagvecError, match="locked cannot be listed: Permission denied"):
+        list(read_documents(folder, on_unread=unread.append))
 
 
 def test_names_that_are_no_text_or_more_than_a_line(tmp_path):

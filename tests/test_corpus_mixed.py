@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -250,6 +251,30 @@ def test_index_names_what_it_passed_over_and_sync_keeps_its_documents(tmp_path: 
     assert (
         end.value.code == 0 and "1 documents added, 1 replaced, 1 unchanged, 0 removed" in out and "passed over 2 files" in err
     )
+
+
+def test_a_folder_that_cannot_be_listed_is_passed_over_and_sync_keeps_its_documents(tmp_path, monkeypatch, capsys):
+    folder, index = tmp_path / "docs", str(tmp_path / "i")
+    (folder / "locked").mkdir(parents=True)
+    (folder / "locked" / "a.txt").write_text("fox")
+    (folder / "b.txt").write_text("hen")
+    with pytest.raises(SystemExit):
+        main(["index", str(folder), "-o", index])
+    scandir = os.scandir
+
+    def refusing(path="."):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    (folder / "b.txt").write_text("hen and owl")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["index", str(folder), "-o", index, "--sync"])
+    out, err = capsys.readouterr()
+    passed = f"passed over 1 folder that could not be read:\n  {folder / 'locked'} cannot be listed: Permission denied\n"
+    assert passed in err and "1 replaced" in out and ", 0 removed" in out and "could not be read" in out
 
 
 def test_a_field_that_no_row_has_is_named(tmp_path, monkeypatch, caplog):

@@ -113,8 +113,10 @@ def test_notebooks_are_their_cells(tmp_path: Path) -> None:
     [document] = read(tmp_path / "a.ipynb")
     assert (document.title, document.text) == ("Study", "Why.\n\n```python\nx = 1\n```")
     (tmp_path / "b.ipynb").write_text("[]")
-    with pytest.raises(RagvecError, match=r"b.ipynb can't be converted to text: "):
-        read(tmp_path / "b.ipynb")
+    for content in ("[]", "{}", "words", "[" * 100_000):
+        (tmp_path / "b.ipynb").write_text(content)
+        with pytest.raises(RagvecError, match=r"b.ipynb can't be converted to text: it is no .ipynb file, or damaged$"):
+            read(tmp_path / "b.ipynb")
 
 
 def test_mails_have_a_subject_people_a_date_and_a_text(tmp_path: Path) -> None:
@@ -147,6 +149,10 @@ def test_a_mail_that_is_a_page_is_made_to_markdown_and_what_is_none_is_named(tmp
     (tmp_path / "a.eml").write_bytes(b"Subject: x\nContent-Type: text/plain; charset=nonsense\n\nbody")
     with pytest.raises(RagvecError, match="a.eml can't be converted to text: .*nonsense"):
         read(tmp_path / "a.eml")
+    for kind in ("application/pkcs7-mime; smime-type=enveloped-data", 'multipart/encrypted; boundary="b"'):
+        (tmp_path / "a.eml").write_text(f"Subject: x\nContent-Type: {kind}\n\nMIIB")
+        with pytest.raises(RagvecError, match="a.eml can't be converted to text: its text is encrypted or sealed"):
+            read(tmp_path / "a.eml")
 
 
 ENTITIES = '<!DOCTYPE x [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;">]><x>&b;</x>'

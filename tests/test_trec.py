@@ -27,6 +27,7 @@ WEB = '<topics><topic number="7" type="faceted"><query>air travel</query></topic
         ("topics.txt", CLASSIC, {"301": "International Organized Crime", "302": "Poliomyelitis and Post-Polio"}),
         ("topics.xml", WEB, {"7": "air travel"}),
         ("topics.tsv", "1\twhat is a fox\n\n2\t여우\n", {"1": "what is a fox", "2": "여우"}),
+        ("topics.csv", 'id,query\n7,"fox, or\nhen"\n', {"7": "fox, or\nhen"}),
         ("queries.jsonl", '{"_id": "a", "text": "b"}\n', {"a": "b"}),
     ],
 )

@@ -34,6 +34,7 @@ _LEAST_SECONDS, _SECONDS_PER_MB = 60, 30
 _LEAST_MEMORY = 2 << 30  # bytes, for the parsers themselves
 _MEMORY_PER_BYTE = 32  # of the file, as it inflates where that is known
 _LARGE = 8 << 20  # bytes of a file after which the process ends: what such a one took would count against the next
+_PDF_BEGINS = 1024  # bytes that a PDF's own mark is looked for in, as readers do
 _HEAD = struct.Struct("<QQ8s")  # length of the file, bytes and characters wanted at most, suffix
 _LENGTH = struct.Struct("<Q")
 _CONVERTERS = {
@@ -172,7 +173,8 @@ def _answer(data: bytes, suffix: str, most: int, seconds: int) -> dict[str, Any]
         answer = {"error": str(error), "over": True}
     except Exception as error:  # whatever many parsers raise, the file is at fault
         spent = _ran_out(error)
-        answer = {"error": "it needs more memory than a file of its size may" if spent else last_line(error), "spent": spent}
+        why = f"it is no {suffix} file, or damaged" if _is_no(suffix, data) else last_line(error)
+        answer = {"error": "it needs more memory than a file of its size may" if spent else why, "spent": spent}
     if len(answer.get("markdown", "")) > most:
         answer = {"error": f"it makes more than {most >> 20:,} MB of text", "over": True}
     return answer if size < _LARGE else {**answer, "spent": True}
@@ -185,6 +187,13 @@ def _converted(data: bytes, suffix: str) -> dict[str, Any]:
         return _markdown(data, suffix)
     except ImportError as error:
         return {"missing": str(error)}
+
+
+def _is_no(suffix: str, data: bytes) -> bool:
+    """Whether what no parser could read is no PDF or notebook at all: they say so in words of their own."""
+    if suffix == ".pdf":
+        return b"%PDF" not in data[:_PDF_BEGINS]
+    return suffix == ".ipynb" and not (data.lstrip().startswith(b"{") and b'"cells"' in data)
 
 
 def _markdown(data: bytes, suffix: str) -> dict[str, Any]:

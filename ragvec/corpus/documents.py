@@ -40,12 +40,14 @@ class Rejected(NamedTuple):
 
     record   None for a folder, a file's rest, and what is over the limit of length
     partial  whether other documents of its file could be read
+    folder   whether it is a folder, whose files nobody knows
     """
 
     place: str
     error: str
     record: Any
     partial: bool = False
+    folder: bool = False
 
 
 def read_documents(
@@ -86,7 +88,7 @@ def read_documents(
     on_file      called with each file's size and SHA-256 once it has been read to its end
     on_reject    called with each row that can't be read, and with the rest of a file that can't; None = the first one raises
     on_unread    called with what can't be read of a folder, without its record: files that give no document; of others, unless
-                 on_reject hears of them, rows and a file's rest. None = the first one raises
+                 on_reject hears of them, rows and a file's rest; subfolders that can't be listed. None = the first one raises
     on_found     called with the name, from the source's folder and as it stands there, of each file that gives a document
     The names of files in ids and metadata are composed (NFC), however the folder spells them.
     A document without an id gets one made from its title and text; fields that are not id, title or text become metadata. A
@@ -334,10 +336,11 @@ def _documents(file: _File, names: FieldNames, ids: Ids, reading: _Reading) -> I
 
 
 def _corpus_files(source: str | Path, reading: _Reading) -> CorpusFiles:
-    if (on_reject := reading.on_reject) is None:
+    heard = reading.on_reject or reading.on_unread
+    if heard is None:
         return corpus_files(source, reading.files)
     return corpus_files(
-        source, reading.files, on_unlistable=lambda error: on_reject(Rejected(path_text(source), str(error), None))
+        source, reading.files, on_unlistable=lambda error: heard(Rejected(path_text(source), str(error), None, folder=True))
     )
 
 

@@ -57,7 +57,7 @@ def corpus_files(
     PDF, HTML, DOCX where markitdown is not installed. A link counts only where it leads to a file of the folder that is not
     hidden.
     choice         which of a folder's files are read, and as what; those that it leaves out are listed nowhere
-    on_unlistable  called for each subfolder that can't be listed; None = the first one raises
+    on_unlistable  called for each subfolder that can't be listed, where there are files elsewhere; None = the first one raises
     Raises RagvecError if the source is missing, of an unknown kind, or a folder without a readable file.
     """
     if source == "":  # as of a variable that is not set; the folder one is in is called .
@@ -252,7 +252,15 @@ def _walk(root: Path, choice: FileChoice, on_unlistable: Callable[[RagvecError],
     paths: list[Path] = []
     skipped: list[Path] = []
     outside: list[Path] = []
-    for folder, subfolders, names in os.walk(root, onerror=lambda error: _report_unlistable(error, on_unlistable)):
+    unlistable: list[RagvecError] = []
+
+    def note(error: OSError) -> None:
+        raised = WrongInput(f"{path_text(error.filename)} cannot be listed: {error.strerror}")
+        if on_unlistable is None or error.filename == os.fspath(root):
+            raise raised from error
+        unlistable.append(raised)
+
+    for folder, subfolders, names in os.walk(root, onerror=note):
         here = Path(folder)
         above = "" if here == root else f"{here.relative_to(root).as_posix()}/"
         kept = sorted(name for name in subfolders if not name.startswith(".") and choice.enters(above + name))
@@ -271,14 +279,12 @@ def _walk(root: Path, choice: FileChoice, on_unlistable: Callable[[RagvecError],
                 (paths if _belongs(path, real) else outside).append(path)
             else:
                 skipped.append(path)
+    if unlistable and not paths:
+        raise unlistable[0]
+    for raised in unlistable:
+        assert on_unlistable is not None
+        on_unlistable(raised)
     return CorpusFiles(sorted(paths), root, within=root, skipped=sorted(skipped), outside=sorted(outside))
-
-
-def _report_unlistable(error: OSError, on_unlistable: Callable[[RagvecError], None] | None) -> None:
-    raised = WrongInput(f"{path_text(error.filename)} cannot be listed: {error.strerror}")
-    if on_unlistable is None:
-        raise raised from error
-    on_unlistable(raised)
 
 
 def _belongs(path: Path, real_root: str) -> bool:

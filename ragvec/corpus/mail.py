@@ -6,17 +6,21 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
 
+_SEALED = ("application/pkcs7-mime", "application/x-pkcs7-mime", "multipart/encrypted")  # S/MIME, OpenPGP
+
 
 def read_mail(data: bytes, from_html: Callable[[bytes], str]) -> dict[str, Any]:
     """A mail's title (its subject), its text as Markdown, and fields: from, to, date in UTC, attachments.
 
     from_html  makes Markdown of a page, for mails that have no plain text
-    Raises ValueError for what is no mail, and LookupError for an unknown encoding.
+    Raises ValueError for what is no mail or hides its text, and LookupError for an unknown encoding.
     """
     mail = message_from_bytes(data, policy=policy.default)
     assert isinstance(mail, EmailMessage)
     if not mail.keys():
         raise ValueError("it has no head of a mail")
+    if mail.get_content_type() in _SEALED:
+        raise ValueError("its text is encrypted or sealed by a signature: save it from a mail program that can open it")
     body = mail.get_body(("plain", "html"))
     text = "" if body is None else str(body.get_content(errors="replace"))
     if body is not None and body.get_content_subtype() == "html":

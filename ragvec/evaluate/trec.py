@@ -32,7 +32,7 @@ def read_topics(path: Path) -> dict[str, str]:
         with open_input(path) as file:
             return _queries(_listed(text_lines(file, path), path), path)
     text = _read_text(path)
-    return _queries(_topics(text, path) if "<top" in text.lower() else _listed(text.splitlines(), path), path)
+    return _queries(_topics(text, path) if "<top" in text.lower() else _listed(text.splitlines(keepends=True), path), path)
 
 
 def _listed(lines: Iterable[str], path: Path) -> Iterator[tuple[str, str, str]]:

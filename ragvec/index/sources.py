@@ -50,8 +50,8 @@ class Incoming:
     takes: Callable[[str], bool] = lambda name: True
 
     def note_unread(self, unread: Rejected) -> None:
-        """Count what could not be read of a file of which the rest was."""
-        if unread.partial:
+        """Count what could not be read of a file of which the rest was, and folders: nobody knows what they hold."""
+        if unread.partial or unread.folder:
             self.note_rejected(unread)
 
     def note_rejected(self, rejected: Rejected) -> None:
