@@ -16,7 +16,7 @@ from ragvec.records import Passage
 from ragvec.retrieve import Request, Retriever, open_retriever
 from ragvec.retrieve.lookup import read_document
 from ragvec.serve import Service, create_app
-from ragvec.stores import StoreIndex, load_shards, open_store
+from ragvec.stores import Collection, StoreIndex, load_shards, open_store
 from tests.stores import DIMENSION, WHERES, corpus, server, shards_of
 from tests.test_cli_index import ragvec
 from tests.test_index import put, unit_vectors
@@ -227,6 +227,38 @@ def test_an_index_of_another_kind_is_made_and_searched_or_refused_at_once(kind, 
         load_shards(shards, open_store(f"{database('passages')}?index=ivf_flat"), keep=True)
     with pytest.raises(WrongInput, match="an index 'FLATTER': choose one of HNSW, DISKANN"):
         open_store(f"{database('chosen')}?index=FLATTER")
+
+
+def test_an_index_is_built_and_searched_or_told_where_a_server_gets_no_further(kind, database, monkeypatch) -> None:
+    if kind != "milvus":
+        pytest.skip("a server alone leaves small segments without an index, and builds on its own")
+    from ragvec.stores import milvus_indices
+
+    passages = [Passage(f"p{number}", f"{number}", f"text {number}") for number in range(5000)]
+    half = unit_vectors(len(passages), dimension=128).astype(np.float16).astype(np.float32)
+    about, blocks = Collection("none", "0", 128), [(passages, half)]
+    with closing(open_store(database("built"))) as store:
+        for index in ("HNSW", "IVF_FLAT"):
+            with closing(open_store(f"{database('built')}?index={index}")) as loading:
+                assert loading.load(about, blocks, keep=False) == 5000
+            told = store._client().describe_index(store._there(), "embedding")
+            assert (told["index_type"], told["indexed_rows"]) == (index, 5000)
+            assert store.delete(["7", "70"]) == 2
+            with closing(StoreIndex(open_store(f"{database('built')}?index=DISKANN"))) as held:  # what it has is what counts
+                similar = half @ half[[7, 8, 9, 70]].T
+                similar[[7, 70]] = -1
+                answers = [Retriever(held).answer(Request(vector=half[row], k=10)) for row in (7, 8, 9, 70)]
+                found = [{hit.passage_id for hit in hits} for hits in answers]
+                nearest = [{f"p{best}" for best in np.argsort(-column)[:10]} for column in similar.T]
+                assert not {"p7", "p70"} & set().union(*found) and "p8" in found[1] and "p9" in found[2]
+                assert sum(len(one & other) for one, other in zip(found, nearest, strict=True)) >= 32  # of 40
+        monkeypatch.setattr(milvus_indices, "STALLED_S", 8.0)  # this build of Milvus tries DISKANN again without end
+        stalled = pytest.raises(Unavailable, match="built its index DISKANN for 0 of 5,000 passages and gets no further")
+        with closing(open_store(f"{database('built')}?index=DISKANN")) as loading, stalled:
+            loading.load(about, blocks, keep=False)
+        assert milvus_indices.index_of(store._client(), store._there()) == "IVF_FLAT"
+        assert len(StoreIndex(store)) == 4998
+        assert not [name for name in store._client().list_collections() if name.startswith("built_") and name != store._there()]
 
 
 def test_no_message_holds_a_password(capsys) -> None:

