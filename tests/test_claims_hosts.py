@@ -122,7 +122,7 @@ def test_what_a_lost_host_had_claimed_the_other_finishes(fate, minutes, hosts, c
     finally:
         for rank in ranks:
             rank.kill()
-            rank.wait()
+            rank.communicate()
     alone = subprocess.run([*ENCODE, *common, "-o", str(tmp_path / "alone")], env=variables(), capture_output=True, check=True)
     made = [part["sha256"] for part in json.loads((tmp_path / "alone" / "manifest.json").read_text())["parts"]]
     assert len(made) == ROWS // 8 and json.loads(alone.stdout)["encoded"] == ROWS

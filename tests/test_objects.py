@@ -386,3 +386,21 @@ def test_urls_are_paths():
     assert not is_url("folder/s3") and as_path("folder") == Path("folder")
     with pytest.raises(WrongInput, match="names no bucket"):
         as_path("s3:///x")
+
+
+def test_a_request_whose_time_ran_out_while_the_process_stood_still_is_made_once_more(monkeypatch):
+    exceptions = pytest.importorskip("obstore").exceptions
+    from ragvec.objects import bucket
+
+    answers = [exceptions.GenericError("slept"), "there", exceptions.GenericError("down")]
+
+    def ask():
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(bucket, "_PATIENCE_S", 0)
+    assert bucket.patient(ask) == "there"
+    monkeypatch.undo()
+    with pytest.raises(exceptions.GenericError, match="down"):
+        bucket.patient(ask)

@@ -1,20 +1,23 @@
 """A folder of object storage: objects are read, put, created once, listed and removed by their names in it."""
 
 import secrets
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import lru_cache
-from itertools import islice
+from functools import lru_cache, partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ragvec.errors import Damaged, NotFound, RagvecError, Unavailable, WrongInput
 from ragvec.files import MOST_DESCRIBED
 from ragvec.objects.errors import told
 from ragvec.objects.urls import ObjectPath, as_path
 
-_RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
+_T = TypeVar("_T")
+_PATIENCE_S = 60
+_RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=_PATIENCE_S)}
 _REMOVED_TOGETHER = 1000
 
 
@@ -49,7 +52,7 @@ class Bucket:
         import obstore
 
         with told(f"{self}/{name}"):
-            result = obstore.get(self._store, self._prefix + name)
+            result = patient(lambda: obstore.get(self._store, self._prefix + name))
             if result.meta["size"] > most:
                 raise WrongInput(f"{self}/{name} has {result.meta['size']:,} bytes, over {most:,}: restore it")
             return bytes(result.bytes())
@@ -59,7 +62,7 @@ class Bucket:
         import obstore
 
         with told(f"{self}/{name}"):
-            obstore.put(self._store, self._prefix + name, data, use_multipart=False)
+            patient(lambda: obstore.put(self._store, self._prefix + name, data, use_multipart=False))
 
     def create(self, name: str, data: bytes) -> bool:
         """Write an object if there is none of this name; returns whether there was none."""
@@ -73,7 +76,7 @@ class Bucket:
             return True
         try:
             with told(f"{self}/{name}"):
-                obstore.put(self._store, self._prefix + name, data, mode="create", use_multipart=False)
+                patient(lambda: obstore.put(self._store, self._prefix + name, data, mode="create", use_multipart=False))
         except AlreadyExistsError:
             return False
         return True
@@ -88,7 +91,7 @@ class Bucket:
         import obstore
 
         with suppress(NotFound), told(f"{self}/{name}"):
-            return described(obstore.head(self._store, self._prefix + name))
+            return described(patient(lambda: obstore.head(self._store, self._prefix + name)))
         return None
 
     def listed(self, folder: str = "") -> Iterator[Found]:
@@ -97,7 +100,8 @@ class Bucket:
 
         place, prefix = f"{self}/{folder}".rstrip("/"), self._prefix + folder
         with told(place):
-            for chunk in obstore.list(self._store, prefix):
+            first, others = patient(lambda: _begun(obstore.list(self._store, prefix)))
+            for chunk in chain([first], others):
                 for found in map(described, chunk):
                     if not found.name.startswith(prefix):
                         raise Damaged(f"the store lists {found.name!r:.200} below {place}, where it is not: ask its maker")
@@ -112,7 +116,7 @@ class Bucket:
         import obstore
 
         with told(str(self)):
-            found = obstore.list_with_delimiter(self._store, self._prefix or None)
+            found = patient(lambda: obstore.list_with_delimiter(self._store, self._prefix or None))
         return [str(folder).rstrip("/").rpartition("/")[2] for folder in found["common_prefixes"]]
 
     def remove(self, names: Iterable[str]) -> None:
@@ -120,9 +124,9 @@ class Bucket:
         import obstore
 
         left = iter(names)
-        while some := [self._prefix + name for name in islice(left, _REMOVED_TOGETHER)]:
+        while some := tuple(self._prefix + name for name in islice(left, _REMOVED_TOGETHER)):
             with suppress(NotFound), told(str(self)):
-                obstore.delete(self._store, some)
+                patient(partial(obstore.delete, self._store, some))
 
     def check_usable(self) -> None:
         """Try whether the store creates an object once only, unless one writer is alone there, and gives pieces of it.
@@ -150,6 +154,27 @@ class Bucket:
         finally:
             with suppress(RagvecError):
                 self.remove([name])
+
+
+def patient(ask: Callable[[], _T]) -> _T:
+    """What a call of obstore's returns, which is made once more where its time had run out.
+
+    It counts time while this process stood still, on a laptop that slept or a machine that was paused, as the store's silence.
+    """
+    from obstore import exceptions
+
+    begun = time.monotonic()
+    try:
+        return ask()
+    except exceptions.GenericError:
+        if time.monotonic() - begun < _PATIENCE_S:
+            raise
+    return ask()
+
+
+def _begun(chunks: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
+    """The first piece of a listing, empty if there is none, and the others: where one of them fails, it can't go on."""
+    return next(chunks, []), chunks
 
 
 def described(meta: Any) -> Found:

@@ -4,7 +4,7 @@ import io
 from typing import TYPE_CHECKING
 
 from ragvec.errors import Damaged
-from ragvec.objects.bucket import described, store_of
+from ragvec.objects.bucket import described, patient, store_of
 from ragvec.objects.errors import told
 from ragvec.objects.urls import ObjectPath
 
@@ -26,7 +26,7 @@ class ObjectFile(io.RawIOBase):
             self.about = path.found
         else:
             with told(str(path)):
-                self.about = described(obstore.head(self._store, path.key))
+                self.about = described(patient(lambda: obstore.head(self._store, path.key)))
         self._position = self._start = 0
         self._held = memoryview(b"")
 
@@ -63,9 +63,13 @@ class ObjectFile(io.RawIOBase):
 
         least = _SEQUENTIAL if self._position == self._start + len(self._held) else _RANDOM
         end = min(self._position + max(wanted, least), self.about.size)
-        with told(str(self._path)):
+
+        def fetched() -> tuple[memoryview, str]:
             result = obstore.get(self._store, self._path.key, options={"range": (self._position, end)})
-            held = memoryview(bytes(result.bytes()))
-        if (result.meta["e_tag"] or "") != self.about.etag or len(held) != end - self._position:
+            return memoryview(bytes(result.bytes())), result.meta["e_tag"] or ""
+
+        with told(str(self._path)):
+            held, etag = patient(fetched)
+        if etag != self.about.etag or len(held) != end - self._position:
             raise Damaged(f"{self._path} was replaced while it was read: run the same command again")
         self._start, self._held = self._position, held

@@ -4,7 +4,8 @@ compares with.
     python tests/bench/exported.py MODEL BACKEND ROUNDS THREADS < texts.json      prints the seconds of each round, as JSON
 
 BACKEND is onnx, openvino, onnx-int8 (dynamic, for AVX512-VNNI) or openvino-int8 (static, calibrated by NNCF on some), or,
-where MODEL is a GGUF file, llama.cpp (llama-cpp-python; as many texts in a batch as fit into BATCH_TOKENS).
+where MODEL is a GGUF file, llama.cpp (llama-cpp-python, which is compiled for the machine where it is installed, or xllamacpp,
+whose wheel is for AVX2; as many texts in a batch as fit into BATCH_TOKENS).
 Nothing of ragvec is imported: the exporters want an older transformers than ragvec, so an environment of their own.
 """
 
@@ -14,15 +15,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 CALIBRATED = 64  # texts that static quantisation sees
 VNNI = "avx512_vnni"
 BATCH_TOKENS = 4096  # of llama.cpp's batches
+TOGETHER = 32  # texts in one of xllamacpp's
 
 
 def llama_cpp(path: str, texts: Sequence[str], threads: int) -> Callable[[], object]:
     """What encodes the texts of a GGUF file's model in llama.cpp, pooling the mean."""
+    if find_spec("llama_cpp") is None:
+        return xllamacpp(path, texts, threads)
     from llama_cpp import LLAMA_POOLING_TYPE_MEAN, Llama
 
     ready = Llama(
@@ -30,6 +35,19 @@ def llama_cpp(path: str, texts: Sequence[str], threads: int) -> Callable[[], obj
         n_ubatch=BATCH_TOKENS, n_threads=threads, n_threads_batch=threads, verbose=False,
     )  # fmt: skip
     return lambda: ready.embed(list(texts), normalize=True)
+
+
+def xllamacpp(path: str, texts: Sequence[str], threads: int) -> Callable[[], object]:
+    """The same through its server's part, within this process."""
+    from xllamacpp import CommonParams, Server, llama_pooling_type
+
+    asked = CommonParams()
+    asked.model.path, asked.embedding, asked.pooling_type = path, True, llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    asked.n_ctx = asked.n_batch = asked.n_ubatch = BATCH_TOKENS
+    asked.n_parallel, asked.kv_unified = TOGETHER, True
+    asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = threads
+    ready = Server(asked)
+    return lambda: ready.handle_embeddings({"input": list(texts), "model": "it"})
 
 
 def load(model: str, backend: str, texts: Sequence[str]) -> Any:
