@@ -131,6 +131,20 @@ def test_a_rank_that_never_comes_is_not_waited_for(place):
     assert contents(place) == expected(passages(100)) and len(encoder.seen) == 100
 
 
+def test_a_rank_that_ends_last_counts_what_others_made_meanwhile(place):
+    corpus = passages(100)
+
+    class Meanwhile(HashEncoder):
+        def encode_counted(self, texts, **options):
+            if not self.seen:
+                encode(corpus, place, rank=Rank(0, 2))
+            return super().encode_counted(texts, **options)
+
+    report = writing(corpus, place, Meanwhile(), Rank(1, 2))
+    assert (report.complete, report.encoded, report.kept, report.rows) == (True, 50, 50, 100)
+    assert contents(place) == expected(corpus)
+
+
 def test_claims_that_are_no_claims_cost_nothing_but_work(place):
     """Anyone may write there: what stands in a claim is a name to compare, whatever it is."""
     corpus = passages(30)

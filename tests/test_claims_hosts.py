@@ -129,4 +129,5 @@ def test_what_a_lost_host_had_claimed_the_other_finishes(fate, minutes, hosts, c
     whole = {"parts": made, "damaged": [], "manifests/": 1, "claims/": 0}
     assert finished == json.loads(said(hosts[0], LOOK, place)) == whole
     told = [json.loads(out) for out, _ in reports]
-    assert all(one["complete"] and one["rows"] == ROWS for one in told) and told[0]["encoded"] < ROWS
+    assert all(one["complete"] and one["rows"] == one["encoded"] + one["kept"] == ROWS for one in told)
+    assert told[0]["encoded"] < ROWS

@@ -22,7 +22,7 @@ from ragvec.ingest.shelf import Finished, Shelf
 from ragvec.objects import Bucket, ObjectPath, as_path
 from ragvec.progress import progress_bar
 from ragvec.records import Passage
-from ragvec.shards import DTYPES, Provenance
+from ragvec.shards import DTYPES, Manifest, Provenance, manifest_at
 from ragvec.shards.stored import latest_version
 
 PART_ROWS = 8192
@@ -128,9 +128,15 @@ def in_turns(turn: Callable[..., EncodeReport], rank: Rank) -> EncodeReport:
     while not reports[-1].complete:
         reports.append(turn(Rank(), first=False))
     made = {name: sum(getattr(report, name) for report in reports) for name in ("encoded", "reused", "damaged", "seconds")}
-    last = reports[-1]
-    earlier = made["encoded"] + made["reused"] - last.encoded - last.reused  # which the last turn has found there
-    return last._replace(**made, kept=last.kept - earlier)
+    return of_all(reports[-1]._replace(**made))
+
+
+def of_all(report: EncodeReport) -> EncodeReport:
+    """A report of one writer among several, with figures of the whole corpus, which must be there."""
+    manifest = manifest_at(report.folder)
+    return report._replace(
+        **_figures(manifest), kept=manifest.rows - report.encoded - report.reused, complete=manifest.complete
+    )
 
 
 class Output:
@@ -196,17 +202,23 @@ def _report(run: Run, finished: Finished, folder: str, seconds: float) -> Encode
     manifest, meter = finished.manifest, run.meter
     return EncodeReport(
         folder=folder,
-        rows=manifest.rows,
-        tokens=manifest.tokens,
-        truncated=manifest.truncated,
         encoded=meter.encoded,
         reused=meter.reused,
         kept=meter.kept,
         damaged=run.shelf.damaged,
-        failed=len(manifest.failed),
-        parts=len(manifest.parts),
-        bytes=sum(part.bytes for part in manifest.parts),
-        recall=manifest.recall,
         complete=finished.complete,
         seconds=seconds,
+        **_figures(manifest),
     )
+
+
+def _figures(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "rows": manifest.rows,
+        "tokens": manifest.tokens,
+        "truncated": manifest.truncated,
+        "failed": len(manifest.failed),
+        "parts": len(manifest.parts),
+        "bytes": sum(part.bytes for part in manifest.parts),
+        "recall": manifest.recall,
+    }

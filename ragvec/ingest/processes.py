@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ragvec.errors import RagvecError
-from ragvec.ingest.encode import EncodeReport
-from ragvec.shards import manifest_at
+from ragvec.ingest.encode import EncodeReport, of_all
 
 _RUN = "from ragvec.cli.main import main; main()"
-_SUMMED = ("encoded", "reused", "kept", "damaged", "failed")
 
 
 def encode_in_processes(words: Sequence[str], folder: str, devices: Sequence[str]) -> EncodeReport:
@@ -48,7 +46,8 @@ def encode_in_processes(words: Sequence[str], folder: str, devices: Sequence[str
                 f"{said[-1] if said else 'see above'}; what the others finished is kept, run the same command again"
             )
         reports.append(report)
-    return _added_up(reports, folder)
+    sums = {name: sum(getattr(report, name) for report in reports) for name in ("encoded", "reused", "damaged")}
+    return of_all(reports[0]._replace(folder=folder, seconds=max(report.seconds for report in reports), **sums))
 
 
 def _as_rank(rank: int, world: int, device: str) -> list[str]:
@@ -67,20 +66,3 @@ def _report(out: bytes) -> EncodeReport | None:
     with suppress(ValueError, TypeError, IndexError):
         return EncodeReport(**json.loads(out.splitlines()[-1]))
     return None
-
-
-def _added_up(reports: Sequence[EncodeReport], folder: str) -> EncodeReport:
-    manifest = manifest_at(folder)
-    sums = {name: sum(getattr(report, name) for report in reports) for name in _SUMMED}
-    sums["kept"] = manifest.rows - sums["encoded"] - sums["reused"]  # in object storage each finds others' parts there
-    return reports[0]._replace(
-        rows=manifest.rows,
-        tokens=manifest.tokens,
-        truncated=manifest.truncated,
-        parts=len(manifest.parts),
-        bytes=sum(part.bytes for part in manifest.parts),
-        recall=manifest.recall,
-        complete=manifest.complete,
-        seconds=max(report.seconds for report in reports),
-        **sums,
-    )
