@@ -1,5 +1,6 @@
 """Folders as people have them: tables without a text column, other delimiters and encodings, files that are none of ours."""
 
+import gzip
 import json
 import logging
 import os
@@ -298,3 +299,13 @@ def test_a_field_that_no_row_has_is_named(tmp_path, monkeypatch, caplog):
     caplog.clear()
     assert len(list(read_documents("corpus", id_field="idd", drop_fields=["PLACE"]))) == 4
     assert caplog.messages == [said.format("idd", "id_field")]
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_the_rows_of_tables_are_counted_for_the_bar(tmp_path: Path, end: str) -> None:
+    rows = "".join(f'\n{n},"a ""text""\nof\n{n} lines"' for n in range(3000))
+    (tmp_path / "a.csv").write_text("id,text" + rows + end)
+    (tmp_path / "b.tsv").write_text('id\ttext\n1\t5" wide\n2\tb' + end)
+    (tmp_path / "c.csv.gz").write_bytes(gzip.compress(b"id,text\n1,a\n2,b"))
+    (tmp_path / "d.csv").write_text("id,text" + end)
+    assert count_documents(tmp_path) == 3004 == len(list(read_documents(tmp_path, id_prefix="{file}/")))

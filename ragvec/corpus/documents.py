@@ -26,7 +26,7 @@ from ragvec.corpus.readers import file_rows
 from ragvec.corpus.remarks import Remarks
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.corpus.spelling import composed_names
-from ragvec.corpus.tables import SAMPLE_ROWS, looked_ahead
+from ragvec.corpus.tables import SAMPLE_ROWS, looked_ahead, table_length
 from ragvec.corpus.vectors import VectorField
 from ragvec.errors import Damaged, NoDocuments, RagvecError, Unavailable, WrongRow
 from ragvec.objects import is_url
@@ -148,7 +148,7 @@ def count_documents(source: str | Path, *, text_lines: bool = False, files: File
         return None
     try:
         kinds = [(path, files.format_of(path)) for path in corpus_files(source, files).paths]
-        uncounted = ("csv", "tsv", "json", "arrow", *(("jsonl",) if is_url(source) else ()))  # nothing is fetched twice
+        uncounted = ("json", "arrow", *(("jsonl", "csv", "tsv") if is_url(source) else ()))  # nothing is fetched twice
         if any(kind in uncounted for _, kind in kinds) or (is_url(source) and text_lines):
             return None
         return sum(_count(path, kind, text_lines) for path, kind in kinds)
@@ -163,6 +163,9 @@ def _count(path: Path, kind: str | None, text_lines: bool) -> int:
         with open_input(path) as file:
             lines = byte_lines(file, path, keep_place=True)
             return sum(1 for _, line in lines if line is None or not line.isspace())
+    if kind in ("csv", "tsv"):
+        with open_input(path) as file:
+            return table_length(file, quoted=kind == "csv")
     return 1
 
 

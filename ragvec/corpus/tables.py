@@ -4,7 +4,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from ragvec.corpus.rows import BadRow, Row
 from ragvec.errors import RagvecError
@@ -12,6 +12,7 @@ from ragvec.errors import RagvecError
 SAMPLE_ROWS = 100
 _SAMPLE_CHARACTERS = 1 << 20
 _SNIFFED = 1 << 16  # bytes
+_BLOCK = 1 << 20
 _DELIMITERS = ",;\t|"  # the first of those that do equally well
 _TOLD = re.compile(r"\ufeff?sep=([^\w\s\"]|\t)\r?\n", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{2}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
@@ -44,6 +45,20 @@ def _fields(text: str, delimiter: str) -> int:
         return 0
     counts = Counter(len(row) for row in rows[:-1] or rows if row)  # the last may be cut
     return next(iter(counts)) if len(counts) == 1 and 1 not in counts else 0
+
+
+def table_length(file: BinaryIO, *, quoted: bool) -> int:
+    """About how many rows stand under a table's header: its line ends outside of quotes. Empty lines are counted with them.
+
+    quoted: a field may stand in double quotes
+    """
+    ends, inside, last = 0, False, b"\n"
+    while block := file.read(_BLOCK):
+        for number, piece in enumerate(block.split(b'"') if quoted else [block]):
+            inside ^= number > 0
+            ends += 0 if inside else piece.count(b"\n")
+        last = block
+    return max(0, ends - last.endswith(b"\n"))  # a last line needs no end; the header is no row
 
 
 def looked_ahead(rows: Iterator[Row]) -> tuple[list[Row], Iterator[Row]]:
