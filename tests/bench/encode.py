@@ -5,7 +5,7 @@
     python -m tests.bench.encode --device cuda --shape 8b      a GPU, with the shape of Llama 3 8B
     python -m tests.bench.encode --model FOLDER        any checkpoint that ragvec loads
     python -m tests.bench.encode --model FOLDER --python ENV/bin/python    ONNX and OpenVINO from another environment
-    python -m tests.bench.encode --model FILE.gguf --python ENV/bin/python    llama.cpp (llama-cpp-python), mean pooling
+    python -m tests.bench.encode --model FILE.gguf --python ENV/bin/python    llama.cpp (llama-cpp-python, xllamacpp)
 
 Against a plain transformers loop (batches of 32 in corpus order, padded; float32 on a CPU, as it loads by default), and, where
 they are installed, sentence-transformers at its defaults, its ONNX and OpenVINO backends (also in int8), and the reference
