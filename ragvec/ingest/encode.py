@@ -128,7 +128,10 @@ def in_turns(turn: Callable[..., EncodeReport], rank: Rank) -> EncodeReport:
     while not reports[-1].complete:
         reports.append(turn(Rank(), first=False))
     made = {name: sum(getattr(report, name) for report in reports) for name in ("encoded", "reused", "damaged", "seconds")}
-    return of_all(reports[-1]._replace(**made))
+    last = reports[-1]._replace(**made)
+    if len(reports) == 1 and rank.of > 1:  # it counts its own parts, and what it found; a turn of all counts the whole
+        return of_all(last)
+    return last._replace(kept=last.rows - last.encoded - last.reused)
 
 
 def of_all(report: EncodeReport) -> EncodeReport:
